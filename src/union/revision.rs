@@ -1,0 +1,44 @@
+//! Revisions of sources, and the name of a set of them.
+
+use std::fmt;
+
+use super::object::Oid;
+
+/// What a source resolved to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Revision {
+    /// A commit of a git repository.
+    Commit(Oid),
+    /// A digest of the entry lists of a live directory.
+    Listing([u8; 32]),
+    /// The source cannot be read at present and stands for an empty one.
+    Missing,
+}
+
+/// Shows a commit or a digest in hexadecimal digits, and a missing source as `-`.
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Commit(oid) => write!(f, "{oid}"),
+            Self::Listing(digest) => digest.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+            Self::Missing => f.write_str("-"),
+        }
+    }
+}
+
+/// The name of a revision set: a SHA-256 digest of all that decides a name or a byte of the view (S38).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RevisionSetId(pub [u8; 32]);
+
+/// Shows the digest as 64 hexadecimal digits.
+impl fmt::Display for RevisionSetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for RevisionSetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
