@@ -1,0 +1,37 @@
+//! One file becomes one [`resolved::Config`], or all problems that it has.
+//!
+//! Knows YAML, the platform's values and environment, defaults and messages. Opens no repository and mounts nothing.
+//!
+//! The way of a file: `yaml` keeps every value's line, `check` holds the tree against the schema of the types in `raw`
+//! (and `compat`, for the platform's values), `resolve` adds defaults and rules. Each step reports all that it finds
+//! and hands on what is sound, so that one run tells everything.
+
+mod check;
+mod command_line;
+mod compat;
+mod environment;
+#[cfg(test)]
+mod fixture;
+mod git_ref;
+mod key_path;
+mod load;
+pub mod nearest;
+mod problem;
+mod raw;
+mod report;
+mod resolve;
+pub mod resolved;
+mod sources;
+mod surfaces;
+#[cfg(test)]
+mod tests;
+mod units;
+mod yaml;
+
+pub use command_line::from_sources;
+pub use environment::Environment;
+pub use key_path::{KeyPath, Step};
+pub use load::{Loaded, discover, load_file, load_values, schema};
+pub use problem::{ConfigError, Problem, Severity};
+pub use resolve::check_mountpoint;
+pub use surfaces::built_in as built_in_surfaces;

@@ -1,0 +1,117 @@
+//! No bytes make this room panic, hang or grow.
+
+use proptest::prelude::*;
+
+use crate::config::fixture::{own, refusal, values};
+
+const EXAMPLE: &str = include_str!("../../../packaging/examples/overlays.yaml");
+
+/// Reads the bytes both ways; messages hold no control characters but line ends.
+fn read(bytes: &[u8]) {
+    for outcome in [own(bytes), values(bytes)] {
+        if let Err(error) = outcome {
+            assert!(!error.problems.is_empty());
+            let said = error.to_string();
+            assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+            assert!(said.contains("cure: "), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_is_read_or_refused() {
+    for end in 0..EXAMPLE.len() {
+        read(&EXAMPLE.as_bytes()[..end]);
+    }
+}
+
+#[test]
+fn aliases_cannot_blow_up() {
+    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for i in 1..30 {
+        let list = vec![format!("*a{}", i - 1); 10].join(", ");
+        text = format!("{text}a{i}: &a{i} [{list}]\n");
+    }
+    assert!(refusal(&text).contains("stands for more than 50000 values"));
+}
+
+#[test]
+fn nesting_cannot_exhaust_the_stack() {
+    for open in ["[", "{a: ", "- ", "? "] {
+        let said = refusal(open.repeat(100_000));
+        assert!(said.starts_with("error: overlays.yaml:1: "), "{said}");
+    }
+}
+
+fn token() -> impl Strategy<Value = String> {
+    let tokens = [
+        "overlays",
+        "sources",
+        "repo",
+        "path",
+        "surfaces",
+        "mount",
+        "toolServer",
+        "access",
+        ":",
+        ": ",
+        "\n",
+        "  ",
+        "- ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "&a ",
+        "*a",
+        "<<",
+        "!!str ",
+        "\"",
+        "'",
+        "|",
+        ">",
+        "#",
+        "?",
+        "null",
+        "1.10",
+        "a/b",
+        "/",
+        "..",
+        "\t",
+        "\0",
+        "---\n",
+        "...",
+        "%",
+        "@",
+        "`",
+        "é",
+        "\u{feff}",
+    ];
+    prop::sample::select(tokens.to_vec()).prop_map(str::to_owned)
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        read(&bytes);
+    }
+
+    #[test]
+    fn any_tokens_are_read_or_refused(tokens in prop::collection::vec(token(), 0..60)) {
+        read(tokens.concat().as_bytes());
+    }
+
+    #[test]
+    fn a_mutated_file_is_read_or_refused(
+        edits in prop::collection::vec((0..EXAMPLE.len(), token(), 0_usize..20), 1..6),
+    ) {
+        let mut bytes = EXAMPLE.as_bytes().to_vec();
+        for (at, token, removed) in edits {
+            let start = at.min(bytes.len());
+            let end = (start + removed).min(bytes.len());
+            bytes.splice(start..end, token.bytes());
+        }
+        read(&bytes);
+    }
+}

@@ -1,0 +1,326 @@
+//! YAML text to a tree in which every value knows its line and its text as written.
+//!
+//! Plain scalars stay text here: whether `1.10` is a number is for the schema to say. Anchors, aliases and merge keys
+//! (`<<`) are resolved, within bounds.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+
+use super::key_path::{KeyPath, Step};
+use super::problem::Severity;
+use super::report::Report;
+
+/// Most values that a file may stand for after its aliases are resolved.
+const MAX_NODES: usize = 50_000;
+
+/// Deepest nesting.
+const MAX_DEPTH: usize = 64;
+
+/// A value with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Node {
+    /// The line, from 1.
+    pub(super) line: usize,
+    /// What is there.
+    pub(super) content: Content,
+}
+
+/// What a [`Node`] holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Text as written.
+    Scalar {
+        /// The text, without quotes.
+        text: String,
+        /// Whether it stands without quotes and so may be null, a number or a truth value.
+        is_plain: bool,
+    },
+    /// Items in order.
+    Sequence(Vec<Node>),
+    /// Entries in order, no key twice.
+    Mapping(Vec<Entry>),
+}
+
+/// One entry of a mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// The key.
+    pub(super) key: String,
+    /// The line of the key, from 1.
+    pub(super) line: usize,
+    /// The value.
+    pub(super) value: Node,
+}
+
+impl Node {
+    /// True for a plain scalar that YAML reads as null.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.content, Content::Scalar { text, is_plain: true }
+            if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// The line of the value that `steps` lead to, or of the last one on the way that exists.
+    pub(super) fn line_of(&self, steps: &[Step]) -> usize {
+        let (mut node, mut line) = (self, self.line);
+        for step in steps {
+            match (step, &node.content) {
+                (Step::Key(key), Content::Mapping(entries)) => {
+                    let Some(entry) = entries.iter().find(|entry| entry.key == *key) else { break };
+                    (node, line) = (&entry.value, entry.line);
+                }
+                (Step::Index(index), Content::Sequence(items)) => {
+                    let Some(item) = items.get(*index) else { break };
+                    (node, line) = (item, item.line);
+                }
+                (_, Content::Scalar { .. } | Content::Sequence(_) | Content::Mapping(_)) => break,
+            }
+        }
+        line
+    }
+
+    fn empty(line: usize) -> Self {
+        Self { line, content: Content::Mapping(Vec::new()) }
+    }
+
+    fn size(&self) -> usize {
+        1 + match &self.content {
+            Content::Scalar { .. } => 0,
+            Content::Sequence(items) => items.iter().map(Node::size).sum(),
+            Content::Mapping(entries) => entries.iter().map(|entry| entry.value.size()).sum(),
+        }
+    }
+}
+
+/// The document in `bytes`; an empty one is an empty mapping. `None` where it cannot be read at all.
+pub(super) fn compose(bytes: &[u8], report: &mut Report) -> Option<Node> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(error) => {
+            let good = &bytes[..error.valid_up_to()];
+            let line = 1 + good.split(|byte| *byte == b'\n').count().saturating_sub(1);
+            let what = format!("is not UTF-8: byte 0x{:02x}", bytes[error.valid_up_to()]);
+            let cure = "save the file as UTF-8".to_owned();
+            report.add(Severity::Error, Some(line), KeyPath::default(), what, cure);
+            return None;
+        }
+    };
+    let mut composer = Composer {
+        text,
+        events: Parser::new_from_str(text),
+        anchors: HashMap::new(),
+        nodes: 0,
+        report,
+    };
+    composer.document().ok()
+}
+
+/// The file cannot be read further; why is in the report.
+struct Stopped;
+
+struct Composer<'t, 'r> {
+    text: &'t str,
+    events: Parser<'t, StrInput<'t>>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+    report: &'r mut Report,
+}
+
+impl<'t> Composer<'t, '_> {
+    fn document(&mut self) -> Result<Node, Stopped> {
+        let mut root = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::Nothing
+                | Event::StreamStart
+                | Event::DocumentStart(_)
+                | Event::DocumentEnd => {}
+                Event::StreamEnd => return Ok(root.unwrap_or_else(|| Node::empty(1))),
+                Event::Alias(_)
+                | Event::Scalar(..)
+                | Event::SequenceStart(..)
+                | Event::SequenceEnd
+                | Event::MappingStart(..)
+                | Event::MappingEnd => {
+                    if root.is_some() {
+                        return Err(self.stop(
+                            span.start.line(),
+                            "a second document begins",
+                            "keep one document and remove the `---` line between them",
+                        ));
+                    }
+                    root = Some(self.node(event, span, 0)?);
+                }
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<(Event<'t>, Span), Stopped> {
+        match self.events.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => Err(self.syntax(&error)),
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node, Stopped> {
+        let line = span.start.line().max(1);
+        self.count(1, line)?;
+        if depth > MAX_DEPTH {
+            let what = format!("is nested more than {MAX_DEPTH} levels deep");
+            return Err(self.stop(line, what, "no key of a configuration is that deep"));
+        }
+        let (anchor, content) = match event {
+            Event::Alias(anchor) => return self.alias(anchor, line),
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_text = self.is_tagged_text(tag.as_deref(), line);
+                let is_plain = style == ScalarStyle::Plain && !is_text;
+                (anchor, Content::Scalar { text: text.into_owned(), is_plain })
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.is_tagged_text(tag.as_deref(), line);
+                (anchor, Content::Sequence(self.items(depth)?))
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.is_tagged_text(tag.as_deref(), line);
+                (anchor, Content::Mapping(self.entries(depth)?))
+            }
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd
+            | Event::SequenceEnd
+            | Event::MappingEnd => {
+                return Err(self.stop(line, "ends too early", "complete or remove the last line"));
+            }
+        };
+        let node = Node { line, content };
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn items(&mut self, depth: usize) -> Result<Vec<Node>, Stopped> {
+        let mut items = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::SequenceEnd {
+                return Ok(items);
+            }
+            items.push(self.node(event, span, depth + 1)?);
+        }
+    }
+
+    fn entries(&mut self, depth: usize) -> Result<Vec<Entry>, Stopped> {
+        let (mut entries, mut merged) = (Vec::<Entry>::new(), Vec::new());
+        let mut lines = HashMap::<String, usize>::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::MappingEnd {
+                break;
+            }
+            let key = self.node(event, span, depth + 1)?;
+            let (event, span) = self.next()?;
+            let value = self.node(event, span, depth + 1)?;
+            let line = key.line;
+            let Content::Scalar { text: key, is_plain } = key.content else {
+                self.flaw(line, "a key is a list or a mapping", "write the key as plain text");
+                continue;
+            };
+            if is_plain && key == "<<" {
+                merged.push(value);
+            } else if let Some(first) = lines.get(&key) {
+                let what = format!("key `{key}` is given twice, first on line {first}");
+                self.flaw(line, what, "remove one of the two");
+            } else {
+                lines.insert(key.clone(), line);
+                entries.push(Entry { key, line, value });
+            }
+        }
+        for value in merged {
+            self.merge(value, &mut entries);
+        }
+        Ok(entries)
+    }
+
+    /// Adds the entries of a merge key's value whose keys are not there yet (YAML 1.1's `<<`, which Helm reads).
+    fn merge(&mut self, value: Node, entries: &mut Vec<Entry>) {
+        match value.content {
+            Content::Mapping(more) => {
+                for entry in more {
+                    if entries.iter().all(|old| old.key != entry.key) {
+                        entries.push(entry);
+                    }
+                }
+            }
+            Content::Sequence(items) => {
+                for item in items {
+                    self.merge(item, entries);
+                }
+            }
+            Content::Scalar { .. } => {
+                self.flaw(value.line, "`<<` merges no mapping", "give it an alias of a mapping");
+            }
+        }
+    }
+
+    fn alias(&mut self, anchor: usize, line: usize) -> Result<Node, Stopped> {
+        let Some(node) = self.anchors.get(&anchor) else {
+            return Err(self.stop(line, "an alias stands inside what it names", "write it out"));
+        };
+        let (node, size) = (node.clone(), node.size());
+        self.count(size, line)?;
+        Ok(node)
+    }
+
+    fn count(&mut self, more: usize, line: usize) -> Result<(), Stopped> {
+        self.nodes = self.nodes.saturating_add(more);
+        if self.nodes > MAX_NODES {
+            let what = format!("stands for more than {MAX_NODES} values");
+            return Err(self.stop(line, what, "use fewer aliases"));
+        }
+        Ok(())
+    }
+
+    /// True for the tag `!!str`; tags outside YAML's core schema are ignored with a warning.
+    fn is_tagged_text(&mut self, tag: Option<&Tag>, line: usize) -> bool {
+        let Some(tag) = tag else { return false };
+        let is_plain_mark = tag.handle.is_empty() && tag.suffix == "!";
+        if !tag.is_yaml_core_schema() && !is_plain_mark {
+            let what = format!("tag `{tag}` is ignored");
+            let cure = "remove the tag".to_owned();
+            self.report.add(Severity::Warning, Some(line), KeyPath::default(), what, cure);
+        }
+        is_plain_mark || (tag.is_yaml_core_schema() && tag.suffix == "str")
+    }
+
+    fn syntax(&mut self, error: &ScanError) -> Stopped {
+        let line = error.marker().line().max(1);
+        let start = line.saturating_sub(2);
+        let is_tabbed = self
+            .text
+            .lines()
+            .skip(start)
+            .take(3)
+            .any(|line| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t'));
+        let cure = if is_tabbed {
+            "indent with spaces: YAML permits no tabs there"
+        } else {
+            "correct this line or the one before; check indentation, quotes and brackets"
+        };
+        self.stop(line, format!("is no YAML: {}", error.info()), cure)
+    }
+
+    fn stop(&mut self, line: usize, what: impl Into<String>, cure: &str) -> Stopped {
+        self.flaw(line, what, cure);
+        Stopped
+    }
+
+    fn flaw(&mut self, line: usize, what: impl Into<String>, cure: &str) {
+        let (what, cure) = (what.into(), cure.to_owned());
+        self.report.add(Severity::Error, Some(line), KeyPath::default(), what, cure);
+    }
+}
