@@ -1,0 +1,226 @@
+//! Git objects: a repository at one commit. Trees, commits and links are checked here, since nobody did before.
+
+mod commit;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod lfs;
+mod repository;
+mod tree;
+
+pub use commit::{Commit, oid};
+pub use repository::{OpenError, Repository};
+
+use std::fmt;
+use std::sync::Arc;
+
+use gix::objs::Kind as GitKind;
+
+use self::lfs::{LfsObjects, POINTER_BYTES, Pointer};
+use self::repository::{expect_kind, unreadable};
+use super::blobs::{BlobCache, BlobKey, read_exactly};
+use super::empty::EMPTY_DIRECTORY;
+use super::{Attributes, LeftOut, Listed, Store, StoreError};
+use crate::union::object::{Kind, Object, Oid};
+
+/// Targets of links are shorter than this, in bytes (`PATH_MAX`, `limits.h`).
+const TARGET_BYTES: u64 = 4096;
+
+/// A repository at one commit.
+pub struct GitStore {
+    repository: Arc<Repository>,
+    commit: Oid,
+    tree: Oid,
+    id_len: usize,
+    blobs: Arc<BlobCache>,
+    lfs: Option<LfsObjects>,
+}
+
+/// Where the bytes of a file are.
+enum Content {
+    Blob,
+    Lfs(Pointer),
+}
+
+impl GitStore {
+    /// Serves the tree of a commit. With `lfs` a pointer whose object is among these is served as the object.
+    ///
+    /// # Errors
+    /// The commit or the tree at its top cannot be read.
+    pub fn new(
+        repository: Arc<Repository>,
+        commit: Oid,
+        blobs: Arc<BlobCache>,
+        lfs: Option<LfsObjects>,
+    ) -> Result<Self, StoreError> {
+        let tree = repository.commit(&commit)?.tree;
+        let id_len = repository.id_len();
+        let store = Self { repository, commit, tree, id_len, blobs, lfs };
+        store.root().and_then(|root| store.list(&root))?;
+        Ok(store)
+    }
+
+    /// The commit that it serves.
+    pub fn commit(&self) -> Oid {
+        self.commit
+    }
+
+    /// The repository.
+    pub fn repository(&self) -> &Arc<Repository> {
+        &self.repository
+    }
+
+    fn tree(&self, oid: &Oid) -> Result<Vec<u8>, StoreError> {
+        self.repository.object(oid, GitKind::Tree)
+    }
+
+    fn key(&self, oid: &Oid) -> BlobKey {
+        BlobKey { repository: self.repository.key(), oid: *oid }
+    }
+
+    fn blob_size(&self, oid: &Oid) -> Result<u64, StoreError> {
+        let (kind, size_bytes) = self.repository.header(oid)?;
+        expect_kind(oid, kind, GitKind::Blob).map(|()| size_bytes)
+    }
+
+    fn blob_bytes(&self, oid: &Oid, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
+        let size = || self.blob_size(oid);
+        self.blobs
+            .read(self.key(oid), offset, len, size, || self.repository.object(oid, GitKind::Blob))
+    }
+
+    /// Where the bytes of a blob are, and how many there are.
+    fn content(&self, oid: &Oid) -> Result<(Content, u64), StoreError> {
+        let size_bytes = self.blob_size(oid)?;
+        if let Some(lfs) = &self.lfs
+            && size_bytes < POINTER_BYTES
+            && !lfs.is_empty()
+        {
+            let bytes = self.blob_bytes(oid, 0, usize::MAX)?;
+            if let Some(pointer) = Pointer::parse(&bytes).filter(|pointer| lfs.holds(pointer)) {
+                return Ok((Content::Lfs(pointer), pointer.size_bytes));
+            }
+        }
+        Ok((Content::Blob, size_bytes))
+    }
+}
+
+/// Bytes of the LFS object that stands for a pointer.
+fn lfs_bytes(
+    lfs: &LfsObjects,
+    oid: &Oid,
+    pointer: &Pointer,
+    offset: u64,
+    len: usize,
+) -> Result<Vec<u8>, StoreError> {
+    let file = lfs.open(pointer).map_err(|error| unreadable(oid, &format!("lfs: {error}")))?;
+    read_exactly(&file, pointer.size_bytes, offset, len)
+}
+
+impl Store for GitStore {
+    fn root(&self) -> Result<Object, StoreError> {
+        Ok(Object::Frozen { kind: Kind::Directory, oid: self.tree })
+    }
+
+    fn list(&self, directory: &Object) -> Result<Vec<Listed>, StoreError> {
+        self.list_with_left_out(directory).map(|(listed, _)| listed)
+    }
+
+    fn list_with_left_out(
+        &self,
+        directory: &Object,
+    ) -> Result<(Vec<Listed>, Vec<LeftOut>), StoreError> {
+        let Some(oid) = tree_of(directory)? else { return Ok((Vec::new(), Vec::new())) };
+        tree::decode(&self.tree(oid)?, self.id_len)
+            .map_err(|tree::Truncated| unreadable(oid, "it is a truncated tree"))
+    }
+
+    fn lookup(&self, directory: &Object, name: &[u8]) -> Result<Option<Object>, StoreError> {
+        let Some(oid) = tree_of(directory)? else { return Ok(None) };
+        tree::find(&self.tree(oid)?, self.id_len, name)
+            .map_err(|tree::Truncated| unreadable(oid, "it is a truncated tree"))
+    }
+
+    fn attributes(&self, object: &Object) -> Result<Attributes, StoreError> {
+        let (kind, oid) = match object {
+            Object::Frozen { kind, oid } => (*kind, oid),
+            Object::Empty => return Ok(EMPTY_DIRECTORY),
+            Object::Live { .. } => return Err(StoreError::Gone),
+        };
+        let size_bytes = match kind {
+            Kind::Directory => {
+                let (found, _) = self.repository.header(oid)?;
+                expect_kind(oid, found, GitKind::Tree).map(|()| 0)?
+            }
+            Kind::File { .. } => self.content(oid)?.1,
+            Kind::Link => self.blob_size(oid)?,
+        };
+        Ok(Attributes { kind, size_bytes, modified: None })
+    }
+
+    fn read(&self, file: &Object, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
+        let oid = match file {
+            Object::Frozen { kind: Kind::File { .. }, oid } => oid,
+            Object::Frozen { kind: Kind::Directory, .. } | Object::Empty => {
+                return Err(StoreError::IsADirectory);
+            }
+            Object::Frozen { kind: Kind::Link, oid } => {
+                return Err(unreadable(oid, "it is a link"));
+            }
+            Object::Live { .. } => return Err(StoreError::Gone),
+        };
+        if let Some(lfs) = &self.lfs
+            && let (Content::Lfs(pointer), _) = self.content(oid)?
+        {
+            return lfs_bytes(lfs, oid, &pointer, offset, len);
+        }
+        self.blob_bytes(oid, offset, len)
+    }
+
+    fn read_link(&self, link: &Object) -> Result<Vec<u8>, StoreError> {
+        let oid = match link {
+            Object::Frozen { kind: Kind::Link, oid } => oid,
+            Object::Frozen { kind: Kind::File { .. } | Kind::Directory, .. } | Object::Empty => {
+                return Err(StoreError::NotALink);
+            }
+            Object::Live { .. } => return Err(StoreError::Gone),
+        };
+        if self.blob_size(oid)? >= TARGET_BYTES {
+            return Err(unreadable(oid, "its target has 4096 bytes or more"));
+        }
+        let target = self.repository.object(oid, GitKind::Blob)?;
+        if target.is_empty() {
+            return Err(unreadable(oid, "its target is empty"));
+        }
+        if target.contains(&0) {
+            return Err(unreadable(oid, "its target holds a NUL byte"));
+        }
+        Ok(target)
+    }
+
+    fn lfs_digest(&self) -> Option<[u8; 32]> {
+        self.lfs.as_ref().filter(|lfs| !lfs.is_empty()).map(LfsObjects::digest)
+    }
+}
+
+/// The tree of a directory; `None` for one in which nothing is shown.
+fn tree_of(directory: &Object) -> Result<Option<&Oid>, StoreError> {
+    match directory {
+        Object::Frozen { kind: Kind::Directory, oid } => Ok(Some(oid)),
+        Object::Empty => Ok(None),
+        Object::Frozen { kind: Kind::File { .. } | Kind::Link, .. } => {
+            Err(StoreError::NotADirectory)
+        }
+        Object::Live { .. } => Err(StoreError::Gone),
+    }
+}
+
+impl fmt::Debug for GitStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("GitStore");
+        text.field("repository", &self.repository).field("commit", &self.commit);
+        text.finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! A git repository of whatever form, opened so that nothing but its own files decides what it says.
+
+use std::fmt::{self, Display};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use gix::objs::Kind as GitKind;
+use gix::odb::store::init::Slots;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use super::commit::{self, Commit};
+use crate::store::StoreError;
+use crate::store::blobs::OBJECT_BYTES_MAX;
+use crate::union::object::Oid;
+
+/// Tags are followed through at most so many tags.
+const TAGS_MAX: usize = 16;
+
+/// An open repository: a checkout, a bare one, a mirror, or a linked work tree.
+pub struct Repository {
+    inner: gix::ThreadSafeRepository,
+    key: [u8; 16],
+}
+
+/// Why a directory could not be opened as a repository.
+#[derive(Debug, Clone, Error)]
+#[error("{0}")]
+pub struct OpenError(String);
+
+impl Repository {
+    /// Opens the repository at a path: its work tree, its git directory, or a bare one.
+    ///
+    /// Foreign ownership is no obstacle. Environment, system and user configuration are not read.
+    ///
+    /// # Errors
+    /// There is no repository, or its configuration cannot be read.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let overrides = [
+            "core.useReplaceRefs=false".to_owned(),
+            "core.deltaBaseCacheLimit=0".to_owned(),
+            format!("gitoxide.objects.allocLimit={OBJECT_BYTES_MAX}"),
+        ];
+        let options = gix::open::Options::isolated()
+            .with(gix::sec::Trust::Full)
+            .object_store_slots(Slots::Given(1024))
+            .config_overrides(overrides);
+        let opened = catch_unwind(AssertUnwindSafe(|| options.open(path)));
+        let inner = match opened {
+            Ok(Ok(inner)) => inner,
+            Ok(Err(error)) => return Err(OpenError(words(&error))),
+            Err(_) => return Err(OpenError("its configuration cannot be understood".into())),
+        };
+        let mut hash = Sha256::new();
+        hash.update(real(inner.objects_dir()).as_os_str().as_encoded_bytes());
+        let digest: [u8; 32] = hash.finalize().into();
+        let mut key = [0; 16];
+        key.copy_from_slice(&digest[..16]);
+        Ok(Self { inner, key })
+    }
+
+    /// Its own git directory; of a linked work tree the one below `worktrees`.
+    pub fn git_dir(&self) -> &Path {
+        self.inner.git_dir()
+    }
+
+    /// The git directory that it shares with its linked work trees.
+    pub fn common_dir(&self) -> &Path {
+        self.inner.common_dir.as_deref().unwrap_or_else(|| self.inner.git_dir())
+    }
+
+    /// Its work tree, if it has one.
+    pub fn work_dir(&self) -> Option<&Path> {
+        self.inner.work_dir()
+    }
+
+    /// Where its objects are.
+    pub fn objects_dir(&self) -> &Path {
+        self.inner.objects_dir()
+    }
+
+    /// Tells it from every other repository: a digest of where its objects really are.
+    pub fn key(&self) -> [u8; 16] {
+        self.key
+    }
+
+    /// The length of its object ids: 20 or 32 bytes.
+    pub fn id_len(&self) -> usize {
+        self.inner.to_thread_local().object_hash().len_in_bytes()
+    }
+
+    /// True if its refs are in a reftable, which only the `git` program reads.
+    pub fn has_reftable(&self) -> bool {
+        self.common_dir().join("reftable").is_dir()
+    }
+
+    /// A handle of the library for one thread.
+    pub fn to_thread_local(&self) -> gix::Repository {
+        self.inner.to_thread_local()
+    }
+
+    /// The type and size of an object, without decoding it.
+    pub(super) fn header(&self, oid: &Oid) -> Result<(GitKind, u64), StoreError> {
+        self.ask(oid, |repository, id| {
+            let header = repository.find_header(id)?;
+            Ok((header.kind(), header.size()))
+        })
+    }
+
+    /// The bytes of an object of this type.
+    pub(super) fn object(&self, oid: &Oid, kind: GitKind) -> Result<Vec<u8>, StoreError> {
+        let (found, bytes) = self.any_object(oid)?;
+        expect_kind(oid, found, kind).map(|()| bytes)
+    }
+
+    fn any_object(&self, oid: &Oid) -> Result<(GitKind, Vec<u8>), StoreError> {
+        let (_, size_bytes) = self.header(oid)?;
+        if size_bytes > OBJECT_BYTES_MAX {
+            let limit_bytes = OBJECT_BYTES_MAX;
+            return Err(StoreError::TooLarge { oid: oid.to_string(), size_bytes, limit_bytes });
+        }
+        self.ask(oid, |repository, id| {
+            let object = repository.find_object(id)?.detach();
+            Ok((object.kind, object.data))
+        })
+    }
+
+    /// Reads a commit.
+    ///
+    /// # Errors
+    /// There is no such object, it is no commit, or it is malformed.
+    pub fn commit(&self, oid: &Oid) -> Result<Commit, StoreError> {
+        let bytes = self.object(oid, GitKind::Commit)?;
+        Commit::decode(&bytes).ok_or_else(|| unreadable(oid, "it is a malformed commit"))
+    }
+
+    /// Follows tags until there is a commit.
+    ///
+    /// # Errors
+    /// An object on the way cannot be read, or there is no commit at the end.
+    pub fn peel(&self, oid: &Oid) -> Result<(Oid, Commit), StoreError> {
+        let mut at = *oid;
+        for _ in 0..TAGS_MAX {
+            let (kind, bytes) = self.any_object(&at)?;
+            match kind {
+                GitKind::Tag => {
+                    at = commit::tag_target(&bytes)
+                        .ok_or_else(|| unreadable(&at, "it is a malformed tag"))?;
+                }
+                GitKind::Commit => {
+                    let commit = Commit::decode(&bytes);
+                    let commit = commit.ok_or_else(|| unreadable(&at, "it is a malformed commit"));
+                    return Ok((at, commit?));
+                }
+                GitKind::Tree | GitKind::Blob => {
+                    return Err(unreadable(&at, &format!("it is a {kind}, not a commit")));
+                }
+            }
+        }
+        Err(unreadable(oid, "it is a tag of a tag of a tag without end"))
+    }
+
+    /// Asks the library, which panics on some malformed objects. An object that is packed at this very moment can be
+    /// missed once: its loose file is gone and the new pack not yet known.
+    fn ask<T>(
+        &self,
+        oid: &Oid,
+        question: impl Fn(&gix::Repository, gix::ObjectId) -> Result<T, gix::Error>,
+    ) -> Result<T, StoreError> {
+        let id = gix::ObjectId::try_from(oid.as_bytes())
+            .map_err(|error| unreadable(oid, &error.to_string()))?;
+        let once = || {
+            let repository = self.inner.to_thread_local();
+            catch_unwind(AssertUnwindSafe(|| question(&repository, id)))
+        };
+        let answer = match once() {
+            Ok(Err(error)) if error.is_not_found() => once(),
+            answer => answer,
+        };
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if error.is_not_found() => {
+                Err(unreadable(oid, "it is not in the repository"))
+            }
+            Ok(Err(error)) => Err(unreadable(oid, &words(&error))),
+            Err(_) => Err(unreadable(oid, "it cannot be decoded")),
+        }
+    }
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Repository").field(&self.git_dir()).finish()
+    }
+}
+
+/// Checks that an object has the type that whoever named it said.
+pub(super) fn expect_kind(oid: &Oid, found: GitKind, expected: GitKind) -> Result<(), StoreError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(unreadable(oid, &format!("it is a {found}, not a {expected}")))
+}
+
+pub(super) fn unreadable(oid: &Oid, cause: &str) -> StoreError {
+    StoreError::Unreadable { oid: oid.to_string(), cause: cause.to_owned() }
+}
+
+/// What the library says, on one line.
+fn words(error: &impl Display) -> String {
+    let text = error.to_string();
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(": ")
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
