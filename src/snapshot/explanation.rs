@@ -1,0 +1,261 @@
+//! Why a path shows what it shows, in words and as a document.
+
+use serde::{Deserialize, Serialize};
+
+use super::Snapshot;
+use super::report::{EntriesReport, EntryReport};
+use crate::store::walk;
+use crate::union::explain::{Absence, Explanation, Hidden, HidingReason, Origin, explain};
+use crate::union::name::RelPath;
+use crate::union::source::SourceId;
+use crate::union::surface::SurfaceId;
+
+/// Why a path shows what it shows, or nothing. All paths are escaped text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplanationReport {
+    /// The path that was asked about, in the view.
+    pub path: String,
+    /// What it shows.
+    pub shows: Shows,
+    /// The surface it is on; nothing elsewhere.
+    pub surface: Option<String>,
+    /// Where it comes from; nothing for merged directories and absence.
+    pub winner: Option<WinnerReport>,
+    /// The sources that show something in a merged directory, bottom first.
+    pub contributors: Vec<String>,
+    /// What is not shown, bottom first.
+    pub hidden: Vec<HiddenBy>,
+    /// Why nothing is there; nothing if something is.
+    pub absence: Option<String>,
+}
+
+/// What a path shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shows {
+    /// A directory that several sources may share.
+    Directory,
+    /// An entry, or a place in one.
+    Entry,
+    /// Nothing.
+    Nothing,
+}
+
+/// Where what is shown comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WinnerReport {
+    /// The source, as commands call it.
+    pub source: String,
+    /// Its ref as configured.
+    pub r#ref: Option<String>,
+    /// Its revision.
+    pub revision: String,
+    /// The entry, in the view.
+    pub entry: String,
+    /// The path in the source.
+    pub source_path: String,
+}
+
+/// An entry that is hidden, by which other one, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiddenBy {
+    /// Where it would be, in the view.
+    pub path: String,
+    /// Its source.
+    pub source: String,
+    /// Where it is in its source.
+    pub source_path: String,
+    /// The path of the entry that hides it.
+    pub by_path: String,
+    /// The source of the entry that hides it.
+    pub by_source: String,
+    /// Why it does.
+    pub reason: String,
+}
+
+impl ExplanationReport {
+    /// Explains a path from a snapshot.
+    pub fn of(snapshot: &Snapshot, path: &RelPath) -> Self {
+        let explanation = explain(&snapshot.stacks, &snapshot.surfaces, &snapshot.namespace, path);
+        let words = Words { snapshot };
+        let mut report = Self::nothing(path.to_string());
+        match explanation {
+            Explanation::Directory { surface, contributors, hidden } => {
+                report.shows = Shows::Directory;
+                report.surface = surface.map(|id| words.surface(id));
+                report.contributors = contributors.into_iter().map(|id| words.source(id)).collect();
+                report.hidden = hidden.iter().map(|hidden| words.hidden(hidden)).collect();
+            }
+            Explanation::Entry { winner, below, hidden } => {
+                report.surface = winner.surface.map(|id| words.surface(id));
+                report.hidden = hidden.iter().map(|hidden| words.hidden(hidden)).collect();
+                report.absence = words.missing(&winner, &below);
+                report.shows = if report.absence.is_some() { Shows::Nothing } else { Shows::Entry };
+                report.winner = Some(words.winner(&winner, &below));
+            }
+            Explanation::Absent(absence) => {
+                let (surface, reason, hidden) = words.absence(&absence);
+                report.surface = surface;
+                report.absence = Some(reason);
+                report.hidden = hidden;
+            }
+        }
+        report
+    }
+
+    /// Explains a path from `.overlay/entries.json`, where nothing else can be read.
+    pub fn from_entries(entries: &EntriesReport, path: &RelPath) -> Self {
+        let mut report = Self::nothing(path.to_string());
+        let path = report.path.clone();
+        let is_at_or_above = |entry: &&EntryReport| is_within(&path, &entry.path);
+        if let Some(entry) = entries.entries.iter().find(is_at_or_above) {
+            report.shows = Shows::Entry;
+            report.surface = Some(entry.surface.clone());
+            let below = &path[entry.path.len()..];
+            report.winner = Some(WinnerReport {
+                source: entry.source.clone(),
+                r#ref: None,
+                revision: entry.revision.clone(),
+                entry: entry.path.clone(),
+                source_path: format!("{}{below}", entry.source_path),
+            });
+            report.hidden = hidden_by(entry, |_| true);
+            return report;
+        }
+        let below = entries.entries.iter().filter(|entry| is_within(&entry.path, &path));
+        let mut contributors: Vec<_> = below.map(|entry| entry.source.clone()).collect();
+        contributors.sort();
+        contributors.dedup();
+        let touches = |hidden: &str| is_within(&path, hidden) || is_within(hidden, &path);
+        report.hidden =
+            entries.entries.iter().flat_map(|entry| hidden_by(entry, touches)).collect();
+        if contributors.is_empty() {
+            let is_hidden = !report.hidden.is_empty();
+            let reason =
+                if is_hidden { "it is hidden" } else { "no entry is at, above or below it" };
+            report.absence = Some(reason.to_owned());
+        } else {
+            report.shows = Shows::Directory;
+            report.contributors = contributors;
+        }
+        report
+    }
+
+    fn nothing(path: String) -> Self {
+        Self {
+            path,
+            shows: Shows::Nothing,
+            surface: None,
+            winner: None,
+            contributors: Vec::new(),
+            hidden: Vec::new(),
+            absence: None,
+        }
+    }
+}
+
+/// True if `path` is `above` or below it.
+fn is_within(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn hidden_by(entry: &EntryReport, is_wanted: impl Fn(&str) -> bool) -> Vec<HiddenBy> {
+    let hidden = entry.hides.iter().filter(|hidden| is_wanted(&hidden.path));
+    let reports = hidden.map(|hidden| HiddenBy {
+        path: hidden.path.clone(),
+        source: hidden.source.clone(),
+        source_path: hidden.source_path.clone(),
+        by_path: entry.path.clone(),
+        by_source: entry.source.clone(),
+        reason: if hidden.path == entry.path {
+            HidingReason::SamePath.to_string()
+        } else {
+            "a later entry hides it".to_owned()
+        },
+    });
+    reports.collect()
+}
+
+/// Puts names to positions.
+struct Words<'a> {
+    snapshot: &'a Snapshot,
+}
+
+impl Words<'_> {
+    fn source(&self, id: SourceId) -> String {
+        self.snapshot.source(id).label.clone()
+    }
+
+    fn surface(&self, id: SurfaceId) -> String {
+        self.snapshot.surface(id).name.clone()
+    }
+
+    fn hidden(&self, hidden: &Hidden) -> HiddenBy {
+        HiddenBy {
+            path: hidden.origin.path.to_string(),
+            source: self.source(hidden.origin.source),
+            source_path: hidden.origin.source_path.to_string(),
+            by_path: hidden.by.path.to_string(),
+            by_source: self.source(hidden.by.source),
+            reason: hidden.reason.to_string(),
+        }
+    }
+
+    fn winner(&self, winner: &Origin, below: &RelPath) -> WinnerReport {
+        let source = self.snapshot.source(winner.source);
+        WinnerReport {
+            source: source.label.clone(),
+            r#ref: source.git_ref.clone(),
+            revision: source.revision.to_string(),
+            entry: winner.path.to_string(),
+            source_path: winner.source_path.concat(below).to_string(),
+        }
+    }
+
+    /// Why the place below an entry does not exist; `None` if it does.
+    fn missing(&self, winner: &Origin, below: &RelPath) -> Option<String> {
+        if below.is_root() {
+            return None;
+        }
+        let source = self.snapshot.source(winner.source);
+        let path = winner.source_path.concat(below);
+        match walk::find(source.store.as_ref(), &path) {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(format!(
+                "`{}` of source {} has no `{below}`; entries are shown whole, so that no other source can add it",
+                winner.path, source.label
+            )),
+            Err(error) => Some(format!("source {}: `{path}`: {error}", source.label)),
+        }
+    }
+
+    fn absence(&self, absence: &Absence) -> (Option<String>, String, Vec<HiddenBy>) {
+        match absence {
+            Absence::NoSuchPlace { existing } => (
+                None,
+                format!(
+                    "no surface and no source is there; `{existing}` is the last part that exists"
+                ),
+                Vec::new(),
+            ),
+            Absence::NoSurface { surface } => (
+                Some(self.surface(*surface)),
+                "this surface holds nothing, and then it is not part of the view".into(),
+                Vec::new(),
+            ),
+            Absence::NeverShown { surface } => {
+                (Some(self.surface(*surface)), "this name is never shown".into(), Vec::new())
+            }
+            Absence::NoEntry { surface, existing } => (
+                Some(self.surface(*surface)),
+                format!("no source has such an entry; `{existing}` is the last part that exists"),
+                Vec::new(),
+            ),
+            Absence::Hidden { surface, hidden } => (
+                Some(self.surface(*surface)),
+                "it is hidden".into(),
+                hidden.iter().map(|hidden| self.hidden(hidden)).collect(),
+            ),
+        }
+    }
+}

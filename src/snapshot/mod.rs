@@ -1,0 +1,177 @@
+//! A revision set made readable: immutable, shared, replaced as a whole.
+
+pub mod explanation;
+pub mod report;
+pub mod status;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+
+use crate::store::Store;
+use crate::union::name::{Name, RelPath};
+use crate::union::namespace::{Namespace, Stack};
+use crate::union::revision::{Revision, RevisionSetId};
+use crate::union::source::{SourceId, SourceName, Visibility};
+use crate::union::surface::{Surface, SurfaceId};
+
+/// One revision set, readable: what every look-up of the view is answered from.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The digest of all that decides a name or a byte.
+    pub id: RevisionSetId,
+    /// When it was built.
+    pub since: SystemTime,
+    /// The sources that the view shows, bottom first. A [`SourceId`] is a position here.
+    pub sources: Vec<Arc<Source>>,
+    /// The surfaces. A [`SurfaceId`] is a position here.
+    pub surfaces: Vec<Surface>,
+    /// For each surface all its entries, visible or hidden.
+    pub stacks: Vec<Stack>,
+    /// The merged tree.
+    pub namespace: Namespace,
+    /// What an operator should know and what stopped nothing.
+    pub findings: Vec<Finding>,
+    /// The files of `.overlay`, written when they are first asked for.
+    pub texts: OnceLock<Vec<(Name, Arc<[u8]>)>>,
+}
+
+impl Snapshot {
+    /// The source at a position of this snapshot.
+    pub fn source(&self, id: SourceId) -> &Arc<Source> {
+        &self.sources[id.index()]
+    }
+
+    /// The surface at a position of this snapshot.
+    pub fn surface(&self, id: SurfaceId) -> &Surface {
+        &self.surfaces[id.index()]
+    }
+
+    /// The files of `.overlay`, sorted by name.
+    pub fn texts(&self) -> &[(Name, Arc<[u8]>)] {
+        self.texts.get_or_init(|| report::write(self))
+    }
+}
+
+/// A source at its revision.
+#[derive(Debug)]
+pub struct Source {
+    /// Its name of two components.
+    pub name: SourceName,
+    /// What commands call it: the name alone, or `name@ref` or `name#2` where the name occurs twice.
+    pub label: String,
+    /// The ref as configured.
+    pub git_ref: Option<String>,
+    /// Where it is on this machine, for people.
+    pub place: String,
+    /// What it resolved to.
+    pub revision: Revision,
+    /// Who may see it.
+    pub visibility: Visibility,
+    /// Whether it can be read.
+    pub state: SourceState,
+    /// The sub-directory of each surface; `None` means off.
+    pub subdirs: Vec<Option<RelPath>>,
+    /// The commit time of its revision, in seconds since 1970; 0 for a live directory.
+    pub time_secs: i64,
+    /// Tells the source from all others that this view may ever show: a digest of its name, place, ref and mode.
+    pub key: [u8; 16],
+    /// Where its bytes are; an empty store if it is missing or broken.
+    pub store: Arc<dyn Store>,
+}
+
+/// Whether a source can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceState {
+    /// It is served at its revision.
+    Ready,
+    /// It is not there; an empty source stands for it.
+    Missing {
+        /// What was looked for and where.
+        error: String,
+    },
+    /// It is there and cannot be read; an empty source stands for it.
+    Broken {
+        /// What failed.
+        error: String,
+    },
+}
+
+impl SourceState {
+    /// The state as `status` prints it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Missing { .. } => "missing",
+            Self::Broken { .. } => "broken",
+        }
+    }
+
+    /// What is wrong, if anything is.
+    pub fn error(&self) -> Option<&str> {
+        match self {
+            Self::Ready => None,
+            Self::Missing { error } | Self::Broken { error } => Some(error),
+        }
+    }
+}
+
+/// Something about one source that an operator should know and that stopped nothing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// The source.
+    pub source: SourceId,
+    /// Where in the source.
+    pub path: RelPath,
+    /// What it is.
+    pub kind: FindingKind,
+}
+
+/// What an operator should know about a place in a source.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FindingKind {
+    /// A surface's sub-directory is a file: the layer is empty (S16).
+    SubdirIsAFile,
+    /// A surface's sub-directory is, or goes through, a link that leaves the source: the layer is empty (S15).
+    SubdirLeavesSource,
+    /// A surface's sub-directory or a category cannot be read: the layer lacks what is below.
+    Unreadable {
+        /// What failed.
+        error: String,
+    },
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SubdirIsAFile => f.write_str("is a file: nothing of it is shown on its surface"),
+            Self::SubdirLeavesSource => {
+                f.write_str("is, or goes through, a link out of the source: it is not followed")
+            }
+            Self::Unreadable { error } => write!(f, "cannot be read: {error}"),
+        }
+    }
+}
+
+/// The current snapshot: loaded by every request once, replaced by a flip in one step.
+#[derive(Debug)]
+pub struct Current(ArcSwap<Snapshot>);
+
+impl Current {
+    /// Starts with a snapshot.
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self(ArcSwap::new(snapshot))
+    }
+
+    /// The current snapshot.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Makes `snapshot` the current one.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.0.store(snapshot);
+    }
+}

@@ -1,0 +1,143 @@
+//! How a view and its sources are: what `status` and `.overlay/status.json` have in common.
+//!
+//! The names of the keys and their order are a promise to scripts.
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Snapshot, Source, SourceState};
+use crate::union::revision::Revision;
+
+/// How a view is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ViewState {
+    /// Every source is shown as it should be.
+    Ready,
+    /// It can be read, and at least one source is missing, broken or stale.
+    Degraded,
+    /// It serves those who hold it and ends.
+    Stopping,
+}
+
+/// How a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceCondition {
+    /// It is served at the revision that it should have.
+    Ready,
+    /// It is served at its last revision, since a newer one cannot be had.
+    Stale,
+    /// It is not there; an empty source stands for it.
+    Missing,
+    /// It cannot be read; an empty source stands for it.
+    Broken,
+}
+
+/// What `.overlay/status.json` says: no process numbers and no paths of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewStatus {
+    /// How the view is.
+    pub state: ViewState,
+    /// The id of the revision set that it shows, 64 hexadecimal digits.
+    pub revision: String,
+    /// Since when it shows that, in UTC (RFC 3339).
+    pub since: String,
+    /// The sources, bottom first.
+    pub sources: Vec<SourceStatus>,
+}
+
+/// How one source is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Its name of two components.
+    pub name: String,
+    /// Its ref as configured; `None` for HEAD and for a directory.
+    #[serde(rename = "ref")]
+    pub git_ref: Option<String>,
+    /// The commit, or the digest of a directory's entry lists; `None` while it is missing or broken.
+    pub revision: Option<String>,
+    /// `public` or `private`.
+    pub visibility: String,
+    /// How it is.
+    pub state: SourceCondition,
+    /// Since when it is so, in UTC (RFC 3339).
+    pub since: String,
+    /// What is wrong, if anything is.
+    pub error: Option<String>,
+}
+
+/// What was seen of a source since the snapshot was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceNote {
+    /// Since when it is as it is now.
+    pub since: SystemTime,
+    /// Why it could not be brought up to date, if that is so.
+    pub stale: Option<String>,
+}
+
+impl ViewStatus {
+    /// The status of a view that shows `snapshot`. `notes` are, by position of the source, what was seen since it was built, and may be fewer.
+    pub fn new(snapshot: &Snapshot, notes: &[SourceNote], is_stopping: bool) -> Self {
+        let sources: Vec<_> = snapshot
+            .sources
+            .iter()
+            .enumerate()
+            .map(|(index, source)| describe_source(source, notes.get(index), snapshot.since))
+            .collect();
+        let are_all_ready = sources.iter().all(|source| source.state == SourceCondition::Ready);
+        let state = match (is_stopping, are_all_ready) {
+            (true, _) => ViewState::Stopping,
+            (false, true) => ViewState::Ready,
+            (false, false) => ViewState::Degraded,
+        };
+        Self { state, revision: snapshot.id.to_string(), since: rfc3339(snapshot.since), sources }
+    }
+
+    /// The status of a view that shows `snapshot`, for those who see the view only: an error says what kind it is and no more, for its text
+    /// may name paths of the host.
+    pub fn public(snapshot: &Snapshot) -> Self {
+        let mut status = Self::new(snapshot, &[], false);
+        for source in &mut status.sources {
+            source.error = match source.state {
+                SourceCondition::Ready => None,
+                SourceCondition::Stale => Some("it cannot be brought up to date"),
+                SourceCondition::Missing => Some("it was not found"),
+                SourceCondition::Broken => Some("it cannot be read"),
+            }
+            .map(str::to_owned);
+        }
+        status
+    }
+}
+
+fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime) -> SourceStatus {
+    let stale = note.and_then(|note| note.stale.as_deref());
+    let (state, error) = match (&source.state, stale) {
+        (SourceState::Ready, None) => (SourceCondition::Ready, None),
+        (SourceState::Ready, Some(error)) => (SourceCondition::Stale, Some(error)),
+        (SourceState::Missing { error }, _) => (SourceCondition::Missing, Some(error.as_str())),
+        (SourceState::Broken { error }, _) => (SourceCondition::Broken, Some(error.as_str())),
+    };
+    let revision = match &source.revision {
+        Revision::Missing => None,
+        revision @ (Revision::Commit(_) | Revision::Listing(_)) => Some(revision.to_string()),
+    };
+    SourceStatus {
+        name: source.name.to_string(),
+        git_ref: source.git_ref.clone(),
+        revision,
+        visibility: source.visibility.to_string(),
+        state,
+        since: rfc3339(note.map_or(built, |note| note.since)),
+        error: error.map(str::to_owned),
+    }
+}
+
+/// A time in UTC, to the second; one that no calendar has is shown as 1970.
+fn rfc3339(time: SystemTime) -> String {
+    let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
+    Timestamp::from_second(timestamp.as_second()).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}
