@@ -1,10 +1,11 @@
 //! A read-only union view of ordered sources, mounted with FUSE.
 //!
-//! The story: [`config`] says which sources there are and in which order. `sync` resolves each to a revision and opens a
+//! The story: [`config`] says which sources there are and in which order. [`sync`] resolves each to a revision and opens a
 //! [`store`] for it. [`union`] decides what is visible. The result is a [`snapshot`], and `view` answers look-ups and reads from
 //! the current one. `fuse` carries the kernel's requests to the view. `daemon` wires all of this together; `commands` are the doors.
 
 pub mod config;
 pub mod snapshot;
 pub mod store;
+pub mod sync;
 pub mod union;

@@ -1,0 +1,203 @@
+//! What keeps sources from being served, each with its cure.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::config::resolved::{Origin, SourceSpec};
+use crate::snapshot::SourceState;
+
+/// At most so many refs are proposed in the place of one that is not there.
+const PROPOSALS_MAX: usize = 10;
+
+/// The sources without which no snapshot can be built.
+#[derive(Debug, Clone, Error)]
+pub struct BuildError {
+    /// All of them, bottom first; never empty.
+    pub sources: Vec<SourceError>,
+}
+
+/// Prints each source's error and cure on lines of their own.
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, source) in self.sources.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{source}\ncure: {}", source.cure())?;
+        }
+        Ok(())
+    }
+}
+
+/// A source that cannot be served.
+#[derive(Debug, Clone, Error)]
+#[error("source `{label}`: {cause}")]
+pub struct SourceError {
+    /// What commands call the source.
+    pub label: String,
+    /// Its ref as configured.
+    pub git_ref: Option<String>,
+    /// Where it is configured: a file name with a line, or the command line.
+    pub configured_at: String,
+    /// What is wrong.
+    pub cause: SourceCause,
+}
+
+/// A place where a repository was looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// The place.
+    pub path: PathBuf,
+    /// Why it is not the repository.
+    pub problem: String,
+}
+
+/// Why a source cannot be served.
+#[derive(Debug, Clone, Error)]
+pub enum SourceCause {
+    /// It is at none of its places.
+    #[error("not found; tried {}", list_tried(tried))]
+    NotFound {
+        /// Every place in the order of the look-up.
+        tried: Vec<Tried>,
+    },
+    /// Something is at its places and is none that may be served.
+    #[error("cannot be opened; tried {}", list_tried(tried))]
+    NotOpened {
+        /// Every place in the order of the look-up.
+        tried: Vec<Tried>,
+    },
+    /// The repository lacks the ref.
+    #[error("ref `{git_ref}` is not in `{}`", place.display())]
+    NoSuchRef {
+        /// The ref as configured.
+        git_ref: String,
+        /// The repository.
+        place: PathBuf,
+        /// The refs that it has, the most similar first.
+        available: Vec<String>,
+    },
+    /// The repository's HEAD leads to no commit.
+    #[error("HEAD of `{}` {problem}", place.display())]
+    NoHead {
+        /// The repository.
+        place: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// The refs that it has.
+        available: Vec<String>,
+    },
+    /// What the ref leads to, or the commit's tree, cannot be read.
+    #[error("ref `{git_ref}` of `{}`: {problem}", place.display())]
+    Unreadable {
+        /// The ref, or `HEAD`.
+        git_ref: String,
+        /// The repository or directory.
+        place: PathBuf,
+        /// What failed.
+        problem: String,
+    },
+    /// Its work tree is asked for, and the repository has none.
+    #[error("`{}` has no work tree", place.display())]
+    NoWorkTree {
+        /// The repository.
+        place: PathBuf,
+    },
+    /// The directory cannot be read.
+    #[error("directory `{}`: {problem}", place.display())]
+    Directory {
+        /// The directory.
+        place: PathBuf,
+        /// What failed.
+        problem: String,
+        /// Whether it is not there at all.
+        is_absent: bool,
+    },
+}
+
+fn list_tried(tried: &[Tried]) -> String {
+    let each = tried.iter().map(|tried| format!("`{}` ({})", tried.path.display(), tried.problem));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+impl SourceError {
+    /// Puts a cause together with where its source is configured.
+    pub(super) fn new(label: &str, spec: &SourceSpec, origin: &Origin, cause: SourceCause) -> Self {
+        let file = match origin {
+            Origin::File(path) | Origin::Values(path) => {
+                path.file_name().map(|name| name.to_string_lossy().into_owned())
+            }
+            Origin::CommandLine => None,
+        };
+        let configured_at = match (file, spec.line) {
+            (Some(file), Some(line)) => format!("{file}:{line}"),
+            (Some(file), None) => file,
+            (None, _) => "--source".to_owned(),
+        };
+        Self { label: label.to_owned(), git_ref: spec.git_ref.clone(), configured_at, cause }
+    }
+
+    /// What to do about it.
+    pub fn cure(&self) -> String {
+        let at = &self.configured_at;
+        match &self.cause {
+            SourceCause::NotFound { tried } => {
+                let first = tried.first().map(|tried| tried.path.display().to_string());
+                let first = first.unwrap_or_default();
+                format!("put it at `{first}`, correct its place ({at}), or set `required: false`")
+            }
+            SourceCause::NotOpened { .. } => {
+                format!("repair it or correct its place ({at}), or set `required: false`")
+            }
+            SourceCause::NoSuchRef { available, .. } if !available.is_empty() => {
+                format!("set `ref` ({at}) to one of: {}", available.join(", "))
+            }
+            SourceCause::NoHead { available, .. } if !available.is_empty() => {
+                format!("set `ref` ({at}), for example to one of: {}", available.join(", "))
+            }
+            SourceCause::NoSuchRef { place, .. } | SourceCause::NoHead { place, .. } => {
+                format!("fetch into `{}`: it has no refs at all", place.display())
+            }
+            SourceCause::Unreadable { place, .. } => {
+                format!("run `git -C '{}' fsck`, then fetch what is lacking", place.display())
+            }
+            SourceCause::NoWorkTree { .. } => {
+                format!("remove `mode: worktree` ({at}), or put a checkout there")
+            }
+            SourceCause::Directory { place, is_absent: true, .. } => {
+                format!("create `{}`, or correct `path` ({at})", place.display())
+            }
+            SourceCause::Directory { place, is_absent: false, .. } => {
+                format!("put a directory at `{}` that the daemon may read ({at})", place.display())
+            }
+        }
+    }
+
+    /// The state of a source that is not required.
+    pub(super) fn state(&self) -> SourceState {
+        let error = self.to_string();
+        let is_missing = match &self.cause {
+            SourceCause::NotFound { .. }
+            | SourceCause::NoSuchRef { .. }
+            | SourceCause::NoHead { .. }
+            | SourceCause::Directory { is_absent: true, .. } => true,
+            SourceCause::NotOpened { .. }
+            | SourceCause::Unreadable { .. }
+            | SourceCause::NoWorkTree { .. }
+            | SourceCause::Directory { is_absent: false, .. } => false,
+        };
+        if is_missing { SourceState::Missing { error } } else { SourceState::Broken { error } }
+    }
+}
+
+/// The refs most similar to the one asked for, the nearest first.
+pub(super) fn nearest(wanted: &str, mut names: Vec<String>) -> Vec<String> {
+    names.sort_unstable();
+    names.dedup();
+    let distance = |name: &str| (strsim::jaro_winkler(wanted, name) * 1000.0).round();
+    names.sort_by(|a, b| distance(b).total_cmp(&distance(a)));
+    names.truncate(PROPOSALS_MAX);
+    names
+}

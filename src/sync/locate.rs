@@ -1,0 +1,98 @@
+//! Where a source is on this machine.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::{SourceCause, Tried};
+use crate::config::resolved::{Access, Config, Location, SourceSpec};
+use crate::store::git::Repository;
+
+/// A repository at the place where it was found.
+#[derive(Debug)]
+pub(super) struct Located {
+    /// The place, as it was looked for.
+    pub(super) place: PathBuf,
+    /// The repository.
+    pub(super) repository: Arc<Repository>,
+}
+
+/// Finds the repository of a source: the first of its places that opens is taken.
+pub(super) fn locate(config: &Config, spec: &SourceSpec) -> Result<Located, SourceCause> {
+    let mut tried = Vec::new();
+    let mut is_anything_there = false;
+    for place in places(config, spec) {
+        match open(config, &place) {
+            Ok(repository) => return Ok(Located { place, repository: Arc::new(repository) }),
+            Err(problem) => {
+                let (problem, is_there) = match problem {
+                    Problem::Absent => ("does not exist".to_owned(), false),
+                    Problem::Other(problem) => (problem, true),
+                };
+                is_anything_there |= is_there;
+                tried.push(Tried { path: place, problem });
+            }
+        }
+    }
+    if is_anything_there {
+        return Err(SourceCause::NotOpened { tried });
+    }
+    Err(SourceCause::NotFound { tried })
+}
+
+/// The places where the repository of a source may be, in the order of the look-up.
+pub(super) fn places(config: &Config, spec: &SourceSpec) -> Vec<PathBuf> {
+    let repo = match &spec.location {
+        Location::Path(path) => return vec![path.clone()],
+        Location::Repo { repo, .. } => repo,
+    };
+    let below =
+        |dir: PathBuf| dir.join(path(repo.owner.as_bytes())).join(path(repo.repo.as_bytes()));
+    let cache = &config.repo_cache.path;
+    let plain = [below(cache.join(spec.visibility.to_string())), below(cache.clone())];
+    let bare = plain.clone().map(|place| {
+        let mut place = place.into_os_string();
+        place.push(".git");
+        PathBuf::from(place)
+    });
+    plain.into_iter().chain(bare).collect()
+}
+
+fn path(bytes: &[u8]) -> &Path {
+    use std::os::unix::ffi::OsStrExt;
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
+}
+
+enum Problem {
+    Absent,
+    Other(String),
+}
+
+fn open(config: &Config, place: &Path) -> Result<Repository, Problem> {
+    match place.metadata() {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let is_link = place.is_symlink();
+            let dangles = || Problem::Other("is a link to nothing".to_owned());
+            return Err(if is_link { dangles() } else { Problem::Absent });
+        }
+        Err(error) => return Err(Problem::Other(error.to_string())),
+    }
+    let repository = Repository::open(place).map_err(|error| Problem::Other(error.to_string()))?;
+    let parts = [place, repository.git_dir(), repository.common_dir(), repository.objects_dir()];
+    if parts.into_iter().any(|part| is_refused(config, part)) {
+        let problem =
+            "is below the cache's `private` directory, and this view shows public sources only";
+        return Err(Problem::Other(problem.to_owned()));
+    }
+    Ok(repository)
+}
+
+/// True if a public view must not read what is there: its real path lies below the private part of the cache.
+pub(super) fn is_refused(config: &Config, place: &Path) -> bool {
+    match config.access {
+        Access::All | Access::None => return false,
+        Access::Public => {}
+    }
+    let Ok(private) = config.repo_cache.path.join("private").canonicalize() else { return false };
+    place.canonicalize().is_ok_and(|real| real.starts_with(private))
+}

@@ -1,0 +1,137 @@
+//! One source from its configuration to a store at a revision.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::digest::Fields;
+use super::error::{SourceCause, Tried};
+use super::locate::{is_refused, locate, places};
+use super::resolve::resolve;
+use crate::config::resolved::{Config, Location, Mode, SourceSpec};
+use crate::snapshot::{Snapshot, Source, SourceState};
+use crate::store::Store;
+use crate::store::blobs::BlobCache;
+use crate::store::dir::DirStore;
+use crate::store::git::GitStore;
+use crate::store::git::lfs::LfsObjects;
+use crate::union::object::Oid;
+use crate::union::revision::Revision;
+
+/// A source that can be read.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn Store>,
+    /// The commit; `None` for a live directory.
+    pub(super) commit: Option<Oid>,
+    pub(super) time_secs: i64,
+    /// The place as it was looked for.
+    pub(super) place: PathBuf,
+}
+
+/// Opens a source.
+pub(super) fn open(
+    config: &Config,
+    spec: &SourceSpec,
+    blobs: &Arc<BlobCache>,
+) -> Result<Opened, SourceCause> {
+    match (spec.mode, &spec.location) {
+        (Mode::Git, Location::Repo { .. } | Location::Path(_)) => open_git(config, spec, blobs),
+        (Mode::Live, Location::Path(path)) => open_directory(config, path),
+        (Mode::Live, Location::Repo { .. }) => {
+            let located = locate(config, spec)?;
+            let work_dir = located.repository.work_dir();
+            let Some(work_dir) = work_dir else {
+                return Err(SourceCause::NoWorkTree { place: located.place });
+            };
+            open_directory(config, work_dir)
+        }
+    }
+}
+
+fn open_git(
+    config: &Config,
+    spec: &SourceSpec,
+    blobs: &Arc<BlobCache>,
+) -> Result<Opened, SourceCause> {
+    let located = locate(config, spec)?;
+    let git_ref = spec.git_ref.as_deref();
+    let (oid, commit) = resolve(&located.repository, &located.place, git_ref)?;
+    let lfs = spec.serves_lfs.then(|| LfsObjects::scan(located.repository.common_dir()));
+    let store = GitStore::new(located.repository, oid, blobs.clone(), lfs).map_err(|error| {
+        SourceCause::Unreadable {
+            git_ref: git_ref.unwrap_or("HEAD").to_owned(),
+            place: located.place.clone(),
+            problem: error.to_string(),
+        }
+    })?;
+    Ok(Opened {
+        store: Arc::new(store),
+        commit: Some(oid),
+        time_secs: commit.time_secs,
+        place: located.place,
+    })
+}
+
+fn open_directory(config: &Config, path: &Path) -> Result<Opened, SourceCause> {
+    if is_refused(config, path) {
+        let problem =
+            "is below the cache's `private` directory, and this view shows public sources only";
+        let tried = vec![Tried { path: path.to_owned(), problem: problem.to_owned() }];
+        return Err(SourceCause::NotOpened { tried });
+    }
+    let opened = DirStore::open(path).and_then(|store| {
+        let root = store.root()?;
+        store.list(&root).map(|_| store)
+    });
+    let store = opened.map_err(|error| SourceCause::Directory {
+        place: path.to_owned(),
+        problem: error.to_string(),
+        is_absent: std::fs::metadata(path)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound),
+    })?;
+    Ok(Opened { store: Arc::new(store), commit: None, time_secs: 0, place: path.to_owned() })
+}
+
+/// Finds a source in the last snapshot, for when it cannot be read anew: the same source at the same place, which the view
+/// may still show.
+pub(super) fn reopen(config: &Config, spec: &SourceSpec, last: &Snapshot) -> Option<Opened> {
+    let is_same = |source: &&Arc<Source>| {
+        source.name == spec.name
+            && source.git_ref == spec.git_ref
+            && source.visibility == spec.visibility
+            && source.state == SourceState::Ready
+    };
+    last.sources.iter().filter(is_same).find_map(|source| {
+        let commit = match (&source.revision, spec.mode) {
+            (Revision::Commit(commit), Mode::Git) => *commit,
+            (Revision::Commit(_), Mode::Live)
+            | (Revision::Listing(_) | Revision::Missing, Mode::Git | Mode::Live) => return None,
+        };
+        let mut places = places(config, spec).into_iter();
+        let place = places.find(|place| place.display().to_string() == source.place)?;
+        if is_refused(config, &place) || source.store.lfs_digest().is_some() && !spec.serves_lfs {
+            return None;
+        }
+        let (store, time_secs) = (source.store.clone(), source.time_secs);
+        Some(Opened { store, commit: Some(commit), time_secs, place })
+    })
+}
+
+/// Tells a source from all others that a view may ever show. The LFS objects count too: the same pointer has other bytes
+/// when its object has come.
+pub(super) fn source_key(spec: &SourceSpec, place: &Path, store: &dyn Store) -> [u8; 16] {
+    let real = place.canonicalize().unwrap_or_else(|_| place.to_owned());
+    let mut fields = Fields::new("overlayfs-mount source 1");
+    fields.bytes(spec.name.owner.as_bytes());
+    fields.bytes(spec.name.repo.as_bytes());
+    fields.bytes(real.as_os_str().as_encoded_bytes());
+    fields.optional(spec.git_ref.as_deref().map(str::as_bytes));
+    fields.number(match spec.mode {
+        Mode::Git => 0,
+        Mode::Live => 1,
+    });
+    fields.optional(store.lfs_digest().as_ref().map(<[u8; 32]>::as_slice));
+    let mut key = [0; 16];
+    key.copy_from_slice(&fields.finish()[..16]);
+    key
+}

@@ -1,0 +1,174 @@
+//! Which commit a ref leads to.
+//!
+//! No revision expressions, no short ids: a full name, a branch, a tag, or a full commit id. What looks like a full id is
+//! one, whatever branch may bear it as a name.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use gix::refs::{FullName, Target};
+
+use super::error::{SourceCause, nearest};
+use crate::store::git::{Commit, Repository, oid};
+use crate::union::object::Oid;
+
+/// Symbolic refs are followed through at most so many, as git does.
+const SYMBOLIC_MAX: usize = 5;
+
+/// Finds the commit of a ref; of HEAD if there is none.
+pub(super) fn resolve(
+    repository: &Repository,
+    place: &Path,
+    git_ref: Option<&str>,
+) -> Result<(Oid, Commit), SourceCause> {
+    let refs = Refs::of(repository);
+    let Some(git_ref) = git_ref else { return head(&refs, repository, place) };
+    let unreadable = |problem: String| SourceCause::Unreadable {
+        git_ref: git_ref.to_owned(),
+        place: place.to_owned(),
+        problem,
+    };
+    if let Some(id) = oid(git_ref.as_bytes())
+        && id.as_bytes().len() == repository.id_len()
+    {
+        let commit = repository.commit(&id).map_err(|error| unreadable(error.to_string()))?;
+        return Ok((id, commit));
+    }
+    for name in candidates(git_ref) {
+        if let Some(id) = refs.find(&name).map_err(&unreadable)? {
+            return repository.peel(&id).map_err(|error| unreadable(error.to_string()));
+        }
+    }
+    Err(SourceCause::NoSuchRef {
+        git_ref: git_ref.to_owned(),
+        place: place.to_owned(),
+        available: nearest(git_ref, refs.short_names()),
+    })
+}
+
+/// The full names that a ref may stand for, in the order of the look-up.
+fn candidates(git_ref: &str) -> Vec<String> {
+    let mut names = vec![format!("refs/remotes/origin/{git_ref}")];
+    if git_ref.starts_with("refs/") || git_ref == "HEAD" {
+        names.push(git_ref.to_owned());
+    }
+    names.push(format!("refs/heads/{git_ref}"));
+    names.push(format!("refs/tags/{git_ref}"));
+    // What git too takes for `heads/main` and `origin/main`.
+    names.push(format!("refs/{git_ref}"));
+    names.push(format!("refs/remotes/{git_ref}"));
+    names
+}
+
+fn head(
+    refs: &Refs<'_>,
+    repository: &Repository,
+    place: &Path,
+) -> Result<(Oid, Commit), SourceCause> {
+    let no_head = |problem: String| SourceCause::NoHead {
+        place: place.to_owned(),
+        problem,
+        available: nearest("main", refs.short_names()),
+    };
+    match refs.find("HEAD") {
+        Ok(Some(id)) => repository.peel(&id).map_err(|error| SourceCause::Unreadable {
+            git_ref: "HEAD".to_owned(),
+            place: place.to_owned(),
+            problem: error.to_string(),
+        }),
+        Ok(None) => Err(no_head("names a branch without commits".to_owned())),
+        Err(problem) => Err(no_head(format!("cannot be read: {problem}"))),
+    }
+}
+
+/// The refs of a repository, read by whoever can.
+enum Refs<'a> {
+    /// Loose and packed refs.
+    Files(Box<gix::Repository>),
+    /// A reftable, which the library does not know.
+    Table(&'a Repository),
+}
+
+impl<'a> Refs<'a> {
+    fn of(repository: &'a Repository) -> Self {
+        if repository.has_reftable() {
+            return Self::Table(repository);
+        }
+        Self::Files(Box::new(repository.to_thread_local()))
+    }
+
+    /// The object that a full ref name leads to; `None` if there is no such ref, or the name can be none.
+    fn find(&self, name: &str) -> Result<Option<Oid>, String> {
+        let Ok(full_name) = FullName::try_from(name) else { return Ok(None) };
+        match self {
+            Self::Files(repository) => find_in_files(repository, full_name),
+            Self::Table(repository) => {
+                let line = git(repository, &["rev-parse", "--verify", "--quiet", name])?;
+                // Git tries other prefixes too where the name itself is not there.
+                let exact = git(repository, &["show-ref", "--verify", "--hash", name])?;
+                let line = if name == "HEAD" { line } else { exact };
+                Ok(line.and_then(|line| oid(line.trim_ascii())))
+            }
+        }
+    }
+
+    /// The names of branches and tags as users write them.
+    fn short_names(&self) -> Vec<String> {
+        let full: Vec<String> = match self {
+            Self::Files(repository) => {
+                let Ok(platform) = repository.references() else { return Vec::new() };
+                let Ok(all) = platform.all() else { return Vec::new() };
+                all.flatten().map(|found| found.name().as_bstr().to_string()).collect()
+            }
+            Self::Table(repository) => {
+                let lines = git(repository, &["for-each-ref", "--format=%(refname)"]);
+                let lines = lines.ok().flatten().unwrap_or_default();
+                String::from_utf8_lossy(&lines).lines().map(str::to_owned).collect()
+            }
+        };
+        let short = |name: &String| {
+            let prefixes = ["refs/heads/", "refs/tags/", "refs/remotes/origin/"];
+            let short = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix))?;
+            (short != "HEAD").then(|| short.to_owned())
+        };
+        full.iter().filter_map(short).collect()
+    }
+}
+
+fn find_in_files(repository: &gix::Repository, mut name: FullName) -> Result<Option<Oid>, String> {
+    for _ in 0..SYMBOLIC_MAX {
+        let found = repository.refs.try_find(name.as_ref()).map_err(|error| error.to_string())?;
+        let Some(found) = found.filter(|found| found.name == name) else { return Ok(None) };
+        match found.target {
+            Target::Object(id) => return Ok(Oid::from_bytes(id.as_bytes())),
+            Target::Symbolic(next) => name = next,
+        }
+    }
+    Err("is a symbolic ref without end".to_owned())
+}
+
+/// Asks the `git` program about a repository; `None` if it says no.
+fn git(repository: &Repository, arguments: &[&str]) -> Result<Option<Vec<u8>>, String> {
+    let mut command = Command::new("git");
+    command.env_clear();
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    command
+        .envs([
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("HOME", "/nonexistent"),
+            ("LC_ALL", "C"),
+        ])
+        .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "--git-dir"])
+        .arg(repository.git_dir())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    let output = command.output().map_err(|error| format!("cannot run `git`: {error}"))?;
+    Ok(output.status.success().then_some(output.stdout))
+}
