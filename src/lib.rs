@@ -9,3 +9,4 @@ pub mod snapshot;
 pub mod store;
 pub mod sync;
 pub mod union;
+pub mod view;

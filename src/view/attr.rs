@@ -1,0 +1,108 @@
+//! Attributes, and how long the kernel may keep what it was told.
+
+use std::time::Duration;
+
+use super::nodes::{Node, Number};
+use super::tree::Merged;
+use super::{View, ViewError};
+use crate::store::Attributes;
+use crate::union::object::Kind;
+
+/// What `stat` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    /// The inode number.
+    pub number: Number,
+    /// The type.
+    pub kind: Kind,
+    /// Bytes of content.
+    pub size_bytes: u64,
+    /// The time of the last modification: seconds since 1970 and nanoseconds.
+    pub modified: (i64, u32),
+}
+
+impl Attr {
+    /// The permission bits (S26): 0444, or 0555 for directories and what its owner may execute; links have 0777.
+    pub fn permissions(&self) -> u16 {
+        match self.kind {
+            Kind::Directory | Kind::File { is_executable: true } => 0o555,
+            Kind::File { is_executable: false } => 0o444,
+            Kind::Link => 0o777,
+        }
+    }
+
+    pub(super) fn directory(number: Number, time_secs: i64) -> Self {
+        Self { number, kind: Kind::Directory, size_bytes: 0, modified: (time_secs, 0) }
+    }
+
+    pub(super) fn from_store(number: Number, attributes: Attributes, time_secs: i64) -> Self {
+        Self {
+            number,
+            kind: attributes.kind,
+            size_bytes: attributes.size_bytes,
+            modified: attributes.modified.unwrap_or((time_secs, 0)),
+        }
+    }
+}
+
+/// How long the kernel may keep a name, its absence, or attributes without asking again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// As long as it likes: it never changes, or the kernel is told.
+    Unlimited,
+    /// Half a second: the disk may change it (S29).
+    Live,
+    /// Not at all.
+    None,
+}
+
+impl Lifetime {
+    /// The lifetime in time; unlimited is longer than any machine runs.
+    pub fn duration(self) -> Duration {
+        match self {
+            Self::Unlimited => Duration::from_secs(u64::from(u32::MAX)),
+            Self::Live => Duration::from_millis(500),
+            Self::None => Duration::ZERO,
+        }
+    }
+}
+
+impl View {
+    /// The attributes of a node.
+    ///
+    /// # Errors
+    /// The node is not known, its file is gone, or its object cannot be read.
+    pub fn attr(&self, number: Number) -> Result<(Attr, Lifetime), ViewError> {
+        let node = self.nodes.get(number)?;
+        self.node_attr(number, &node)
+    }
+
+    pub(super) fn node_attr(
+        &self,
+        number: Number,
+        node: &Node,
+    ) -> Result<(Attr, Lifetime), ViewError> {
+        let attr = match node {
+            Node::Merged(merged) => return self.merged_attr(number, merged),
+            Node::Tree(tree) => Attr::directory(number, tree.time_secs),
+            Node::Child(tree, index) => tree.child_attr(number, *index)?,
+            Node::Leaf(leaf) => leaf.attr(number)?,
+            Node::Live(live) => return Ok((live.attr(number)?, Lifetime::Live)),
+            Node::Empty { time_secs, .. } => Attr::directory(number, *time_secs),
+            Node::Overlay => Attr::directory(number, self.started_secs),
+            Node::Text(text) => Attr {
+                number,
+                kind: Kind::File { is_executable: false },
+                size_bytes: text.len() as u64,
+                modified: (self.started_secs, 0),
+            },
+        };
+        Ok((attr, Lifetime::Unlimited))
+    }
+
+    fn merged_attr(&self, number: Number, merged: &Merged) -> Result<(Attr, Lifetime), ViewError> {
+        let snapshot = self.current.load();
+        let directory = merged.directory(&snapshot)?;
+        Ok((Attr::directory(number, directory.time_secs), Lifetime::Unlimited))
+    }
+}

@@ -1,0 +1,219 @@
+//! From a directory and a name to a node.
+
+use std::sync::Arc;
+
+use super::attr::{Attr, Lifetime};
+use super::nodes::{Node, Number};
+use super::numbers::Key;
+use super::overlay;
+use super::tree::{Leaf, Live, Merged, Tree, object_bytes, stays_inside, unreadable};
+use super::{View, ViewError};
+use crate::config::resolved::Links;
+use crate::snapshot::{Snapshot, Source};
+use crate::store::walk;
+use crate::union::name::{NAME_MAX, Name, RelPath};
+use crate::union::namespace::{Item, Shown};
+use crate::union::object::{Kind, Object};
+
+/// What a look-up found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// A node. The look-up is counted; [`View::forget`] takes it back.
+    Present {
+        /// Its attributes.
+        attr: Attr,
+        /// How long the attributes hold.
+        attr_lifetime: Lifetime,
+        /// How long the name leads to this node.
+        name_lifetime: Lifetime,
+    },
+    /// Nothing, and for how long.
+    Absent(Lifetime),
+}
+
+/// A node that may be about to be known, and how long its name leads to it.
+pub(super) struct Candidate {
+    pub(super) number: Number,
+    pub(super) node: Node,
+    pub(super) name_lifetime: Lifetime,
+}
+
+impl View {
+    /// Looks a name up in a directory.
+    ///
+    /// # Errors
+    /// `parent` is no known directory, the name is longer than 255 bytes, or the object cannot be read.
+    pub fn lookup(&self, parent: Number, name: &[u8]) -> Result<Found, ViewError> {
+        if name.len() > NAME_MAX {
+            return Err(ViewError::NameTooLong);
+        }
+        let (candidate, absence) = match self.nodes.get(parent)? {
+            Node::Merged(merged) => self.in_merged(parent, &merged, name)?,
+            Node::Tree(tree) => (self.in_tree(&tree, name)?, Lifetime::Unlimited),
+            Node::Live(live) => (self.in_live(parent, &live, name)?, Lifetime::Live),
+            Node::Empty { .. } => (None, Lifetime::Unlimited),
+            Node::Overlay => (self.in_overlay(name)?, Lifetime::Unlimited),
+            Node::Child(..) | Node::Leaf(_) | Node::Text(_) => {
+                return Err(ViewError::NotADirectory);
+            }
+        };
+        let Some(candidate) = candidate else { return Ok(Found::Absent(absence)) };
+        let (attr, attr_lifetime) = match self.node_attr(candidate.number, &candidate.node) {
+            // It went away between the look-up and the question for its size.
+            Err(ViewError::Stale) if absence == Lifetime::Live => {
+                return Ok(Found::Absent(absence));
+            }
+            answer => answer?,
+        };
+        let name_lifetime = candidate.name_lifetime;
+        self.nodes.count(candidate.number, || candidate.node);
+        Ok(Found::Present { attr, attr_lifetime, name_lifetime })
+    }
+
+    fn in_merged(
+        &self,
+        parent: Number,
+        merged: &Merged,
+        name: &[u8],
+    ) -> Result<(Option<Candidate>, Lifetime), ViewError> {
+        if merged.path.is_root() && name == overlay::NAME {
+            return Ok((Some(self.overlay()?), Lifetime::Unlimited));
+        }
+        let snapshot = self.current.load();
+        let directory = merged.directory(&snapshot)?;
+        let (Some(item), Ok(name)) = (directory.get(name), Name::new(name)) else {
+            return Ok((None, Lifetime::Unlimited));
+        };
+        let candidate = self.item(&snapshot, parent, merged, &name, item)?;
+        // A name of a live source is decided by the disk, from one moment to the next.
+        let absence = if candidate.is_some() { Lifetime::Unlimited } else { Lifetime::Live };
+        Ok((candidate, absence))
+    }
+
+    /// What an item of a merged directory stands for; `None` for a live entry that is not on the disk any more.
+    pub(super) fn item(
+        &self,
+        snapshot: &Snapshot,
+        parent: Number,
+        merged: &Merged,
+        name: &Name,
+        item: &Item,
+    ) -> Result<Option<Candidate>, ViewError> {
+        let path = merged.path.join(name);
+        match item {
+            Item::Directory(_) => {
+                let number = self.numbers.single(Key::new(&[b"merged", &path.to_bytes()]))?;
+                let node = Node::Merged(Arc::new(Merged { path, parent }));
+                Ok(Some(Candidate { number, node, name_lifetime: Lifetime::Unlimited }))
+            }
+            Item::Entry(shown) => self.entry(snapshot.source(shown.source), parent, &path, shown),
+        }
+    }
+
+    fn entry(
+        &self,
+        source: &Arc<Source>,
+        parent: Number,
+        path: &RelPath,
+        shown: &Shown,
+    ) -> Result<Option<Candidate>, ViewError> {
+        let source_path = shown.source_path.clone();
+        if let Object::Live { kind, .. } = &shown.object {
+            return self.live_entry(source, parent, source_path, *kind);
+        }
+        let time_secs = shown.time_secs;
+        let number = self.numbers.single(Key::new(&[
+            b"entry",
+            &path.to_bytes(),
+            &source.key,
+            &source_path.to_bytes(),
+            &object_bytes(&shown.object),
+            &time_secs.to_le_bytes(),
+        ]))?;
+        let (source, object) = (source.clone(), shown.object.clone());
+        let node = match (&object, object.kind()) {
+            (Object::Empty, _) => Node::Empty { parent, time_secs },
+            (_, Kind::Directory) => {
+                let tree = Tree::entry(source, object, time_secs, number, parent, source_path);
+                Node::Tree(Arc::new(tree))
+            }
+            (_, Kind::File { .. } | Kind::Link) => {
+                Node::Leaf(Arc::new(Leaf { source, path: source_path, object, time_secs }))
+            }
+        };
+        Ok(Some(Candidate { number, node, name_lifetime: Lifetime::Unlimited }))
+    }
+
+    /// A live entry as the disk has it now: it may have been replaced since the snapshot was built.
+    fn live_entry(
+        &self,
+        source: &Arc<Source>,
+        parent: Number,
+        source_path: RelPath,
+        kind: Kind,
+    ) -> Result<Option<Candidate>, ViewError> {
+        let found = walk::find(source.store.as_ref(), &source_path)
+            .map_err(|cause| unreadable(source, &source_path, cause))?;
+        match found {
+            Some(object) if object.kind().is_directory() == kind.is_directory() => {
+                self.live(source, parent, source_path, object).map(Some)
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// The node of a live object at a place. Files have one number wherever they are shown, directories another at each place.
+    pub(super) fn live(
+        &self,
+        source: &Arc<Source>,
+        parent: Number,
+        path: RelPath,
+        object: Object,
+    ) -> Result<Candidate, ViewError> {
+        let place = if object.kind().is_directory() { parent.0.to_le_bytes() } else { [0; 4] };
+        let number = self.numbers.single(Key::new(&[
+            b"live",
+            &source.key,
+            &path.to_bytes(),
+            &object_bytes(&object),
+            &place,
+        ]))?;
+        let node = match object {
+            Object::Empty => Node::Empty { parent, time_secs: self.started_secs },
+            object => Node::Live(Arc::new(Live { source: source.clone(), path, object, parent })),
+        };
+        Ok(Candidate { number, node, name_lifetime: Lifetime::Live })
+    }
+
+    fn in_tree(&self, tree: &Arc<Tree>, name: &[u8]) -> Result<Option<Candidate>, ViewError> {
+        tree.load(&self.numbers, self.settings.links)?;
+        Ok(tree.find(name).map(|index| Self::tree_child(tree, index)))
+    }
+
+    /// The node of a child of a listed frozen directory.
+    pub(super) fn tree_child(tree: &Arc<Tree>, index: u32) -> Candidate {
+        let (listed, number) = tree.child_at(index);
+        let node = match (&listed.object, listed.object.kind()) {
+            (Object::Empty, _) => Node::Empty { parent: tree.number, time_secs: tree.time_secs },
+            (_, Kind::Directory) => Node::Tree(Arc::new(tree.child_tree(index))),
+            (_, Kind::File { .. } | Kind::Link) => Node::Child(tree.clone(), index),
+        };
+        Candidate { number, node, name_lifetime: Lifetime::Unlimited }
+    }
+
+    fn in_live(
+        &self,
+        parent: Number,
+        live: &Live,
+        name: &[u8],
+    ) -> Result<Option<Candidate>, ViewError> {
+        let found = live.source.store.lookup(&live.object, name);
+        let found = found.map_err(|cause| unreadable(&live.source, &live.path, cause))?;
+        let (Some(object), Ok(name)) = (found, Name::new(name)) else { return Ok(None) };
+        if self.settings.links == Links::Inside && !stays_inside(&live.source, &live.path, &object)
+        {
+            return Ok(None);
+        }
+        self.live(&live.source, parent, live.path.join(&name), object).map(Some)
+    }
+}

@@ -1,0 +1,73 @@
+//! The file system without a protocol: look-up, attributes, listing, reading.
+//!
+//! Answers every request from the node it is about and, for the directories that change, from one snapshot loaded once.
+//! Knows neither FUSE nor errno; [`crate::fuse`] carries requests here and answers back.
+//!
+//! Rules that hold: a number means one place and one object and is never given out again (`numbers`); a node lives exactly as long as the
+//! kernel counts look-ups of it (`nodes`); below an entry of a git source nothing ever changes (`tree`).
+
+mod attr;
+mod list;
+mod lookup;
+mod nodes;
+mod numbers;
+mod open;
+mod overlay;
+mod read;
+mod tree;
+mod xattr;
+
+#[cfg(test)]
+mod tests;
+
+pub use attr::{Attr, Lifetime};
+pub use list::{Depth, Offered, Sink};
+pub use lookup::Found;
+pub use nodes::Number;
+pub use open::{Settings, View};
+
+use thiserror::Error;
+
+use crate::store::StoreError;
+
+/// Why the view has no answer.
+#[derive(Debug, Error)]
+pub enum ViewError {
+    /// The node is not known, or what it stood for is gone for good.
+    #[error("the file was removed or replaced")]
+    Stale,
+    /// A directory was expected.
+    #[error("it is not a directory")]
+    NotADirectory,
+    /// A file was expected.
+    #[error("it is a directory")]
+    IsADirectory,
+    /// A link was expected.
+    #[error("it is not a symbolic link")]
+    NotALink,
+    /// The daemon may not read it.
+    #[error("permission denied")]
+    Denied,
+    /// The name has more than 255 bytes.
+    #[error("the name is longer than 255 bytes")]
+    NameTooLong,
+    /// There is no such extended attribute.
+    #[error("there is no such attribute")]
+    NoAttribute,
+    /// Extended attributes are turned off for the whole view.
+    #[error("attributes are turned off")]
+    AttributesOff,
+    /// No inode numbers are left.
+    #[error("all inode numbers are used up; mount anew")]
+    NumbersUsedUp,
+    /// The content cannot be read.
+    #[error("source `{source_label}`: `{path}`: {cause}")]
+    Unreadable {
+        /// The source as commands call it.
+        source_label: String,
+        /// The path in the source, escaped.
+        path: String,
+        /// What failed.
+        cause: StoreError,
+    },
+}

@@ -1,0 +1,98 @@
+//! The node table: what the kernel knows, and how often it looked it up.
+//!
+//! Locks: one shard of the table at a time, never over a call to a store.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+
+use super::ViewError;
+use super::tree::{Leaf, Live, Merged, Tree};
+
+/// The number of a node: its inode number, and what the kernel calls it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Number(pub u32);
+
+impl Number {
+    /// The root of the view (`FUSE_ROOT_ID`, `include/uapi/linux/fuse.h`).
+    pub const ROOT: Self = Self(1);
+}
+
+/// What a node stands for: one object at one place. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) enum Node {
+    /// A merged directory.
+    Merged(Arc<Merged>),
+    /// A frozen directory, at or below an entry.
+    Tree(Arc<Tree>),
+    /// A file or link in a frozen directory, by its position in the listing.
+    Child(Arc<Tree>, u32),
+    /// An entry that is itself a frozen file or link.
+    Leaf(Arc<Leaf>),
+    /// A file, directory or link of a live source.
+    Live(Arc<Live>),
+    /// A directory in which nothing is shown.
+    Empty {
+        /// The number of the directory that holds it.
+        parent: Number,
+        /// Its time, in seconds since 1970.
+        time_secs: i64,
+    },
+    /// `.overlay`.
+    Overlay,
+    /// A file of `.overlay`; its text never changes.
+    Text(Arc<[u8]>),
+}
+
+/// A node and how many look-ups of it the kernel has not yet taken back.
+#[derive(Debug)]
+struct Known {
+    node: Node,
+    lookups: u64,
+}
+
+/// All nodes that the kernel knows.
+#[derive(Debug)]
+pub(super) struct Nodes(DashMap<Number, Known>);
+
+impl Nodes {
+    /// Knows the root, which is never forgotten.
+    pub(super) fn new() -> Self {
+        let nodes = DashMap::new();
+        let root = Known { node: Node::Merged(Arc::new(Merged::root())), lookups: 1 };
+        let none = nodes.insert(Number::ROOT, root);
+        debug_assert!(none.is_none(), "the table was empty");
+        Self(nodes)
+    }
+
+    /// What a number stands for.
+    pub(super) fn get(&self, number: Number) -> Result<Node, ViewError> {
+        self.0.get(&number).map(|known| known.node.clone()).ok_or(ViewError::Stale)
+    }
+
+    /// Counts one look-up of a node, and knows it from now on.
+    pub(super) fn count(&self, number: Number, node: impl FnOnce() -> Node) {
+        let mut known = self.0.entry(number).or_insert_with(|| Known { node: node(), lookups: 0 });
+        known.lookups += 1;
+    }
+
+    /// Takes `count` look-ups back and forgets the node with the last one.
+    pub(super) fn forget(&self, number: Number, count: u64) {
+        if number == Number::ROOT {
+            return;
+        }
+        if let dashmap::Entry::Occupied(mut known) = self.0.entry(number) {
+            let left = known.get().lookups.saturating_sub(count);
+            known.get_mut().lookups = left;
+            if left == 0 {
+                let (_, forgotten) = known.remove_entry();
+                drop(forgotten);
+            }
+        }
+    }
+
+    /// How many nodes the kernel knows, the root included.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}

@@ -1,0 +1,109 @@
+//! Inode numbers: 32 bits, never given out twice, the same for the same thing while the view lives (S5).
+//!
+//! A thing is named by a 128-bit digest of what it is and where. A number that was given to a name stays with it, also after the
+//! kernel forgot the node: 20 bytes for each directory that was ever listed, not for each file.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use sha2::{Digest, Sha256};
+
+use super::ViewError;
+use super::nodes::Number;
+
+/// The name of a numbered thing, or of a block of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key([u8; 16]);
+
+impl Key {
+    /// Digests the fields; no two lists of fields give the same input.
+    pub(super) fn new(fields: &[&[u8]]) -> Self {
+        let mut hasher = Sha256::new();
+        for field in fields {
+            hasher.update((field.len() as u64).to_le_bytes());
+            hasher.update(field);
+        }
+        let digest: [u8; 32] = hasher.finalize().into();
+        let mut key = [0; 16];
+        key.copy_from_slice(&digest[..16]);
+        Self(key)
+    }
+}
+
+/// All numbers given out so far.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    next: AtomicU64,
+    given: DashMap<Key, Number>,
+}
+
+/// The last number that a 32-bit program can read.
+const LAST: u64 = u32::MAX as u64;
+
+impl Numbers {
+    /// Starts after the root's number.
+    pub(super) fn new() -> Self {
+        Self { next: AtomicU64::new(u64::from(Number::ROOT.0) + 1), given: DashMap::new() }
+    }
+
+    /// The number of one thing.
+    pub(super) fn single(&self, key: Key) -> Result<Number, ViewError> {
+        self.block(key, 1)
+    }
+
+    /// The first number of a block of `len`; the same key always comes with the same `len`.
+    pub(super) fn block(&self, key: Key, len: usize) -> Result<Number, ViewError> {
+        if let Some(known) = self.given.get(&key) {
+            return Ok(*known);
+        }
+        match self.given.entry(key) {
+            dashmap::Entry::Occupied(known) => Ok(*known.get()),
+            dashmap::Entry::Vacant(place) => {
+                let first = self.take(len as u64)?;
+                place.insert(first);
+                Ok(first)
+            }
+        }
+    }
+
+    /// How many numbers were given out.
+    pub(super) fn used(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, len: u64) -> Result<Number, ViewError> {
+        let grow = |next: u64| (next + len <= LAST).then_some(next + len);
+        let first = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow);
+        let first = first.ok().and_then(|first| u32::try_from(first).ok());
+        first.map(Number).ok_or(ViewError::NumbersUsedUp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s5_a_number_stays_with_its_key_and_is_never_given_out_again() {
+        let numbers = Numbers::new();
+        let first = numbers.block(Key::new(&[b"a"]), 10).unwrap();
+        let second = numbers.single(Key::new(&[b"b"])).unwrap();
+        assert_eq!(first, numbers.block(Key::new(&[b"a"]), 10).unwrap());
+        assert_eq!(second.0, first.0 + 10);
+    }
+
+    #[test]
+    fn the_last_number_is_followed_by_an_error() {
+        let numbers = Numbers::new();
+        numbers.next.store(LAST - 1, Ordering::Relaxed);
+        assert!(numbers.single(Key::new(&[b"a"])).is_ok());
+        assert!(matches!(numbers.single(Key::new(&[b"b"])), Err(ViewError::NumbersUsedUp)));
+        assert!(numbers.single(Key::new(&[b"a"])).is_ok());
+    }
+
+    #[test]
+    fn keys_keep_fields_apart() {
+        assert_ne!(Key::new(&[b"ab", b"c"]), Key::new(&[b"a", b"bc"]));
+        assert_ne!(Key::new(&[b"ab"]), Key::new(&[b"ab", b""]));
+    }
+}

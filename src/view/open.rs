@@ -1,0 +1,62 @@
+//! The view itself: the current snapshot, the nodes and their numbers.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::nodes::{Nodes, Number};
+use super::numbers::Numbers;
+use crate::config::resolved::Links;
+use crate::snapshot::{Current, Snapshot};
+
+/// What of the configuration decides how files look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Which links are shown.
+    pub links: Links,
+    /// Whether extended attributes are answered.
+    pub has_xattrs: bool,
+}
+
+/// The file system without a protocol.
+#[derive(Debug)]
+pub struct View {
+    pub(super) current: Current,
+    pub(super) nodes: Nodes,
+    pub(super) numbers: Numbers,
+    pub(super) settings: Settings,
+    pub(super) started_secs: i64,
+}
+
+impl View {
+    /// Shows a snapshot.
+    pub fn new(snapshot: Arc<Snapshot>, settings: Settings) -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            current: Current::new(snapshot),
+            nodes: Nodes::new(),
+            numbers: Numbers::new(),
+            settings,
+            started_secs: i64::try_from(started.as_secs()).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// The snapshot that new look-ups see.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load()
+    }
+
+    /// Takes back `count` look-ups of a node.
+    pub fn forget(&self, number: Number, count: u64) {
+        self.nodes.forget(number, count);
+    }
+
+    /// How many nodes the kernel knows, the root included.
+    pub fn known_nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// How many of the 2^32 inode numbers were given out.
+    pub fn used_numbers(&self) -> u64 {
+        self.numbers.used()
+    }
+}

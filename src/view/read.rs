@@ -1,0 +1,53 @@
+//! Content of files and targets of links.
+
+use super::nodes::{Node, Number};
+use super::tree::unreadable;
+use super::{View, ViewError};
+use crate::snapshot::Source;
+use crate::union::name::RelPath;
+use crate::union::object::Object;
+
+impl View {
+    /// Bytes of a file from `offset`: `len` of them, or as many as there are before its end.
+    ///
+    /// # Errors
+    /// The node is no known file, its file is gone, or its object cannot be read. Never fewer bytes without an error (S33).
+    pub fn read(&self, number: Number, offset: u64, len: usize) -> Result<Vec<u8>, ViewError> {
+        let node = self.nodes.get(number)?;
+        if let Node::Text(text) = &node {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+            return Ok(text[start..start.saturating_add(len).min(text.len())].to_vec());
+        }
+        on_object(&node, |source, object| source.store.read(object, offset, len))
+    }
+
+    /// The target of a link, verbatim.
+    ///
+    /// # Errors
+    /// The node is no known link, its file is gone, or its object cannot be read.
+    pub fn read_link(&self, number: Number) -> Result<Vec<u8>, ViewError> {
+        let node = self.nodes.get(number)?;
+        if let Node::Text(_) = &node {
+            return Err(ViewError::NotALink);
+        }
+        on_object(&node, |source, object| source.store.read_link(object))
+    }
+}
+
+/// Asks the store that has a node's object; a directory has none that can be read.
+fn on_object<T>(
+    node: &Node,
+    ask: impl FnOnce(&Source, &Object) -> Result<T, crate::store::StoreError>,
+) -> Result<T, ViewError> {
+    let (source, object, path): (_, _, &dyn Fn() -> RelPath) = match node {
+        Node::Child(tree, index) => {
+            (&tree.source, &tree.child_at(*index).0.object, &|| tree.child_path(*index))
+        }
+        Node::Leaf(leaf) => (&leaf.source, &leaf.object, &|| leaf.path.clone()),
+        Node::Live(live) => (&live.source, &live.object, &|| live.path.clone()),
+        Node::Merged(_) | Node::Tree(_) | Node::Empty { .. } | Node::Overlay | Node::Text(_) => {
+            return Err(ViewError::IsADirectory);
+        }
+    };
+    ask(source, object).map_err(|cause| unreadable(source, &path(), cause))
+}

@@ -1,0 +1,257 @@
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use super::*;
+use crate::config::resolved::Links;
+use crate::snapshot::{Snapshot, Source, SourceState};
+use crate::store::memory::MemoryStore;
+use crate::union::name::RelPath;
+use crate::union::namespace::{Namespace, Shown};
+use crate::union::object::{Kind, Object};
+use crate::union::revision::{Revision, RevisionSetId};
+use crate::union::source::{SourceId, SourceName, Visibility};
+
+fn path(text: &str) -> RelPath {
+    RelPath::parse(text).unwrap()
+}
+
+fn sample() -> MemoryStore {
+    MemoryStore::builder()
+        .file("skills/review/SKILL.md", "review\n")
+        .exec("skills/review/run", "#!/bin/sh\n")
+        .link("skills/review/link", "SKILL.md")
+        .link("skills/review/out", "../../../etc")
+        .file("skills/review/deep/er/file", "deep\n")
+        .file("skills/review/bad", "bad\n")
+        .submodule("skills/review/sub")
+        .file("loose.md", "loose\n")
+        .unreadable("skills/review/bad")
+        .build()
+}
+
+/// A view with one source `o/r`: its directory `skills` as a surface, a file as an entry, and whole.
+fn view(links: Links) -> View {
+    let store = sample();
+    let shown = |source_path: &str, object: Object| Shown {
+        source: SourceId(0),
+        surface: None,
+        source_path: path(source_path),
+        object,
+        time_secs: 1000,
+    };
+    let at = |text: &str| store.at(&path(text)).unwrap();
+    let namespace = Namespace::new(
+        [
+            (path("skills/review"), shown("skills/review", at("skills/review"))),
+            (path("prompts/00.md"), shown("loose.md", at("loose.md"))),
+            (path("o/r"), shown(".", store.at(&RelPath::root()).unwrap())),
+        ],
+        [path("tools")],
+        1000,
+    );
+    let source = Source {
+        name: SourceName::parse("o/r").unwrap(),
+        label: "o/r".into(),
+        git_ref: None,
+        place: String::new(),
+        revision: Revision::Missing,
+        visibility: Visibility::Private,
+        state: SourceState::Ready,
+        subdirs: Vec::new(),
+        time_secs: 1000,
+        key: [7; 16],
+        store: Arc::new(store),
+    };
+    let snapshot = Snapshot {
+        id: RevisionSetId([1; 32]),
+        since: SystemTime::UNIX_EPOCH,
+        sources: vec![Arc::new(source)],
+        surfaces: Vec::new(),
+        stacks: Vec::new(),
+        namespace,
+        findings: Vec::new(),
+        texts: OnceLock::new(),
+    };
+    View::new(Arc::new(snapshot), Settings { links, has_xattrs: false })
+}
+
+fn present(view: &View, text: &str) -> Attr {
+    let mut attr = view.attr(Number::ROOT).unwrap().0;
+    for name in path(text).names() {
+        match view.lookup(attr.number, name.as_bytes()).unwrap() {
+            Found::Present { attr: found, .. } => attr = found,
+            Found::Absent(_) => panic!("`{text}` is absent"),
+        }
+    }
+    attr
+}
+
+/// Collects a listing, up to a number of names.
+struct Names {
+    names: Vec<(String, Attr, u64, Lifetime)>,
+    room: usize,
+}
+
+impl Sink for Names {
+    fn take(&mut self, offered: Offered<'_>) -> bool {
+        if self.names.len() == self.room {
+            return false;
+        }
+        let name = String::from_utf8_lossy(offered.name).into_owned();
+        self.names.push((name, offered.attr, offered.next_offset, offered.name_lifetime));
+        true
+    }
+}
+
+fn list(view: &View, number: Number, offset: u64, room: usize) -> Names {
+    let mut names = Names { names: Vec::new(), room };
+    view.list(number, offset, Depth::Attributes, &mut names).unwrap();
+    names
+}
+
+#[test]
+fn names_lead_to_objects_at_every_depth() {
+    let view = view(Links::All);
+    let skill = present(&view, "skills/review/SKILL.md");
+    assert_eq!(skill.kind, Kind::File { is_executable: false });
+    assert_eq!((skill.size_bytes, skill.modified), (7, (1000, 0)));
+    assert_eq!(view.read(skill.number, 2, 100).unwrap(), b"view\n");
+    assert_eq!(view.read(skill.number, 2, 3).unwrap(), b"vie");
+    assert_eq!(view.read(skill.number, 100, 3).unwrap(), b"");
+    let run = present(&view, "skills/review/run");
+    assert_eq!((run.permissions(), skill.permissions()), (0o555, 0o444));
+    let link = present(&view, "skills/review/link");
+    assert_eq!(view.read_link(link.number).unwrap(), b"SKILL.md");
+    assert_eq!(view.read(present(&view, "prompts/00.md").number, 0, 9).unwrap(), b"loose\n");
+    assert_eq!(present(&view, "tools").kind, Kind::Directory);
+}
+
+#[test]
+fn errors_say_what_was_wrong() {
+    let view = view(Links::All);
+    let skill = present(&view, "skills/review/SKILL.md").number;
+    let directory = present(&view, "skills/review").number;
+    assert!(matches!(view.lookup(skill, b"x"), Err(ViewError::NotADirectory)));
+    assert!(matches!(view.read(directory, 0, 1), Err(ViewError::IsADirectory)));
+    assert!(matches!(view.read_link(skill), Err(ViewError::NotALink)));
+    assert!(matches!(view.attr(Number(4_000_000)), Err(ViewError::Stale)));
+    assert!(matches!(view.lookup(directory, &[b'x'; 256]), Err(ViewError::NameTooLong)));
+    assert!(matches!(view.xattr(skill, b"user.x"), Err(ViewError::AttributesOff)));
+    assert!(matches!(view.lookup(directory, b"absent"), Ok(Found::Absent(Lifetime::Unlimited))));
+}
+
+#[test]
+fn a_number_survives_being_forgotten() {
+    let view = view(Links::All);
+    let known = view.known_nodes();
+    let first = present(&view, "o/r/skills/review/deep/er/file");
+    assert!(view.known_nodes() > known);
+    for text in [
+        "o",
+        "o/r",
+        "o/r/skills",
+        "o/r/skills/review",
+        "o/r/skills/review/deep",
+        "o/r/skills/review/deep/er",
+        "o/r/skills/review/deep/er/file",
+    ] {
+        let number = present(&view, text).number;
+        view.forget(number, u64::MAX);
+    }
+    // `present` itself looked the upper ones up again.
+    for text in ["o", "o/r", "o/r/skills"] {
+        view.forget(present(&view, text).number, u64::MAX);
+    }
+    assert_eq!(present(&view, "o/r/skills/review/deep/er/file").number, first.number);
+}
+
+#[test]
+fn every_lookup_is_counted_and_taken_back() {
+    let view = view(Links::All);
+    let start = view.known_nodes();
+    let number = present(&view, "skills").number;
+    present(&view, "skills");
+    view.forget(number, 1);
+    assert_eq!(view.known_nodes(), start + 1);
+    view.forget(number, 1);
+    assert_eq!(view.known_nodes(), start);
+    view.forget(Number::ROOT, 5);
+    assert!(view.attr(Number::ROOT).is_ok());
+}
+
+#[test]
+fn a_listing_counts_what_was_taken_and_no_more() {
+    let view = view(Links::All);
+    let review = present(&view, "skills/review").number;
+    let start = view.known_nodes();
+    let names = list(&view, review, 0, 4);
+    let taken: Vec<&str> = names.names.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(taken, [".", "..", "SKILL.md", "bad"]);
+    assert_eq!(view.known_nodes(), start + 2);
+    let rest = list(&view, review, names.names[3].2, 100);
+    let taken: Vec<&str> = rest.names.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(taken, ["deep", "link", "out", "run", "sub"]);
+    assert_eq!(names.names[1].1.number, present(&view, "skills").number);
+}
+
+#[test]
+fn listings_and_lookups_agree_and_share_no_number() {
+    let view = view(Links::All);
+    let mut seen = HashMap::new();
+    let mut open = vec![(String::new(), Number::ROOT)];
+    while let Some((above, number)) = open.pop() {
+        for (name, attr, ..) in list(&view, number, 0, usize::MAX).names {
+            if name == "." || name == ".." {
+                continue;
+            }
+            let text = format!("{above}/{name}");
+            if name != "bad" {
+                assert_eq!(present(&view, &text[1..]).number, attr.number, "{text}");
+            }
+            if let Some(other) = seen.insert(attr.number, text.clone()) {
+                // One file, seen on its surface and in its source.
+                assert!(!attr.kind.is_directory(), "{text} and {other}");
+                let inside = |text: &str| text.trim_start_matches("/o/r").to_owned();
+                assert_eq!(inside(&text), inside(&other));
+            }
+            if attr.kind.is_directory() {
+                open.push((text, attr.number));
+            }
+        }
+    }
+    assert!(seen.values().any(|text| text.ends_with("deep/er/file")));
+    assert!(!seen.values().any(|text| text.contains(".overlay")));
+}
+
+#[test]
+fn an_unreadable_object_is_listed_and_its_lookup_fails() {
+    let view = view(Links::All);
+    let review = present(&view, "skills/review").number;
+    let names = list(&view, review, 0, usize::MAX).names;
+    let (.., lifetime) = names.iter().find(|(name, ..)| name == "bad").unwrap();
+    assert_eq!(*lifetime, Lifetime::None);
+    assert!(matches!(view.lookup(review, b"bad"), Err(ViewError::Unreadable { .. })));
+}
+
+#[test]
+fn links_that_leave_their_source_can_be_hidden() {
+    let view = view(Links::Inside);
+    let review = present(&view, "skills/review").number;
+    assert!(matches!(view.lookup(review, b"out"), Ok(Found::Absent(_))));
+    let names = list(&view, review, 0, usize::MAX).names;
+    assert!(names.iter().any(|(name, ..)| name == "link"));
+    assert!(!names.iter().any(|(name, ..)| name == "out"));
+}
+
+#[test]
+fn s41_the_view_tells_about_itself_where_it_is_not_listed() {
+    let view = view(Links::All);
+    let revision = present(&view, ".overlay/revision");
+    let text = view.read(revision.number, 0, 100).unwrap();
+    assert_eq!(String::from_utf8(text).unwrap(), format!("{}\n", "01".repeat(32)));
+    let overlay = present(&view, ".overlay").number;
+    let names = list(&view, overlay, 0, usize::MAX).names;
+    let names: Vec<&str> = names.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(names, [".", "..", "entries.json", "revision", "status.json"]);
+}
