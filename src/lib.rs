@@ -5,6 +5,7 @@
 //! the current one. `fuse` carries the kernel's requests to the view. `daemon` wires all of this together; `commands` are the doors.
 
 pub mod config;
+pub mod fuse;
 pub mod snapshot;
 pub mod store;
 pub mod sync;

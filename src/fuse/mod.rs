@@ -1,0 +1,14 @@
+//! One protocol: the kernel's requests, carried to the view and answered.
+//!
+//! Decides nothing about what is visible. The errno table is in `errno`, and nowhere else. Every request is answered exactly once,
+//! also when a handler panics.
+
+mod attr;
+mod counts;
+mod errno;
+mod filesystem;
+mod reply;
+mod session;
+
+pub use counts::Counts;
+pub use session::{Owner, Served, SessionError, serve};

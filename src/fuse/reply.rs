@@ -1,0 +1,69 @@
+//! Replies that take more than one call.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use fuser::{
+    Errno, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus, ReplyEntry, ReplyXattr,
+};
+
+use super::attr::{file_attr, file_type};
+use super::session::Owner;
+use crate::union::object::Kind;
+use crate::view::{Attr, Number, Offered, Sink};
+
+/// Numbers are never given out twice, so that one generation is enough.
+pub(super) const GENERATION: Generation = Generation(0);
+
+/// Answers that a name leads to nothing, in the form that the kernel keeps: an entry with node 0 (`fuse_lookup_name`,
+/// `fs/fuse/dir.c`); with no lifetime plainly `ENOENT`.
+pub(super) fn absent(reply: ReplyEntry, lifetime: Duration, owner: Owner) {
+    if lifetime.is_zero() {
+        return reply.error(Errno::ENOENT);
+    }
+    let nothing =
+        Attr { number: Number(0), kind: Kind::Directory, size_bytes: 0, modified: (0, 0) };
+    reply.entry_with_ttls(&lifetime, &lifetime, &file_attr(&nothing, owner), GENERATION);
+}
+
+/// Answers an extended attribute: its length when asked with size 0, its value where that fits.
+pub(super) fn sized(reply: ReplyXattr, value: &[u8], size: u32) {
+    match u32::try_from(value.len()) {
+        Ok(len) if size == 0 => reply.size(len),
+        Ok(len) if len <= size => reply.data(value),
+        Ok(_) | Err(_) => reply.error(Errno::ERANGE),
+    }
+}
+
+/// A listing with names, numbers and types.
+pub(super) struct Names(pub(super) ReplyDirectory);
+
+impl Sink for Names {
+    fn take(&mut self, offered: Offered<'_>) -> bool {
+        let ino = INodeNo(u64::from(offered.attr.number.0));
+        let kind = file_type(offered.attr.kind);
+        !self.0.add(ino, offered.next_offset, kind, OsStr::from_bytes(offered.name))
+    }
+}
+
+/// A listing with attributes.
+pub(super) struct NamesWithAttributes {
+    pub(super) reply: ReplyDirectoryPlus,
+    pub(super) owner: Owner,
+    /// Whether any name was taken.
+    pub(super) has_any: bool,
+}
+
+impl Sink for NamesWithAttributes {
+    fn take(&mut self, offered: Offered<'_>) -> bool {
+        let attr = file_attr(&offered.attr, self.owner);
+        // One lifetime is all that the library takes here: the shorter of the two is right for both.
+        let lifetime = offered.attr_lifetime.duration().min(offered.name_lifetime.duration());
+        let name = OsStr::from_bytes(offered.name);
+        let is_full =
+            self.reply.add(attr.ino, offered.next_offset, name, &lifetime, &attr, GENERATION);
+        self.has_any |= !is_full;
+        !is_full
+    }
+}
