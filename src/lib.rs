@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod fuse;
+pub mod machine;
 pub mod snapshot;
 pub mod store;
 pub mod sync;

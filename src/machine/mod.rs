@@ -1,0 +1,30 @@
+//! What this machine does for a mount: the kernel's mount calls, who holds a mount, name spaces, the background.
+//!
+//! Knows nothing of sources, snapshots or the view, and uses no other room. Nothing here reads a file of a mounted view from the process
+//! that may serve it: the one operation that has to ask a mount ([`stale::probe`]) does so in a thread with a deadline.
+
+pub mod background;
+pub mod connections;
+pub mod doctor;
+pub mod error;
+pub mod exit;
+pub mod fusermount;
+pub mod holders;
+pub mod mount;
+pub mod mountinfo;
+pub mod mountpoint;
+pub mod namespace;
+pub mod run_dir;
+pub mod stale;
+pub mod unmount;
+pub mod user;
+
+pub use error::MachineError;
+
+#[cfg(test)]
+mod mount_tests;
+
+/// The file system type that the kernel shows for our mounts.
+pub const FS_TYPE: &str = "fuse.overlayfs-mount";
+/// The part of [`FS_TYPE`] after `fuse.`, as `fusermount3` wants it.
+pub const FS_SUBTYPE: &str = "overlayfs-mount";

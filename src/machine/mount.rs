@@ -1,0 +1,93 @@
+//! Mounting: by the kernel's `mount(2)` with privileges, through `fusermount3` without.
+//!
+//! Either way there is a descriptor of `/dev/fuse` in the end, which a FUSE session is made from. `mount(2)` is called
+//! with the type `fuse.overlayfs-mount`, so that both ways show the same type.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+
+use super::{FS_TYPE, MachineError, fusermount, mountpoint, user};
+
+/// What to mount where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountRequest {
+    /// The mount point, as [`mountpoint::resolve`] gave it.
+    pub mountpoint: PathBuf,
+    /// What the kernel lists as source of the mount: the configuration's path.
+    pub source_name: OsString,
+    /// Whether other users may use it.
+    pub allow_other: bool,
+    /// Whether the kernel checks permissions by mode, owner and group.
+    pub default_permissions: bool,
+}
+
+/// A mount that waits for its file system.
+#[derive(Debug)]
+pub struct Mounted {
+    /// The descriptor over which the kernel speaks to the file system.
+    pub fd: OwnedFd,
+    /// Who mounted.
+    pub via: Via,
+}
+
+/// Who mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// This process, by `mount(2)`.
+    Kernel,
+    /// The setuid program `fusermount3`.
+    Fusermount,
+}
+
+/// Mounts. Until a FUSE session is made from the descriptor every access to the mount point waits.
+///
+/// Read-only, without setuid programs and without devices (S21).
+///
+/// # Errors
+/// The mount point cannot be used (see [`mountpoint::check`]), or the kernel or `fusermount3` refused. Then nothing is mounted.
+pub fn mount(request: &MountRequest) -> Result<Mounted, MachineError> {
+    mountpoint::check(&request.mountpoint)?;
+    if user::has_sys_admin() {
+        Ok(Mounted { fd: mount_by_kernel(request)?, via: Via::Kernel })
+    } else {
+        Ok(Mounted { fd: fusermount::mount(request)?, via: Via::Fusermount })
+    }
+}
+
+/// Opens `/dev/fuse`.
+///
+/// # Errors
+/// It is not there, or this process may not open it.
+pub fn open_device() -> Result<OwnedFd, MachineError> {
+    let opened = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    opened.map(OwnedFd::from).map_err(|error| MachineError::Device {
+        error: Errno::from_raw(error.raw_os_error().unwrap_or_default()),
+    })
+}
+
+fn mount_by_kernel(request: &MountRequest) -> Result<OwnedFd, MachineError> {
+    let fd = open_device()?;
+    let (uid, gid) = user::effective_ids();
+    let mut options = format!("fd={},rootmode=40000,user_id={uid},group_id={gid}", fd.as_raw_fd());
+    if request.default_permissions {
+        options.push_str(",default_permissions");
+    }
+    if request.allow_other {
+        options.push_str(",allow_other");
+    }
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    nix::mount::mount(
+        Some(request.source_name.as_os_str()),
+        &request.mountpoint,
+        Some(FS_TYPE),
+        flags,
+        Some(options.as_str()),
+    )
+    .map_err(|error| MachineError::Mount { path: request.mountpoint.clone(), error })?;
+    Ok(fd)
+}

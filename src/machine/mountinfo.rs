@@ -1,0 +1,208 @@
+//! The mounts of this process's name space, as `/proc/self/mountinfo` has them (`proc_pid_mountinfo(5)`).
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use super::{FS_TYPE, MachineError};
+
+const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Its number, which may be given out again after it is gone.
+    pub id: u64,
+    /// The number of the mount that it is on.
+    pub parent: u64,
+    /// The major number of its device; 0 for FUSE.
+    pub major: u32,
+    /// The minor number of its device; for FUSE the number of the connection.
+    pub minor: u32,
+    /// The directory of the file system that is mounted: `/`, or another one for a bind mount.
+    pub root: PathBuf,
+    /// Where it is mounted.
+    pub mountpoint: PathBuf,
+    /// The options of this mount, separated by commas.
+    pub options: OsString,
+    /// Its propagation, each word as the kernel has it: `shared:1`, `master:2`; none for a private mount.
+    pub propagation: Vec<OsString>,
+    /// The type of the file system.
+    pub fs_type: OsString,
+    /// The source: for our mounts what the view was made from.
+    pub source: OsString,
+}
+
+impl Mount {
+    /// Whether it is a view of ours.
+    pub fn is_ours(&self) -> bool {
+        self.fs_type == FS_TYPE
+    }
+}
+
+/// All mounts of a name space, in the kernel's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountTable {
+    mounts: Vec<Mount>,
+}
+
+impl MountTable {
+    /// Reads the mounts of this process's name space.
+    ///
+    /// # Errors
+    /// `/proc` is not mounted.
+    pub fn read() -> Result<Self, MachineError> {
+        let text =
+            fs::read(MOUNTINFO).map_err(|error| MachineError::Proc { path: MOUNTINFO, error })?;
+        Ok(Self::parse(&text))
+    }
+
+    /// Takes the text of a `mountinfo` file; a line that is none is left out.
+    pub fn parse(text: &[u8]) -> Self {
+        Self { mounts: text.split(|&byte| byte == b'\n').filter_map(parse_line).collect() }
+    }
+
+    /// All mounts.
+    pub fn mounts(&self) -> &[Mount] {
+        &self.mounts
+    }
+
+    /// All mounts at exactly this path, those covered by others included.
+    pub fn at<'a, 'p>(&'a self, path: &'p Path) -> impl Iterator<Item = &'a Mount> + use<'a, 'p> {
+        self.mounts.iter().filter(move |mount| mount.mountpoint == path)
+    }
+
+    /// The mount at exactly this path that is not covered by another one there.
+    pub fn topmost_at(&self, path: &Path) -> Option<&Mount> {
+        let is_covered = |lower: &Mount| self.at(path).any(|upper| upper.parent == lower.id);
+        self.at(path).filter(|mount| !is_covered(mount)).last()
+    }
+
+    /// The mount on which an absolute path without links lies.
+    pub fn find(&self, path: &Path) -> Option<&Mount> {
+        path.ancestors().find_map(|ancestor| self.topmost_at(ancestor))
+    }
+
+    /// The views of ours.
+    pub fn ours(&self) -> impl Iterator<Item = &Mount> {
+        self.mounts.iter().filter(|mount| mount.is_ours())
+    }
+
+    /// The mounts that are mounted on something inside `below`.
+    pub fn children<'a>(&'a self, below: &'a Mount) -> impl Iterator<Item = &'a Mount> {
+        self.mounts.iter().filter(move |mount| mount.parent == below.id && mount.id != below.id)
+    }
+}
+
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let id = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
+    let (major, minor) = std::str::from_utf8(fields.next()?).ok()?.split_once(':')?;
+    let root = PathBuf::from(unescape(fields.next()?));
+    let mountpoint = PathBuf::from(unescape(fields.next()?));
+    let options = unescape(fields.next()?);
+    let propagation = fields.by_ref().take_while(|field| *field != b"-").map(to_owned).collect();
+    let fs_type = unescape(fields.next()?);
+    let source = unescape(fields.next()?);
+    Some(Mount {
+        id,
+        parent,
+        major: major.parse().ok()?,
+        minor: minor.parse().ok()?,
+        root,
+        mountpoint,
+        options,
+        propagation,
+        fs_type,
+        source,
+    })
+}
+
+fn to_owned(field: &[u8]) -> OsString {
+    OsStr::from_bytes(field).to_owned()
+}
+
+fn number(field: &[u8]) -> Option<u64> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// Undoes the kernel's escapes: a backslash and three octal digits for a byte.
+fn unescape(field: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, tail)) = rest.split_first() {
+        match octal(tail) {
+            Some(byte) if first == b'\\' => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+fn octal(digits: &[u8]) -> Option<u8> {
+    let digits = digits.get(..3)?;
+    digits
+        .iter()
+        .try_fold(0_u16, |value, digit| match digit {
+            b'0'..=b'7' => Some(value * 8 + u16::from(digit - b'0')),
+            _ => None,
+        })
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &[u8] = b"21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+        22 21 0:5 / /proc rw,nosuid - proc proc rw\n\
+        40 21 0:44 / /mnt/with\\040blank\\134x\\012y ro,nosuid,nodev shared:7 master:3 - fuse.overlayfs-mount /etc/a\\040b.yaml ro,user_id=0\n\
+        41 40 0:45 / /mnt/with\\040blank\\134x\\012y ro - fuse.overlayfs-mount \xff ro\n\
+        broken line\n\
+        50 21 0:46 /sub /mnt/other ro - tmpfs  rw\n";
+
+    #[test]
+    fn a_line_gives_all_its_fields_unescaped() {
+        let table = MountTable::parse(TEXT);
+        assert_eq!(table.mounts().len(), 5);
+        let mount = &table.mounts()[2];
+        assert_eq!((mount.id, mount.parent, mount.major, mount.minor), (40, 21, 0, 44));
+        assert_eq!(mount.mountpoint, Path::new("/mnt/with blank\\x\ny"));
+        assert_eq!(mount.propagation, ["shared:7", "master:3"]);
+        assert_eq!(mount.source, "/etc/a b.yaml");
+        assert!(mount.is_ours());
+        assert_eq!(table.mounts()[3].source.as_bytes(), b"\xff");
+        assert!(table.mounts()[3].propagation.is_empty());
+    }
+
+    #[test]
+    fn the_topmost_of_a_stack_is_found_and_so_is_the_mount_of_a_path() {
+        let table = MountTable::parse(TEXT);
+        let path = Path::new("/mnt/with blank\\x\ny");
+        assert_eq!(table.topmost_at(path).map(|mount| mount.id), Some(41));
+        assert_eq!(table.find(&path.join("a/b")).map(|mount| mount.id), Some(41));
+        assert_eq!(table.find(Path::new("/mnt/with")).map(|mount| mount.id), Some(21));
+        assert_eq!(table.ours().count(), 2);
+        assert_eq!(table.children(&table.mounts()[2]).map(|mount| mount.id).next(), Some(41));
+    }
+
+    #[test]
+    fn the_kernels_own_file_is_read() {
+        let table = MountTable::read().unwrap();
+        assert!(table.find(Path::new("/proc/self")).is_some_and(|mount| mount.fs_type == "proc"));
+    }
+
+    #[test]
+    fn a_backslash_that_is_no_escape_stays() {
+        assert_eq!(unescape(b"a\\9b\\04"), "a\\9b\\04");
+        assert_eq!(unescape(b"\\777"), "\\777");
+    }
+}

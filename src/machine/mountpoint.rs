@@ -1,0 +1,148 @@
+//! Mount points: their absolute name, whether one can be used, making one.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::MachineError;
+use super::mountinfo::MountTable;
+
+/// Finds the absolute name of a mount point, as the kernel lists it, without asking a file system that is mounted there.
+///
+/// Directories above it are resolved. The last component is a link only if nothing is mounted on it.
+///
+/// # Errors
+/// A directory above it cannot be resolved, or `/proc` is not mounted.
+pub fn resolve(path: &Path) -> Result<PathBuf, MachineError> {
+    let unusable = |error| MachineError::MountpointUnusable { path: path.to_owned(), error };
+    let absolute = std::path::absolute(path).map_err(unusable)?;
+    let table = MountTable::read()?;
+    if table.topmost_at(&absolute).is_some_and(super::mountinfo::Mount::is_ours) {
+        return Ok(absolute);
+    }
+    let Some(Component::Normal(name)) = absolute.components().next_back() else {
+        return absolute.canonicalize().map_err(unusable);
+    };
+    let above = absolute.parent().unwrap_or(Path::new("/"));
+    let above = match above.canonicalize() {
+        Ok(above) => above,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(absolute),
+        Err(error) => return Err(unusable(error)),
+    };
+    let joined = above.join(name);
+    if table.topmost_at(&joined).is_some() {
+        return Ok(joined);
+    }
+    match joined.canonicalize() {
+        Ok(real) => Ok(real),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(joined),
+        Err(error) => Err(unusable(error)),
+    }
+}
+
+/// Checks that a view can be mounted on a path that [`resolve`] gave.
+///
+/// # Errors
+/// It is missing, no directory, unreadable, or a view of ours is mounted there, dead or alive.
+pub fn check(path: &Path) -> Result<(), MachineError> {
+    if let Some(mount) = MountTable::read()?.topmost_at(path).filter(|mount| mount.is_ours()) {
+        return Err(MachineError::MountpointTaken {
+            path: path.to_owned(),
+            origin: mount.source.to_string_lossy().into_owned(),
+        });
+    }
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(MachineError::MountpointNotADirectory { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(MachineError::MountpointMissing { path: path.to_owned() })
+        }
+        Err(error) => Err(MachineError::MountpointUnusable { path: path.to_owned(), error }),
+    }
+}
+
+/// Makes the directories of a mount point that are missing, each with mode 0755, and returns them, the outermost first.
+///
+/// # Errors
+/// One of them cannot be made. Those that were made are removed again.
+pub fn create_mountpoint(path: &Path) -> Result<Vec<PathBuf>, MachineError> {
+    // Whatever is mounted there is not asked: it may be dead.
+    if MountTable::read()?.topmost_at(path).is_some() {
+        return Ok(Vec::new());
+    }
+    let mut missing = Vec::new();
+    for directory in path.ancestors().filter(|path| *path != Path::new("")) {
+        match fs::symlink_metadata(directory) {
+            Ok(_) => break,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(directory),
+            Err(error) => {
+                return Err(MachineError::MountpointUnusable { path: directory.to_owned(), error });
+            }
+        }
+    }
+    missing.reverse();
+    let mut made = Vec::with_capacity(missing.len());
+    for directory in missing {
+        match DirBuilder::new().mode(0o755).create(directory) {
+            Ok(()) => made.push(directory.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                remove_mountpoint(&made);
+                return Err(MachineError::MountpointUnusable { path: directory.to_owned(), error });
+            }
+        }
+    }
+    Ok(made)
+}
+
+/// Removes directories that [`create_mountpoint`] made, the innermost first, as far as they are empty.
+pub fn remove_mountpoint(made: &[PathBuf]) {
+    for directory in made.iter().rev() {
+        if fs::remove_dir(directory).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_directories_are_made_reported_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/c");
+        let made = create_mountpoint(&path).unwrap();
+        assert_eq!(made, [dir.path().join("a"), dir.path().join("a/b"), path.clone()]);
+        assert!(create_mountpoint(&path).unwrap().is_empty());
+        check(&path).unwrap();
+        remove_mountpoint(&made);
+        assert!(!dir.path().join("a").exists());
+    }
+
+    #[test]
+    fn a_file_and_a_missing_directory_are_no_mount_points() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(matches!(check(&file), Err(MachineError::MountpointNotADirectory { .. })));
+        let missing = check(&dir.path().join("none")).unwrap_err();
+        assert!(matches!(missing, MachineError::MountpointMissing { .. }));
+        assert!(missing.cure().unwrap().starts_with("mkdir -p"));
+        let error = create_mountpoint(&file.join("below")).unwrap_err();
+        assert!(error.to_string().contains("cannot be used"), "{error}");
+    }
+
+    #[test]
+    fn a_link_is_resolved_and_a_missing_name_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        fs::create_dir(real.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", real.join("link")).unwrap();
+        assert_eq!(resolve(&real.join("link")).unwrap(), real.join("real"));
+        assert_eq!(resolve(&real.join("link/none")).unwrap(), real.join("real/none"));
+        assert_eq!(resolve(&real.join("none/none")).unwrap(), real.join("none/none"));
+        assert_eq!(resolve(&real.join("real/..")).unwrap(), real);
+    }
+}

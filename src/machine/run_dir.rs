@@ -1,0 +1,207 @@
+//! The run directory: where control sockets are, one for each mount point.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::{MachineError, user};
+
+const NAME: &str = "overlayfs-mount";
+/// Where a session manager keeps the directories that `XDG_RUNTIME_DIR` names, one for each user.
+const SESSIONS: &str = "/run/user";
+const ENDING: &str = "sock";
+/// A socket's whole path has room for 107 bytes (unix(7)).
+const SLUG_MAX: usize = 32;
+
+/// The run directory of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDir {
+    path: PathBuf,
+    /// Who it must belong to.
+    owner: u32,
+}
+
+impl RunDir {
+    /// The run directory of this process's user, which need not exist: `OVERLAYFS_MOUNT_RUN_DIR` if it is set; for root
+    /// `/run/overlayfs-mount`, whatever session it is in; else `overlayfs-mount` in `XDG_RUNTIME_DIR` or `/run/user/<uid>`.
+    ///
+    /// # Errors
+    /// There is no place for it.
+    pub fn of_user() -> Result<Self, MachineError> {
+        if let Some(path) = env::var_os("OVERLAYFS_MOUNT_RUN_DIR").filter(|path| !path.is_empty()) {
+            return Ok(Self::at(path));
+        }
+        let (uid, _) = user::effective_ids();
+        if uid == 0 {
+            return Ok(Self::at(Path::new("/run").join(NAME)));
+        }
+        let session = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let session = session.filter(|path| path.is_absolute());
+        let session = session.unwrap_or_else(|| Path::new(SESSIONS).join(uid.to_string()));
+        if session.is_dir() {
+            Ok(Self::at(session.join(NAME)))
+        } else {
+            Err(MachineError::NoRunDir { uid })
+        }
+    }
+
+    /// A run directory of this process's user elsewhere.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        let (owner, _) = user::effective_ids();
+        Self { path: path.into(), owner }
+    }
+
+    /// The run directories in which this process's user may find daemons: its own; for root also those of the users that have a session.
+    pub fn all() -> Vec<Self> {
+        let mut all: Vec<_> = Self::of_user().into_iter().collect();
+        if user::effective_ids().0 == 0
+            && let Ok(sessions) = fs::read_dir(SESSIONS)
+        {
+            let of_session = |session: fs::DirEntry| {
+                let owner = session.file_name().to_str()?.parse().ok()?;
+                Some(Self { path: session.path().join(NAME), owner })
+            };
+            let theirs = sessions.flatten().filter_map(of_session);
+            all.extend(theirs.filter(|dir| dir.path.exists()));
+        }
+        all
+    }
+
+    /// The control socket of a mount point in any of the directories of [`RunDir::all`]; `None` if there is none.
+    pub fn find_socket(mountpoint: &Path) -> Option<PathBuf> {
+        Self::all()
+            .into_iter()
+            .filter(|dir| dir.check().is_ok())
+            .map(|dir| dir.socket(mountpoint))
+            .find(|socket| {
+                fs::symlink_metadata(socket).is_ok_and(|found| found.file_type().is_socket())
+            })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the directory, for this user only, unless it is there.
+    ///
+    /// # Errors
+    /// It cannot be made, or what is there belongs to somebody else or is open to others.
+    pub fn create(&self) -> Result<(), MachineError> {
+        match DirBuilder::new().recursive(false).mode(0o700).create(&self.path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.check(),
+            Err(error) => Err(self.error(error.to_string())),
+        }
+    }
+
+    /// Checks that nobody else can put sockets there.
+    ///
+    /// # Errors
+    /// It cannot be read, is no directory, belongs to somebody else or is open to others.
+    pub fn check(&self) -> Result<(), MachineError> {
+        let found =
+            fs::symlink_metadata(&self.path).map_err(|error| self.error(error.to_string()))?;
+        let mode = found.permissions().mode() & 0o7777;
+        if !found.is_dir() {
+            Err(self.error("is not a directory".to_owned()))
+        } else if found.uid() != self.owner {
+            Err(self.error(format!("belongs to user {}, not to user {}", found.uid(), self.owner)))
+        } else if mode & 0o077 != 0 {
+            Err(self.error(format!("is open to others (mode {mode:04o})")))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The control socket of a mount point: a readable part, then a digest of the whole path.
+    pub fn socket(&self, mountpoint: &Path) -> PathBuf {
+        self.path.join(format!("{}.{ENDING}", stem(mountpoint)))
+    }
+
+    /// The log of a daemon that has nowhere else to write to.
+    pub fn log(&self, mountpoint: &Path) -> PathBuf {
+        self.path.join(format!("{}.log", stem(mountpoint)))
+    }
+
+    /// All control sockets in it, sorted; none if there is no such directory.
+    ///
+    /// # Errors
+    /// The directory cannot be read or trusted.
+    pub fn sockets(&self) -> Result<Vec<PathBuf>, MachineError> {
+        if fs::symlink_metadata(&self.path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        {
+            return Ok(Vec::new());
+        }
+        self.check()?;
+        let entries = fs::read_dir(&self.path).map_err(|error| self.error(error.to_string()))?;
+        let mut sockets: Vec<_> = entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()))
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == ENDING))
+            .collect();
+        sockets.sort();
+        Ok(sockets)
+    }
+
+    fn error(&self, reason: String) -> MachineError {
+        MachineError::RunDir { path: self.path.clone(), reason }
+    }
+}
+
+fn stem(mountpoint: &Path) -> String {
+    let bytes = mountpoint.as_os_str().as_bytes();
+    // The end of a path tells more than its beginning.
+    let mut slug = String::new();
+    for byte in &bytes[bytes.len().saturating_sub(SLUG_MAX)..] {
+        let is_plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+        slug.push(if is_plain { char::from(*byte) } else { '-' });
+    }
+    let mut stem = slug.trim_start_matches(['-', '.']).to_owned();
+    stem.push('-');
+    for byte in Sha256::digest(bytes).iter().take(6) {
+        // Writing to a string cannot fail.
+        write!(stem, "{byte:02x}").unwrap_or_default();
+    }
+    stem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn each_mount_point_has_its_own_readable_socket() {
+        let dir = RunDir::at("/run/x");
+        let socket = dir.socket(Path::new("/home/agent/github"));
+        let name = socket.file_name().unwrap().to_str().unwrap();
+        assert!(name.starts_with("home-agent-github-"), "{name}");
+        assert_ne!(socket, dir.socket(Path::new("/home/agent-github")));
+        assert!(dir.socket(Path::new(&"/long".repeat(100))).as_os_str().len() < 107);
+    }
+
+    #[test]
+    fn the_directory_is_private_and_lists_its_sockets() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = RunDir::at(temp.path().join("run"));
+        assert!(dir.sockets().unwrap().is_empty());
+        dir.create().unwrap();
+        dir.create().unwrap();
+        let socket = dir.socket(Path::new("/a"));
+        let _listener = UnixListener::bind(&socket).unwrap();
+        fs::write(dir.path().join("file.sock"), "").unwrap();
+        assert_eq!(dir.sockets().unwrap(), [socket]);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let error = dir.create().unwrap_err();
+        assert!(error.to_string().contains("open to others"), "{error}");
+    }
+}

@@ -1,0 +1,65 @@
+//! Who this process is and what it may do.
+
+use std::fs;
+use std::path::Path;
+
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// The user and group that files made by this process belong to.
+pub fn effective_ids() -> (u32, u32) {
+    (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+}
+
+/// Whether this process holds `CAP_SYS_ADMIN`, in whatever user name space it is in: it may call `mount(2)`.
+pub fn has_sys_admin() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| holds(&status, CAP_SYS_ADMIN))
+}
+
+/// Whether this process is bound never to gain privileges, so that a setuid `fusermount3` has none.
+pub fn has_no_new_privs() -> bool {
+    fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| field(&status, "NoNewPrivs:").is_some_and(|value| value == "1"))
+}
+
+/// Whether `/etc/fuse.conf` lets every user mount with `allow_other`.
+pub fn user_allow_other() -> bool {
+    fs::read_to_string(Path::new("/etc/fuse.conf")).is_ok_and(|text| conf_allows_other(&text))
+}
+
+/// Whether this process may mount with `allow_other`.
+pub fn may_allow_other() -> bool {
+    has_sys_admin() || user_allow_other()
+}
+
+fn conf_allows_other(text: &str) -> bool {
+    text.lines()
+        .any(|line| line.split('#').next().is_some_and(|line| line.trim() == "user_allow_other"))
+}
+
+fn holds(status: &str, capability: u32) -> bool {
+    field(status, "CapEff:")
+        .and_then(|value| u64::from_str_radix(value, 16).ok())
+        .is_some_and(|effective| effective >> capability & 1 == 1)
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_read_from_the_status_text() {
+        assert!(holds("Name:\tx\nCapEff:\t0000000000200000\n", CAP_SYS_ADMIN));
+        assert!(!holds("CapEff:\t00000000a80425fb\n", CAP_SYS_ADMIN));
+        assert!(!holds("", CAP_SYS_ADMIN));
+    }
+
+    #[test]
+    fn allow_other_counts_only_outside_comments() {
+        assert!(conf_allows_other("# x\n  user_allow_other  # yes\n"));
+        assert!(!conf_allows_other("#user_allow_other\nmount_max = 10\n"));
+    }
+}
