@@ -5,6 +5,7 @@
 //! the current one. `fuse` carries the kernel's requests to the view. `daemon` wires all of this together; `commands` are the doors.
 
 pub mod config;
+pub mod control;
 pub mod fuse;
 pub mod machine;
 pub mod snapshot;

@@ -1,0 +1,187 @@
+//! What a daemon says about itself: the answer to `status`.
+//!
+//! The names of the keys and their order are a promise to scripts.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::Snapshot;
+use crate::snapshot::status::{SourceNote, SourceStatus, ViewState, ViewStatus};
+
+/// What a daemon says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// How the view is.
+    pub state: ViewState,
+    /// The id of the revision set that it shows, 64 hexadecimal digits.
+    pub revision: String,
+    /// Since when it shows that, in UTC (RFC 3339).
+    pub since: String,
+    /// The process that answers the kernel.
+    pub pid: u32,
+    /// The process that watches over it; `None` without one.
+    pub supervisor_pid: Option<u32>,
+    /// The mount point.
+    pub mountpoint: String,
+    /// The configuration file; `None` if it came from the command line.
+    pub config: Option<String>,
+    /// The sources, bottom first.
+    pub sources: Vec<SourceStatus>,
+}
+
+/// What a status needs to know beyond the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// The process that answers the kernel.
+    pub pid: u32,
+    /// The process that watches over it.
+    pub supervisor_pid: Option<u32>,
+    /// The mount point.
+    pub mountpoint: PathBuf,
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// Whether the daemon is about to end.
+    pub is_stopping: bool,
+    /// For sources of the snapshot, by position, what was seen of them since it was built. May be shorter than their list.
+    pub notes: Vec<SourceNote>,
+}
+
+impl Status {
+    /// The status of a view that shows `snapshot`.
+    pub fn new(snapshot: &Snapshot, context: &Context) -> Self {
+        let ViewStatus { state, revision, since, sources } =
+            ViewStatus::new(snapshot, &context.notes, context.is_stopping);
+        Self {
+            state,
+            revision,
+            since,
+            pid: context.pid,
+            supervisor_pid: context.supervisor_pid,
+            mountpoint: context.mountpoint.to_string_lossy().into_owned(),
+            config: context.config.as_ref().map(|path| path.to_string_lossy().into_owned()),
+            sources,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::snapshot::{Source, SourceState};
+    use crate::store::{Attributes, Listed, Store, StoreError};
+    use crate::union::namespace::Namespace;
+    use crate::union::object::Object;
+    use crate::union::revision::{Revision, RevisionSetId};
+    use crate::union::source::{SourceName, Visibility};
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Store for Nothing {
+        fn root(&self) -> Result<Object, StoreError> {
+            Err(StoreError::Gone)
+        }
+        fn list(&self, _: &Object) -> Result<Vec<Listed>, StoreError> {
+            Err(StoreError::Gone)
+        }
+        fn lookup(&self, _: &Object, _: &[u8]) -> Result<Option<Object>, StoreError> {
+            Err(StoreError::Gone)
+        }
+        fn attributes(&self, _: &Object) -> Result<Attributes, StoreError> {
+            Err(StoreError::Gone)
+        }
+        fn read(&self, _: &Object, _: u64, _: usize) -> Result<Vec<u8>, StoreError> {
+            Err(StoreError::Gone)
+        }
+        fn read_link(&self, _: &Object) -> Result<Vec<u8>, StoreError> {
+            Err(StoreError::Gone)
+        }
+    }
+
+    fn source(name: &str, revision: Revision, state: SourceState) -> Arc<Source> {
+        Arc::new(Source {
+            name: SourceName::parse(name).unwrap(),
+            label: name.to_owned(),
+            git_ref: Some("main".to_owned()),
+            place: "/cache".to_owned(),
+            revision,
+            visibility: Visibility::Private,
+            state,
+            subdirs: Vec::new(),
+            time_secs: 0,
+            key: [0; 16],
+            store: Arc::new(Nothing),
+        })
+    }
+
+    fn at(secs: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(secs * 1000 + 700)
+    }
+
+    fn snapshot() -> Snapshot {
+        let missing = SourceState::Missing { error: "not in /cache/b/c".to_owned() };
+        Snapshot {
+            id: RevisionSetId([0xab; 32]),
+            since: at(1_700_000_000),
+            sources: vec![
+                source("a/b", Revision::Listing([1; 32]), SourceState::Ready),
+                source("b/c", Revision::Missing, missing),
+            ],
+            surfaces: Vec::new(),
+            stacks: Vec::new(),
+            namespace: Namespace::default(),
+            findings: Vec::new(),
+            texts: std::sync::OnceLock::new(),
+        }
+    }
+
+    fn context() -> Context {
+        Context {
+            pid: 7,
+            supervisor_pid: None,
+            mountpoint: "/mnt".into(),
+            config: Some("/etc/overlays.yaml".into()),
+            is_stopping: false,
+            notes: vec![SourceNote {
+                since: at(1_700_000_060),
+                stale: Some("fetch failed".to_owned()),
+            }],
+        }
+    }
+
+    #[test]
+    fn the_keys_and_their_order_are_those_that_are_promised() {
+        let text = serde_json::to_string(&Status::new(&snapshot(), &context())).unwrap();
+        let id = "ab".repeat(32);
+        let listing = "01".repeat(32);
+        let expected = format!(
+            r#"{{"state":"degraded","revision":"{id}","since":"2023-11-14T22:13:20Z","pid":7,"supervisor_pid":null,"mountpoint":"/mnt","config":"/etc/overlays.yaml","sources":[{{"name":"a/b","ref":"main","revision":"{listing}","visibility":"private","state":"stale","since":"2023-11-14T22:14:20Z","error":"fetch failed"}},{{"name":"b/c","ref":"main","revision":null,"visibility":"private","state":"missing","since":"2023-11-14T22:13:20Z","error":"not in /cache/b/c"}}]}}"#
+        );
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn the_view_tells_no_process_numbers_and_no_paths_of_the_host() {
+        let text = serde_json::to_string(&ViewStatus::public(&snapshot())).unwrap();
+        assert!(
+            !text.contains("pid") && !text.contains("/cache") && !text.contains("/mnt"),
+            "{text}"
+        );
+        assert!(text.contains(r#""error":"it was not found""#), "{text}");
+    }
+
+    #[test]
+    fn a_view_is_ready_when_all_its_sources_are() {
+        let mut snapshot = snapshot();
+        snapshot.sources.pop();
+        let mut context = context();
+        context.notes.clear();
+        assert_eq!(Status::new(&snapshot, &context).state, ViewState::Ready);
+        context.is_stopping = true;
+        assert_eq!(Status::new(&snapshot, &context).state, ViewState::Stopping);
+    }
+}
