@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod fuse;
 pub mod machine;
 pub mod snapshot;

@@ -1,0 +1,45 @@
+//! Why a daemon did not start or did not end well.
+
+use thiserror::Error;
+
+use crate::control::ControlError;
+use crate::fuse::SessionError;
+use crate::machine::MachineError;
+use crate::sync::BuildError;
+
+/// Why a daemon did not start or did not end well.
+#[derive(Debug, Error)]
+pub enum DaemonError {
+    /// A source that is required cannot be served.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// This machine does not let us mount.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The kernel and we did not come together.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The control socket cannot be served.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A thread or a signal handler could not be set up.
+    #[error("{step}: {error}")]
+    Start {
+        /// What was tried.
+        step: &'static str,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+}
+
+impl DaemonError {
+    /// What to type, if anything helps.
+    pub fn cure(&self) -> Option<String> {
+        match self {
+            Self::Machine(error) => error.cure(),
+            Self::Control(error) => error.cure(),
+            // Each source's message carries its own.
+            Self::Build(_) | Self::Session(_) | Self::Start { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Wires the rooms together: start, readiness, signals, stop.
+//!
+//! The only place that knows all of them. A mount is made only when the first snapshot stands, and whatever fails on the way leaves
+//! nothing mounted.
+
+mod error;
+mod log;
+mod operator;
+mod start;
+mod stop;
+
+pub use error::DaemonError;
+pub use log::{LogTo, start_log};
+pub use start::{Plan, announce_to_systemd, run};
+pub use stop::Stopped;

@@ -1,0 +1,89 @@
+//! What the control socket of a daemon answers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::DaemonError;
+use super::start::Plan;
+use crate::config::resolved::Origin;
+use crate::control::ControlError;
+use crate::control::protocol::ReloadReport;
+use crate::control::server::{Operator, Server};
+use crate::control::status::{Context, Status};
+use crate::fuse::Counts;
+use crate::machine::run_dir::RunDir;
+use crate::snapshot::explanation::ExplanationReport;
+use crate::union::name::RelPath;
+use crate::view::View;
+
+/// The doors of a daemon, open while this lives.
+#[derive(Debug)]
+pub(super) struct Doors {
+    _server: Server,
+}
+
+impl Doors {
+    /// Opens the control socket.
+    pub(super) fn open(
+        plan: &Plan,
+        view: Arc<View>,
+        counts: Arc<Counts>,
+    ) -> Result<Self, DaemonError> {
+        let run_dir = RunDir::of_user()?;
+        run_dir.create()?;
+        let config = match &plan.config.origin {
+            Origin::File(path) | Origin::Values(path) => Some(path.clone()),
+            Origin::CommandLine => None,
+        };
+        let daemon = Daemon { view, counts, mountpoint: plan.mountpoint.clone(), config };
+        let socket = run_dir.socket(&plan.mountpoint);
+        Ok(Self { _server: Server::start(&socket, Arc::new(daemon))? })
+    }
+}
+
+/// A daemon, as its operator sees it.
+struct Daemon {
+    view: Arc<View>,
+    counts: Arc<Counts>,
+    mountpoint: PathBuf,
+    config: Option<PathBuf>,
+}
+
+impl Operator for Daemon {
+    fn status(&self) -> Status {
+        let context = Context {
+            pid: std::process::id(),
+            supervisor_pid: None,
+            mountpoint: self.mountpoint.clone(),
+            config: self.config.clone(),
+            is_stopping: false,
+            notes: Vec::new(),
+        };
+        tracing::debug!(
+            requests = ?self.counts.all(),
+            nodes = self.view.known_nodes(),
+            numbers = self.view.used_numbers(),
+            "status"
+        );
+        Status::new(&self.view.snapshot(), &context)
+    }
+
+    fn reload(&self) -> Result<ReloadReport, ControlError> {
+        Err(ControlError::Refused {
+            message: "this version does not reload".to_owned(),
+            cure: Some("unmount and mount again".to_owned()),
+        })
+    }
+
+    fn explain(&self, path: &[u8]) -> Result<serde_json::Value, ControlError> {
+        let path = RelPath::parse(path).map_err(|error| ControlError::Refused {
+            message: format!("the path {error}"),
+            cure: Some("give a path relative to the root of the view".to_owned()),
+        })?;
+        let report = ExplanationReport::of(&self.view.snapshot(), &path);
+        serde_json::to_value(report).map_err(|error| ControlError::Refused {
+            message: format!("writing the answer: {error}"),
+            cure: None,
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! From a configuration to a view that can be read.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::DaemonError;
+use super::operator::Doors;
+use super::stop::{Ending, Stopped};
+use crate::config::resolved::{AllowOther, Config, Origin};
+use crate::fuse::{self, Owner};
+use crate::machine::mount::{MountRequest, mount};
+use crate::machine::mountinfo::MountTable;
+use crate::machine::mountpoint::{create_mountpoint, remove_mountpoint};
+use crate::machine::stale::{Liveness, detach, probe};
+use crate::machine::{connections, user};
+use crate::snapshot::Snapshot;
+use crate::sync::build::{blob_cache, build};
+use crate::view::{Settings, View};
+
+/// What to mount, and where.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The configuration.
+    pub config: Config,
+    /// The mount point, absolute, without links.
+    pub mountpoint: PathBuf,
+}
+
+/// How long a mount that may be dead has for its answer.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// Tells systemd, where it started us, that the view can be read.
+pub fn announce_to_systemd() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        warn!(%error, "systemd was not told that the view is ready");
+    }
+}
+
+/// Serves a view until it is unmounted or a signal ends it. `ready` is called when it can be read.
+///
+/// # Errors
+/// A required source cannot be read, this machine does not let us mount, or `ready` failed: then nothing is mounted.
+pub fn run(
+    plan: &Plan,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<Stopped, DaemonError> {
+    let ending = Ending::listen()?;
+    let blobs = blob_cache(&plan.config);
+    let snapshot = Arc::new(build(&plan.config, blobs)?);
+    let settings =
+        Settings { links: plan.config.mount.links, has_xattrs: plan.config.mount.has_xattrs };
+    let view = Arc::new(View::new(snapshot, settings));
+    clear_stale(&plan.mountpoint)?;
+    let made = create_mountpoint(&plan.mountpoint)?;
+    let outcome = serve(plan, &view, ending, ready);
+    remove_mountpoint(&made);
+    outcome
+}
+
+fn serve(
+    plan: &Plan,
+    view: &Arc<View>,
+    ending: Ending,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<Stopped, DaemonError> {
+    let request = request(plan);
+    let mounted = mount(&request)?;
+    let connection = connection(&plan.mountpoint);
+    let undo = Undo { mountpoint: &plan.mountpoint };
+    let served = fuse::serve(view.clone(), mounted.fd, owner(&plan.config))?;
+    let doors = Doors::open(plan, view.clone(), served.counts.clone())?;
+    ready()?;
+    undo.disarm();
+    announce(plan, &view.snapshot());
+    let stopped = ending.wait(plan, served, connection);
+    drop(doors);
+    stopped
+}
+
+/// Takes the mount back unless all went well.
+struct Undo<'a> {
+    mountpoint: &'a Path,
+}
+
+impl Undo<'_> {
+    fn disarm(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = detach(self.mountpoint) {
+            warn!(%error, "the mount could not be taken back");
+        }
+    }
+}
+
+fn request(plan: &Plan) -> MountRequest {
+    let allow_other = match plan.config.mount.allow_other {
+        AllowOther::Auto => user::may_allow_other(),
+        AllowOther::Yes => true,
+        AllowOther::No => false,
+    };
+    MountRequest {
+        mountpoint: plan.mountpoint.clone(),
+        source_name: source_name(&plan.config.origin),
+        allow_other,
+        default_permissions: true,
+    }
+}
+
+/// What the kernel lists as the source of the mount.
+pub(super) fn source_name(origin: &Origin) -> OsString {
+    match origin {
+        Origin::File(path) | Origin::Values(path) => path.clone().into_os_string(),
+        Origin::CommandLine => OsString::from("overlayfs-mount"),
+    }
+}
+
+fn owner(config: &Config) -> Owner {
+    let (uid, gid) = user::effective_ids();
+    Owner { uid: config.mount.uid.unwrap_or(uid), gid: config.mount.gid.unwrap_or(gid) }
+}
+
+/// The number by which the kernel knows the connection of the mount just made.
+fn connection(mountpoint: &Path) -> Option<u32> {
+    let table = MountTable::read().ok()?;
+    table.topmost_at(mountpoint).map(|mount| mount.minor)
+}
+
+/// Detaches a view of ours whose daemon has died. A second mount over it would succeed silently and hide it.
+fn clear_stale(mountpoint: &Path) -> Result<(), DaemonError> {
+    loop {
+        let table = MountTable::read()?;
+        let Some(mount) = table.topmost_at(mountpoint).filter(|mount| mount.is_ours()) else {
+            return Ok(());
+        };
+        match probe(mountpoint, PROBE) {
+            Liveness::Dead => {
+                warn!(mountpoint = %mountpoint.display(), "a mount was here whose daemon has died: detached");
+                detach(mountpoint)?;
+            }
+            // Taken by a daemon that lives: `mount` refuses with the cure.
+            Liveness::Alive | Liveness::Silent | Liveness::Forbidden => {
+                let waiting = connections::waiting(mount.minor);
+                info!(mountpoint = %mountpoint.display(), ?waiting, "a view is mounted here already");
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn announce(plan: &Plan, snapshot: &Snapshot) {
+    if snapshot.sources.is_empty() {
+        warn!("no sources: the view is empty");
+    }
+    for source in &snapshot.sources {
+        if let Some(error) = source.state.error() {
+            warn!(source = %source.label, state = source.state.word(), error, "a source is not served");
+        }
+    }
+    info!(
+        mountpoint = %plan.mountpoint.display(),
+        revision = %snapshot.id,
+        sources = snapshot.sources.len(),
+        "mounted"
+    );
+}

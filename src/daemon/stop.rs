@@ -1,0 +1,134 @@
+//! The end of a view: an unmount from outside, or a signal.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::{error, info, warn};
+
+use super::DaemonError;
+use super::start::Plan;
+use crate::fuse::{Served, SessionError};
+use crate::machine::unmount::unmount;
+use crate::machine::{MachineError, connections};
+
+/// Why a view is no longer served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Somebody unmounted it.
+    Unmounted,
+    /// A signal asked for it.
+    Signal(i32),
+}
+
+/// What may happen while a view is served.
+enum Event {
+    Signal(i32),
+    Ended(Result<(), SessionError>),
+}
+
+/// Hears signals from before the mount on, so that none is lost.
+#[derive(Debug)]
+pub(super) struct Ending {
+    sender: Sender<Event>,
+    events: Receiver<Event>,
+}
+
+impl Ending {
+    /// Takes over the signals that end or reload a view.
+    pub(super) fn listen() -> Result<Self, DaemonError> {
+        let started = |error| DaemonError::Start { step: "taking over signals", error };
+        let (sender, events) = mpsc::channel();
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(started)?;
+        let heard = sender.clone();
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                for signal in signals.forever() {
+                    // Nobody listens any more once the view has ended.
+                    heard.send(Event::Signal(signal)).unwrap_or_default();
+                }
+            })
+            .map_err(started)?;
+        Ok(Self { sender, events })
+    }
+
+    /// Serves until the view is unmounted from outside or a signal ends it.
+    pub(super) fn wait(
+        self,
+        plan: &Plan,
+        served: Served,
+        connection: Option<u32>,
+    ) -> Result<Stopped, DaemonError> {
+        let sender = self.sender;
+        thread::Builder::new()
+            .name("end".into())
+            .spawn(move || sender.send(Event::Ended(served.wait())).unwrap_or_default())
+            .map_err(|error| DaemonError::Start { step: "waiting for the end", error })?;
+        loop {
+            match self.events.recv() {
+                Ok(Event::Ended(outcome)) => {
+                    info!(mountpoint = %plan.mountpoint.display(), "unmounted");
+                    return outcome.map(|()| Stopped::Unmounted).map_err(DaemonError::from);
+                }
+                Ok(Event::Signal(SIGHUP)) => {
+                    warn!("SIGHUP: reloading is not part of this version; unmount and mount again");
+                }
+                Ok(Event::Signal(signal)) => {
+                    let name = signal_name(signal);
+                    info!(signal = name, "stopping");
+                    let outcome = stop(plan, &self.events, connection);
+                    return outcome.map(|()| Stopped::Signal(signal));
+                }
+                // Both threads hold a sender until they have sent.
+                Err(_gone) => return Ok(Stopped::Unmounted),
+            }
+        }
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    ExitStatus::from_raw(signal).to_string()
+}
+
+/// Unmounts; what is held is detached, served for a while, and then cut off.
+fn stop(plan: &Plan, events: &Receiver<Event>, connection: Option<u32>) -> Result<(), DaemonError> {
+    match unmount(&plan.mountpoint, false) {
+        Ok(()) | Err(MachineError::NotMounted { .. }) => {}
+        Err(busy) => {
+            let patience = plan.config.mount.stop_timeout;
+            warn!(error = %busy, ?patience, "detaching; those who hold it are served a little longer");
+            unmount(&plan.mountpoint, true)?;
+        }
+    }
+    if ended(events, plan.config.mount.stop_timeout) {
+        return Ok(());
+    }
+    let Some(connection) = connection else { return Ok(()) };
+    warn!(connection, "still held: aborting the connection");
+    connections::abort(connection)?;
+    if !ended(events, ABORTED) {
+        error!("the session did not end after its connection was aborted");
+    }
+    Ok(())
+}
+
+/// How long threads may take to notice that their connection is gone.
+const ABORTED: Duration = Duration::from_secs(2);
+
+/// Waits for the end of the session, for at most `patience`.
+fn ended(events: &Receiver<Event>, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match events.recv_timeout(left) {
+            Ok(Event::Ended(_)) | Err(RecvTimeoutError::Disconnected) => return true,
+            Ok(Event::Signal(_)) => {}
+            Err(RecvTimeoutError::Timeout) => return false,
+        }
+    }
+}
