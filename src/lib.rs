@@ -4,6 +4,7 @@
 //! [`store`] for it. [`union`] decides what is visible. The result is a [`snapshot`], and `view` answers look-ups and reads from
 //! the current one. `fuse` carries the kernel's requests to the view. `daemon` wires all of this together; `commands` are the doors.
 
+pub mod commands;
 pub mod config;
 pub mod control;
 pub mod daemon;

@@ -1,0 +1,179 @@
+//! `check`: configuration, sources, revisions, what hides what; mounts nothing.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::cli::CheckArgs;
+use super::failure::Failure;
+use super::ls::short;
+use super::{input, output};
+use crate::config::resolved::{Config, Origin};
+use crate::snapshot::Snapshot;
+use crate::snapshot::report::{EntriesReport, EntryReport};
+use crate::sync::inspect;
+
+#[derive(Serialize)]
+struct CheckReport {
+    config: String,
+    revision: String,
+    sources: Vec<SourceReport>,
+    surfaces: Vec<SurfaceReport>,
+    hides: Vec<EntryReport>,
+    findings: Vec<FindingReport>,
+}
+
+#[derive(Serialize)]
+struct SourceReport {
+    name: String,
+    r#ref: Option<String>,
+    revision: String,
+    visibility: String,
+    state: &'static str,
+    place: String,
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct SurfaceReport {
+    name: String,
+    at: String,
+    entries: usize,
+    hidden: usize,
+}
+
+#[derive(Serialize)]
+struct FindingReport {
+    source: String,
+    what: String,
+    count: u64,
+    places: Vec<String>,
+}
+
+/// Checks everything that a mount would need.
+pub(super) fn run(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
+    let config = input::config(&arguments.config)?;
+    let snapshot = input::snapshot(&config)?;
+    let report = report(&config, &snapshot);
+    if arguments.json {
+        return output::json(&report);
+    }
+    output::write(text(&report).map_err(Failure::new)?.as_bytes())
+}
+
+fn report(config: &Config, snapshot: &Snapshot) -> CheckReport {
+    let label = |id| snapshot.source(id).label.clone();
+    let findings = snapshot.findings.iter().map(|finding| FindingReport {
+        source: label(finding.source),
+        places: vec![finding.path.to_string()],
+        count: 1,
+        what: finding.kind.to_string(),
+    });
+    let occurrences = inspect::inspect(snapshot).into_iter().map(|occurrence| FindingReport {
+        source: label(occurrence.source),
+        places: occurrence.places,
+        count: occurrence.count,
+        what: occurrence.kind.to_string(),
+    });
+    let mut hides = EntriesReport::of(snapshot).entries;
+    hides.retain(|entry| !entry.hides.is_empty());
+    CheckReport {
+        config: origin(&config.origin),
+        revision: snapshot.id.to_string(),
+        sources: sources(snapshot),
+        surfaces: surfaces(snapshot),
+        hides,
+        findings: findings.chain(occurrences).collect(),
+    }
+}
+
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::File(path) | Origin::Values(path) => path.display().to_string(),
+        Origin::CommandLine => String::from("--source"),
+    }
+}
+
+fn sources(snapshot: &Snapshot) -> Vec<SourceReport> {
+    let reports = snapshot.sources.iter().map(|source| SourceReport {
+        name: source.label.clone(),
+        r#ref: source.git_ref.clone(),
+        revision: source.revision.to_string(),
+        visibility: source.visibility.to_string(),
+        state: source.state.word(),
+        place: source.place.clone(),
+        error: source.state.error().map(str::to_owned),
+    });
+    reports.collect()
+}
+
+fn surfaces(snapshot: &Snapshot) -> Vec<SurfaceReport> {
+    let rows = snapshot.surfaces.iter().zip(&snapshot.stacks);
+    let reports = rows.map(|(surface, stack)| {
+        let entries = stack.visible().count();
+        SurfaceReport {
+            name: surface.name.clone(),
+            at: surface.at.to_string(),
+            entries,
+            hidden: stack.placed.len() - entries,
+        }
+    });
+    reports.collect()
+}
+
+fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    writeln!(text, "configuration  {}", report.config)?;
+    writeln!(text, "revision set   {}\n", report.revision)?;
+    let rows = report.sources.iter().map(|source| {
+        vec![
+            source.name.clone(),
+            source.r#ref.clone().unwrap_or_else(|| "HEAD".into()),
+            short(&source.revision).to_owned(),
+            source.visibility.clone(),
+            source.state.to_owned(),
+            source.place.clone(),
+        ]
+    });
+    let headings = ["SOURCE", "REF", "REVISION", "VISIBILITY", "STATE", "PLACE"];
+    text.push_str(&output::table(&headings, rows));
+    text.push('\n');
+    let rows = report.surfaces.iter().map(|surface| {
+        vec![
+            surface.name.clone(),
+            surface.at.clone(),
+            surface.entries.to_string(),
+            surface.hidden.to_string(),
+        ]
+    });
+    text.push_str(&output::table(&["SURFACE", "AT", "ENTRIES", "HIDDEN"], rows));
+    for entry in &report.hides {
+        for hidden in &entry.hides {
+            write!(text, "\n{} of {} hides that of {}", entry.path, entry.source, hidden.source)?;
+            if hidden.path != entry.path {
+                write!(text, " at {}", hidden.path)?;
+            }
+        }
+    }
+    if !report.hides.is_empty() {
+        text.push('\n');
+    }
+    for source in &report.sources {
+        if let Some(error) = &source.error {
+            write!(text, "\nwarning: source {}: {}", source.name, error)?;
+        }
+    }
+    for finding in &report.findings {
+        let places = finding.places.join(", ");
+        write!(text, "\nnote: source {}: {places}", finding.source)?;
+        if finding.count > finding.places.len() as u64 {
+            write!(text, " and {} more", finding.count - finding.places.len() as u64)?;
+        }
+        write!(text, ": {}", finding.what)?;
+    }
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}

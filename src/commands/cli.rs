@@ -1,0 +1,202 @@
+//! The command line, as data.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Mount a read-only union view of ordered git sources.
+#[derive(Debug, Parser)]
+#[command(
+    name = "overlayfs-mount",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = "Exit status: 0 done, 1 failed, 2 usage or configuration."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One subcommand each.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Mount the view; returns when it can be read
+    Mount(MountArgs),
+    /// Unmount a view; returns when it is gone and its daemon has ended
+    Unmount(UnmountArgs),
+    /// Check configuration and sources, and show what hides what; mounts nothing
+    Check(CheckArgs),
+    /// List the entries, each with its source, revision and what it hides
+    Ls(LsArgs),
+    /// Say why a path shows what it shows, or nothing
+    Explain(ExplainArgs),
+    /// Write the same tree as plain files, put in place atomically
+    Export(ExportArgs),
+    /// Show what is mounted, from which revisions, and what is wrong
+    Status(StatusArgs),
+    /// Say what of this machine would stop a mount, each with its cure
+    Doctor(DoctorArgs),
+    /// Mount sample sources, walk through them, and unmount
+    Demo(DemoArgs),
+    /// Things about the configuration file
+    Config(ConfigCommandArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man,
+}
+
+/// Where the configuration comes from. Without any of these: `$OVERLAYFS_MOUNT_CONFIG`, `./overlays.yaml`,
+/// `$XDG_CONFIG_HOME/overlayfs-mount/overlays.yaml`, `/etc/overlayfs-mount/overlays.yaml`.
+#[derive(Debug, Clone, Default, Args)]
+#[group(multiple = false)]
+pub struct ConfigArgs {
+    /// The configuration file
+    #[arg(short = 'c', long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A Helm values file of the platform, as it is
+    #[arg(long, value_name = "FILE")]
+    pub values: Option<PathBuf>,
+    /// A source, without any file: PATH, or `owner/repo[@REF]`; repeat it, the last is on top
+    #[arg(long = "source", value_name = "SPEC")]
+    pub sources: Vec<String>,
+}
+
+/// Arguments of `mount`.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Where to mount (default: `mount.at` of the configuration)
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: Option<PathBuf>,
+    /// Stay in the foreground
+    #[arg(short = 'f', long)]
+    pub foreground: bool,
+    /// Mount options, as mount(8) gives them
+    #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',')]
+    pub options: Vec<String>,
+    /// Write the log to this file
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+}
+
+/// Arguments of `unmount`.
+#[derive(Debug, Args)]
+pub struct UnmountArgs {
+    /// Where it is mounted
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: PathBuf,
+    /// Detach it now, and let those who hold it finish
+    #[arg(short = 'l', long)]
+    pub lazy: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Only this surface
+    #[arg(value_name = "SURFACE")]
+    pub surface: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// A path in the view, or a path below a mount
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The directory to write; what an earlier export left there is replaced
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Only this surface, its entries directly in DIR
+    #[arg(long, value_name = "NAME")]
+    pub surface: Option<String>,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Where it is mounted (default: every mount)
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// Exit 1 unless everything is ready
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Already inside the user namespace that an earlier call made.
+    #[arg(long, hide = true)]
+    pub inside: bool,
+}
+
+/// Arguments of `config`.
+#[derive(Debug, Args)]
+pub struct ConfigCommandArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What `config` does.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the JSON Schema of the configuration file
+    Schema,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}

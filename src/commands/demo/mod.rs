@@ -1,0 +1,238 @@
+//! `demo`: sample sources, mounted, walked through, unmounted. Leaves nothing behind.
+
+mod samples;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output};
+
+use tempfile::TempDir;
+
+use super::cli::DemoArgs;
+use super::failure::Failure;
+use crate::machine::{fusermount, namespace, user};
+
+/// Runs the whole story with a real mount.
+pub(super) fn run(_arguments: &DemoArgs) -> Result<ExitCode, Failure> {
+    let how = prepare_to_mount()?;
+    let demo = Demo::new()?;
+    say(&format!(
+        "Two sample sources become git repositories, and their union is mounted {how}.\n"
+    ));
+    for source in samples::SOURCES {
+        demo.commit(source)?;
+    }
+    demo.configure()?;
+    let mounted = demo.mount()?;
+    let outcome = demo.walk();
+    let ended = mounted.unmount();
+    outcome?;
+    ended?;
+    say(
+        "\nUnmounted. Nothing is left of this demo. Next: write an overlays.yaml (docs/CONFIG.md), then\n\n  \
+         overlayfs-mount check && overlayfs-mount mount\n",
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Finds the way to mount on this machine; without privileges and without `fusermount3` in a user namespace of our own.
+fn prepare_to_mount() -> Result<&'static str, Failure> {
+    if user::has_sys_admin() {
+        return Ok("by mount(2)");
+    }
+    if fusermount::find().is_ok() {
+        return Ok("through fusermount3");
+    }
+    namespace::enter_user_and_mount_namespace()?;
+    Ok("in a user namespace of its own")
+}
+
+/// Writes to standard error: the demo's story is no data.
+fn say(text: &str) {
+    anstream::stderr().write_all(text.as_bytes()).unwrap_or_default();
+}
+
+/// The demo's directory, removed at the end.
+struct Demo {
+    directory: TempDir,
+    program: PathBuf,
+}
+
+impl Demo {
+    fn new() -> Result<Self, Failure> {
+        let directory = tempfile::Builder::new()
+            .prefix("overlayfs-mount-demo-")
+            .tempdir()
+            .map_err(|error| Failure::new(format!("making a temporary directory: {error}")))?;
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::new(format!("finding this program: {error}")))?;
+        Ok(Self { directory, program })
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.directory.path().join(below)
+    }
+
+    fn view(&self) -> PathBuf {
+        self.path("view")
+    }
+
+    /// Writes a sample source and commits it to a repository of its own.
+    fn commit(&self, source: &samples::Sample) -> Result<(), Failure> {
+        let repository = self.path(&format!("repos/{}", source.name));
+        for (path, text) in source.files {
+            let path = repository.join(path);
+            let parent = path.parent().unwrap_or(&repository);
+            fs::create_dir_all(parent).and_then(|()| fs::write(&path, text)).map_err(|error| {
+                Failure::new(format!("writing a sample: {}: {error}", path.display()))
+            })?;
+        }
+        for arguments in [
+            &["init", "--quiet", "--initial-branch=main"][..],
+            &["add", "--all"],
+            &["commit", "--quiet", "--message=sample"],
+        ] {
+            git(&repository, arguments)?;
+        }
+        Ok(())
+    }
+
+    fn configure(&self) -> Result<(), Failure> {
+        let mut text =
+            String::from("overlays:\n  sources:          # first = bottom, last = top\n");
+        for source in samples::SOURCES {
+            writeln!(text, "    - repo: {}\n      visibility: public", source.name)
+                .map_err(Failure::new)?;
+            if let Some(prompt) = source.prompt_path {
+                writeln!(text, "      promptPath: {prompt}").map_err(Failure::new)?;
+            }
+        }
+        text.push_str("repoCache: {path: repos}\nstate: {dir: state}\n");
+        say(&format!("\noverlays.yaml:\n{text}"));
+        fs::write(self.path("overlays.yaml"), text)
+            .map_err(|error| Failure::new(format!("writing the configuration: {error}")))
+    }
+
+    fn mount(&self) -> Result<Mounted<'_>, Failure> {
+        self.ourselves(&["mount", "-c"], &[&self.path("overlays.yaml"), &self.view()])?;
+        Ok(Mounted { demo: self, is_mounted: true })
+    }
+
+    /// Shows what a reader sees.
+    fn walk(&self) -> Result<(), Failure> {
+        say("\nThe union, as `find` sees it:\n");
+        let mut files = Vec::new();
+        collect(&self.view(), &mut files)?;
+        for path in &files {
+            say(&format!("  {}\n", path.strip_prefix(self.view()).unwrap_or(path).display()));
+        }
+        self.show("tools/slack/slack.py", "the team's `slack` hides the base's, category and all")?;
+        self.show(
+            ".agents/skills/review/SKILL.md",
+            "skills are whole: the base's checklist.md is gone",
+        )?;
+        let hidden = self.view().join(".agents/skills/review/checklist.md");
+        if hidden.exists() {
+            return Err(Failure::new(format!("`{}` is hidden and can be read", hidden.display())));
+        }
+        say("\n$ overlayfs-mount explain tools/productivity/slack\n");
+        let path = PathBuf::from("tools/productivity/slack");
+        let configuration = self.path("overlays.yaml");
+        let said = self.ourselves(&["explain", "-c"], &[&configuration, &path])?;
+        say(&String::from_utf8_lossy(&said.stdout));
+        Ok(())
+    }
+
+    fn show(&self, path: &str, why: &str) -> Result<(), Failure> {
+        let text = fs::read_to_string(self.view().join(path))
+            .map_err(|error| Failure::new(format!("reading `{path}` from the view: {error}")))?;
+        say(&format!("\n$ cat {path}     # {why}\n{text}"));
+        Ok(())
+    }
+
+    /// Runs this program again.
+    fn ourselves(&self, arguments: &[&str], paths: &[&Path]) -> Result<Output, Failure> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).args(paths).current_dir(self.directory.path());
+        let output = command.output().map_err(|error| {
+            Failure::new(format!("running `{}`: {error}", self.program.display()))
+        })?;
+        if output.status.success() {
+            return Ok(output);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(Failure::new(format!("`overlayfs-mount {}`: {}", arguments.join(" "), said.trim_end())))
+    }
+}
+
+/// The mount of the demo, taken back on every way out.
+struct Mounted<'a> {
+    demo: &'a Demo,
+    is_mounted: bool,
+}
+
+impl Mounted<'_> {
+    fn unmount(mut self) -> Result<(), Failure> {
+        self.is_mounted = false;
+        self.demo.ourselves(&["unmount"], &[&self.demo.view()]).map(drop)
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        if self.is_mounted {
+            let outcome = self.demo.ourselves(&["unmount", "--lazy"], &[&self.demo.view()]);
+            if let Err(failure) = outcome {
+                failure.report();
+            }
+        }
+    }
+}
+
+/// All files below a directory, sorted.
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let failed = |error| Failure::new(format!("listing `{}`: {error}", directory.display()));
+    let entries = fs::read_dir(directory).map_err(failed)?;
+    let mut entries = entries.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        if entry.file_type().map_err(failed)?.is_dir() {
+            collect(&entry.path(), files)?;
+        } else {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Runs git on a sample repository, untouched by whatever the user configured.
+fn git(repository: &Path, arguments: &[&str]) -> Result<(), Failure> {
+    let output = Command::new("git")
+        .current_dir(repository)
+        .args([
+            "-c",
+            "user.name=demo",
+            "-c",
+            "user.email=demo@localhost",
+            "-c",
+            "commit.gpgsign=false",
+        ])
+        .args(arguments)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env_remove("GIT_DIR")
+        .env_remove("GIT_WORK_TREE")
+        .env_remove("GIT_INDEX_FILE")
+        .output()
+        .map_err(|error| {
+            Failure::new(format!("running git: {error}"))
+                .with_cure("install git, for example with `apt-get install git`")
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Failure::new(format!("git {}: {}", arguments.join(" "), said.trim_end())))
+}

@@ -1,0 +1,2 @@
+def post(channel: str, text: str) -> str:
+    return f"base: {channel}: {text}"

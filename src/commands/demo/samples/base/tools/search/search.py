@@ -1,0 +1,2 @@
+def search(words: str) -> list[str]:
+    return [words]

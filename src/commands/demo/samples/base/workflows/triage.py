@@ -1,0 +1,5 @@
+WORKFLOW_NAME = "triage"
+
+
+def handler(event):
+    return event

@@ -1,0 +1,2 @@
+def post(channel: str, text: str) -> str:
+    return f"team: {channel}: {text}"

@@ -1,0 +1,5 @@
+WORKFLOW_NAME = "release"
+
+
+def handler(event):
+    return event

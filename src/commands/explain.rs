@@ -1,0 +1,123 @@
+//! `explain`: why a path shows what it shows, or nothing.
+
+use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::cli::ExplainArgs;
+use super::failure::Failure;
+use super::ls::short;
+use super::{input, output};
+use crate::control::client;
+use crate::machine::mountinfo::MountTable;
+use crate::machine::run_dir::RunDir;
+use crate::snapshot::explanation::{ExplanationReport, Shows};
+use crate::snapshot::report::EntriesReport;
+use crate::union::name::RelPath;
+
+/// Explains a path of the view that the configuration describes, or a path below a mount.
+pub(super) fn run(arguments: &ExplainArgs) -> Result<ExitCode, Failure> {
+    let report = match below_mount(&arguments.path)? {
+        Some(report) => report,
+        None => from_config(arguments)?,
+    };
+    if arguments.json {
+        return output::json(&report);
+    }
+    output::write(text(&report).map_err(Failure::new)?.as_bytes())
+}
+
+fn from_config(arguments: &ExplainArgs) -> Result<ExplanationReport, Failure> {
+    let path = &arguments.path;
+    let config = input::config(&arguments.config)?;
+    // A path below the configured mount point is meant as one in the view, mounted or not.
+    let inside = path.strip_prefix(&config.mount.at).unwrap_or(path);
+    let snapshot = input::snapshot(&config)?;
+    Ok(ExplanationReport::of(&snapshot, &view_path(inside)?))
+}
+
+fn view_path(path: &Path) -> Result<RelPath, Failure> {
+    if path.as_os_str().is_empty() {
+        return Ok(RelPath::root());
+    }
+    RelPath::parse(path.as_os_str().as_bytes()).map_err(|error| {
+        Failure::usage(format!("`{}` {error}", path.display()))
+            .with_cure("give a path relative to the root of the view, or one below its mount point")
+    })
+}
+
+/// The explanation of an absolute path below a mount of ours: from its daemon, or where that may not be asked from `.overlay`.
+fn below_mount(path: &Path) -> Result<Option<ExplanationReport>, Failure> {
+    if !path.is_absolute() {
+        return Ok(None);
+    }
+    let table = MountTable::read()?;
+    let Some(mount) = table.find(path).filter(|mount| mount.is_ours()) else { return Ok(None) };
+    let point = &mount.mountpoint;
+    let inside = path.strip_prefix(point).unwrap_or(Path::new(""));
+    // A bind mount of a part of the view starts below its root.
+    let root = mount.root.strip_prefix("/").unwrap_or(Path::new(""));
+    let inside = view_path(&root.join(inside))?;
+    let asked = RunDir::find_socket(point).map(|socket| {
+        let answer = client::explain(&socket, &inside.to_bytes())?;
+        serde_json::from_value(answer).map_err(Failure::new)
+    });
+    match asked {
+        Some(Ok(report)) => Ok(Some(report)),
+        Some(Err(_)) | None => from_overlay(point, &inside).map(Some),
+    }
+}
+
+fn from_overlay(mountpoint: &Path, inside: &RelPath) -> Result<ExplanationReport, Failure> {
+    let file = mountpoint.join(".overlay/entries.json");
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("`{}`: {error}", file.display()))
+            .with_cure("name the configuration with `-c FILE` and a path relative to the view")
+    };
+    let text = std::fs::read(&file).map_err(|error| failed(&error))?;
+    let entries: EntriesReport = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
+    Ok(ExplanationReport::from_entries(&entries, inside))
+}
+
+fn text(report: &ExplanationReport) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    let path = &report.path;
+    match (report.shows, &report.winner, &report.absence) {
+        (Shows::Nothing, _, Some(reason)) => writeln!(text, "{path} shows nothing: {reason}")?,
+        (Shows::Nothing, _, None) => writeln!(text, "{path} shows nothing")?,
+        (Shows::Directory, _, _) => {
+            write!(text, "{path} is a merged directory")?;
+            match report.contributors.as_slice() {
+                [] => writeln!(text, "; no source shows anything in it")?,
+                sources => writeln!(text, " of {}", sources.join(", "))?,
+            }
+        }
+        (Shows::Entry, Some(winner), _) => {
+            writeln!(text, "{path} comes from {}", winner.source)?;
+            writeln!(text, "  ref       {}", winner.r#ref.as_deref().unwrap_or("HEAD"))?;
+            writeln!(text, "  revision  {}", short(&winner.revision))?;
+            writeln!(text, "  path      {}", winner.source_path)?;
+            if winner.entry != *path {
+                writeln!(text, "  entry     {}", winner.entry)?;
+            }
+        }
+        (Shows::Entry, None, _) => writeln!(text, "{path} is shown")?,
+    }
+    if let Some(surface) = &report.surface {
+        writeln!(text, "  surface   {surface}")?;
+    }
+    for hidden in &report.hidden {
+        writeln!(
+            text,
+            "  hidden    {} of {} ({}), by {} of {}: {}",
+            hidden.path,
+            hidden.source,
+            hidden.source_path,
+            hidden.by_path,
+            hidden.by_source,
+            hidden.reason
+        )?;
+    }
+    Ok(text)
+}

@@ -1,0 +1,240 @@
+//! `export`: the same tree as plain files, put in place atomically, where FUSE cannot be had.
+//!
+//! The tree is written beside its place and renamed into it. What an earlier export left is replaced by exchanging the two names; anything
+//! else that is in the way is left alone. A small file beside the directory remembers that we wrote it.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use super::cli::ExportArgs;
+use super::failure::Failure;
+use super::ls::unknown_surface;
+use super::{input, output};
+use crate::config::resolved::Config;
+use crate::snapshot::Snapshot;
+use crate::union::object::Kind;
+use crate::view::{Attr, Depth, Found, Number, Offered, Settings, Sink, View};
+
+/// How much is read and written at once.
+const PIECE_BYTES: usize = 1024 * 1024;
+
+/// Writes the view, or one surface of it.
+pub(super) fn run(arguments: &ExportArgs) -> Result<ExitCode, Failure> {
+    let config = input::config(&arguments.config)?;
+    let snapshot = input::snapshot(&config)?;
+    let place = Place::new(&arguments.directory)?;
+    place.check()?;
+    let view = view(&config, &snapshot);
+    let start = start(&view, &snapshot, arguments.surface.as_deref())?;
+    let temporary = tempfile::Builder::new()
+        .prefix(".overlayfs-mount-export-")
+        .tempdir_in(&place.parent)
+        .map_err(|error| place.failed("making a directory beside it", &error))?;
+    let written = temporary.path().join("tree");
+    fs::create_dir(&written).map_err(|error| failed(&written, &error))?;
+    Export { view: &view }.directory(start, &written)?;
+    place.put(&written, &snapshot)?;
+    output::write(b"")
+}
+
+fn view(config: &Config, snapshot: &Arc<Snapshot>) -> View {
+    let settings = Settings { links: config.mount.links, has_xattrs: false };
+    View::new(snapshot.clone(), settings)
+}
+
+/// The directory to write: the root, or that of a surface. A surface that is not part of the view is an empty one.
+fn start(
+    view: &View,
+    snapshot: &Snapshot,
+    surface: Option<&str>,
+) -> Result<Option<Number>, Failure> {
+    let Some(wanted) = surface else { return Ok(Some(Number::ROOT)) };
+    let Some(surface) = snapshot.surfaces.iter().find(|surface| surface.name == wanted) else {
+        let known: Vec<&str> =
+            snapshot.surfaces.iter().map(|surface| surface.name.as_str()).collect();
+        return Err(unknown_surface(wanted, &known));
+    };
+    let mut number = Number::ROOT;
+    for name in surface.at.names() {
+        match view.lookup(number, name.as_bytes()).map_err(Failure::new)? {
+            Found::Present { attr, .. } => number = attr.number,
+            Found::Absent(_) => return Ok(None),
+        }
+    }
+    Ok(Some(number))
+}
+
+/// A directory to be written, and what is there now.
+struct Place {
+    directory: PathBuf,
+    parent: PathBuf,
+    /// The file beside it that says which directory we wrote.
+    marker: PathBuf,
+}
+
+impl Place {
+    fn new(directory: &Path) -> Result<Self, Failure> {
+        let absolute = std::path::absolute(directory).map_err(|error| failed(directory, &error))?;
+        let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+            return Err(Failure::usage(format!("`{}` cannot be replaced", directory.display()))
+                .with_cure("name a directory below it"));
+        };
+        let mut marker = OsString::from(".");
+        marker.push(name);
+        marker.push(".overlayfs-mount");
+        let parent = parent.canonicalize().map_err(|error| {
+            failed(parent, &error).with_cure(format!("mkdir -p '{}'", parent.display()))
+        })?;
+        let (directory, marker) = (parent.join(name), parent.join(marker));
+        Ok(Self { directory, parent, marker })
+    }
+
+    /// Refuses to replace what no export wrote.
+    fn check(&self) -> Result<(), Failure> {
+        let found = match fs::symlink_metadata(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found.map_err(|error| failed(&self.directory, &error))?,
+        };
+        let foreign = |what: &str| {
+            Failure::new(format!("`{}` {what}", self.directory.display()))
+                .with_cure("name another directory, or move this one away")
+        };
+        if !found.is_dir() {
+            return Err(foreign("is there and is not a directory"));
+        }
+        let mut names = fs::read_dir(&self.directory).map_err(|e| failed(&self.directory, &e))?;
+        if names.next().is_none() || self.remembers(&found) {
+            return Ok(());
+        }
+        Err(foreign("is not empty and was not written by an export"))
+    }
+
+    /// True if the marker names this very directory.
+    fn remembers(&self, found: &fs::Metadata) -> bool {
+        fs::read_to_string(&self.marker)
+            .is_ok_and(|text| text.lines().next() == Some(identity(found).as_str()))
+    }
+
+    /// Renames the written tree into place and removes what was there.
+    fn put(&self, written: &Path, snapshot: &Snapshot) -> Result<(), Failure> {
+        let metadata = fs::metadata(written).map_err(|error| failed(written, &error))?;
+        let text = format!("{}\n{}\n", identity(&metadata), snapshot.id);
+        let beside = written.with_file_name("marker");
+        fs::write(&beside, text).map_err(|error| failed(&beside, &error))?;
+        let flags = if self.directory.exists() {
+            RenameFlags::RENAME_EXCHANGE
+        } else {
+            RenameFlags::RENAME_NOREPLACE
+        };
+        renameat2(AT_FDCWD, written, AT_FDCWD, &self.directory, flags)
+            .map_err(|error| self.failed("renaming the new tree into place", &error.into()))?;
+        fs::rename(&beside, &self.marker).map_err(|error| failed(&self.marker, &error))
+    }
+
+    fn failed(&self, step: &str, error: &io::Error) -> Failure {
+        Failure::new(format!("`{}`: {step}: {error}", self.directory.display()))
+    }
+}
+
+/// What tells a directory from a later one of the same name.
+fn identity(metadata: &fs::Metadata) -> String {
+    format!("{}:{}", metadata.dev(), metadata.ino())
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("`{}`: {error}", path.display()))
+}
+
+/// A tree being written.
+struct Export<'a> {
+    view: &'a View,
+}
+
+/// A name that a listing gave.
+struct Listed {
+    name: Vec<u8>,
+    attr: Attr,
+}
+
+/// Collects a listing.
+struct Names(Vec<Listed>);
+
+impl Sink for Names {
+    fn take(&mut self, offered: Offered<'_>) -> bool {
+        self.0.push(Listed { name: offered.name.to_vec(), attr: offered.attr });
+        true
+    }
+}
+
+impl Export<'_> {
+    fn directory(&self, number: Option<Number>, to: &Path) -> Result<(), Failure> {
+        let Some(number) = number else { return Ok(()) };
+        let mut names = Names(Vec::new());
+        let unreadable = |error: crate::view::ViewError| {
+            Failure::new(format!("writing `{}`: {error}", to.display()))
+        };
+        self.view.list(number, 0, Depth::Attributes, &mut names).map_err(unreadable)?;
+        for Listed { name, attr } in names.0 {
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let path = to.join(std::ffi::OsStr::from_bytes(&name));
+            self.child(&attr, &path)?;
+            self.view.forget(attr.number, 1);
+        }
+        let (attr, _) = self.view.attr(number).map_err(unreadable)?;
+        finish(to, &attr).map_err(|error| failed(to, &error))
+    }
+
+    fn child(&self, attr: &Attr, path: &Path) -> Result<(), Failure> {
+        match attr.kind {
+            Kind::Directory => {
+                fs::create_dir(path).map_err(|error| failed(path, &error))?;
+                self.directory(Some(attr.number), path)
+            }
+            Kind::Link => {
+                let target = self.view.read_link(attr.number).map_err(Failure::new)?;
+                symlink(std::ffi::OsStr::from_bytes(&target), path)
+                    .map_err(|error| failed(path, &error))
+            }
+            Kind::File { .. } => {
+                self.file(attr, path)?;
+                finish(path, attr).map_err(|error| failed(path, &error))
+            }
+        }
+    }
+
+    fn file(&self, attr: &Attr, path: &Path) -> Result<(), Failure> {
+        let mut file = File::create_new(path).map_err(|error| failed(path, &error))?;
+        let mut offset = 0;
+        while offset < attr.size_bytes {
+            let piece = self.view.read(attr.number, offset, PIECE_BYTES).map_err(Failure::new)?;
+            if piece.is_empty() {
+                break;
+            }
+            file.write_all(&piece).map_err(|error| failed(path, &error))?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Sets mode and time of what was written.
+fn finish(path: &Path, attr: &Attr) -> io::Result<()> {
+    let (seconds, nanos) = attr.modified;
+    let after = Duration::new(u64::try_from(seconds).unwrap_or(0), nanos);
+    let time = UNIX_EPOCH.checked_add(after).unwrap_or(SystemTime::UNIX_EPOCH);
+    File::open(path)?.set_modified(time)?;
+    // A directory stays writable for its owner, so that the next export can put another in its place.
+    let mode = if attr.kind.is_directory() { 0o755 } else { u32::from(attr.permissions()) };
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}

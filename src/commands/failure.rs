@@ -1,0 +1,104 @@
+//! How a command fails: a message with its cure on standard error, and an exit status.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::config::ConfigError;
+use crate::control::ControlError;
+use crate::daemon::DaemonError;
+use crate::machine::MachineError;
+use crate::store::StoreError;
+use crate::sync::BuildError;
+
+/// The exit status of a command that failed.
+pub(super) const FAILED: u8 = 1;
+/// The exit status for wrong usage and wrong configuration.
+pub(super) const USAGE: u8 = 2;
+
+/// A command that did not do what it was asked.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The exit status.
+    pub(super) status: u8,
+    message: String,
+    cure: Option<String>,
+}
+
+impl Failure {
+    /// A failure of the machine, a source, or a file.
+    pub(super) fn new(message: impl Display) -> Self {
+        Self { status: FAILED, message: message.to_string(), cure: None }
+    }
+
+    /// Wrong usage.
+    pub(super) fn usage(message: impl Display) -> Self {
+        Self { status: USAGE, message: message.to_string(), cure: None }
+    }
+
+    /// Adds what to type.
+    pub(super) fn with_cure(mut self, cure: impl Display) -> Self {
+        self.cure = Some(cure.to_string());
+        self
+    }
+
+    /// Standard output could not be written to.
+    #[allow(clippy::needless_pass_by_value, reason = "it is used as `map_err(Failure::output)`")]
+    pub(super) fn output(error: io::Error) -> Self {
+        Self::new(format!("writing the output: {error}"))
+    }
+
+    /// Writes message and cure to standard error.
+    pub(super) fn report(&self) -> ExitCode {
+        let mut text = String::new();
+        if !self.message.starts_with("error") {
+            text.push_str("error: ");
+        }
+        text.push_str(self.message.trim_end());
+        text.push('\n');
+        if let Some(cure) = &self.cure {
+            text.push_str("  cure: ");
+            text.push_str(cure);
+            text.push('\n');
+        }
+        // Where standard error is closed nobody reads it; the exit status says it all the same.
+        anstream::stderr().write_all(text.as_bytes()).unwrap_or_default();
+        ExitCode::from(self.status)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<MachineError> for Failure {
+    fn from(error: MachineError) -> Self {
+        Self { cure: error.cure(), ..Self::new(&error) }
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        Self { cure: error.cure(), ..Self::new(&error) }
+    }
+}
+
+impl From<DaemonError> for Failure {
+    fn from(error: DaemonError) -> Self {
+        Self { cure: error.cure(), ..Self::new(&error) }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(error)
+    }
+}

@@ -1,0 +1,45 @@
+//! From `-c`, `--values`, `--source` or nothing to a configuration and a snapshot.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use super::cli::ConfigArgs;
+use super::failure::Failure;
+use crate::config::resolved::Config;
+use crate::config::{self, ConfigError, Environment, Loaded};
+use crate::snapshot::Snapshot;
+use crate::sync::build::{blob_cache, build};
+
+/// The configuration that the arguments name. Its warnings go to standard error.
+pub(super) fn config(arguments: &ConfigArgs) -> Result<Config, Failure> {
+    let Loaded { config, warnings } = load(arguments)?;
+    let mut err = anstream::stderr().lock();
+    for warning in warnings {
+        writeln!(err, "{warning}").unwrap_or_default();
+    }
+    Ok(config)
+}
+
+/// As [`config()`], where the warnings were seen already.
+pub(super) fn config_quietly(arguments: &ConfigArgs) -> Result<Config, Failure> {
+    Ok(load(arguments)?.config)
+}
+
+fn load(arguments: &ConfigArgs) -> Result<Loaded, ConfigError> {
+    let environment = Environment::of_process();
+    if let Some(path) = &arguments.values {
+        return config::load_values(path, &environment);
+    }
+    if let Some(path) = &arguments.config {
+        return config::load_file(path, &environment);
+    }
+    if !arguments.sources.is_empty() {
+        return config::from_sources(&arguments.sources, &environment);
+    }
+    config::load_file(&config::discover(&environment)?, &environment)
+}
+
+/// The snapshot of the configuration that the arguments name; mounts nothing.
+pub(super) fn snapshot(config: &Config) -> Result<Arc<Snapshot>, Failure> {
+    Ok(Arc::new(build(config, blob_cache(config))?))
+}

@@ -1,0 +1,74 @@
+//! The doors: one file a subcommand, each a few calls into the rooms.
+//!
+//! Data goes to standard output, everything else to standard error.
+
+mod check;
+pub mod cli;
+mod demo;
+mod doctor;
+mod explain;
+mod export;
+mod failure;
+mod helper;
+mod input;
+mod ls;
+mod mount;
+mod output;
+mod schema;
+mod status;
+mod unmount;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, Command, ConfigCommand};
+use failure::Failure;
+
+/// Runs the program with the arguments of its process, the program's own name first.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    if let Some(helper) = helper::recognize(&arguments) {
+        return helper::run(helper);
+    }
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.command {
+        Command::Mount(arguments) => mount::run(&arguments),
+        Command::Unmount(arguments) => unmount::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Ls(arguments) => ls::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Config(arguments) => match arguments.command {
+            ConfigCommand::Schema => schema::run(),
+        },
+        Command::Completions(arguments) => {
+            let mut script = Vec::new();
+            clap_complete::generate(
+                arguments.shell,
+                &mut Cli::command(),
+                "overlayfs-mount",
+                &mut script,
+            );
+            output::write(&script)
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(Failure::output)?;
+            output::write(&page)
+        }
+    }
+}

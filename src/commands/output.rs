@@ -1,0 +1,42 @@
+//! Data on standard output: bytes, tables, JSON.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::failure::Failure;
+
+/// Writes bytes. A reader that went away is no failure: it has what it wanted.
+pub(super) fn write(bytes: &[u8]) -> Result<ExitCode, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(Failure::output(error)),
+    }
+}
+
+/// Writes one JSON document.
+pub(super) fn json(document: &impl Serialize) -> Result<ExitCode, Failure> {
+    let mut text = serde_json::to_vec_pretty(document).map_err(Failure::new)?;
+    text.push(b'\n');
+    write(&text)
+}
+
+/// A table without borders that fits a terminal and wraps nothing elsewhere.
+pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(headings.iter().copied());
+    if io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    } else {
+        table.set_content_arrangement(ContentArrangement::Disabled);
+    }
+    for row in rows {
+        table.add_row(row);
+    }
+    let lines = table.lines().map(|line| format!("{}\n", line.trim_end().trim_start_matches(' ')));
+    lines.collect()
+}

@@ -1,0 +1,102 @@
+//! `status`: what is mounted, from which revisions, and what is wrong.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::cli::StatusArgs;
+use super::failure::{FAILED, Failure};
+use super::ls::short;
+use super::output;
+use crate::control::ControlError;
+use crate::control::client;
+use crate::control::status::Status;
+use crate::machine::mountinfo::MountTable;
+use crate::machine::mountpoint;
+use crate::machine::run_dir::RunDir;
+use crate::snapshot::status::ViewState;
+
+/// Prints the status of one mount or of all.
+pub(super) fn run(arguments: &StatusArgs) -> Result<ExitCode, Failure> {
+    let all = match &arguments.mountpoint {
+        Some(path) => vec![one(path)?],
+        None => every()?,
+    };
+    match (&arguments.mountpoint, arguments.json) {
+        (Some(_), true) => output::json(&all[0])?,
+        (None, true) => output::json(&all)?,
+        (_, false) => output::write(text(&all).map_err(Failure::new)?.as_bytes())?,
+    };
+    let is_ready = !all.is_empty() && all.iter().all(|status| status.state == ViewState::Ready);
+    Ok(if arguments.check && !is_ready { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// Asks the daemon of a mount point.
+pub(super) fn one(path: &Path) -> Result<Status, Failure> {
+    let path = mountpoint::resolve(path)?;
+    let Some(socket) = RunDir::find_socket(&path) else { return Err(nobody(&path)?) };
+    Ok(client::status(&socket)?)
+}
+
+/// The failure for a mount point that no daemon speaks for.
+fn nobody(path: &Path) -> Result<Failure, Failure> {
+    let table = MountTable::read()?;
+    Ok(match table.topmost_at(path).filter(|mount| mount.is_ours()) {
+        Some(_) => Failure::new(format!("`{}` is mounted, and no daemon of yours speaks for it", path.display()))
+            .with_cure("ask as the user who mounted, or read `.overlay/status.json` below it; a dead mount goes with `overlayfs-mount unmount --lazy`"),
+        None => Failure::new(format!("nothing of ours is mounted on `{}`", path.display()))
+            .with_cure("overlayfs-mount mount"),
+    })
+}
+
+/// Asks every daemon that this user may ask. One that left its socket behind is passed over.
+fn every() -> Result<Vec<Status>, Failure> {
+    let mut all = Vec::new();
+    for run_dir in RunDir::all() {
+        for (_, answer) in client::all(run_dir.sockets()?) {
+            match answer {
+                Ok(status) => all.push(status),
+                Err(ControlError::NoDaemon { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    if all.is_empty() {
+        writeln!(text, "nothing is mounted")?;
+    }
+    for status in all {
+        writeln!(text, "{}  {}", status.mountpoint, word(status.state))?;
+        writeln!(text, "  configuration  {}", status.config.as_deref().unwrap_or("--source"))?;
+        writeln!(text, "  revision set   {} since {}", short(&status.revision), status.since)?;
+        writeln!(text, "  process        {}\n", status.pid)?;
+        let rows = status.sources.iter().map(|source| {
+            vec![
+                format!("  {}", source.name),
+                source.git_ref.clone().unwrap_or_else(|| "HEAD".into()),
+                source.revision.as_deref().map_or("-", short).to_owned(),
+                source.visibility.clone(),
+                serde_json::to_value(source.state)
+                    .ok()
+                    .and_then(|word| word.as_str().map(str::to_owned))
+                    .unwrap_or_default(),
+                source.error.clone().unwrap_or_default(),
+            ]
+        });
+        let headings = ["  SOURCE", "REF", "REVISION", "VISIBILITY", "STATE", "ERROR"];
+        text.push_str(&output::table(&headings, rows));
+    }
+    Ok(text)
+}
+
+fn word(state: ViewState) -> &'static str {
+    match state {
+        ViewState::Ready => "ready",
+        ViewState::Degraded => "degraded",
+        ViewState::Stopping => "stopping",
+    }
+}
