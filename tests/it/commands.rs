@@ -1,0 +1,195 @@
+//! The commands that mount nothing, and those that look at a mount.
+
+use std::fs;
+
+use crate::fixture::{Sandbox, can_mount};
+
+fn two_sources(sandbox: &Sandbox) -> (String, String) {
+    let base = sandbox.repo("acme/base");
+    base.package("tools/productivity/slack", "base")
+        .skill("review", "base\n")
+        .skill("plan", "plan\n");
+    let base = base.commit();
+    let team =
+        sandbox.repo("acme/team").package("tools/slack", "team").skill("review", "team\n").commit();
+    sandbox.configure("    - repo: acme/base\n    - repo: acme/team", "");
+    (base, team)
+}
+
+#[test]
+fn ls_prints_every_entry_with_what_it_hides() {
+    let sandbox = Sandbox::new();
+    let (base, team) = two_sources(&sandbox);
+    let text = sandbox.succeed(&["ls"]);
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let (base, team) = (&base[..12], &team[..12]);
+    assert_eq!(rows[0], ["PATH", "SOURCE", "REVISION", "HIDES"]);
+    assert_eq!(
+        rows[1],
+        ["tools/slack", "acme/team", team, "acme/base", "(tools/productivity/slack)"]
+    );
+    assert_eq!(rows[2], [".agents/skills/plan", "acme/base", base]);
+    assert_eq!(rows[3], [".agents/skills/review", "acme/team", team, "acme/base"]);
+    assert_eq!(rows.len(), 4);
+    let json: serde_json::Value =
+        serde_json::from_str(&sandbox.succeed(&["ls", "skills", "--json"])).unwrap();
+    assert_eq!(json["entries"].as_array().unwrap().len(), 2);
+    assert_eq!(json["entries"][1]["hides"][0]["source"], "acme/base");
+    let said = sandbox.fail(2, &["ls", "skils"]);
+    assert!(said.contains("did you mean `skills`?"), "{said}");
+}
+
+#[test]
+fn check_says_what_hides_what_and_fails_without_a_required_source() {
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let text = sandbox.succeed(&["check"]);
+    assert!(
+        text.contains(
+            "tools/slack of acme/team hides that of acme/base at tools/productivity/slack"
+        ),
+        "{text}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&sandbox.succeed(&["check", "--json"])).unwrap();
+    assert_eq!(json["sources"][1]["name"], "acme/team");
+    sandbox.configure(
+        "    - repo: acme/base\n    - {repo: acme/team, ref: mian}\n    - repo: acme/gone",
+        "",
+    );
+    let said = sandbox.fail(1, &["check"]);
+    assert!(said.contains("mian") && said.contains("main") && said.contains("acme/gone"), "{said}");
+    assert!(said.contains("overlays.yaml:4") && said.contains("overlays.yaml:5"), "{said}");
+    sandbox.configure("    - repo: acme/base\n    - {repo: acme/gone, required: false}", "");
+    let text = sandbox.succeed(&["check"]);
+    assert!(text.contains("missing"), "{text}");
+}
+
+#[test]
+fn explain_names_winner_and_hidden_ones_or_why_nothing_is_there() {
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let text = sandbox.succeed(&["explain", ".agents/skills/review/SKILL.md"]);
+    assert!(text.contains("acme/team") && text.contains("acme/base"), "{text}");
+    let text = sandbox.succeed(&["explain", "tools/productivity/slack"]);
+    assert!(text.contains("hidden") && text.contains("tools/slack"), "{text}");
+    let json: serde_json::Value =
+        serde_json::from_str(&sandbox.succeed(&["explain", ".agents/skills/review", "--json"]))
+            .unwrap();
+    assert!(json.is_object());
+}
+
+#[test]
+fn explain_works_below_a_mount() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let mount = sandbox.mount();
+    let path = sandbox.path("view/.agents/skills/review/SKILL.md");
+    let text = sandbox.succeed(&["explain", path.to_str().unwrap()]);
+    assert!(text.contains("acme/team") && text.contains("acme/base"), "{text}");
+    mount.unmount();
+}
+
+#[test]
+fn export_writes_the_tree_that_the_view_shows_and_replaces_only_its_own() {
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    sandbox.succeed(&["export", "out"]);
+    assert_eq!(sandbox.shell("cat out/.agents/skills/review/SKILL.md"), "team\n");
+    sandbox.succeed(&["export", "skills", "--surface", "skills"]);
+    assert_eq!(sandbox.shell("ls -A skills"), "plan\nreview\n");
+    // Again, over its own.
+    sandbox.repo("acme/team").skill("review", "newer\n").commit();
+    sandbox.succeed(&["export", "out"]);
+    assert_eq!(sandbox.shell("cat out/.agents/skills/review/SKILL.md"), "newer\n");
+    fs::create_dir(sandbox.path("mine")).unwrap();
+    fs::write(sandbox.path("mine/precious"), "x").unwrap();
+    let said = sandbox.fail(1, &["export", "mine"]);
+    assert!(said.contains("cure: "), "{said}");
+    assert!(sandbox.path("mine/precious").exists());
+    assert_eq!(sandbox.shell("ls -A | grep -c export- || :"), "0\n");
+}
+
+#[test]
+fn an_export_equals_the_mount() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let mount = sandbox.mount();
+    sandbox.succeed(&["export", "out"]);
+    sandbox.shell("diff -r --no-dereference out $VIEW");
+    mount.unmount();
+}
+
+#[test]
+fn demo_ends_by_itself_and_leaves_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let output = sandbox.overlay(&["demo"]).env("TMPDIR", sandbox.path("home")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("team: {channel}"), "{said}");
+    assert_eq!(fs::read_dir(sandbox.path("home")).unwrap().count(), 0);
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+}
+
+#[test]
+fn wrong_configuration_exits_2_with_every_problem_and_its_line() {
+    let sandbox = Sandbox::new();
+    fs::write(
+        sandbox.path("overlays.yaml"),
+        "overlays:\n  sources:\n    - repo: acme/base\n      toolSubdir: x\n    - repo: nope\n      skillsSubdir: ../up\nacess: all\n",
+    )
+    .unwrap();
+    for command in [&["check"][..], &["mount"], &["ls"]] {
+        let said = sandbox.fail(2, command);
+        for part in
+            ["overlays.yaml:4", "did you mean `toolsSubdir`?", "overlays.yaml:7", "`access`"]
+        {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+}
+
+#[test]
+fn the_schema_is_json_and_help_goes_to_standard_output() {
+    let sandbox = Sandbox::new();
+    let schema: serde_json::Value =
+        serde_json::from_str(&sandbox.succeed(&["config", "schema"])).unwrap();
+    assert!(schema["properties"]["overlays"].is_object(), "{schema}");
+    assert!(sandbox.succeed(&["--help"]).contains("mount"));
+    assert!(sandbox.succeed(&["--version"]).starts_with("overlayfs-mount "));
+    assert!(sandbox.succeed(&["completions", "bash"]).contains("overlayfs-mount"));
+    assert!(sandbox.succeed(&["man"]).starts_with(".ie"));
+    sandbox.fail(2, &["mont"]);
+}
+
+#[test]
+fn status_says_what_is_mounted() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let (base, _) = two_sources(&sandbox);
+    let said = sandbox.fail(1, &["status", "view"]);
+    assert!(said.contains("cure: "), "{said}");
+    let mount = sandbox.mount();
+    let status: serde_json::Value =
+        serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap();
+    assert_eq!(status["state"], "ready");
+    assert_eq!(status["sources"][0]["revision"], base);
+    let revision = sandbox.shell("cat $VIEW/.overlay/revision");
+    assert_eq!(status["revision"], revision.trim());
+    let all: serde_json::Value =
+        serde_json::from_str(&sandbox.succeed(&["status", "--json"])).unwrap();
+    assert_eq!(all.as_array().unwrap().len(), 1);
+    mount.unmount();
+}

@@ -1,0 +1,87 @@
+//! Live directories.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use crate::fixture::{Sandbox, can_mount, wait_for};
+
+fn live(sandbox: &Sandbox) -> std::path::PathBuf {
+    let directory = sandbox.path("overlay");
+    fs::create_dir_all(directory.join(".agents/skills/mine")).unwrap();
+    fs::create_dir_all(directory.join("tools")).unwrap();
+    fs::write(directory.join(".agents/skills/mine/SKILL.md"), "one\n").unwrap();
+    sandbox.configure("    - path: overlay\n      name: me/overlay", "");
+    directory
+}
+
+#[test]
+fn s28_a_live_file_follows_the_disk() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let directory = live(&sandbox);
+    let mount = sandbox.mount();
+    let skill = "$VIEW/.agents/skills/mine";
+    assert_eq!(sandbox.shell(&format!("cat {skill}/SKILL.md")), "one\n");
+    // Longer, shorter, replaced, new, gone.
+    for content in ["longer than before\n", "s\n", "two\n"] {
+        fs::write(directory.join(".agents/skills/mine/SKILL.md"), content).unwrap();
+        wait_for(content, || sandbox.shell(&format!("cat {skill}/SKILL.md")) == content);
+    }
+    let beside = directory.join(".agents/skills/mine/new");
+    fs::write(&beside, "replaced\n").unwrap();
+    wait_for("a new file", || sandbox.shell(&format!("ls {skill}")) == "SKILL.md\nnew\n");
+    fs::rename(&beside, directory.join(".agents/skills/mine/SKILL.md")).unwrap();
+    wait_for("a replaced file", || {
+        sandbox.shell_output(&format!("cat {skill}/SKILL.md")).stdout == b"replaced\n"
+    });
+    wait_for("a file that is gone", || sandbox.shell(&format!("ls {skill}")) == "SKILL.md\n");
+    mount.unmount();
+}
+
+#[test]
+fn s29_special_files_are_no_entries_and_modes_are_read_only() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let directory = live(&sandbox);
+    let script = directory.join(".agents/skills/mine/run.sh");
+    fs::write(&script, "#!/bin/sh\necho ran\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o6755)).unwrap();
+    sandbox.shell("mkfifo overlay/.agents/skills/pipe overlay/.agents/skills/mine/pipe");
+    sandbox
+        .shell("mkdir overlay/.git overlay/.agents/skills/mine/.git; echo x > overlay/.git/config");
+    let mount = sandbox.mount();
+    assert_eq!(sandbox.shell("ls -A $VIEW/.agents/skills"), "mine\n");
+    assert_eq!(sandbox.shell("ls -A $VIEW/.agents/skills/mine"), "SKILL.md\nrun.sh\n");
+    assert_eq!(sandbox.shell("stat -c %a $VIEW/.agents/skills/mine/*"), "444\n555\n");
+    assert_eq!(sandbox.shell("$VIEW/.agents/skills/mine/run.sh"), "ran\n");
+    let output = sandbox.shell_output("cat $VIEW/me/overlay/.git/config");
+    assert!(!output.status.success());
+    mount.unmount();
+}
+
+#[test]
+fn s15_a_live_source_is_never_left() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let directory = live(&sandbox);
+    fs::create_dir_all(sandbox.path("secret/skill")).unwrap();
+    fs::write(sandbox.path("secret/skill/SKILL.md"), "secret").unwrap();
+    fs::remove_dir(directory.join("tools")).unwrap();
+    symlink(sandbox.path("secret"), directory.join("tools")).unwrap();
+    symlink("../../../../secret", directory.join(".agents/skills/mine/out")).unwrap();
+    let mount = sandbox.mount();
+    assert_eq!(sandbox.shell("ls -A $VIEW/tools"), "");
+    // The link is shown as it is; who follows it does so in its own name space.
+    assert_eq!(sandbox.shell("readlink $VIEW/.agents/skills/mine/out"), "../../../../secret\n");
+    mount.unmount();
+    sandbox.configure("    - path: overlay\n      name: me/overlay", "links: inside");
+    let mount = sandbox.mount();
+    assert_eq!(sandbox.shell("ls -A $VIEW/.agents/skills/mine"), "SKILL.md\n");
+    mount.unmount();
+}

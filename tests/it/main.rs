@@ -1,0 +1,16 @@
+//! Tests of the program as its users run it: a real mount, read by programs that nobody here wrote.
+#![allow(
+    missing_docs,
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test may panic, and says what it skips"
+)]
+
+mod clients;
+mod commands;
+mod fixture;
+mod live;
+mod merging;
+mod mounting;
+mod serving;

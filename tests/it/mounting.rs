@@ -1,0 +1,191 @@
+//! Mounting and unmounting.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use crate::fixture::{Sandbox, can_mount, wait_for};
+
+fn simple() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("review", "base\n").commit();
+    sandbox.configure("    - repo: acme/base", "");
+    sandbox
+}
+
+#[test]
+fn s21_the_mount_shows_its_type_its_configuration_and_that_it_is_read_only() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    let mount = sandbox.mount();
+    let mounts = sandbox.mounts();
+    assert_eq!(mounts.len(), 1, "{mounts:?}");
+    let line = &mounts[0];
+    let configuration = sandbox.path("overlays.yaml").canonicalize().unwrap();
+    let expected = format!(" - fuse.overlayfs-mount {} ", configuration.display());
+    assert!(line.contains(&expected), "{line}");
+    let options = line.split(' ').nth(5).unwrap();
+    for option in ["ro", "nosuid", "nodev"] {
+        assert!(options.split(',').any(|known| known == option), "{line}");
+    }
+    assert!(line.contains("default_permissions"), "{line}");
+    mount.unmount();
+}
+
+#[test]
+fn a_pipe_on_the_callers_output_sees_its_end_when_mount_returns() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    let mut child =
+        sandbox.overlay(&["mount"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    // These return only when every copy of the pipes is closed.
+    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success(), "{said}");
+    assert_eq!(said, "");
+    let pid = sandbox.succeed(&["status", "view", "--json"]);
+    let pid = serde_json::from_str::<serde_json::Value>(&pid).unwrap()["pid"].as_u64().unwrap();
+    let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+    assert_eq!(cwd.to_str(), Some("/"));
+    sandbox.succeed(&["unmount", "view"]);
+    // Whoever adopts the orphan may take a moment to collect it; it must not run.
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    assert!(state.is_empty() || state.contains(") Z "), "the daemon has ended: {state}");
+    assert!(!sandbox.view().exists(), "the mount point that mount made is removed");
+}
+
+#[test]
+fn a_busy_mount_is_refused_with_the_names_of_its_holders() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    let mount = sandbox.mount();
+    let mut holder =
+        sandbox.command("sleep").arg("60").current_dir(sandbox.path("view/tools")).spawn().unwrap();
+    let said = sandbox.fail(1, &["unmount", "view"]);
+    assert!(said.contains("sleep") && said.contains(&holder.id().to_string()), "{said}");
+    assert!(said.contains("cure: "), "{said}");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    mount.unmount();
+}
+
+#[test]
+fn a_dead_mount_is_replaced_and_can_be_unmounted() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    let first = sandbox.mount();
+    kill(first.pid());
+    let output = sandbox.shell_output("cat \"$VIEW/.agents/skills/review/SKILL.md\"");
+    assert!(!output.status.success());
+    // Mounting again replaces it.
+    sandbox.succeed(&["mount"]);
+    assert_eq!(sandbox.mounts().len(), 1);
+    assert_eq!(sandbox.shell("cat \"$VIEW/.agents/skills/review/SKILL.md\""), "base\n");
+    kill(first.pid());
+    first.unmount();
+}
+
+fn kill(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    wait_for("the daemon is gone", || nix::sys::signal::kill(pid, None).is_err());
+}
+
+#[test]
+fn a_second_mount_on_the_same_place_is_refused() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    let mount = sandbox.mount();
+    let said = sandbox.fail(1, &["mount"]);
+    assert!(said.contains("view") && said.contains("cure: "), "{said}");
+    assert_eq!(sandbox.mounts().len(), 1);
+    mount.unmount();
+}
+
+#[test]
+fn a_foreground_mount_ends_on_sigterm_and_leaves_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    let mut child = sandbox.overlay(&["mount", "-f"]).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("the mount", || !sandbox.mounts().is_empty());
+    wait_for("the view", || {
+        sandbox.shell_output("cat \"$VIEW/.agents/skills/review/SKILL.md\"").stdout == b"base\n"
+    });
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+}
+
+#[test]
+fn the_mount_helpers_grammar_mounts_too() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    std::fs::create_dir(sandbox.view()).unwrap();
+    let configuration = sandbox.path("overlays.yaml");
+    let configuration = configuration.to_str().unwrap();
+    let mount = sandbox.mount_helper(&[
+        configuration,
+        "view",
+        "-o",
+        "rw,_netdev,x-systemd.automount,allow_other",
+    ]);
+    assert_eq!(sandbox.shell("cat \"$VIEW/.agents/skills/review/SKILL.md\""), "base\n");
+    mount.unmount();
+    let output = sandbox.overlay(&[configuration, "view", "-o", "allow_otter"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("allow_otter"));
+}
+
+#[test]
+fn s25_writing_of_any_kind_gives_erofs() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    let mount = sandbox.mount();
+    for script in [
+        "echo x > \"$VIEW/new\"",
+        "echo x > \"$VIEW/.agents/skills/review/SKILL.md\"",
+        "mkdir \"$VIEW/tools/new\"",
+        "rm \"$VIEW/.agents/skills/review/SKILL.md\"",
+        "rmdir \"$VIEW/tools\"",
+        "chmod 777 \"$VIEW/tools\"",
+        "mv \"$VIEW/tools\" \"$VIEW/other\"",
+        "ln -s x \"$VIEW/tools/link\"",
+        "touch -c \"$VIEW/tools\"",
+    ] {
+        let output = sandbox.shell_output(script);
+        assert!(!output.status.success(), "{script}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("Read-only file system"), "{script}: {said}");
+    }
+    mount.unmount();
+}
+
+#[test]
+fn s1_nothing_is_mounted_when_a_required_source_is_missing() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    sandbox.configure("    - repo: acme/base\n    - repo: acme/gone", "");
+    let said = sandbox.fail(1, &["mount"]);
+    assert!(said.contains("acme/gone") && said.contains("cure: "), "{said}");
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+    assert!(!sandbox.view().exists());
+}
