@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""How mounting grows: time to the first listing and memory, beside `cp -r` and `git clone` of the same, in one run.
+
+Prints a Markdown table. Usage: benches/scale.py [--quick] [PROGRAM]; the program defaults to target/release/overlayfs-mount.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+QUICK = "--quick" in sys.argv
+ARGUMENTS = [word for word in sys.argv[1:] if not word.startswith("--")]
+TOP = Path(__file__).resolve().parent.parent
+PROGRAM = Path(ARGUMENTS[0] if ARGUMENTS else TOP / "target/release/overlayfs-mount").resolve()
+ROUNDS = 3 if QUICK else 7
+ENVIRONMENT = dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1")
+
+
+def run(*command, **more):
+    return subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT, **more).stdout
+
+
+def repository(path, entries, files, surface=".agents/skills"):
+    """A bare repository with `files` files of about 1 KiB spread over `entries` entries of a surface."""
+    run("git", "init", "--quiet", "--bare", "--initial-branch=main", path)
+    importer = subprocess.Popen(
+        ["git", "-C", path, "fast-import", "--quiet"], stdin=subprocess.PIPE, env=ENVIRONMENT
+    )
+    write = importer.stdin.write
+    write(b"commit refs/heads/main\ncommitter b <b@localhost> 1714564800 +0000\ndata 1\nx\n")
+    for number in range(files):
+        entry, rest = number % entries, number // entries
+        name = "SKILL.md" if rest == 0 else f"part-{rest // 100}/file-{rest}.md"
+        text = (f"{number} " * 200)[:1024].encode()
+        write(f"M 100644 inline {surface}/entry-{entry:05}/{name}\ndata {len(text)}\n".encode() + text + b"\n")
+    importer.stdin.close()
+    assert importer.wait() == 0
+    return path
+
+
+def resident_kib(pid):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+
+
+def mounted(directory, names, walk=False):
+    """Median time from the call of `mount` to the first listing, and the daemon's memory then (and after a walk)."""
+    sources = "".join(f"    - {{repo: {name}}}\n" for name in names)
+    (directory / "overlays.yaml").write_text(
+        f"overlays:\n  sources:\n{sources}repoCache: {{path: repos}}\nstate: {{dir: state}}\nmount: {{at: view}}\n"
+    )
+    times, memory, walked = [], [], None
+    for turn in range(ROUNDS):
+        start = time.perf_counter()
+        run(PROGRAM, "mount", "-c", directory / "overlays.yaml")
+        entries = len(os.listdir(directory / "view/.agents/skills"))
+        times.append(time.perf_counter() - start)
+        assert entries > 0
+        status = json.loads(run(PROGRAM, "status", directory / "view", "--json"))
+        memory.append(resident_kib(status["pid"]))
+        if walk and turn == 0:
+            start = time.perf_counter()
+            run("sh", "-c", f"find '{directory}/view/.agents' -type f -exec cat {{}} + > /dev/null")
+            walked = (time.perf_counter() - start, resident_kib(status["pid"]))
+        run(PROGRAM, "unmount", directory / "view")
+    return statistics.median(times), statistics.median(memory), walked
+
+
+def timed(*command):
+    start = time.perf_counter()
+    run(*command)
+    return time.perf_counter() - start
+
+
+def row(*cells):
+    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+
+
+def main():
+    files = [10**3, 10**4, 10**5] if QUICK else [10**3, 10**4, 10**5, 10**6]
+    row("sources", "entries", "files below", "mount to first listing, ms", "RSS, MiB", "after reading all, MiB", "cp -r, s", "git clone, s")
+    row(*["---"] * 8)
+    with tempfile.TemporaryDirectory(prefix="overlayfs-mount-scale-") as name:
+        directory = Path(name)
+        cases = [(1, 400, count) for count in files] + [(1, 10_000, 10_000), (500, 500, 5000)]
+        for sources, entries, count in cases:
+            names = []
+            for number in range(sources):
+                source = f"s{entries}/r{count}-{number}"
+                repository(str(directory / "repos" / source), entries // sources, count // sources)
+                names.append(source)
+            seconds, memory, walked = mounted(directory, names, walk=count <= 10**5)
+            clone = copy = "-"
+            if count <= 10**5 and sources == 1:
+                run("git", "clone", "--quiet", directory / "repos" / names[0], directory / "warm")
+                clone = f"{timed('git', 'clone', '--quiet', '--shared', directory / 'repos' / names[0], directory / 'clone'):.2f}"
+                copy = f"{timed('cp', '-r', directory / 'warm', directory / 'copy'):.2f}"
+                run("rm", "-rf", directory / "warm", directory / "clone", directory / "copy")
+            after = f"{walked[1] / 1024:.0f} ({walked[0]:.1f} s)" if walked else "-"
+            row(sources, entries, count, f"{seconds * 1000:.1f}", f"{memory / 1024:.1f}", after, copy, clone)
+
+
+main()
