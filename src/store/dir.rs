@@ -3,10 +3,10 @@
 //! Every access starts at a descriptor of the root and goes through `openat2(2)` without following any link, magic link
 //! or mount point; what was opened is then compared with the [`Identity`] of the object. No descriptor outlives a call.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::{File, Metadata};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -219,8 +219,15 @@ impl Store for DirStore {
         let mut listed = Vec::with_capacity(names.len());
         for text in names {
             let Some(name) = shown_name(text.to_bytes()) else { continue };
-            if let Some(object) = child(stream.as_fd(), path.join(&name), &text)? {
-                listed.push(Listed { name, object });
+            match child(stream.as_fd(), path.join(&name), &text) {
+                Ok(Some(object)) => listed.push(Listed { name, object }),
+                Ok(None) | Err(StoreError::Gone) => {}
+                // One damaged inode costs itself, not its neighbours; a look-up of it says what is wrong.
+                Err(StoreError::Io(error)) => {
+                    let directory = self.place.join(OsStr::from_bytes(&path.to_bytes()));
+                    tracing::warn!(directory = %directory.display(), %name, %error, "left out of a listing");
+                }
+                Err(error) => return Err(error),
             }
         }
         listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -284,7 +291,6 @@ impl Store for DirStore {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -309,7 +315,7 @@ mod tests {
         fs::create_dir_all(path.join("sub/.git")).unwrap();
         fs::write(path.join("sub/.git/config"), "secret").unwrap();
         fs::write(path.join("file"), "content").unwrap();
-        fs::write(path.join(std::ffi::OsStr::from_bytes(b"\xff")), "").unwrap();
+        fs::write(path.join(OsStr::from_bytes(b"\xff")), "").unwrap();
         symlink("/etc/passwd", path.join("link")).unwrap();
         nix::unistd::mkfifo(&path.join("fifo"), Mode::S_IRWXU).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(path.join("socket")).unwrap();
