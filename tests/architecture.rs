@@ -31,12 +31,12 @@ const ROOMS: &[Room] = &[
     Room {
         name: "snapshot",
         rooms: &["union", "store"],
-        crates: &["arc_swap", "jiff", "serde", "serde_json", "sha2"],
+        crates: &["jiff", "serde", "serde_json", "sha2"],
     },
     Room {
         name: "view",
         rooms: &["union", "config", "store", "snapshot"],
-        crates: &["dashmap", "quick_cache", "sha2"],
+        crates: &["arc_swap", "dashmap", "quick_cache", "sha2"],
     },
     Room { name: "fuse", rooms: &["union", "view"], crates: &["fuser"] },
     Room {

@@ -36,6 +36,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Show what is mounted, from which revisions, and what is wrong
     Status(StatusArgs),
+    /// Read configuration and refs anew; returns when every new look-up sees the result
+    Reload(ReloadArgs),
     /// Say what of this machine would stop a mount, each with its cure
     Doctor(DoctorArgs),
     /// Mount sample sources, walk through them, and unmount
@@ -160,6 +162,17 @@ pub struct StatusArgs {
     /// Exit 1 unless everything is ready
     #[arg(long)]
     pub check: bool,
+}
+
+/// Arguments of `reload`.
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// Where it is mounted (default: the only mount)
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `doctor`.

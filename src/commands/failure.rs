@@ -48,6 +48,12 @@ impl Failure {
         Self::new(format!("writing the output: {error}"))
     }
 
+    /// Writes the message as a warning: what was asked was done.
+    pub(super) fn warn(&self) {
+        let text = format!("warning: {}\n", self.message.trim_end());
+        anstream::stderr().write_all(text.as_bytes()).unwrap_or_default();
+    }
+
     /// Writes message and cure to standard error.
     pub(super) fn report(&self) -> ExitCode {
         let mut text = String::new();

@@ -1,12 +1,12 @@
 //! `mount`: returns when the view can be read, or says what failed and leaves nothing mounted.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::cli::MountArgs;
 use super::failure::Failure;
 use super::input;
-use crate::config::resolved::{Access, AllowOther, Config, Links};
+use crate::config::resolved::{Access, AllowOther, Config, Links, Overrides};
 use crate::config::{self, ConfigError};
 use crate::daemon::{self, DaemonError, LogTo, Plan, Stopped};
 use crate::machine::background::{self, Launch, Ready};
@@ -17,7 +17,7 @@ use crate::machine::run_dir::RunDir;
 pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
     if arguments.foreground {
         let plan = plan(arguments)?;
-        start_log(&plan, arguments.log.as_deref(), true)?;
+        start_log(&plan, arguments, true)?;
         return finish(daemon::run(&plan, || {
             daemon::announce_to_systemd();
             Ok(())
@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
     }
     let ready = Ready::detach_self()?;
     let plan = plan_quietly(arguments)?;
-    start_log(&plan, arguments.log.as_deref(), false)?;
+    start_log(&plan, arguments, false)?;
     finish(daemon::run(&plan, || ready.announce().map_err(DaemonError::from)))
 }
 
@@ -54,10 +54,8 @@ fn plan_quietly(arguments: &MountArgs) -> Result<Plan, Failure> {
 
 /// Applies mount options and finds the real mount point.
 fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> {
-    let mut options = Options { log: None };
-    for option in &arguments.options {
-        options.apply(option, &mut config)?;
-    }
+    let options = Options::parse(&arguments.options)?;
+    options.overrides.apply(&mut config);
     let wanted = arguments.mountpoint.as_deref().unwrap_or(&config.mount.at);
     let mountpoint = mountpoint::resolve(wanted)?;
     let problems = config::check_mountpoint(&config, &mountpoint);
@@ -65,11 +63,14 @@ fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> 
         return Err(ConfigError { problems }.into());
     }
     config.mount.at.clone_from(&mountpoint);
-    Ok(Plan { config, mountpoint })
+    let stamp = Plan::stamp_of(&config);
+    Ok(Plan { config, mountpoint, overrides: options.overrides, stamp })
 }
 
 /// What `-o` says beyond the configuration.
+#[derive(Default)]
 struct Options {
+    overrides: Overrides,
     log: Option<PathBuf>,
 }
 
@@ -98,24 +99,32 @@ const IGNORED: [&str; 20] = [
 ];
 
 impl Options {
-    fn apply(&mut self, option: &str, config: &mut Config) -> Result<(), Failure> {
+    fn parse(words: &[String]) -> Result<Self, Failure> {
+        let mut options = Self::default();
+        for word in words {
+            options.add(word)?;
+        }
+        Ok(options)
+    }
+
+    fn add(&mut self, option: &str) -> Result<(), Failure> {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        if IGNORED.contains(&name) || name.starts_with("x-") || name == "comment" || name.is_empty()
-        {
+        let is_ignored = IGNORED.contains(&name) || name.starts_with("x-") || name == "comment";
+        if is_ignored || name.is_empty() {
             return Ok(());
         }
-        let mount = &mut config.mount;
+        let overrides = &mut self.overrides;
         match (name, value) {
-            ("allow_other", "") => mount.allow_other = AllowOther::Yes,
-            ("uid", value) => mount.uid = Some(number(name, value)?),
-            ("gid", value) => mount.gid = Some(number(name, value)?),
-            ("links", "all") => mount.links = Links::All,
-            ("links", "inside") => mount.links = Links::Inside,
-            ("xattrs", "") => mount.has_xattrs = true,
-            ("nosources", "") => mount.shows_sources = false,
-            ("access", "all") => config.access = Access::All,
-            ("access", "public") => config.access = Access::Public,
-            ("access", "none") => config.access = Access::None,
+            ("allow_other", "") => overrides.allow_other = Some(AllowOther::Yes),
+            ("uid", value) => overrides.uid = Some(number(name, value)?),
+            ("gid", value) => overrides.gid = Some(number(name, value)?),
+            ("links", "all") => overrides.links = Some(Links::All),
+            ("links", "inside") => overrides.links = Some(Links::Inside),
+            ("xattrs", "") => overrides.has_xattrs = Some(true),
+            ("nosources", "") => overrides.shows_sources = Some(false),
+            ("access", "all") => overrides.access = Some(Access::All),
+            ("access", "public") => overrides.access = Some(Access::Public),
+            ("access", "none") => overrides.access = Some(Access::None),
             ("log", value) if !value.is_empty() => self.log = Some(value.into()),
             _ => return Err(unknown(option)),
         }
@@ -136,9 +145,11 @@ fn unknown(option: &str) -> Failure {
     )
 }
 
-fn start_log(plan: &Plan, file: Option<&Path>, is_foreground: bool) -> Result<(), Failure> {
+fn start_log(plan: &Plan, arguments: &MountArgs, is_foreground: bool) -> Result<(), Failure> {
+    let of_options = Options::parse(&arguments.options)?.log;
+    let file = arguments.log.as_ref().or(of_options.as_ref());
     let to = match file {
-        Some(path) => LogTo::File(path.to_owned()),
+        Some(path) => LogTo::File(path.clone()),
         None if is_foreground => LogTo::Stderr,
         None => {
             let run_dir = RunDir::of_user()?;

@@ -50,7 +50,7 @@ fn nobody(path: &Path) -> Result<Failure, Failure> {
 }
 
 /// Asks every daemon that this user may ask. One that left its socket behind is passed over.
-fn every() -> Result<Vec<Status>, Failure> {
+pub(super) fn every() -> Result<Vec<Status>, Failure> {
     let mut all = Vec::new();
     for run_dir in RunDir::all() {
         for (_, answer) in client::all(run_dir.sockets()?) {

@@ -167,6 +167,39 @@ pub struct MountSettings {
     pub keep: Duration,
 }
 
+/// What a command line says in place of the configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// In place of [`Config::access`].
+    pub access: Option<Access>,
+    /// In place of [`MountSettings::shows_sources`].
+    pub shows_sources: Option<bool>,
+    /// In place of [`MountSettings::has_xattrs`].
+    pub has_xattrs: Option<bool>,
+    /// In place of [`MountSettings::links`].
+    pub links: Option<Links>,
+    /// In place of [`MountSettings::allow_other`].
+    pub allow_other: Option<AllowOther>,
+    /// In place of [`MountSettings::uid`].
+    pub uid: Option<u32>,
+    /// In place of [`MountSettings::gid`].
+    pub gid: Option<u32>,
+}
+
+impl Overrides {
+    /// Puts what is given into a configuration.
+    pub fn apply(&self, config: &mut Config) {
+        let mount = &mut config.mount;
+        config.access = self.access.unwrap_or(config.access);
+        mount.shows_sources = self.shows_sources.unwrap_or(mount.shows_sources);
+        mount.has_xattrs = self.has_xattrs.unwrap_or(mount.has_xattrs);
+        mount.links = self.links.unwrap_or(mount.links);
+        mount.allow_other = self.allow_other.unwrap_or(mount.allow_other);
+        mount.uid = self.uid.or(mount.uid);
+        mount.gid = self.gid.or(mount.gid);
+    }
+}
+
 /// Which symbolic links are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Links {

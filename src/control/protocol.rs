@@ -80,9 +80,37 @@ pub struct ReloadReport {
     pub revision: String,
     /// The revision set before, if it was another one.
     pub previous: Option<String>,
+    /// How many names of the view changed.
+    pub changed: usize,
+    /// The first of them, sorted.
+    pub changes: Vec<ChangeReport>,
     /// What the operator should know, a sentence each: sources that stayed behind, settings that need a new mount.
     pub warnings: Vec<String>,
 }
+
+/// A name of the view that changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeReport {
+    /// Where it is in the view, escaped.
+    pub path: String,
+    /// How it changed.
+    pub change: ChangeKind,
+}
+
+/// How a name changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    /// It was not there before.
+    Appeared,
+    /// It is not there any more.
+    Vanished,
+    /// It leads to something else.
+    Changed,
+}
+
+/// At most so many changes are named in a report.
+pub const CHANGES_MAX: usize = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Snapshot;
-use crate::snapshot::status::{SourceNote, SourceStatus, ViewState, ViewStatus};
+use crate::snapshot::status::{SourceStatus, ViewState, ViewStatus};
 
 /// What a daemon says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,15 +43,13 @@ pub struct Context {
     pub config: Option<PathBuf>,
     /// Whether the daemon is about to end.
     pub is_stopping: bool,
-    /// For sources of the snapshot, by position, what was seen of them since it was built. May be shorter than their list.
-    pub notes: Vec<SourceNote>,
 }
 
 impl Status {
     /// The status of a view that shows `snapshot`.
     pub fn new(snapshot: &Snapshot, context: &Context) -> Self {
         let ViewStatus { state, revision, since, sources } =
-            ViewStatus::new(snapshot, &context.notes, context.is_stopping);
+            ViewStatus::new(snapshot, context.is_stopping);
         Self {
             state,
             revision,
@@ -71,6 +69,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::snapshot::status::SourceNote;
     use crate::snapshot::{Source, SourceState};
     use crate::store::{Attributes, Listed, Store, StoreError};
     use crate::union::namespace::Namespace;
@@ -115,6 +114,7 @@ mod tests {
             time_secs: 0,
             key: [0; 16],
             store: Arc::new(Nothing),
+            signals: Vec::new(),
         })
     }
 
@@ -127,6 +127,7 @@ mod tests {
         Snapshot {
             id: RevisionSetId([0xab; 32]),
             since: at(1_700_000_000),
+            serial: 0,
             sources: vec![
                 source("a/b", Revision::Listing([1; 32]), SourceState::Ready),
                 source("b/c", Revision::Missing, missing),
@@ -135,6 +136,10 @@ mod tests {
             stacks: Vec::new(),
             namespace: Namespace::default(),
             findings: Vec::new(),
+            notes: vec![SourceNote {
+                since: at(1_700_000_060),
+                stale: Some("fetch failed".to_owned()),
+            }],
             texts: std::sync::OnceLock::new(),
         }
     }
@@ -146,10 +151,6 @@ mod tests {
             mountpoint: "/mnt".into(),
             config: Some("/etc/overlays.yaml".into()),
             is_stopping: false,
-            notes: vec![SourceNote {
-                since: at(1_700_000_060),
-                stale: Some("fetch failed".to_owned()),
-            }],
         }
     }
 
@@ -179,7 +180,7 @@ mod tests {
         let mut snapshot = snapshot();
         snapshot.sources.pop();
         let mut context = context();
-        context.notes.clear();
+        snapshot.notes.clear();
         assert_eq!(Status::new(&snapshot, &context).state, ViewState::Ready);
         context.is_stopping = true;
         assert_eq!(Status::new(&snapshot, &context).state, ViewState::Stopping);

@@ -8,6 +8,7 @@ mod log;
 mod operator;
 mod start;
 mod stop;
+mod update;
 
 pub use error::DaemonError;
 pub use log::{LogTo, start_log};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::DaemonError;
 use super::start::Plan;
+use super::update::Updates;
 use crate::config::resolved::Origin;
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
@@ -28,6 +29,7 @@ impl Doors {
         plan: &Plan,
         view: Arc<View>,
         counts: Arc<Counts>,
+        updates: Updates,
     ) -> Result<Self, DaemonError> {
         let run_dir = RunDir::of_user()?;
         run_dir.create()?;
@@ -35,7 +37,7 @@ impl Doors {
             Origin::File(path) | Origin::Values(path) => Some(path.clone()),
             Origin::CommandLine => None,
         };
-        let daemon = Daemon { view, counts, mountpoint: plan.mountpoint.clone(), config };
+        let daemon = Daemon { view, counts, updates, mountpoint: plan.mountpoint.clone(), config };
         let socket = run_dir.socket(&plan.mountpoint);
         Ok(Self { _server: Server::start(&socket, Arc::new(daemon))? })
     }
@@ -45,6 +47,7 @@ impl Doors {
 struct Daemon {
     view: Arc<View>,
     counts: Arc<Counts>,
+    updates: Updates,
     mountpoint: PathBuf,
     config: Option<PathBuf>,
 }
@@ -57,7 +60,6 @@ impl Operator for Daemon {
             mountpoint: self.mountpoint.clone(),
             config: self.config.clone(),
             is_stopping: false,
-            notes: Vec::new(),
         };
         tracing::debug!(
             requests = ?self.counts.all(),
@@ -69,10 +71,7 @@ impl Operator for Daemon {
     }
 
     fn reload(&self) -> Result<ReloadReport, ControlError> {
-        Err(ControlError::Refused {
-            message: "this version does not reload".to_owned(),
-            cure: Some("unmount and mount again".to_owned()),
-        })
+        self.updates.reload()
     }
 
     fn explain(&self, path: &[u8]) -> Result<serde_json::Value, ControlError> {

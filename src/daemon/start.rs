@@ -10,7 +10,8 @@ use tracing::{info, warn};
 use super::DaemonError;
 use super::operator::Doors;
 use super::stop::{Ending, Stopped};
-use crate::config::resolved::{AllowOther, Config, Origin};
+use super::update;
+use crate::config::resolved::{AllowOther, Config, Origin, Overrides};
 use crate::fuse::{self, Owner};
 use crate::machine::mount::{MountRequest, mount};
 use crate::machine::mountinfo::MountTable;
@@ -18,6 +19,8 @@ use crate::machine::mountpoint::{create_mountpoint, remove_mountpoint};
 use crate::machine::stale::{Liveness, detach, probe};
 use crate::machine::{connections, user};
 use crate::snapshot::Snapshot;
+use crate::store::blobs::BlobCache;
+use crate::sync::Stamp;
 use crate::sync::build::{blob_cache, build};
 use crate::view::{Settings, View};
 
@@ -28,6 +31,17 @@ pub struct Plan {
     pub config: Config,
     /// The mount point, absolute, without links.
     pub mountpoint: PathBuf,
+    /// What the command line says in place of the configuration, also after a reload.
+    pub overrides: Overrides,
+    /// How the configuration's file looked before it was read.
+    pub stamp: Stamp,
+}
+
+impl Plan {
+    /// How the file of a configuration looks now.
+    pub fn stamp_of(config: &Config) -> Stamp {
+        update::config_stamp(&config.origin)
+    }
 }
 
 /// How long a mount that may be dead has for its answer.
@@ -50,13 +64,13 @@ pub fn run(
 ) -> Result<Stopped, DaemonError> {
     let ending = Ending::listen()?;
     let blobs = blob_cache(&plan.config);
-    let snapshot = Arc::new(build(&plan.config, blobs)?);
+    let snapshot = Arc::new(build(&plan.config, blobs.clone())?);
     let settings =
         Settings { links: plan.config.mount.links, has_xattrs: plan.config.mount.has_xattrs };
     let view = Arc::new(View::new(snapshot, settings));
     clear_stale(&plan.mountpoint)?;
     let made = create_mountpoint(&plan.mountpoint)?;
-    let outcome = serve(plan, &view, ending, ready);
+    let outcome = serve(plan, &view, blobs, ending, ready);
     remove_mountpoint(&made);
     outcome
 }
@@ -64,6 +78,7 @@ pub fn run(
 fn serve(
     plan: &Plan,
     view: &Arc<View>,
+    blobs: Arc<BlobCache>,
     ending: Ending,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
@@ -72,12 +87,16 @@ fn serve(
     let connection = connection(&plan.mountpoint);
     let undo = Undo { mountpoint: &plan.mountpoint };
     let served = fuse::serve(view.clone(), mounted.fd, owner(&plan.config))?;
-    let doors = Doors::open(plan, view.clone(), served.counts.clone())?;
+    let (updates, updating) = update::start(plan, view.clone(), blobs, served.kernel.clone())?;
+    let doors = Doors::open(plan, view.clone(), served.counts.clone(), updates.clone())?;
     ready()?;
     undo.disarm();
     announce(plan, &view.snapshot());
-    let stopped = ending.wait(plan, served, connection);
-    drop(doors);
+    let stopped = ending.wait(plan, served, connection, &updates);
+    drop((doors, updates));
+    if updating.join().is_err() {
+        warn!("the thread that kept the view up to date had panicked");
+    }
     stopped
 }
 

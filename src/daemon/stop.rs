@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::DaemonError;
 use super::start::Plan;
+use super::update::Updates;
 use crate::fuse::{Served, SessionError};
 use crate::machine::unmount::unmount;
 use crate::machine::{MachineError, connections};
@@ -63,6 +64,7 @@ impl Ending {
         plan: &Plan,
         served: Served,
         connection: Option<u32>,
+        updates: &Updates,
     ) -> Result<Stopped, DaemonError> {
         let sender = self.sender;
         thread::Builder::new()
@@ -76,7 +78,9 @@ impl Ending {
                     return outcome.map(|()| Stopped::Unmounted).map_err(DaemonError::from);
                 }
                 Ok(Event::Signal(SIGHUP)) => {
-                    warn!("SIGHUP: reloading is not part of this version; unmount and mount again");
+                    if let Err(error) = updates.reload() {
+                        warn!(%error, cure = error.cure(), "SIGHUP: the view stays as it is");
+                    }
                 }
                 Ok(Event::Signal(signal)) => {
                     let name = signal_name(signal);

@@ -22,7 +22,7 @@ pub(super) fn errno(error: &ViewError) -> Errno {
         ViewError::NameTooLong => Errno::ENAMETOOLONG,
         ViewError::NoAttribute => Errno::ENODATA,
         ViewError::AttributesOff => Errno::ENOSYS,
-        ViewError::NumbersUsedUp | ViewError::Unreadable { .. } => {
+        ViewError::DirectoryTooLarge | ViewError::NumbersUsedUp | ViewError::Unreadable { .. } => {
             warn_rarely(error);
             Errno::EIO
         }

@@ -105,6 +105,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _answering = self.view.answering();
         self.counts.lookup.one();
         trace!(parent = parent.0, ?name, "lookup");
         match self.ask(parent, |view, parent| view.lookup(parent, name.as_bytes())) {
@@ -134,6 +135,7 @@ impl fuser::Filesystem for Filesystem {
         _handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
+        let _answering = self.view.answering();
         self.counts.getattr.one();
         trace!(ino = ino.0, "getattr");
         match self.ask(ino, View::attr) {
@@ -145,6 +147,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        let _answering = self.view.answering();
         self.counts.readlink.one();
         trace!(ino = ino.0, "readlink");
         match self.ask(ino, View::read_link) {
@@ -192,6 +195,7 @@ impl fuser::Filesystem for Filesystem {
         offset: u64,
         reply: ReplyDirectory,
     ) {
+        let _answering = self.view.answering();
         self.counts.readdir.one();
         trace!(ino = ino.0, offset, "readdir");
         let mut names = Names(reply);
@@ -209,6 +213,7 @@ impl fuser::Filesystem for Filesystem {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
+        let _answering = self.view.answering();
         self.counts.readdirplus.one();
         trace!(ino = ino.0, offset, "readdirplus");
         let mut names = NamesWithAttributes { reply, owner: self.owner, has_any: false };
@@ -236,6 +241,7 @@ impl fuser::Filesystem for Filesystem {
         size: u32,
         reply: ReplyXattr,
     ) {
+        let _answering = self.view.answering();
         self.counts.getxattr.one();
         match self.ask(ino, |view, number| view.xattr(number, name.as_bytes())) {
             Ok(value) => sized(reply, &value, size),

@@ -7,8 +7,10 @@ mod attr;
 mod counts;
 mod errno;
 mod filesystem;
+mod kernel;
 mod reply;
 mod session;
 
 pub use counts::Counts;
+pub use kernel::KernelCache;
 pub use session::{Owner, Served, SessionError, serve};

@@ -6,11 +6,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use fuser::{Config, Notifier, Session, SessionACL};
+use fuser::{Config, Session, SessionACL};
 use thiserror::Error;
 
 use super::counts::Counts;
 use super::filesystem::Filesystem;
+use super::kernel::KernelCache;
 use crate::view::View;
 
 /// Who owns every file of a view.
@@ -25,8 +26,8 @@ pub struct Owner {
 /// A view that is being served.
 #[derive(Debug)]
 pub struct Served {
-    /// Tells the kernel what it must not keep. Never to be used from a request.
-    pub notifier: Notifier,
+    /// What the kernel has cached. Never to be used from a request.
+    pub kernel: KernelCache,
     /// Requests so far.
     pub counts: Arc<Counts>,
     thread: JoinHandle<io::Result<()>>,
@@ -85,8 +86,8 @@ pub fn serve(view: Arc<View>, fd: OwnedFd, owner: Owner) -> Result<Served, Sessi
     tracing::debug!(threads, "session starts");
     let filesystem = Filesystem::new(view, owner, counts.clone());
     let session = Session::from_fd(filesystem, fd, acl, config).map_err(SessionError::Handshake)?;
-    let notifier = session.notifier();
+    let kernel = KernelCache::new(session.notifier());
     let thread = thread::Builder::new().name("session".into()).spawn(move || session.run());
     let thread = thread.map_err(SessionError::Threads)?;
-    Ok(Served { notifier, counts, thread })
+    Ok(Served { kernel, counts, thread })
 }

@@ -1,15 +1,15 @@
-//! A revision set made readable: immutable, shared, replaced as a whole.
+//! A revision set made readable: immutable, shared.
 
 pub mod explanation;
 pub mod report;
 pub mod status;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
-
+use self::status::SourceNote;
 use crate::store::Store;
 use crate::union::name::{Name, RelPath};
 use crate::union::namespace::{Namespace, Stack};
@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub id: RevisionSetId,
     /// When it was built.
     pub since: SystemTime,
+    /// Its place in the order of snapshots of one view, from 0.
+    pub serial: u64,
     /// The sources that the view shows, bottom first. A [`SourceId`] is a position here.
     pub sources: Vec<Arc<Source>>,
     /// The surfaces. A [`SurfaceId`] is a position here.
@@ -34,6 +36,8 @@ pub struct Snapshot {
     pub namespace: Namespace,
     /// What an operator should know and what stopped nothing.
     pub findings: Vec<Finding>,
+    /// For sources, by position, what was seen of them since they were built; may be fewer than the sources.
+    pub notes: Vec<SourceNote>,
     /// The files of `.overlay`, written when they are first asked for.
     pub texts: OnceLock<Vec<(Name, Arc<[u8]>)>>,
 }
@@ -80,6 +84,8 @@ pub struct Source {
     pub key: [u8; 16],
     /// Where its bytes are; an empty store if it is missing or broken.
     pub store: Arc<dyn Store>,
+    /// The files whose change says that the source may have moved.
+    pub signals: Vec<PathBuf>,
 }
 
 /// Whether a source can be read.
@@ -152,26 +158,5 @@ impl fmt::Display for FindingKind {
             }
             Self::Unreadable { error } => write!(f, "cannot be read: {error}"),
         }
-    }
-}
-
-/// The current snapshot: loaded by every request once, replaced by a flip in one step.
-#[derive(Debug)]
-pub struct Current(ArcSwap<Snapshot>);
-
-impl Current {
-    /// Starts with a snapshot.
-    pub fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self(ArcSwap::new(snapshot))
-    }
-
-    /// The current snapshot.
-    pub fn load(&self) -> Arc<Snapshot> {
-        self.0.load_full()
-    }
-
-    /// Makes `snapshot` the current one.
-    pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        self.0.store(snapshot);
     }
 }

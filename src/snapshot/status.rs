@@ -79,13 +79,15 @@ pub struct SourceNote {
 }
 
 impl ViewStatus {
-    /// The status of a view that shows `snapshot`. `notes` are, by position of the source, what was seen since it was built, and may be fewer.
-    pub fn new(snapshot: &Snapshot, notes: &[SourceNote], is_stopping: bool) -> Self {
+    /// The status of a view that shows `snapshot`.
+    pub fn new(snapshot: &Snapshot, is_stopping: bool) -> Self {
         let sources: Vec<_> = snapshot
             .sources
             .iter()
             .enumerate()
-            .map(|(index, source)| describe_source(source, notes.get(index), snapshot.since))
+            .map(|(index, source)| {
+                describe_source(source, snapshot.notes.get(index), snapshot.since)
+            })
             .collect();
         let are_all_ready = sources.iter().all(|source| source.state == SourceCondition::Ready);
         let state = match (is_stopping, are_all_ready) {
@@ -99,7 +101,7 @@ impl ViewStatus {
     /// The status of a view that shows `snapshot`, for those who see the view only: an error says what kind it is and no more, for its text
     /// may name paths of the host.
     pub fn public(snapshot: &Snapshot) -> Self {
-        let mut status = Self::new(snapshot, &[], false);
+        let mut status = Self::new(snapshot, false);
         for source in &mut status.sources {
             source.error = match source.state {
                 SourceCondition::Ready => None,

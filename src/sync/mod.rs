@@ -6,12 +6,16 @@
 pub mod build;
 mod digest;
 mod error;
+mod follow;
 pub mod inspect;
 mod label;
 mod layer;
 mod locate;
 mod open;
 mod resolve;
+mod signals;
 
 pub use error::{BuildError, SourceCause, SourceError, Tried};
+pub use follow::follow;
 pub use label::labels;
+pub use signals::Stamp;

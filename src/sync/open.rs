@@ -7,6 +7,7 @@ use super::digest::Fields;
 use super::error::{SourceCause, Tried};
 use super::locate::{is_refused, locate, places};
 use super::resolve::resolve;
+use super::signals::of_repository;
 use crate::config::resolved::{Config, Location, Mode, SourceSpec};
 use crate::snapshot::{Snapshot, Source, SourceState};
 use crate::store::Store;
@@ -16,6 +17,7 @@ use crate::store::git::GitStore;
 use crate::store::git::lfs::LfsObjects;
 use crate::union::object::Oid;
 use crate::union::revision::Revision;
+use crate::union::source::SourceId;
 
 /// A source that can be read.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(super) struct Opened {
     pub(super) time_secs: i64,
     /// The place as it was looked for.
     pub(super) place: PathBuf,
+    /// The files whose change says that it may have moved.
+    pub(super) signals: Vec<PathBuf>,
 }
 
 /// Opens a source.
@@ -56,6 +60,10 @@ fn open_git(
     let located = locate(config, spec)?;
     let git_ref = spec.git_ref.as_deref();
     let (oid, commit) = resolve(&located.repository, &located.place, git_ref)?;
+    let mut signals = of_repository(&located.repository, git_ref);
+    if spec.serves_lfs {
+        signals.push(located.repository.common_dir().join("lfs/objects"));
+    }
     let lfs = spec.serves_lfs.then(|| LfsObjects::scan(located.repository.common_dir()));
     let store = GitStore::new(located.repository, oid, blobs.clone(), lfs).map_err(|error| {
         SourceCause::Unreadable {
@@ -69,6 +77,7 @@ fn open_git(
         commit: Some(oid),
         time_secs: commit.time_secs,
         place: located.place,
+        signals,
     })
 }
 
@@ -89,19 +98,25 @@ fn open_directory(config: &Config, path: &Path) -> Result<Opened, SourceCause> {
         is_absent: std::fs::metadata(path)
             .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound),
     })?;
-    Ok(Opened { store: Arc::new(store), commit: None, time_secs: 0, place: path.to_owned() })
+    let (place, signals) = (path.to_owned(), Vec::new());
+    Ok(Opened { store: Arc::new(store), commit: None, time_secs: 0, place, signals })
 }
 
 /// Finds a source in the last snapshot, for when it cannot be read anew: the same source at the same place, which the view
 /// may still show.
-pub(super) fn reopen(config: &Config, spec: &SourceSpec, last: &Snapshot) -> Option<Opened> {
-    let is_same = |source: &&Arc<Source>| {
+pub(super) fn reopen(
+    config: &Config,
+    spec: &SourceSpec,
+    last: &Snapshot,
+) -> Option<(SourceId, Opened)> {
+    let is_same = |source: &Source| {
         source.name == spec.name
             && source.git_ref == spec.git_ref
             && source.visibility == spec.visibility
             && source.state == SourceState::Ready
     };
-    last.sources.iter().filter(is_same).find_map(|source| {
+    let sources = last.sources.iter().zip((0..).map(SourceId));
+    sources.filter(|(source, _)| is_same(source)).find_map(|(source, id)| {
         let commit = match (&source.revision, spec.mode) {
             (Revision::Commit(commit), Mode::Git) => *commit,
             (Revision::Commit(_), Mode::Live)
@@ -113,7 +128,8 @@ pub(super) fn reopen(config: &Config, spec: &SourceSpec, last: &Snapshot) -> Opt
             return None;
         }
         let (store, time_secs) = (source.store.clone(), source.time_secs);
-        Some(Opened { store, commit: Some(commit), time_secs, place })
+        let signals = source.signals.clone();
+        Some((id, Opened { store, commit: Some(commit), time_secs, place, signals }))
     })
 }
 

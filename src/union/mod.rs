@@ -12,6 +12,7 @@ pub mod namespace;
 pub mod object;
 pub mod revision;
 pub mod source;
+pub mod succession;
 pub mod surface;
 
 #[cfg(test)]

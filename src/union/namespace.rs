@@ -150,6 +150,8 @@ pub struct Directory {
     pub items: Vec<(Name, Item)>,
     /// The time of its last change, in seconds since 1970.
     pub time_secs: i64,
+    /// The serial number of the snapshot since which it has been there without a gap: one that vanished and came back is another directory.
+    pub born: u64,
 }
 
 impl Directory {
@@ -201,6 +203,11 @@ impl Namespace {
             root.insert(path.names(), shown);
         }
         Self { root: Arc::new(root.finish(floor_secs)) }
+    }
+
+    /// The tree below a root.
+    pub fn from_root(root: Arc<Directory>) -> Self {
+        Self { root }
     }
 
     /// The directory at the root.
@@ -268,7 +275,7 @@ impl Growing {
             };
             items.push((name, item));
         }
-        Directory { items, time_secs }
+        Directory { items, time_secs, born: 0 }
     }
 }
 

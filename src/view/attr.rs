@@ -46,14 +46,14 @@ impl Attr {
 }
 
 /// How long the kernel may keep a name, its absence, or attributes without asking again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lifetime {
-    /// As long as it likes: it never changes, or the kernel is told.
-    Unlimited,
-    /// Half a second: the disk may change it (S29).
-    Live,
     /// Not at all.
     None,
+    /// Half a second: the disk may change it (S29).
+    Live,
+    /// As long as it likes: it never changes, or the kernel is told.
+    Unlimited,
 }
 
 impl Lifetime {
@@ -89,11 +89,11 @@ impl View {
             Node::Leaf(leaf) => leaf.attr(number)?,
             Node::Live(live) => return Ok((live.attr(number)?, Lifetime::Live)),
             Node::Empty { time_secs, .. } => Attr::directory(number, *time_secs),
-            Node::Overlay => Attr::directory(number, self.started_secs),
+            Node::Overlay | Node::Revisions(_) => Attr::directory(number, self.started_secs),
             Node::Text(text) => Attr {
                 number,
-                kind: Kind::File { is_executable: false },
-                size_bytes: text.len() as u64,
+                kind: text.kind,
+                size_bytes: text.bytes.len() as u64,
                 modified: (self.started_secs, 0),
             },
         };
@@ -101,8 +101,8 @@ impl View {
     }
 
     fn merged_attr(&self, number: Number, merged: &Merged) -> Result<(Attr, Lifetime), ViewError> {
-        let snapshot = self.current.load();
-        let directory = merged.directory(&snapshot)?;
+        let moment = self.now.load();
+        let directory = merged.directory(merged.snapshot(&moment.snapshot))?;
         Ok((Attr::directory(number, directory.time_secs), Lifetime::Unlimited))
     }
 }

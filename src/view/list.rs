@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::attr::{Attr, Lifetime};
 use super::lookup::Candidate;
+use super::moment::{INDEX_BITS, Moment, set_bits};
 use super::nodes::{Node, Number};
 use super::tree::{Live, Merged, Tree, stays_inside, unreadable};
 use super::{View, ViewError};
 use crate::config::resolved::Links;
+use crate::snapshot::Snapshot;
 use crate::union::name::Name;
 use crate::union::object::Kind;
 
@@ -61,26 +63,84 @@ impl View {
             Node::Merged(merged) => merged.parent,
             Node::Tree(tree) => tree.parent(),
             Node::Live(live) => live.parent,
-            Node::Empty { parent, .. } => *parent,
+            Node::Empty { parent, .. } | Node::Revisions(parent) => *parent,
             Node::Overlay => Number::ROOT,
             Node::Child(..) | Node::Leaf(_) | Node::Text(_) => {
                 return Err(ViewError::NotADirectory);
             }
         };
+        let moment = self.now.load();
+        let set = match &node {
+            Node::Merged(merged) if merged.pin.is_none() => Set::of_offset(&moment, offset)?,
+            Node::Merged(_)
+            | Node::Tree(_)
+            | Node::Live(_)
+            | Node::Empty { .. }
+            | Node::Overlay
+            | Node::Revisions(_)
+            | Node::Child(..)
+            | Node::Leaf(_)
+            | Node::Text(_) => Set::only(&moment, offset),
+        };
+        let mut listing = Listing { view: self, moment: &moment, set, depth, sink };
         for (place, name, number) in [(0, &b"."[..], number), (1, b"..", parent)] {
-            if offset <= place && !sink.take(dot(name, number, place + 1)) {
+            let next_offset = listing.set.offset(place + 1)?;
+            if listing.set.index <= place && !listing.sink.take(dot(name, number, next_offset)) {
                 return Ok(());
             }
         }
-        let skip = usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX);
-        let mut listing = Listing { view: self, depth, sink };
         match &node {
-            Node::Merged(merged) => listing.merged(number, merged, skip),
-            Node::Tree(tree) => listing.tree(tree, skip),
-            Node::Live(live) => listing.live(number, live, skip),
-            Node::Overlay => listing.overlay(skip),
+            Node::Merged(merged) => listing.merged(number, merged),
+            Node::Tree(tree) => listing.tree(tree),
+            Node::Live(live) => listing.live(number, live),
+            Node::Overlay => listing.prepared(self.overlay_names(&moment)?),
+            Node::Revisions(_) => listing.prepared(self.revision_names(&moment, number)?),
             Node::Empty { .. } | Node::Child(..) | Node::Leaf(_) | Node::Text(_) => Ok(()),
         }
+    }
+}
+
+/// Where a listing continues, and in which set. Offsets of directories that flips change carry their set, so that one stream
+/// is one set from its beginning to its end (S59).
+struct Set {
+    snapshot: Arc<Snapshot>,
+    /// The position to continue at: 0 is `.`, 1 is `..`.
+    index: u64,
+    /// What offsets carry above the index; nothing in a directory that never changes.
+    bits: Option<u64>,
+    /// Whether the set is the one that look-ups see.
+    is_current: bool,
+}
+
+impl Set {
+    /// The set of a directory that never changes.
+    fn only(moment: &Moment, offset: u64) -> Self {
+        Self { snapshot: moment.snapshot.clone(), index: offset, bits: None, is_current: true }
+    }
+
+    /// The set that an offset carries, if it is kept; the current one at the start of a stream.
+    fn of_offset(moment: &Moment, offset: u64) -> Result<Self, ViewError> {
+        let (bits, index) = (offset >> INDEX_BITS, offset & ((1 << INDEX_BITS) - 1));
+        let snapshot = match offset {
+            0 => &moment.snapshot,
+            _ => moment.by_set_bits(bits).ok_or(ViewError::Stale)?,
+        };
+        let is_current = Arc::ptr_eq(snapshot, &moment.snapshot);
+        Ok(Self { snapshot: snapshot.clone(), index, bits: Some(set_bits(snapshot)), is_current })
+    }
+
+    /// The offset of a position.
+    fn offset(&self, index: u64) -> Result<u64, ViewError> {
+        match self.bits {
+            None => Ok(index),
+            Some(_) if index >> INDEX_BITS > 0 => Err(ViewError::DirectoryTooLarge),
+            Some(bits) => Ok(bits << INDEX_BITS | index),
+        }
+    }
+
+    /// How many names to pass over.
+    fn skip(&self) -> usize {
+        usize::try_from(self.index.saturating_sub(DOTS)).unwrap_or(usize::MAX)
     }
 }
 
@@ -93,16 +153,24 @@ fn dot(name: &[u8], number: Number, next_offset: u64) -> Offered<'_> {
 /// A listing under way.
 struct Listing<'a> {
     view: &'a View,
+    moment: &'a Moment,
+    set: Set,
     depth: Depth,
     sink: &'a mut dyn Sink,
 }
 
 impl Listing<'_> {
-    fn merged(&mut self, number: Number, merged: &Merged, skip: usize) -> Result<(), ViewError> {
-        let snapshot = self.view.current.load();
+    fn merged(&mut self, number: Number, merged: &Merged) -> Result<(), ViewError> {
+        let snapshot = merged.snapshot(&self.set.snapshot).clone();
         let directory = merged.directory(&snapshot)?;
-        for (index, (name, item)) in directory.items.iter().enumerate().skip(skip) {
-            let candidate = self.view.item(&snapshot, number, merged, name, item)?;
+        let place = merged.place();
+        for (index, (name, item)) in directory.items.iter().enumerate().skip(self.set.skip()) {
+            let lifetime = if self.set.is_current {
+                self.moment.lifetime(&place, name)
+            } else {
+                Lifetime::None
+            };
+            let candidate = self.view.item(&snapshot, number, merged, name, item, lifetime)?;
             if let Some(candidate) = candidate
                 && !self.offer(name, index, candidate)?
             {
@@ -112,9 +180,9 @@ impl Listing<'_> {
         Ok(())
     }
 
-    fn tree(&mut self, tree: &Arc<Tree>, skip: usize) -> Result<(), ViewError> {
+    fn tree(&mut self, tree: &Arc<Tree>) -> Result<(), ViewError> {
         tree.load(&self.view.numbers, self.view.settings.links)?;
-        for index in skip..tree.len() {
+        for index in self.set.skip()..tree.len() {
             let Ok(position) = u32::try_from(index) else { break };
             let candidate = View::tree_child(tree, position);
             if !self.offer(&tree.child_at(position).0.name, index, candidate)? {
@@ -124,10 +192,10 @@ impl Listing<'_> {
         Ok(())
     }
 
-    fn live(&mut self, number: Number, live: &Live, skip: usize) -> Result<(), ViewError> {
+    fn live(&mut self, number: Number, live: &Live) -> Result<(), ViewError> {
         let listed = live.source.store.list(&live.object);
         let listed = listed.map_err(|cause| unreadable(&live.source, &live.path, cause))?;
-        for (index, child) in listed.into_iter().enumerate().skip(skip) {
+        for (index, child) in listed.into_iter().enumerate().skip(self.set.skip()) {
             let is_shown = self.view.settings.links == Links::All
                 || stays_inside(&live.source, &live.path, &child.object);
             if !is_shown {
@@ -142,11 +210,9 @@ impl Listing<'_> {
         Ok(())
     }
 
-    fn overlay(&mut self, skip: usize) -> Result<(), ViewError> {
-        let snapshot = self.view.current.load();
-        for (index, (name, text)) in snapshot.texts().iter().enumerate().skip(skip) {
-            let candidate = self.view.text(name.as_bytes(), text)?;
-            if !self.offer(name, index, candidate)? {
+    fn prepared(&mut self, names: Vec<(Name, Candidate)>) -> Result<(), ViewError> {
+        for (index, (name, candidate)) in names.into_iter().enumerate().skip(self.set.skip()) {
+            if !self.offer(&name, index, candidate)? {
                 break;
             }
         }
@@ -163,7 +229,7 @@ impl Listing<'_> {
         candidate: Candidate,
     ) -> Result<bool, ViewError> {
         let Candidate { number, node, name_lifetime } = candidate;
-        let next_offset = index as u64 + DOTS + 1;
+        let next_offset = self.set.offset(index as u64 + DOTS + 1)?;
         let name = name.as_bytes();
         if self.depth == Depth::Names {
             let attr = Attr { number, kind: kind(&node), size_bytes: 0, modified: (0, 0) };
@@ -198,10 +264,14 @@ impl Listing<'_> {
 /// The type of a node as a listing shows it.
 fn kind(node: &Node) -> Kind {
     match node {
-        Node::Merged(_) | Node::Tree(_) | Node::Empty { .. } | Node::Overlay => Kind::Directory,
+        Node::Merged(_)
+        | Node::Tree(_)
+        | Node::Empty { .. }
+        | Node::Overlay
+        | Node::Revisions(_) => Kind::Directory,
         Node::Child(tree, index) => tree.child_at(*index).0.object.kind(),
         Node::Leaf(leaf) => leaf.object.kind(),
         Node::Live(live) => live.object.kind(),
-        Node::Text(_) => Kind::File { is_executable: false },
+        Node::Text(text) => text.kind,
     }
 }

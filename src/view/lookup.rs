@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::attr::{Attr, Lifetime};
+use super::moment::Moment;
 use super::nodes::{Node, Number};
 use super::numbers::Key;
 use super::overlay;
@@ -47,12 +48,18 @@ impl View {
         if name.len() > NAME_MAX {
             return Err(ViewError::NameTooLong);
         }
+        let moment = self.now.load();
         let (candidate, absence) = match self.nodes.get(parent)? {
-            Node::Merged(merged) => self.in_merged(parent, &merged, name)?,
+            Node::Merged(merged) => self.in_merged(&moment, parent, &merged, name)?,
             Node::Tree(tree) => (self.in_tree(&tree, name)?, Lifetime::Unlimited),
             Node::Live(live) => (self.in_live(parent, &live, name)?, Lifetime::Live),
             Node::Empty { .. } => (None, Lifetime::Unlimited),
-            Node::Overlay => (self.in_overlay(name)?, Lifetime::Unlimited),
+            Node::Overlay => {
+                Self::named(name, &overlay::path(), &moment, |name| self.in_overlay(&moment, name))?
+            }
+            Node::Revisions(_) => Self::named(name, &overlay::revisions_path(), &moment, |name| {
+                self.in_revisions(&moment, parent, name)
+            })?,
             Node::Child(..) | Node::Leaf(_) | Node::Text(_) => {
                 return Err(ViewError::NotADirectory);
             }
@@ -70,23 +77,39 @@ impl View {
         Ok(Found::Present { attr, attr_lifetime, name_lifetime })
     }
 
+    /// Looks a name up in a directory that flips change; with it how long its absence may be kept.
+    fn named(
+        name: &[u8],
+        directory: &RelPath,
+        moment: &Moment,
+        find: impl FnOnce(&Name) -> Result<Option<Candidate>, ViewError>,
+    ) -> Result<(Option<Candidate>, Lifetime), ViewError> {
+        let Ok(name) = Name::new(name) else { return Ok((None, Lifetime::Unlimited)) };
+        Ok((find(&name)?, moment.lifetime(directory, &name)))
+    }
+
     fn in_merged(
         &self,
+        moment: &Moment,
         parent: Number,
         merged: &Merged,
         name: &[u8],
     ) -> Result<(Option<Candidate>, Lifetime), ViewError> {
-        if merged.path.is_root() && name == overlay::NAME {
+        if merged.path.is_root() && merged.pin.is_none() && name == overlay::NAME {
             return Ok((Some(self.overlay()?), Lifetime::Unlimited));
         }
-        let snapshot = self.current.load();
-        let directory = merged.directory(&snapshot)?;
-        let (Some(item), Ok(name)) = (directory.get(name), Name::new(name)) else {
-            return Ok((None, Lifetime::Unlimited));
+        let snapshot = merged.snapshot(&moment.snapshot);
+        let directory = merged.directory(snapshot)?;
+        let place = merged.place();
+        let Some(item) = directory.get(name) else {
+            return Self::named(name, &place, moment, |_| Ok(None));
         };
-        let candidate = self.item(&snapshot, parent, merged, &name, item)?;
+        let (candidate, lifetime) = Self::named(name, &place, moment, |name| {
+            let lifetime = moment.lifetime(&place, name);
+            self.item(snapshot, parent, merged, name, item, lifetime)
+        })?;
         // A name of a live source is decided by the disk, from one moment to the next.
-        let absence = if candidate.is_some() { Lifetime::Unlimited } else { Lifetime::Live };
+        let absence = if candidate.is_some() { lifetime } else { Lifetime::Live };
         Ok((candidate, absence))
     }
 
@@ -98,15 +121,30 @@ impl View {
         merged: &Merged,
         name: &Name,
         item: &Item,
+        name_lifetime: Lifetime,
     ) -> Result<Option<Candidate>, ViewError> {
-        let path = merged.path.join(name);
         match item {
-            Item::Directory(_) => {
-                let number = self.numbers.single(Key::new(&[b"merged", &path.to_bytes()]))?;
-                let node = Node::Merged(Arc::new(Merged { path, parent }));
-                Ok(Some(Candidate { number, node, name_lifetime: Lifetime::Unlimited }))
+            Item::Directory(directory) => {
+                let merged = merged.child(parent, name, directory.born);
+                let number = self.numbers.single(merged.key())?;
+                let node = Node::Merged(Arc::new(merged));
+                Ok(Some(Candidate { number, node, name_lifetime }))
             }
-            Item::Entry(shown) => self.entry(snapshot.source(shown.source), parent, &path, shown),
+            Item::Entry(shown) => {
+                let source = snapshot.source(shown.source);
+                if let Object::Live { kind, .. } = &shown.object {
+                    let found = self.live_entry(source, parent, &shown.source_path, *kind)?;
+                    return Ok(found.map(|found| Candidate {
+                        name_lifetime: name_lifetime.min(found.name_lifetime),
+                        ..found
+                    }));
+                }
+                // A file has one number wherever it is shown, a directory another at each place.
+                let is_directory = shown.object.kind().is_directory();
+                let above = if is_directory { merged.place() } else { merged.path.clone() };
+                let found = self.entry(source, parent, &above.join(name), shown)?;
+                Ok(Some(Candidate { name_lifetime, ..found }))
+            }
         }
     }
 
@@ -116,11 +154,8 @@ impl View {
         parent: Number,
         path: &RelPath,
         shown: &Shown,
-    ) -> Result<Option<Candidate>, ViewError> {
+    ) -> Result<Candidate, ViewError> {
         let source_path = shown.source_path.clone();
-        if let Object::Live { kind, .. } = &shown.object {
-            return self.live_entry(source, parent, source_path, *kind);
-        }
         let time_secs = shown.time_secs;
         let number = self.numbers.single(Key::new(&[
             b"entry",
@@ -141,7 +176,7 @@ impl View {
                 Node::Leaf(Arc::new(Leaf { source, path: source_path, object, time_secs }))
             }
         };
-        Ok(Some(Candidate { number, node, name_lifetime: Lifetime::Unlimited }))
+        Ok(Candidate { number, node, name_lifetime: Lifetime::Unlimited })
     }
 
     /// A live entry as the disk has it now: it may have been replaced since the snapshot was built.
@@ -149,14 +184,14 @@ impl View {
         &self,
         source: &Arc<Source>,
         parent: Number,
-        source_path: RelPath,
+        source_path: &RelPath,
         kind: Kind,
     ) -> Result<Option<Candidate>, ViewError> {
-        let found = walk::find(source.store.as_ref(), &source_path)
-            .map_err(|cause| unreadable(source, &source_path, cause))?;
+        let found = walk::find(source.store.as_ref(), source_path)
+            .map_err(|cause| unreadable(source, source_path, cause))?;
         match found {
             Some(object) if object.kind().is_directory() == kind.is_directory() => {
-                self.live(source, parent, source_path, object).map(Some)
+                self.live(source, parent, source_path.clone(), object).map(Some)
             }
             Some(_) | None => Ok(None),
         }

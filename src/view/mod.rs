@@ -7,8 +7,11 @@
 //! kernel counts look-ups of it (`nodes`); below an entry of a git source nothing ever changes (`tree`).
 
 mod attr;
+mod fence;
+mod flip;
 mod list;
 mod lookup;
+mod moment;
 mod nodes;
 mod numbers;
 mod open;
@@ -21,6 +24,8 @@ mod xattr;
 mod tests;
 
 pub use attr::{Attr, Lifetime};
+pub use fence::Answering;
+pub use flip::{Keeping, Kernel};
 pub use list::{Depth, Offered, Sink};
 pub use lookup::Found;
 pub use nodes::Number;
@@ -57,6 +62,9 @@ pub enum ViewError {
     /// Extended attributes are turned off for the whole view.
     #[error("attributes are turned off")]
     AttributesOff,
+    /// A directory has more names than its offsets can tell apart.
+    #[error("the directory has more than 524,286 names")]
+    DirectoryTooLarge,
     /// No inode numbers are left.
     #[error("all inode numbers are used up; mount anew")]
     NumbersUsedUp,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dashmap::DashMap;
 
 use super::ViewError;
-use super::tree::{Leaf, Live, Merged, Tree};
+use super::tree::{Leaf, Live, Merged, Text, Tree};
 
 /// The number of a node: its inode number, and what the kernel calls it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,8 +40,10 @@ pub(super) enum Node {
     },
     /// `.overlay`.
     Overlay,
-    /// A file of `.overlay`; its text never changes.
-    Text(Arc<[u8]>),
+    /// `.overlay/revisions`, and the number of `.overlay`.
+    Revisions(Number),
+    /// A file or link of `.overlay`.
+    Text(Arc<Text>),
 }
 
 /// A node and how many look-ups of it the kernel has not yet taken back.
@@ -89,6 +91,11 @@ impl Nodes {
                 drop(forgotten);
             }
         }
+    }
+
+    /// Whether the kernel knows this node.
+    pub(super) fn knows(&self, number: Number) -> bool {
+        self.0.contains_key(&number)
     }
 
     /// How many nodes the kernel knows, the root included.

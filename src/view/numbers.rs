@@ -66,6 +66,11 @@ impl Numbers {
         }
     }
 
+    /// The number of one thing, if it has one.
+    pub(super) fn known(&self, key: Key) -> Option<Number> {
+        self.given.get(&key).map(|number| *number)
+    }
+
     /// How many numbers were given out.
     pub(super) fn used(&self) -> u64 {
         self.next.load(Ordering::Relaxed)

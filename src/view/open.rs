@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::fence::{Answering, Fence};
+use super::moment::{Moment, Now};
 use super::nodes::{Nodes, Number};
 use super::numbers::Numbers;
 use crate::config::resolved::Links;
-use crate::snapshot::{Current, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// What of the configuration decides how files look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +22,8 @@ pub struct Settings {
 /// The file system without a protocol.
 #[derive(Debug)]
 pub struct View {
-    pub(super) current: Current,
+    pub(super) now: Now,
+    pub(super) fence: Fence,
     pub(super) nodes: Nodes,
     pub(super) numbers: Numbers,
     pub(super) settings: Settings,
@@ -32,7 +35,8 @@ impl View {
     pub fn new(snapshot: Arc<Snapshot>, settings: Settings) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            current: Current::new(snapshot),
+            now: Now::new(Moment { snapshot, kept: Arc::new([]), touched: None }),
+            fence: Fence::default(),
             nodes: Nodes::new(),
             numbers: Numbers::new(),
             settings,
@@ -42,7 +46,12 @@ impl View {
 
     /// The snapshot that new look-ups see.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.current.load()
+        self.now.load().snapshot.clone()
+    }
+
+    /// Counts a request in. It is answered, for a flip that waits, once what this returns is dropped: after the reply was sent.
+    pub fn answering(&self) -> Answering<'_> {
+        self.fence.enter()
     }
 
     /// Takes back `count` look-ups of a node.

@@ -1,35 +1,156 @@
 //! `.overlay`: the view about itself. Found by name in the root, not listed there (S41).
+//!
+//! Every file of it is frozen: another text is another node. Below `revisions` each set that is kept has the layout of the root.
 
 use std::sync::Arc;
 
 use super::attr::Lifetime;
 use super::lookup::Candidate;
-use super::nodes::Node;
+use super::moment::Moment;
+use super::nodes::{Node, Number};
 use super::numbers::Key;
+use super::tree::{Merged, Text};
 use super::{View, ViewError};
+use crate::snapshot::Snapshot;
+use crate::union::name::{Name, RelPath};
+use crate::union::object::Kind;
+use crate::union::revision::RevisionSetId;
 
 /// The name in the root.
 pub(super) const NAME: &[u8] = b".overlay";
+/// The directory of the sets that are kept.
+const REVISIONS: &str = "revisions";
+/// The link to the newest of them.
+const CURRENT: &str = "current";
+
+fn fixed(name: &str) -> Name {
+    Name::new(name).expect("a fixed name of this module")
+}
+
+/// Where `.overlay` is.
+pub(super) fn path() -> RelPath {
+    [fixed(".overlay")].into_iter().collect()
+}
+
+/// Where the sets that are kept are.
+pub(super) fn revisions_path() -> RelPath {
+    path().join(&fixed(REVISIONS))
+}
+
+/// Where a set that is kept is.
+pub(super) fn revision_path(id: &RevisionSetId) -> RelPath {
+    revisions_path().join(&fixed(&id.to_string()))
+}
+
+/// The names that lead elsewhere after every flip.
+pub(super) fn text_paths() -> impl Iterator<Item = RelPath> {
+    ["current", "entries.json", "revision", "status.json"]
+        .map(|name| path().join(&fixed(name)))
+        .into_iter()
+}
+
+/// Names `.overlay` among all numbered things.
+pub(super) fn key() -> Key {
+    Key::new(&[b"overlay"])
+}
+
+/// Names `.overlay/revisions` among all numbered things.
+pub(super) fn revisions_key() -> Key {
+    Key::new(&[b"revisions"])
+}
 
 impl View {
     pub(super) fn overlay(&self) -> Result<Candidate, ViewError> {
-        let number = self.numbers.single(Key::new(&[b"overlay"]))?;
+        let number = self.numbers.single(key())?;
         Ok(Candidate { number, node: Node::Overlay, name_lifetime: Lifetime::Unlimited })
     }
 
-    pub(super) fn in_overlay(&self, name: &[u8]) -> Result<Option<Candidate>, ViewError> {
-        let snapshot = self.current.load();
-        let texts = snapshot.texts();
-        let Some((_, text)) = texts.iter().find(|(known, _)| known.as_bytes() == name) else {
-            return Ok(None);
-        };
-        self.text(name, text).map(Some)
+    pub(super) fn in_overlay(
+        &self,
+        moment: &Moment,
+        name: &Name,
+    ) -> Result<Option<Candidate>, ViewError> {
+        let names = self.overlay_names(moment)?;
+        Ok(names.into_iter().find(|(known, _)| known == name).map(|(_, candidate)| candidate))
     }
 
-    /// The node of a text: another text is another node.
-    pub(super) fn text(&self, name: &[u8], text: &Arc<[u8]>) -> Result<Candidate, ViewError> {
-        let number = self.numbers.single(Key::new(&[b"text", name, text]))?;
-        let node = Node::Text(text.clone());
-        Ok(Candidate { number, node, name_lifetime: Lifetime::Unlimited })
+    /// Everything in `.overlay`, sorted.
+    pub(super) fn overlay_names(
+        &self,
+        moment: &Moment,
+    ) -> Result<Vec<(Name, Candidate)>, ViewError> {
+        let target = format!("{REVISIONS}/{}", moment.snapshot.id);
+        let current = Text { bytes: target.into_bytes().into(), kind: Kind::Link };
+        let mut names = vec![(fixed(CURRENT), current)];
+        let file = Kind::File { is_executable: false };
+        names.extend(
+            moment
+                .snapshot
+                .texts()
+                .iter()
+                .map(|(name, bytes)| (name.clone(), Text { bytes: bytes.clone(), kind: file })),
+        );
+        let mut found = Vec::with_capacity(names.len() + 1);
+        for (name, text) in names {
+            let number = self.numbers.single(Key::new(&[b"text", name.as_bytes(), &text.bytes]))?;
+            let name_lifetime = moment.lifetime(&path(), &name);
+            found.push((
+                name,
+                Candidate { number, node: Node::Text(Arc::new(text)), name_lifetime },
+            ));
+        }
+        let number = self.numbers.single(revisions_key())?;
+        let node = Node::Revisions(self.overlay()?.number);
+        found.push((
+            fixed(REVISIONS),
+            Candidate { number, node, name_lifetime: Lifetime::Unlimited },
+        ));
+        found.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(found)
+    }
+
+    /// The root of a set that is kept.
+    pub(super) fn in_revisions(
+        &self,
+        moment: &Moment,
+        parent: Number,
+        name: &Name,
+    ) -> Result<Option<Candidate>, ViewError> {
+        let Some(snapshot) = moment.by_id(&name.to_string()) else { return Ok(None) };
+        self.pinned_root(moment, parent, name, snapshot).map(Some)
+    }
+
+    /// Every set that can be read, sorted.
+    pub(super) fn revision_names(
+        &self,
+        moment: &Moment,
+        parent: Number,
+    ) -> Result<Vec<(Name, Candidate)>, ViewError> {
+        let mut found = Vec::new();
+        for id in moment.ids() {
+            let name = fixed(&id.to_string());
+            if let Some(candidate) = self.in_revisions(moment, parent, &name)? {
+                found.push((name, candidate));
+            }
+        }
+        Ok(found)
+    }
+
+    fn pinned_root(
+        &self,
+        moment: &Moment,
+        parent: Number,
+        name: &Name,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<Candidate, ViewError> {
+        let merged = Merged {
+            path: RelPath::root(),
+            parent,
+            born: snapshot.namespace.root().born,
+            pin: Some(snapshot.clone()),
+        };
+        let number = self.numbers.single(merged.key())?;
+        let name_lifetime = moment.lifetime(&revisions_path(), name);
+        Ok(Candidate { number, node: Node::Merged(Arc::new(merged)), name_lifetime })
     }
 }

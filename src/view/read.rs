@@ -5,7 +5,7 @@ use super::tree::unreadable;
 use super::{View, ViewError};
 use crate::snapshot::Source;
 use crate::union::name::RelPath;
-use crate::union::object::Object;
+use crate::union::object::{Kind, Object};
 
 impl View {
     /// Bytes of a file from `offset`: `len` of them, or as many as there are before its end.
@@ -15,8 +15,9 @@ impl View {
     pub fn read(&self, number: Number, offset: u64, len: usize) -> Result<Vec<u8>, ViewError> {
         let node = self.nodes.get(number)?;
         if let Node::Text(text) = &node {
-            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
-            return Ok(text[start..start.saturating_add(len).min(text.len())].to_vec());
+            let bytes = &text.bytes;
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+            return Ok(bytes[start..start.saturating_add(len).min(bytes.len())].to_vec());
         }
         on_object(&node, |source, object| source.store.read(object, offset, len))
     }
@@ -27,8 +28,11 @@ impl View {
     /// The node is no known link, its file is gone, or its object cannot be read.
     pub fn read_link(&self, number: Number) -> Result<Vec<u8>, ViewError> {
         let node = self.nodes.get(number)?;
-        if let Node::Text(_) = &node {
-            return Err(ViewError::NotALink);
+        if let Node::Text(text) = &node {
+            return match text.kind {
+                Kind::Link => Ok(text.bytes.to_vec()),
+                Kind::Directory | Kind::File { .. } => Err(ViewError::NotALink),
+            };
         }
         on_object(&node, |source, object| source.store.read_link(object))
     }
@@ -45,7 +49,12 @@ fn on_object<T>(
         }
         Node::Leaf(leaf) => (&leaf.source, &leaf.object, &|| leaf.path.clone()),
         Node::Live(live) => (&live.source, &live.object, &|| live.path.clone()),
-        Node::Merged(_) | Node::Tree(_) | Node::Empty { .. } | Node::Overlay | Node::Text(_) => {
+        Node::Merged(_)
+        | Node::Tree(_)
+        | Node::Empty { .. }
+        | Node::Overlay
+        | Node::Revisions(_)
+        | Node::Text(_) => {
             return Err(ViewError::IsADirectory);
         }
     };

@@ -62,15 +62,18 @@ fn view(links: Links) -> View {
         time_secs: 1000,
         key: [7; 16],
         store: Arc::new(store),
+        signals: Vec::new(),
     };
     let snapshot = Snapshot {
         id: RevisionSetId([1; 32]),
         since: SystemTime::UNIX_EPOCH,
+        serial: 0,
         sources: vec![Arc::new(source)],
         surfaces: Vec::new(),
         stacks: Vec::new(),
         namespace,
         findings: Vec::new(),
+        notes: Vec::new(),
         texts: OnceLock::new(),
     };
     View::new(Arc::new(snapshot), Settings { links, has_xattrs: false })
@@ -253,5 +256,106 @@ fn s41_the_view_tells_about_itself_where_it_is_not_listed() {
     let overlay = present(&view, ".overlay").number;
     let names = list(&view, overlay, 0, usize::MAX).names;
     let names: Vec<&str> = names.iter().map(|(name, ..)| name.as_str()).collect();
-    assert_eq!(names, [".", "..", "entries.json", "revision", "status.json"]);
+    assert_eq!(
+        names,
+        [".", "..", "current", "entries.json", "revision", "revisions", "status.json"]
+    );
+}
+
+/// A kernel that remembers what it was told.
+#[derive(Default)]
+struct Told(std::sync::Mutex<Vec<(Number, String)>>);
+
+impl Kernel for Told {
+    fn forget_name(&self, directory: Number, name: &[u8]) {
+        self.0.lock().unwrap().push((directory, String::from_utf8_lossy(name).into_owned()));
+    }
+
+    fn forget_listing(&self, directory: Number) {
+        self.0.lock().unwrap().push((directory, "*".into()));
+    }
+}
+
+/// The snapshot of a view with one entry less and the next serial number.
+fn next(view: &View, without: &str) -> Arc<Snapshot> {
+    let now = view.snapshot();
+    let entries = now.namespace.root().entries().into_iter();
+    let kept = entries.filter(|(at, _)| *at != path(without));
+    let kept: Vec<_> = kept.map(|(at, shown)| (at, Shown::clone(shown))).collect();
+    Arc::new(Snapshot {
+        id: RevisionSetId([2; 32]),
+        since: now.since,
+        serial: now.serial + 1,
+        sources: now.sources.clone(),
+        surfaces: Vec::new(),
+        stacks: Vec::new(),
+        namespace: Namespace::new(kept, [path("tools")], 1000),
+        findings: Vec::new(),
+        notes: Vec::new(),
+        texts: OnceLock::new(),
+    })
+}
+
+const KEEPING: Keeping = Keeping { sets: 2, time: std::time::Duration::ZERO };
+
+#[test]
+fn a_flip_tells_the_kernel_of_changed_names_in_directories_that_it_knows() {
+    let view = view(Links::All);
+    let prompts = present(&view, "prompts").number;
+    let told = Told::default();
+    let changes = view.flip(next(&view, "prompts/00.md"), KEEPING, &told);
+    // The last prompt went, and its directory with it.
+    assert_eq!(changes.len(), 1);
+    let told = told.0.into_inner().unwrap();
+    assert!(told.contains(&(Number::ROOT, "prompts".into())), "{told:?}");
+    assert_eq!(told.last(), Some(&(Number::ROOT, "*".into())));
+    assert!(!told.iter().any(|(_, name)| name == "skills" || name == "o"), "{told:?}");
+    assert!(matches!(view.lookup(Number::ROOT, b"prompts"), Ok(Found::Absent(_))));
+    assert!(matches!(view.lookup(prompts, b"00.md"), Err(ViewError::Stale)));
+}
+
+#[test]
+fn s59_a_stream_that_is_continued_after_a_flip_stays_on_its_set() {
+    let view = view(Links::All);
+    let names = |found: Names| found.names.into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
+    let start = list(&view, Number::ROOT, 0, 3);
+    let offset = start.names[2].2;
+    assert_eq!(names(start), [".", "..", "o"]);
+    view.flip(next(&view, "prompts/00.md"), KEEPING, &Told::default());
+    assert_eq!(names(list(&view, Number::ROOT, offset, 100)), ["prompts", "skills", "tools"]);
+    assert_eq!(names(list(&view, Number::ROOT, 0, 100)), [".", "..", "o", "skills", "tools"]);
+    // Two flips later the set is gone.
+    for _ in 0..2 {
+        view.flip(next(&view, "o/r"), KEEPING, &Told::default());
+    }
+    let mut sink = Names { names: Vec::new(), room: 100 };
+    let answer = view.list(Number::ROOT, offset, Depth::Names, &mut sink);
+    assert!(matches!(answer, Err(ViewError::Stale)));
+}
+
+#[test]
+fn names_that_are_about_to_change_are_not_to_be_kept() {
+    /// Looks at the view while the flip is under way.
+    struct Looking<'a>(&'a View, std::sync::Mutex<Vec<Found>>);
+    impl Kernel for Looking<'_> {
+        fn forget_name(&self, _: Number, _: &[u8]) {
+            let mut found = self.1.lock().unwrap();
+            for name in [&b"prompts"[..], b"skills"] {
+                found.push(self.0.lookup(Number::ROOT, name).unwrap());
+            }
+        }
+        fn forget_listing(&self, _: Number) {}
+    }
+    let view = view(Links::All);
+    let looking = Looking(&view, std::sync::Mutex::default());
+    view.flip(next(&view, "prompts/00.md"), KEEPING, &looking);
+    let found = looking.1.into_inner().unwrap();
+    let lifetime = |found: &Found| match found {
+        Found::Present { name_lifetime, .. } => *name_lifetime,
+        Found::Absent(lifetime) => *lifetime,
+    };
+    assert_eq!(lifetime(&found[0]), Lifetime::None);
+    assert_eq!(lifetime(&found[1]), Lifetime::Unlimited);
+    // After the flip the new answer may be kept.
+    assert!(matches!(found[found.len() - 2], Found::Absent(Lifetime::Unlimited)));
 }

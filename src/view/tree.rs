@@ -8,34 +8,75 @@ use super::ViewError;
 use super::attr::Attr;
 use super::nodes::Number;
 use super::numbers::{Key, Numbers};
+use super::overlay;
 use crate::config::resolved::Links;
 use crate::snapshot::{Snapshot, Source};
 use crate::store::{Listed, StoreError, walk};
-use crate::union::name::RelPath;
+use crate::union::name::{Name, RelPath};
 use crate::union::namespace::{Directory, Item};
 use crate::union::object::{Kind, Object};
 
-/// A merged directory: a place in the view; what it holds is up to the current snapshot.
+/// A merged directory: a place in the view; what it holds is up to the current snapshot, or to the one that it is pinned to.
 #[derive(Debug)]
 pub(super) struct Merged {
-    /// Where it is in the view.
+    /// Where it is in the namespace.
     pub(super) path: RelPath,
     /// The number of the directory that holds it; of the root its own.
     pub(super) parent: Number,
+    /// The snapshot in which it appeared: one of the same path that came later is another one.
+    pub(super) born: u64,
+    /// The snapshot that it shows for good, below `.overlay/revisions`.
+    pub(super) pin: Option<Arc<Snapshot>>,
 }
 
 impl Merged {
     pub(super) fn root() -> Self {
-        Self { path: RelPath::root(), parent: Number::ROOT }
+        Self { path: RelPath::root(), parent: Number::ROOT, born: 0, pin: None }
     }
 
-    /// What it holds in a snapshot; an error if the snapshot has no merged directory there.
+    /// The merged directory of this name in this one.
+    pub(super) fn child(&self, number: Number, name: &Name, born: u64) -> Self {
+        Self { path: self.path.join(name), parent: number, born, pin: self.pin.clone() }
+    }
+
+    /// The snapshot that decides what it holds.
+    pub(super) fn snapshot<'a>(&'a self, current: &'a Arc<Snapshot>) -> &'a Arc<Snapshot> {
+        self.pin.as_ref().unwrap_or(current)
+    }
+
+    /// What it holds in a snapshot; an error if the snapshot does not have this directory.
     pub(super) fn directory(&self, snapshot: &Snapshot) -> Result<Arc<Directory>, ViewError> {
         match snapshot.namespace.resolve(&self.path) {
-            Some((Item::Directory(directory), _)) => Ok(directory),
-            Some((Item::Entry(_), _)) | None => Err(ViewError::Stale),
+            Some((Item::Directory(directory), _))
+                if directory.born == self.born || self.path.is_root() =>
+            {
+                Ok(directory)
+            }
+            Some((Item::Directory(_) | Item::Entry(_), _)) | None => Err(ViewError::Stale),
         }
     }
+
+    /// Names it among all numbered things.
+    pub(super) fn key(&self) -> Key {
+        let pin = self.pin.as_ref().map(|snapshot| snapshot.id.0);
+        let pin = pin.as_ref().map_or(&[][..], |id| id.as_slice());
+        Key::new(&[b"merged", pin, &self.path.to_bytes(), &self.born.to_le_bytes()])
+    }
+
+    /// Where it is in the view.
+    pub(super) fn place(&self) -> RelPath {
+        match &self.pin {
+            Some(snapshot) => overlay::revision_path(&snapshot.id).concat(&self.path),
+            None => self.path.clone(),
+        }
+    }
+}
+
+/// A file or link of `.overlay`; it never changes.
+#[derive(Debug)]
+pub(super) struct Text {
+    pub(super) bytes: Arc<[u8]>,
+    pub(super) kind: Kind,
 }
 
 /// An entry that is itself a frozen file or link.

@@ -29,7 +29,7 @@ impl View {
             "ref" => Some(source.git_ref.clone().unwrap_or_else(|| "HEAD".into()).into_bytes()),
             "revision" => Some(source.revision.to_string().into_bytes()),
             "path" => Some(path.to_bytes()),
-            "hides" => hides(&self.current.load(), source, &path).map(String::into_bytes),
+            "hides" => hides(&self.snapshot(), source, &path).map(String::into_bytes),
             _ => None,
         };
         value.ok_or(ViewError::NoAttribute)
@@ -51,7 +51,11 @@ fn origin(node: &Node) -> Option<(&Arc<Source>, RelPath)> {
         Node::Child(tree, index) => Some((&tree.source, tree.child_path(*index))),
         Node::Leaf(leaf) => Some((&leaf.source, leaf.path.clone())),
         Node::Live(live) => Some((&live.source, live.path.clone())),
-        Node::Merged(_) | Node::Empty { .. } | Node::Overlay | Node::Text(_) => None,
+        Node::Merged(_)
+        | Node::Empty { .. }
+        | Node::Overlay
+        | Node::Revisions(_)
+        | Node::Text(_) => None,
     }
 }
 

@@ -12,6 +12,7 @@ use super::label::labels;
 use super::layer::{self, Layers};
 use super::locate::places;
 use super::open::{Opened, open, reopen, source_key};
+use super::signals::{of_directory, of_places};
 use crate::config::resolved::{Config, SourceSpec};
 use crate::snapshot::{Finding, FindingKind, Snapshot, Source, SourceState};
 use crate::store::blobs::{BlobCache, BlobLimits};
@@ -82,11 +83,13 @@ pub fn rebuild(
     let snapshot = Snapshot {
         id,
         since: SystemTime::now(),
+        serial: 0,
         sources: built.sources,
         surfaces: config.surfaces.clone(),
         stacks,
         namespace,
         findings: built.findings,
+        notes: Vec::new(),
         texts: OnceLock::new(),
     };
     Ok(Rebuilt { snapshot, stale: built.stale })
@@ -116,20 +119,57 @@ fn take(
         Ok(opened) => return list(config, spec, source, opened).map(|taken| (taken, None)),
         Err(cause) => cause,
     };
-    match last.and_then(|last| reopen(config, spec, last)) {
-        Some(opened) => list(config, spec, source, opened).map(|taken| (taken, Some(cause))),
-        None => Err(cause),
-    }
+    let Some((last, (id, opened))) =
+        last.and_then(|last| Some((last, reopen(config, spec, last)?)))
+    else {
+        return Err(cause);
+    };
+    let taken = match last_layers(config, spec, source, last, id) {
+        Some(layers) => finish(config, opened, layers),
+        None => list(config, spec, source, opened),
+    };
+    taken.map(|taken| (taken, Some(cause)))
+}
+
+/// What a source offered in the last snapshot, where that is what it would offer now: for when its trees cannot be read either.
+fn last_layers(
+    config: &Config,
+    spec: &SourceSpec,
+    source: SourceId,
+    last: &Snapshot,
+    id: SourceId,
+) -> Option<Layers> {
+    // Prompts are named by position.
+    let is_same =
+        id == source && last.source(id).subdirs == spec.subdirs && last.surfaces == config.surfaces;
+    let of_source = |stack: &Stack| {
+        let placed = stack.placed.iter().filter(|placed| placed.source == id);
+        placed.map(|placed| placed.entry.clone()).collect()
+    };
+    is_same.then(|| Layers {
+        entries: last.stacks.iter().map(of_source).collect(),
+        findings: last.findings.iter().filter(|finding| finding.source == id).cloned().collect(),
+    })
 }
 
 fn list(
     config: &Config,
     spec: &SourceSpec,
     source: SourceId,
-    opened: Opened,
+    mut opened: Opened,
 ) -> Result<Taken, SourceCause> {
-    let store = opened.store.as_ref();
+    let store = opened.store.clone();
+    let store = store.as_ref();
     let layers = layer::list(store, spec, source, &config.surfaces, config.mount.links);
+    if opened.commit.is_none() {
+        let entries = layers.entries.iter().map(Vec::as_slice);
+        opened.signals = of_directory(&opened.place, spec, &config.surfaces, entries);
+    }
+    finish(config, opened, layers)
+}
+
+fn finish(config: &Config, opened: Opened, layers: Layers) -> Result<Taken, SourceCause> {
+    let store = opened.store.as_ref();
     let revision = match opened.commit {
         Some(commit) => Ok(Revision::Commit(commit)),
         None => {
@@ -177,6 +217,7 @@ impl Built {
             time_secs: opened.time_secs,
             key: source_key(spec, &opened.place, opened.store.as_ref()),
             store: opened.store,
+            signals: opened.signals,
         }));
     }
 
@@ -199,6 +240,7 @@ impl Built {
             time_secs: 0,
             key: source_key(spec, &place, &EmptyStore),
             store: Arc::new(EmptyStore),
+            signals: of_places(places(config, spec)),
         }));
         if spec.is_required {
             self.errors.push(error);

@@ -1,0 +1,315 @@
+//! Keeps a view up to date: looks for what moved, builds the next snapshot beside the current one, and flips.
+//!
+//! One thread, which answers no request of the kernel and holds no lock (see `view::flip`). Others ask it over a channel.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::{info, warn};
+
+use super::DaemonError;
+use super::start::Plan;
+use crate::config::resolved::{Config, Origin, Overrides};
+use crate::config::{self, Environment, Loaded};
+use crate::control::ControlError;
+use crate::control::protocol::{CHANGES_MAX, ChangeKind, ChangeReport, ReloadReport};
+use crate::fuse::KernelCache;
+use crate::snapshot::Snapshot;
+use crate::snapshot::status::SourceNote;
+use crate::store::blobs::BlobCache;
+use crate::sync::build::{Rebuilt, rebuild};
+use crate::sync::{Stamp, follow};
+use crate::union::change::{Change, Side};
+use crate::union::succession::Remembered;
+use crate::view::{Keeping, View};
+
+/// How often sources and configuration are looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// How long after a failure it is tried again although nothing moved.
+const RETRY: Duration = Duration::from_secs(2);
+/// At least so many sets stay readable below `.overlay/revisions`, the current one included.
+const KEPT_SETS: usize = 8;
+
+/// The way to ask for an update. Dropping the last one ends the updating thread.
+#[derive(Debug, Clone)]
+pub(super) struct Updates(Sender<Request>);
+
+/// A request for an update, with the place for its answer.
+type Request = SyncSender<Result<ReloadReport, ControlError>>;
+
+impl Updates {
+    /// Reads configuration and refs anew; returns when every new look-up sees the result.
+    pub(super) fn reload(&self) -> Result<ReloadReport, ControlError> {
+        let gone =
+            || ControlError::Refused { message: "the daemon is stopping".to_owned(), cure: None };
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.0.send(answer).map_err(|_| gone())?;
+        answered.recv().unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+/// Starts the thread that keeps a view up to date.
+pub(super) fn start(
+    plan: &Plan,
+    view: Arc<View>,
+    blobs: Arc<BlobCache>,
+    kernel: KernelCache,
+) -> Result<(Updates, JoinHandle<()>), DaemonError> {
+    let (sender, requests) = mpsc::channel();
+    let mut updater = Updater {
+        config: plan.config.clone(),
+        overrides: plan.overrides,
+        view,
+        blobs,
+        kernel,
+        remembered: Remembered::default(),
+        config_stamp: plan.stamp,
+        stamps: Stamps::new(),
+        retry_at: None,
+        last_said: String::new(),
+    };
+    updater.stamps = updater.look();
+    let thread = thread::Builder::new()
+        .name("update".into())
+        .spawn(move || updater.run(&requests))
+        .map_err(|error| DaemonError::Start { step: "starting a thread", error })?;
+    Ok((Updates(sender), thread))
+}
+
+struct Updater {
+    config: Config,
+    overrides: Overrides,
+    view: Arc<View>,
+    blobs: Arc<BlobCache>,
+    kernel: KernelCache,
+    remembered: Remembered,
+    config_stamp: Stamp,
+    stamps: Stamps,
+    /// When to try again what failed.
+    retry_at: Option<Instant>,
+    /// What the log said last about failures.
+    last_said: String,
+}
+
+/// How the files that say that a source may have moved looked.
+type Stamps = HashMap<PathBuf, Stamp>;
+
+/// The file of a configuration, if it came from one.
+pub(super) fn config_file(origin: &Origin) -> Option<PathBuf> {
+    match origin {
+        Origin::File(path) | Origin::Values(path) => Some(path.clone()),
+        Origin::CommandLine => None,
+    }
+}
+
+/// A look at the file of a configuration; all looks at none are equal.
+pub(super) fn config_stamp(origin: &Origin) -> Stamp {
+    Stamp::of(&config_file(origin).unwrap_or_default())
+}
+
+impl Updater {
+    fn run(&mut self, requests: &Receiver<Request>) {
+        loop {
+            match requests.recv_timeout(TICK) {
+                Ok(answer) => {
+                    let outcome = self.reload();
+                    // Whoever asked may have gone away.
+                    answer.send(outcome).unwrap_or_default();
+                }
+                Err(RecvTimeoutError::Timeout) => self.tick(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Looks whether anything moved, and follows it.
+    fn tick(&mut self) {
+        let stamp = config_stamp(&self.config.origin);
+        let has_config_moved = stamp != self.config_stamp;
+        let is_retry = self.retry_at.is_some_and(|at| Instant::now() >= at);
+        if !has_config_moved && !is_retry && self.look() == self.stamps {
+            return;
+        }
+        self.config_stamp = stamp;
+        let outcome = if has_config_moved { self.reload() } else { self.update() };
+        let said = match &outcome {
+            Ok(report) => report.warnings.join("\n"),
+            Err(error) => error.to_string(),
+        };
+        // What goes on failing is said once.
+        if said != self.last_said {
+            match &outcome {
+                Ok(_) if said.is_empty() => info!("all sources can be read again"),
+                Ok(_) => warn!("{said}"),
+                Err(error) => warn!(%error, cure = error.cure(), "the view stays as it is"),
+            }
+            self.last_said = said;
+        }
+    }
+
+    /// Looks at everything that says that a source may have moved.
+    fn look(&self) -> Stamps {
+        let snapshot = self.view.snapshot();
+        let files = snapshot.sources.iter().flat_map(|source| &source.signals);
+        files.map(|file| (file.clone(), Stamp::of(file))).collect()
+    }
+
+    /// Reads the configuration anew, and then the sources.
+    fn reload(&mut self) -> Result<ReloadReport, ControlError> {
+        self.config_stamp = config_stamp(&self.config.origin);
+        let environment = Environment::of_process();
+        let loaded = match &self.config.origin {
+            Origin::File(path) => config::load_file(path, &environment),
+            Origin::Values(path) => config::load_values(path, &environment),
+            Origin::CommandLine => Ok(Loaded { config: self.config.clone(), warnings: Vec::new() }),
+        };
+        let Loaded { mut config, warnings } = loaded.map_err(|error| ControlError::Refused {
+            message: error.to_string(),
+            cure: Some("correct the configuration; the view stays as it is".to_owned()),
+        })?;
+        self.overrides.apply(&mut config);
+        let before = self.config.clone();
+        let mut said: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        self.config = self.keep_mounted(config, &mut said);
+        let outcome = self.update();
+        if outcome.is_err() {
+            self.config = before;
+        } else if self.config.access != before.access {
+            self.view.forget_kept(&self.kernel);
+        }
+        let mut report = outcome?;
+        report.warnings.splice(0..0, said);
+        Ok(report)
+    }
+
+    /// A new configuration with those settings of the old one that only a new mount can change.
+    fn keep_mounted(&self, mut config: Config, said: &mut Vec<String>) -> Config {
+        let (old, new) = (&self.config.mount, &mut config.mount);
+        let mut keep = |name: &str, differs: bool| {
+            if differs {
+                said.push(format!("`mount.{name}` takes effect with the next mount"));
+            }
+        };
+        keep("links", old.links != new.links);
+        keep("xattrs", old.has_xattrs != new.has_xattrs);
+        keep("allowOther", old.allow_other != new.allow_other);
+        keep("uid", old.uid != new.uid);
+        keep("gid", old.gid != new.gid);
+        new.at.clone_from(&old.at);
+        new.links = old.links;
+        new.has_xattrs = old.has_xattrs;
+        (new.allow_other, new.uid, new.gid) = (old.allow_other, old.uid, old.gid);
+        config
+    }
+
+    /// Builds the next snapshot, and flips if it differs.
+    fn update(&mut self) -> Result<ReloadReport, ControlError> {
+        // Looked at first: what moves while the snapshot is built is seen at the next look.
+        let stamps = self.look();
+        let before = self.view.snapshot();
+        let rebuilt = rebuild(&self.config, self.blobs.clone(), Some(&before));
+        self.retry_at = None;
+        let Rebuilt { snapshot, stale } = rebuilt.map_err(|error| {
+            self.stamps.clone_from(&stamps);
+            self.retry_at = Some(Instant::now() + RETRY);
+            ControlError::Refused { message: error.to_string(), cure: None }
+        })?;
+        let mut next = follow(&before, snapshot, &mut self.remembered);
+        let mut warnings = Vec::new();
+        for (source, error) in &stale {
+            let label = &next.source(*source).label;
+            warnings.push(format!("source `{label}` keeps its last revision: {error}"));
+        }
+        let stale = stale.into_iter().map(|(id, error)| (id.index(), error.cause.to_string()));
+        next.notes = notes(&before, &next, stale.collect());
+        let has_failed = !warnings.is_empty()
+            || next.sources.iter().any(|source| source.state.error().is_some());
+        if has_failed {
+            self.retry_at = Some(Instant::now() + RETRY);
+        }
+        let changes = self.publish(&before, next);
+        self.keep_looking(stamps);
+        let now = self.view.snapshot();
+        Ok(report(&before, &now, &changes, warnings))
+    }
+
+    /// Remembers how the files looked before the snapshot was built. It may have other files than the one before: these may have moved
+    /// between the building and the first look, so that it is built once more.
+    fn keep_looking(&mut self, before: Stamps) {
+        let mut now = self.look();
+        let has_new = now.keys().any(|file| !before.contains_key(file));
+        for (file, stamp) in before {
+            now.entry(file).and_modify(|known| *known = stamp);
+        }
+        self.stamps = now;
+        if has_new && self.retry_at.is_none() {
+            self.retry_at = Some(Instant::now());
+        }
+    }
+
+    fn publish(&self, before: &Snapshot, next: Snapshot) -> Vec<Change> {
+        let is_same_set = next.id == before.id;
+        if is_same_set && next.notes == before.notes && states(before) == states(&next) {
+            return Vec::new();
+        }
+        let keeping = Keeping { sets: KEPT_SETS, time: self.config.mount.keep };
+        let next = Arc::new(next);
+        let changes = self.view.flip(next.clone(), keeping, &self.kernel);
+        if !is_same_set {
+            info!(revision = %next.id, previous = %before.id, changed = changes.len(), "flipped");
+        }
+        changes
+    }
+}
+
+/// What of the sources' states a reader of `status.json` can see.
+fn states(snapshot: &Snapshot) -> Vec<&crate::snapshot::SourceState> {
+    snapshot.sources.iter().map(|source| &source.state).collect()
+}
+
+/// Since when each source is as it is: as before, unless its revision or what is wrong with it is another one.
+fn notes(before: &Snapshot, next: &Snapshot, stale: Vec<(usize, String)>) -> Vec<SourceNote> {
+    let mut stale: HashMap<_, _> = stale.into_iter().collect();
+    let note = |(index, source): (usize, &Arc<crate::snapshot::Source>)| {
+        let stale = stale.remove(&index);
+        let old = before.sources.iter().zip(0..).find(|(old, _)| old.key == source.key);
+        let since = old.and_then(|(old, position)| {
+            let note = before.notes.get::<usize>(position);
+            let is_same = old.revision == source.revision
+                && old.state == source.state
+                && note.and_then(|note| note.stale.as_ref()) == stale.as_ref();
+            is_same.then(|| note.map_or(before.since, |note| note.since))
+        });
+        SourceNote { since: since.unwrap_or_else(SystemTime::now), stale }
+    };
+    next.sources.iter().enumerate().map(note).collect()
+}
+
+fn report(
+    before: &Snapshot,
+    now: &Snapshot,
+    changes: &[Change],
+    warnings: Vec<String>,
+) -> ReloadReport {
+    let first = changes.iter().take(CHANGES_MAX).map(|change| ChangeReport {
+        path: change.path.to_string(),
+        change: match (&change.before, &change.after) {
+            (Side::Absent, _) => ChangeKind::Appeared,
+            (_, Side::Absent) => ChangeKind::Vanished,
+            (Side::Directory(_) | Side::Entry(_), Side::Directory(_) | Side::Entry(_)) => {
+                ChangeKind::Changed
+            }
+        },
+    });
+    ReloadReport {
+        revision: now.id.to_string(),
+        previous: (now.id != before.id).then(|| before.id.to_string()),
+        changed: changes.len(),
+        changes: first.collect(),
+        warnings,
+    }
+}

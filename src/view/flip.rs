@@ -1,0 +1,172 @@
+//! A flip: the next snapshot takes the place of the current one, for everybody at one instant (S58).
+//!
+//! The kernel keeps names and listings without end, so each that changes must be taken from it; and nobody may see the new set and then,
+//! in something the kernel had kept, the old one. Hence the phases:
+//!
+//! 1. Names that differ are answered from the old set, to be kept not at all.
+//! 2. A fence: answers given before that are with the kernel.
+//! 3. Each such name is taken from the kernel, absence included. From now on nothing of the old set is kept under these names.
+//! 4. The new snapshot is published in one step.
+//! 5. A second fence, for listings of the old set; then each directory that changed loses its listing and attributes. One name of it is
+//!    invalidated once more first: that takes the directory's lock, so that a listing being read is over.
+//!
+//! Runs in one thread that answers no requests and holds no lock: the kernel may answer a notification only after a request.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::View;
+use super::moment::{Kept, Moment, Touched};
+use super::nodes::Number;
+use super::overlay;
+use super::tree::Merged;
+use crate::snapshot::Snapshot;
+use crate::union::change::{Change, changes};
+use crate::union::name::{Name, RelPath};
+use crate::union::namespace::{Item, Shown};
+
+/// What a flip needs of the kernel. Both wait until the kernel has done it; what it did not know is no error.
+pub trait Kernel {
+    /// Makes it forget what a name of a directory leads to, or that it leads to nothing.
+    fn forget_name(&self, directory: Number, name: &[u8]);
+    /// Makes it forget the listing and the attributes of a directory.
+    fn forget_listing(&self, directory: Number);
+}
+
+/// How long sets that were left are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeping {
+    /// At least so many, the current one included.
+    pub sets: usize,
+    /// And at least those that were left so recently.
+    pub time: Duration,
+}
+
+/// The most sets that are kept, however recently they were left: directory offsets can tell no more apart.
+const SETS_MAX: usize = 1024;
+
+impl View {
+    /// Replaces the current snapshot by `next`, which follows it (`union::succession`). Returns the names that changed, sorted.
+    ///
+    /// Not to be called by two threads at once, nor by one that answers requests.
+    pub fn flip(&self, next: Arc<Snapshot>, keeping: Keeping, kernel: &dyn Kernel) -> Vec<Change> {
+        let moment = self.now.load();
+        let before = moment.snapshot.clone();
+        let is_same = |old: &Shown, new: &Shown| is_same(&before, &next, old, new);
+        let changes = changes(&before.namespace, &next.namespace, is_same);
+        let kept = keep(&moment, &next, keeping);
+        let touched = Arc::new(touched(&changes, &moment, &next, &kept));
+        self.now.store(Moment {
+            snapshot: before,
+            kept: moment.kept.clone(),
+            touched: Some(touched.clone()),
+        });
+        self.fence.wait();
+        let by_directory = self.known_directories(&moment.snapshot, &touched);
+        for (directory, names) in &by_directory {
+            for name in names {
+                kernel.forget_name(*directory, name.as_bytes());
+            }
+        }
+        self.now.store(Moment { snapshot: next, kept: kept.into(), touched: None });
+        self.fence.wait();
+        for (directory, names) in &by_directory {
+            if let Some(name) = names.first() {
+                kernel.forget_name(*directory, name.as_bytes());
+            }
+            kernel.forget_listing(*directory);
+        }
+        changes
+    }
+
+    /// Makes the kernel forget every set that was left, and forgets them: for when the view may no longer show what they show.
+    pub fn forget_kept(&self, kernel: &dyn Kernel) {
+        let moment = self.now.load();
+        let left = moment.kept.iter().map(|kept| kept.snapshot.id);
+        let left = left.filter(|id| *id != moment.snapshot.id);
+        let paths: Vec<_> = left.map(|id| overlay::revision_path(&id)).collect();
+        let snapshot = moment.snapshot.clone();
+        self.now.store(Moment { snapshot, kept: Arc::new([]), touched: None });
+        self.fence.wait();
+        for (directory, names) in self.known_directories(&moment.snapshot, &Touched::new(paths)) {
+            for name in names {
+                kernel.forget_name(directory, name.as_bytes());
+            }
+            kernel.forget_listing(directory);
+        }
+    }
+
+    /// The touched names by the directory that holds them, as far as the kernel knows the directory: of others it knows no names.
+    fn known_directories<'a>(
+        &self,
+        before: &Snapshot,
+        touched: &'a Touched,
+    ) -> BTreeMap<Number, Vec<&'a Name>> {
+        let mut by_directory: BTreeMap<Number, Vec<&Name>> = BTreeMap::new();
+        let mut last: Option<(RelPath, Option<Number>)> = None;
+        for path in touched.paths() {
+            let (Some(parent), Some(name)) = (path.parent(), path.last()) else { continue };
+            let number = match &last {
+                Some((known, number)) if *known == parent => *number,
+                Some(_) | None => self.known_directory(before, &parent),
+            };
+            if let Some(number) = number {
+                by_directory.entry(number).or_default().push(name);
+            }
+            last = Some((parent, number));
+        }
+        by_directory
+    }
+
+    /// The number of a directory that can change, if the kernel knows it.
+    fn known_directory(&self, before: &Snapshot, path: &RelPath) -> Option<Number> {
+        let key = match before.namespace.resolve(path) {
+            _ if path.is_root() => return Some(Number::ROOT),
+            _ if *path == overlay::path() => overlay::key(),
+            _ if *path == overlay::revisions_path() => overlay::revisions_key(),
+            Some((Item::Directory(directory), _)) => {
+                Merged { path: path.clone(), parent: Number::ROOT, born: directory.born, pin: None }
+                    .key()
+            }
+            Some((Item::Entry(_), _)) | None => return None,
+        };
+        self.numbers.known(key).filter(|number| self.nodes.knows(*number))
+    }
+}
+
+/// True if an entry that stands at one path in both snapshots is the same: source, place there, object and time.
+fn is_same(before: &Snapshot, next: &Snapshot, old: &Shown, new: &Shown) -> bool {
+    old.object == new.object
+        && old.time_secs == new.time_secs
+        && old.source_path == new.source_path
+        && before.source(old.source).key == next.source(new.source).key
+}
+
+/// The sets that are kept once `next` is current.
+fn keep(moment: &Moment, next: &Snapshot, keeping: Keeping) -> Vec<Kept> {
+    let now = Instant::now();
+    let mut kept = moment.kept.to_vec();
+    // The same set may be published again, with other notes about its sources.
+    if moment.snapshot.serial != next.serial {
+        kept.push(Kept { snapshot: moment.snapshot.clone(), left: now });
+    }
+    let is_spare = |kept: &Kept, len: usize| {
+        len > SETS_MAX || (len >= keeping.sets && now.duration_since(kept.left) >= keeping.time)
+    };
+    while kept.first().is_some_and(|oldest| is_spare(oldest, kept.len())) {
+        kept.remove(0);
+    }
+    kept
+}
+
+/// All names that lead elsewhere after the flip: those of the namespace, and those of `.overlay`.
+fn touched(changes: &[Change], moment: &Moment, next: &Snapshot, kept: &[Kept]) -> Touched {
+    let changed = changes.iter().map(|change| change.path.clone());
+    let after: Vec<_> = kept.iter().map(|kept| kept.snapshot.id).chain([next.id]).collect();
+    let before = moment.ids();
+    let appeared = after.iter().filter(|id| !before.contains(id));
+    let vanished = before.iter().filter(|id| !after.contains(id));
+    let revisions = appeared.chain(vanished).map(overlay::revision_path);
+    Touched::new(changed.chain(overlay::text_paths()).chain(revisions))
+}

@@ -1,0 +1,114 @@
+//! What requests are answered from at one moment: a snapshot, the names that are about to change, and the sets that are kept.
+//!
+//! A request loads a moment once and asks it for everything that can change.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+use super::attr::Lifetime;
+use crate::snapshot::Snapshot;
+use crate::union::name::{Name, RelPath};
+use crate::union::revision::RevisionSetId;
+
+/// How many bits of a directory offset name the set, above those of the index.
+pub(super) const SET_BITS: u32 = 12;
+/// How many bits of a directory offset are the index.
+pub(super) const INDEX_BITS: u32 = 19;
+
+/// A moment: immutable, replaced as a whole.
+#[derive(Debug)]
+pub(super) struct Moment {
+    /// What look-ups see.
+    pub(super) snapshot: Arc<Snapshot>,
+    /// The sets that were left and can still be read below `.overlay/revisions`, oldest first.
+    pub(super) kept: Arc<[Kept]>,
+    /// The names that differ from the next snapshot, while a flip is under way.
+    pub(super) touched: Option<Arc<Touched>>,
+}
+
+/// A set that was left.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub(super) snapshot: Arc<Snapshot>,
+    /// When it was left.
+    pub(super) left: Instant,
+}
+
+/// Names that a flip changes.
+#[derive(Debug, Default)]
+pub(super) struct Touched(HashSet<RelPath>);
+
+impl Touched {
+    /// These paths of the view.
+    pub(super) fn new(paths: impl IntoIterator<Item = RelPath>) -> Self {
+        Self(paths.into_iter().collect())
+    }
+
+    /// The paths, sorted.
+    pub(super) fn paths(&self) -> Vec<&RelPath> {
+        let mut paths: Vec<_> = self.0.iter().collect();
+        paths.sort();
+        paths
+    }
+}
+
+impl Moment {
+    /// How long the kernel may keep what it is told of a name: not at all if the name is about to change (phase i of a flip).
+    pub(super) fn lifetime(&self, directory: &RelPath, name: &Name) -> Lifetime {
+        match &self.touched {
+            Some(touched) if touched.0.contains(&directory.join(name)) => Lifetime::None,
+            Some(_) | None => Lifetime::Unlimited,
+        }
+    }
+
+    /// The snapshot of a set that can still be read, by its id.
+    pub(super) fn by_id(&self, id: &str) -> Option<&Arc<Snapshot>> {
+        self.sets().find(|snapshot| snapshot.id.to_string() == id)
+    }
+
+    /// The ids of the sets that can be read, sorted.
+    pub(super) fn ids(&self) -> Vec<RevisionSetId> {
+        let mut ids: Vec<_> = self.sets().map(|snapshot| snapshot.id).collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+
+    /// The snapshot that a directory offset names, if it is still kept.
+    pub(super) fn by_set_bits(&self, bits: u64) -> Option<&Arc<Snapshot>> {
+        self.sets().find(|snapshot| set_bits(snapshot) == bits)
+    }
+
+    /// The newest first.
+    fn sets(&self) -> impl Iterator<Item = &Arc<Snapshot>> {
+        let kept = self.kept.iter().rev().map(|kept| &kept.snapshot);
+        std::iter::once(&self.snapshot).chain(kept)
+    }
+}
+
+/// What directory offsets call a snapshot.
+pub(super) fn set_bits(snapshot: &Snapshot) -> u64 {
+    snapshot.serial & ((1 << SET_BITS) - 1)
+}
+
+/// The moment that requests are answered from.
+#[derive(Debug)]
+pub(super) struct Now(ArcSwap<Moment>);
+
+impl Now {
+    pub(super) fn new(moment: Moment) -> Self {
+        Self(ArcSwap::from_pointee(moment))
+    }
+
+    pub(super) fn load(&self) -> Arc<Moment> {
+        self.0.load_full()
+    }
+
+    /// Replaces the moment, in one step for everybody.
+    pub(super) fn store(&self, moment: Moment) {
+        self.0.store(Arc::new(moment));
+    }
+}
