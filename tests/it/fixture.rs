@@ -133,6 +133,11 @@ impl Sandbox {
         repo
     }
 
+    /// A repository that was made before.
+    pub(crate) fn existing(&self, name: &str) -> Repo<'_> {
+        Repo { sandbox: self, path: self.path("repos").join(name) }
+    }
+
     /// Where views are mounted.
     pub(crate) fn view(&self) -> PathBuf {
         self.path("view")
@@ -239,6 +244,14 @@ impl Repo<'_> {
         let output =
             self.sandbox.command("git").current_dir(&self.path).args(arguments).output().unwrap();
         assert_success(&output, &format!("git {arguments:?}"));
+        String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
+    }
+
+    /// Runs a shell script in it, which must succeed, and gives its standard output without the last newline.
+    pub(crate) fn shell(&self, script: &str) -> String {
+        let mut command = self.sandbox.command("sh");
+        let output = command.current_dir(&self.path).args(["-euc", script]).output().unwrap();
+        assert_success(&output, script);
         String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
     }
 

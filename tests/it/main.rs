@@ -10,7 +10,9 @@
 mod clients;
 mod commands;
 mod fixture;
+mod flips;
 mod live;
 mod merging;
 mod mounting;
 mod serving;
+mod torn;

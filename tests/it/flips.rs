@@ -1,0 +1,228 @@
+//! One revision set that flips as a whole.
+
+use std::fs;
+
+use crate::fixture::{Sandbox, can_mount, wait_for};
+
+fn two_sources(sandbox: &Sandbox) {
+    sandbox.repo("acme/base").skill("review", "one\n").skill("plan", "plan\n").commit();
+    sandbox.repo("acme/team").package("tools/slack", "one").commit();
+    sandbox.configure("    - repo: acme/base\n    - repo: acme/team", "");
+}
+
+#[test]
+fn s58_a_commit_is_shown_after_reload_everywhere_at_once() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let mount = sandbox.mount();
+    let show =
+        "cd $VIEW; cat .agents/skills/*/SKILL.md; ls .agents/skills tools; cat .overlay/revision";
+    let before = sandbox.shell(show);
+    let base = sandbox.existing("acme/base");
+    base.skill("review", "two\n").skill("added", "added\n");
+    fs::remove_dir_all(base.path.join(".agents/skills/plan")).unwrap();
+    base.commit();
+    let report: serde_json::Value =
+        serde_json::from_str(&sandbox.succeed(&["reload", "view", "--json"])).unwrap();
+    let after = sandbox.shell(show);
+    assert_ne!(before, after);
+    assert!(after.starts_with("added\ntwo\n.agents/skills:\nadded\nreview\n"), "{after}");
+    assert!(after.contains(report["revision"].as_str().unwrap()), "{report}");
+    assert!(before.contains(report["previous"].as_str().unwrap()), "{report}");
+    let changes: Vec<&str> =
+        report["changes"].as_array().unwrap().iter().map(|c| c["path"].as_str().unwrap()).collect();
+    assert_eq!(
+        changes,
+        [".agents/skills/added", ".agents/skills/plan", ".agents/skills/review", "acme/base"]
+    );
+    mount.unmount();
+}
+
+#[test]
+fn s60_a_move_of_a_ref_is_seen_without_being_asked() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let mount = sandbox.mount();
+    let read = || sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md");
+    assert_eq!(read(), "one\n");
+    sandbox.existing("acme/base").skill("review", "two\n").commit();
+    wait_for("the commit", || read() == "two\n");
+    // A packed ref moves too.
+    let base = sandbox.existing("acme/base");
+    base.git(&["pack-refs", "--all"]);
+    base.skill("review", "three\n").commit();
+    wait_for("the next commit", || read() == "three\n");
+    mount.unmount();
+}
+
+#[test]
+fn s61_unchanged_entries_keep_their_numbers_and_cached_bytes() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let mount = sandbox.mount();
+    let look = "cd $VIEW; find .agents/skills/plan tools/slack -printf '%p %i %T@\\n'; cat .agents/skills/plan/SKILL.md tools/slack/*";
+    let before = sandbox.shell(look);
+    let old = sandbox.shell("stat -c '%i %Y' $VIEW/.agents/skills/review/SKILL.md");
+    sandbox.existing("acme/base").skill("review", "two\n").commit();
+    sandbox.succeed(&["reload"]);
+    let reads = crate::serving::reads(mount.pid());
+    assert_eq!(sandbox.shell(look), before);
+    assert!(crate::serving::reads(mount.pid()) - reads <= 6, "cached data was asked for again");
+    let new = sandbox.shell("stat -c '%i %Y' $VIEW/.agents/skills/review/SKILL.md");
+    let time = |text: &str| text.trim().rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    assert!(time(&new) > time(&old) && new.split(' ').next() != old.split(' ').next());
+    mount.unmount();
+}
+
+#[test]
+fn s62_what_is_held_stays_on_its_revision_whole() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let base = sandbox.repo("acme/base");
+    base.skill("review", "one\n").write(".agents/skills/review/deep/part", "one\n").commit();
+    sandbox.configure("    - repo: acme/base", "");
+    let mount = sandbox.mount();
+    let mut holder = sandbox
+        .command("sh")
+        .args([
+            "-euc",
+            "cd $VIEW/.agents/skills/review; exec 5< SKILL.md; touch $HOME/held; while [ ! -e $HOME/go ]; do sleep 0.01; done
+             cat <&5; cat SKILL.md; cat deep/part; ls; cat $VIEW/.agents/skills/review/SKILL.md",
+        ])
+        .env("VIEW", sandbox.view())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for("the holder", || sandbox.path("home/held").exists());
+    base.skill("review", "two\n").write(".agents/skills/review/deep/part", "two\n").commit();
+    sandbox.succeed(&["reload"]);
+    sandbox.shell("echo 2 > /proc/sys/vm/drop_caches");
+    fs::write(sandbox.path("home/go"), "").unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut holder.stdout.take().unwrap(), &mut said).unwrap();
+    assert!(holder.wait().unwrap().success());
+    assert_eq!(said, "one\none\none\nSKILL.md\ndeep\ntwo\n");
+    mount.unmount();
+}
+
+#[test]
+fn s63_sets_that_were_left_can_be_read_below_revisions() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let mount = sandbox.mount();
+    let first = sandbox.shell("cat $VIEW/.overlay/revision");
+    let first = first.trim();
+    let absent = sandbox.shell_output("ls $VIEW/.overlay/revisions/0000");
+    assert!(!absent.status.success());
+    sandbox.existing("acme/base").skill("review", "two\n").skill("added", "x").commit();
+    sandbox.succeed(&["reload"]);
+    let second = sandbox.shell("cat $VIEW/.overlay/revision");
+    assert_ne!(first, second.trim());
+    let at = |id: &str| {
+        sandbox.shell(&format!("cd $VIEW/.overlay/revisions/{id}; cat .agents/skills/review/SKILL.md; ls .agents/skills"))
+    };
+    assert_eq!(at(first), "one\nplan\nreview\n");
+    assert_eq!(at(second.trim()), "two\nadded\nplan\nreview\n");
+    assert_eq!(sandbox.shell("readlink $VIEW/.overlay/current"), format!("revisions/{second}"));
+    assert_eq!(sandbox.shell("ls $VIEW/.overlay/current/.agents/skills"), "added\nplan\nreview\n");
+    assert_eq!(sandbox.shell("ls $VIEW/.overlay/revisions | wc -l"), "2\n");
+    mount.unmount();
+}
+
+#[test]
+fn s64_a_bad_configuration_keeps_the_view_and_a_good_one_is_followed() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let mount = sandbox.mount();
+    let good = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
+    fs::write(sandbox.path("overlays.yaml"), &good[..good.len() / 2]).unwrap();
+    let said = sandbox.fail(1, &["reload", "view"]);
+    assert!(said.contains("overlays.yaml") && said.contains("cure: "), "{said}");
+    assert_eq!(sandbox.shell("cat $VIEW/tools/slack/main.py"), "one");
+    // A surface that is turned off, and a source that goes.
+    sandbox.configure("    - {repo: acme/base, skillsSubdir: \"\"}", "");
+    wait_for("the new configuration", || {
+        !sandbox.shell_output("ls $VIEW/tools/slack").status.success()
+    });
+    assert_eq!(
+        sandbox.shell("ls -A $VIEW/.agents/skills $VIEW/tools; ls $VIEW"),
+        format!(
+            "{0}/.agents/skills:\n\n{0}/tools:\nacme\ntools\nworkflows\n",
+            sandbox.view().display()
+        )
+    );
+    mount.unmount();
+}
+
+#[test]
+fn s65_live_entries_come_and_go_by_themselves() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    fs::create_dir_all(sandbox.path("overlay/.agents/skills/mine")).unwrap();
+    fs::create_dir_all(sandbox.path("overlay/tools/util")).unwrap();
+    sandbox.configure("    - path: overlay\n      name: me/overlay", "");
+    let mount = sandbox.mount();
+    let list = || sandbox.shell("cd $VIEW; ls .agents/skills tools tools/*");
+    assert_eq!(list(), ".agents/skills:\nmine\n\ntools:\nutil\n\ntools/util:\n");
+    fs::create_dir(sandbox.path("overlay/.agents/skills/new")).unwrap();
+    wait_for("a new entry", || list().contains("mine\nnew\n"));
+    fs::remove_dir(sandbox.path("overlay/.agents/skills/mine")).unwrap();
+    wait_for("an entry that is gone", || !list().contains("mine"));
+    // A directory becomes a category when a package appears in it.
+    fs::create_dir(sandbox.path("overlay/tools/util/a")).unwrap();
+    fs::write(sandbox.path("overlay/tools/util/a/pyproject.toml"), "").unwrap();
+    wait_for("a package", || {
+        sandbox.succeed(&["explain", "-c", "overlays.yaml", "tools/util"]).contains("merged")
+    });
+    wait_for("its listing", || list().contains("tools/util:\na\n"));
+    mount.unmount();
+}
+
+#[test]
+fn s66_a_source_that_cannot_be_read_keeps_its_last_revision_while_the_rest_moves() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let mount = sandbox.mount();
+    sandbox.shell("cat $VIEW/tools/slack/*");
+    fs::rename(sandbox.path("repos/acme/team"), sandbox.path("away")).unwrap();
+    sandbox.existing("acme/base").skill("review", "two\n").commit();
+    wait_for("the other source", || {
+        sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md") == "two\n"
+    });
+    assert_eq!(
+        sandbox.shell("ls $VIEW/tools/slack; cat $VIEW/tools/slack/main.py"),
+        "main.py\npyproject.toml\none"
+    );
+    let status: serde_json::Value =
+        serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap();
+    assert_eq!(status["state"], "degraded");
+    assert_eq!(status["sources"][1]["state"], "stale");
+    fs::rename(sandbox.path("away"), sandbox.path("repos/acme/team")).unwrap();
+    wait_for("the source again", || {
+        let text = sandbox.succeed(&["status", "view", "--json"]);
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["state"] == "ready"
+    });
+    mount.unmount();
+}

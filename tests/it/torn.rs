@@ -1,0 +1,104 @@
+//! Readers of a view whose revision moves under them: nobody may see a mixture, or an older set than anybody has seen.
+//!
+//! The short form runs with all tests. `OVERLAYFS_MOUNT_TORN_FLIPS=10000` makes it the long one.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::fixture::{Repo, Sandbox, can_mount, has_program};
+
+const READERS: u64 = 8;
+const SKILLS: u64 = 40;
+/// Flips of the short form.
+const FLIPS: u64 = 40;
+
+/// A tree in which every file holds the number of the revision, and one name does.
+fn commit(repo: &Repo<'_>, revision: u64) -> String {
+    let mut text = String::new();
+    let number = format!("{revision}\n");
+    let mut file = |path: &str| {
+        let header = format!("M 100644 inline {path}\ndata {}\n", number.len());
+        text.extend([header.as_str(), number.as_str(), "\n"]);
+    };
+    for skill in 0..SKILLS {
+        for part in ["SKILL.md", "deep/one", "deep/two"] {
+            file(&format!(".agents/skills/skill-{skill:02}/{part}"));
+        }
+    }
+    file(&format!(".agents/skills/revision-{revision}/SKILL.md"));
+    file("workflows/flow.py");
+    let stream = format!(
+        "commit refs/heads/made\nmark :1\ncommitter t <t@localhost> {} +0000\ndata 1\nx\ndeleteall\n{text}\nget-mark :1\n",
+        1_700_000_000 + revision
+    );
+    fs::write(repo.path.join("stream"), stream).unwrap();
+    repo.git(&["-c", "core.fsync=none", "update-ref", "-d", "refs/heads/made"]);
+    repo.shell("git fast-import --quiet --force < stream")
+}
+
+#[test]
+fn s58_readers_see_no_mixture_and_never_an_older_set() {
+    if !can_mount() || !has_program("python3", "apt-get install python3") {
+        return;
+    }
+    let flips = std::env::var("OVERLAYFS_MOUNT_TORN_FLIPS").ok().and_then(|text| text.parse().ok());
+    let flips = flips.unwrap_or(FLIPS);
+    let sandbox = Sandbox::new();
+    let repo = sandbox.repo("acme/base");
+    let first = commit(&repo, 1);
+    repo.git(&["update-ref", "refs/heads/main", &first]);
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    let mount = sandbox.mount();
+    let shared = Shared::new(&sandbox);
+    fs::write(sandbox.path("reader.py"), include_str!("torn_reader.py")).unwrap();
+    let readers: Vec<_> = (0..READERS)
+        .map(|slot| {
+            sandbox
+                .command("python3")
+                .arg("reader.py")
+                .arg(sandbox.view())
+                .arg(sandbox.path("shared"))
+                .arg(slot.to_string())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for revision in 2..=flips + 1 {
+        let id = commit(&repo, revision);
+        repo.git(&["update-ref", "refs/heads/main", &id]);
+        sandbox.succeed(&["reload", "view"]);
+        shared.set(0, revision);
+    }
+    shared.set(1, 1);
+    let mut entries = 0;
+    for reader in readers {
+        let output = reader.wait_with_output().unwrap();
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        for fault in ["torn", "stale", "backward", "absent"] {
+            assert_eq!(found[fault], 0, "{found}");
+        }
+        entries += found["entries"].as_u64().unwrap();
+    }
+    assert!(entries > flips, "the readers read {entries} entries only");
+    eprintln!(
+        "{flips} flips, {entries} entries read by {READERS} processes: none torn, none stale"
+    );
+    mount.unmount();
+}
+
+/// Numbers that the test and its readers share.
+struct Shared(fs::File);
+
+impl Shared {
+    fn new(sandbox: &Sandbox) -> Self {
+        let path = sandbox.path("shared");
+        fs::write(&path, vec![0; 8 * usize::try_from(READERS + 2).unwrap()]).unwrap();
+        Self(fs::OpenOptions::new().write(true).open(path).unwrap())
+    }
+
+    fn set(&self, index: u64, number: u64) {
+        std::os::unix::fs::FileExt::write_all_at(&self.0, &number.to_le_bytes(), index * 8)
+            .unwrap();
+    }
+}
