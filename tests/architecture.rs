@@ -392,6 +392,50 @@ fn rules_that_comments_cite_exist() {
 }
 
 #[test]
+fn every_page_and_record_is_linked_and_every_link_leads_somewhere() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let index = read("docs/README.md");
+    let targets = index.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+    let targets: BTreeSet<_> = targets.map(str::to_owned).collect();
+    let missing = targets.iter().filter(|target| !docs.join(target).exists());
+    let mut wrong: Vec<_> = missing.map(|target| format!("`{target}` is not there")).collect();
+    for below in ["", "decisions/"] {
+        for entry in fs::read_dir(docs.join(below)).expect("a directory of the project") {
+            let name = entry.expect("a readable directory").file_name();
+            let page = format!("{below}{}", name.to_string_lossy());
+            let is_page = page.ends_with(".md") && page != "README.md";
+            if is_page && !targets.contains(&page) {
+                wrong.push(format!("`{page}` is not linked"));
+            }
+        }
+    }
+    assert_none("docs/README.md", &wrong);
+}
+
+/// Direct dependencies that users run, as Cargo.toml names them, without those of the tests.
+fn shipped_dependencies() -> Vec<String> {
+    let text = read("Cargo.toml");
+    let section = text.split("\n[").find_map(|section| section.strip_prefix("dependencies]\n"));
+    let lines = section.expect("a section of dependencies").lines();
+    lines.filter_map(|line| Some(line.split_once('=')?.0.trim().to_owned())).collect()
+}
+
+#[test]
+fn every_dependency_has_its_record() {
+    let mut records = String::new();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/decisions");
+    for entry in fs::read_dir(directory).expect("a directory of the project") {
+        let name = entry.expect("a readable directory").file_name();
+        records.push_str(&read(&format!("docs/decisions/{}", name.to_string_lossy())));
+    }
+    let words: BTreeSet<_> =
+        records.split(|c| !is_word(c) && c != '-').map(str::to_owned).collect();
+    let missing: Vec<_> =
+        shipped_dependencies().into_iter().filter(|name| !words.contains(name)).collect();
+    assert_none("dependencies without a record in docs/decisions", &missing);
+}
+
+#[test]
 fn the_readers_of_this_test_work() {
     assert_eq!(first_names("a::b"), ["a"]);
     assert_eq!(first_names("{a, b::c,\n d::{e, f}, g}; x, y"), ["a", "b", "d", "g"]);
