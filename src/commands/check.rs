@@ -10,9 +10,10 @@ use super::failure::Failure;
 use super::ls::short;
 use super::{input, output};
 use crate::config::resolved::{Config, Origin};
-use crate::snapshot::Snapshot;
 use crate::snapshot::report::{EntriesReport, EntryReport};
+use crate::snapshot::{Snapshot, SourceState};
 use crate::sync::inspect;
+use crate::union::source::SourceId;
 
 #[derive(Serialize)]
 struct CheckReport {
@@ -64,7 +65,10 @@ pub(super) fn run(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
 
 fn report(config: &Config, snapshot: &Snapshot) -> CheckReport {
     let label = |id| snapshot.source(id).label.clone();
-    let findings = snapshot.findings.iter().map(|finding| FindingReport {
+    // Why a source is not served is said with the source.
+    let is_served = |id: SourceId| snapshot.source(id).state == SourceState::Ready;
+    let served = snapshot.findings.iter().filter(|finding| is_served(finding.source));
+    let findings = served.map(|finding| FindingReport {
         source: label(finding.source),
         places: vec![finding.path.to_string()],
         count: 1,
@@ -161,7 +165,7 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
     }
     for source in &report.sources {
         if let Some(error) = &source.error {
-            write!(text, "\nwarning: source {}: {}", source.name, error)?;
+            write!(text, "\nwarning: {error}")?;
         }
     }
     for finding in &report.findings {

@@ -79,9 +79,12 @@ impl From<ConfigError> for Failure {
     }
 }
 
+/// Every source with its own cure, as if each were the only one.
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
-        Self::new(error)
+        let each =
+            error.sources.iter().map(|source| format!("{source}\n  cure: {}", source.cure()));
+        Self::new(each.collect::<Vec<_>>().join("\nerror: "))
     }
 }
 
@@ -99,6 +102,9 @@ impl From<ControlError> for Failure {
 
 impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Self {
+        if let DaemonError::Build(error) = error {
+            return error.into();
+        }
         Self { cure: error.cure(), ..Self::new(&error) }
     }
 }

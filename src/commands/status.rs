@@ -76,7 +76,7 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
         writeln!(text, "  process        {}\n", status.pid)?;
         let rows = status.sources.iter().map(|source| {
             vec![
-                format!("  {}", source.name),
+                source.name.clone(),
                 source.git_ref.clone().unwrap_or_else(|| "HEAD".into()),
                 source.revision.as_deref().map_or("-", short).to_owned(),
                 source.visibility.clone(),
@@ -87,8 +87,10 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
                 source.error.clone().unwrap_or_default(),
             ]
         });
-        let headings = ["  SOURCE", "REF", "REVISION", "VISIBILITY", "STATE", "ERROR"];
-        text.push_str(&output::table(&headings, rows));
+        let headings = ["SOURCE", "REF", "REVISION", "VISIBILITY", "STATE", "ERROR"];
+        for line in output::table(&headings, rows).lines() {
+            writeln!(text, "  {line}")?;
+        }
     }
     Ok(text)
 }

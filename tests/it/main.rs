@@ -11,6 +11,7 @@ mod clients;
 mod commands;
 mod fixture;
 mod flips;
+mod golden;
 mod live;
 mod merging;
 mod mounting;
