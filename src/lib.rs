@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod fuse;
+pub mod lint;
 pub mod machine;
 pub mod snapshot;
 pub mod store;

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::cli::CheckArgs;
-use super::failure::Failure;
+use super::failure::{FAILED, Failure};
 use super::ls::short;
 use super::{input, output};
 use crate::config::resolved::{Config, Origin};
+use crate::lint;
 use crate::snapshot::report::{EntriesReport, EntryReport};
 use crate::snapshot::{Snapshot, SourceState};
 use crate::sync::inspect;
@@ -23,6 +24,8 @@ struct CheckReport {
     surfaces: Vec<SurfaceReport>,
     hides: Vec<EntryReport>,
     findings: Vec<FindingReport>,
+    /// Nothing without `--lint`.
+    lints: Option<Vec<LintReport>>,
 }
 
 #[derive(Serialize)]
@@ -52,15 +55,37 @@ struct FindingReport {
     places: Vec<String>,
 }
 
+#[derive(Serialize)]
+struct LintReport {
+    path: String,
+    source: String,
+    what: String,
+    cure: String,
+}
+
 /// Checks everything that a mount would need.
 pub(super) fn run(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
     let config = input::config(&arguments.config)?;
     let snapshot = input::snapshot(&config)?;
-    let report = report(&config, &snapshot);
+    let mut report = report(&config, &snapshot);
+    report.lints = arguments.lint.then(|| lints(&snapshot));
     if arguments.json {
-        return output::json(&report);
+        output::json(&report)?;
+    } else {
+        output::write(text(&report).map_err(Failure::new)?.as_bytes())?;
     }
-    output::write(text(&report).map_err(Failure::new)?.as_bytes())
+    let is_clean = report.lints.is_none_or(|lints| lints.is_empty());
+    Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn lints(snapshot: &Snapshot) -> Vec<LintReport> {
+    let lints = lint::lint(snapshot).into_iter().map(|lint| LintReport {
+        path: lint.path.to_string(),
+        source: snapshot.source(lint.source).label.clone(),
+        what: lint.kind.to_string(),
+        cure: lint.kind.cure(),
+    });
+    lints.collect()
 }
 
 fn report(config: &Config, snapshot: &Snapshot) -> CheckReport {
@@ -89,6 +114,7 @@ fn report(config: &Config, snapshot: &Snapshot) -> CheckReport {
         surfaces: surfaces(snapshot),
         hides,
         findings: findings.chain(occurrences).collect(),
+        lints: None,
     }
 }
 
@@ -175,6 +201,13 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
             write!(text, " and {} more", finding.count - finding.places.len() as u64)?;
         }
         write!(text, ": {}", finding.what)?;
+    }
+    for lint in report.lints.iter().flatten() {
+        write!(
+            text,
+            "\nlint: {} of {}: {}\n  cure: {}",
+            lint.path, lint.source, lint.what, lint.cure
+        )?;
     }
     if !text.ends_with('\n') {
         text.push('\n');

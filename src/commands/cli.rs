@@ -103,6 +103,9 @@ pub struct CheckArgs {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// Look into skills, workflows and tools for what fails where they are used; exit 1 if there is any
+    #[arg(long)]
+    pub lint: bool,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

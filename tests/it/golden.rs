@@ -108,6 +108,8 @@ fn help_lists_the_commands_and_the_exit_statuses() {
           --values <FILE>  A Helm values file of the platform, as it is
           --source <SPEC>  A source, without any file: PATH, or `owner/repo[@REF]`; repeat it, the last
                            is on top
+          --lint           Look into skills, workflows and tools for what fails where they are used;
+                           exit 1 if there is any
           --json           Print one JSON document
       -h, --help           Print help
     exit 0

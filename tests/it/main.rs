@@ -12,6 +12,7 @@ mod commands;
 mod fixture;
 mod flips;
 mod golden;
+mod lint;
 mod live;
 mod merging;
 mod mounting;
