@@ -32,6 +32,8 @@ pub enum Command {
     Ls(LsArgs),
     /// Say why a path shows what it shows, or nothing
     Explain(ExplainArgs),
+    /// Say which entries another configuration or other refs would change; mounts nothing
+    Diff(DiffArgs),
     /// Write the same tree as plain files, put in place atomically
     Export(ExportArgs),
     /// Show what is mounted, from which revisions, and what is wrong
@@ -134,6 +136,27 @@ pub struct ExplainArgs {
     /// A path in the view, or a path below a mount
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+#[command(
+    group(clap::ArgGroup::new("other").args(["to", "refs"]).required(true)),
+    after_help = "Exit status: 0 no entry would change, 1 some would, 2 anything else."
+)]
+pub struct DiffArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Compare with this configuration (a values file after `--values`)
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Compare with this ref for one source; repeat it for more
+    #[arg(long = "ref", value_name = "SOURCE=REF")]
+    pub refs: Vec<String>,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -42,6 +42,11 @@ impl Failure {
         self
     }
 
+    /// Sets another exit status, for commands whose statuses mean something else.
+    pub(super) fn with_status(self, status: u8) -> Self {
+        Self { status, ..self }
+    }
+
     /// Standard output could not be written to.
     #[allow(clippy::needless_pass_by_value, reason = "it is used as `map_err(Failure::output)`")]
     pub(super) fn output(error: io::Error) -> Self {

@@ -5,6 +5,7 @@
 mod check;
 pub mod cli;
 mod demo;
+mod diff;
 mod doctor;
 mod explain;
 mod export;
@@ -49,6 +50,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Ls(arguments) => ls::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),

@@ -3,7 +3,7 @@
 /// Why `text` can name no branch, tag, full ref or full commit id; `None` if it may.
 ///
 /// The rules are those of git-check-ref-format(1), and none of gitrevisions(7)'s expressions is allowed.
-pub(super) fn refusal(text: &str) -> Option<String> {
+pub fn refusal(text: &str) -> Option<String> {
     if text.starts_with('-') {
         return Some("starts with `-`".to_owned());
     }

@@ -30,6 +30,7 @@ mod yaml;
 
 pub use command_line::from_sources;
 pub use environment::Environment;
+pub use git_ref::refusal as ref_refusal;
 pub use key_path::{KeyPath, Step};
 pub use load::{Loaded, discover, load_file, load_values, schema};
 pub use problem::{ConfigError, Problem, Severity};

@@ -64,6 +64,7 @@ fn help_lists_the_commands_and_the_exit_statuses() {
       check        Check configuration and sources, and show what hides what; mounts nothing
       ls           List the entries, each with its source, revision and what it hides
       explain      Say why a path shows what it shows, or nothing
+      diff         Say which entries another configuration or other refs would change; mounts nothing
       export       Write the same tree as plain files, put in place atomically
       status       Show what is mounted, from which revisions, and what is wrong
       doctor       Say what of this machine would stop a mount, each with its cure

@@ -9,6 +9,7 @@
 
 mod clients;
 mod commands;
+mod diff;
 mod fixture;
 mod flips;
 mod golden;

@@ -1,0 +1,134 @@
+//! `diff`: which entries another configuration, or other refs, would change. Mounts nothing.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use super::cli::{ConfigArgs, DiffArgs};
+use super::failure::{FAILED, Failure, USAGE};
+use super::ls::short;
+use super::{input, output};
+use crate::config::resolved::{Config, Mode, SourceSpec};
+use crate::config::{self, nearest};
+use crate::snapshot::difference::{DifferenceReport, EntryAt, SourceAt};
+use crate::sync::labels;
+
+/// The exit status if something would change.
+const SOME: u8 = FAILED;
+
+/// Compares what is configured with what would be: 0 if it is the same, 1 if not, 2 for all failures.
+pub(super) fn run(arguments: &DiffArgs) -> Result<ExitCode, Failure> {
+    compare(arguments).map_err(|failure| failure.with_status(USAGE))
+}
+
+fn compare(arguments: &DiffArgs) -> Result<ExitCode, Failure> {
+    let before = input::config(&arguments.config)?;
+    let after = match &arguments.to {
+        Some(_) => input::config(&target(arguments))?,
+        None => with_refs(before.clone(), &arguments.refs)?,
+    };
+    let report = DifferenceReport::of(&*input::snapshot(&before)?, &*input::snapshot(&after)?);
+    if arguments.json {
+        output::json(&report)?;
+    } else {
+        output::write(text(&report).map_err(Failure::new)?.as_bytes())?;
+    }
+    Ok(if report.entries.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(SOME) })
+}
+
+/// The other configuration: a values file if the first one is.
+fn target(arguments: &DiffArgs) -> ConfigArgs {
+    let file = arguments.to.clone();
+    if arguments.config.values.is_some() {
+        ConfigArgs { values: file, ..ConfigArgs::default() }
+    } else {
+        ConfigArgs { config: file, ..ConfigArgs::default() }
+    }
+}
+
+/// The configuration with other refs for some sources, each as `SOURCE=REF`.
+fn with_refs(mut config: Config, refs: &[String]) -> Result<Config, Failure> {
+    for text in refs {
+        let (index, git_ref) = find(&config, text)?;
+        // As in a configuration, no text is HEAD.
+        if let Some(why) = config::ref_refusal(git_ref).filter(|_| !git_ref.is_empty()) {
+            return Err(Failure::usage(format!("`--ref {text}`: `{git_ref}` {why}"))
+                .with_cure("give a branch, a tag, a full ref name or a full commit id"));
+        }
+        let source = &mut config.sources[index];
+        match source.mode {
+            Mode::Git => source.git_ref = Some(git_ref.to_owned()).filter(|text| !text.is_empty()),
+            Mode::Live => {
+                return Err(Failure::usage(format!(
+                    "`--ref {text}`: `{}` is served live and has no ref",
+                    source.name
+                ))
+                .with_cure("compare with another file by `--to FILE`"));
+            }
+        }
+    }
+    Ok(config)
+}
+
+/// The position of the source that a text begins with, by label or by name, and the ref that follows the `=`.
+fn find<'a>(config: &Config, text: &'a str) -> Result<(usize, &'a str), Failure> {
+    let shown: Vec<&SourceSpec> = config.shown_sources().collect();
+    let labels = labels(&shown);
+    let after = |name: &str| text.strip_prefix(name)?.strip_prefix('=');
+    let by_label = shown.iter().zip(&labels).find_map(|(spec, label)| Some((*spec, after(label)?)));
+    let named = || shown.iter().filter_map(|spec| Some((*spec, after(&spec.name.to_string())?)));
+    let found = match by_label {
+        Some(found) => Some(found),
+        None if named().count() == 1 => named().next(),
+        None => None,
+    };
+    let (spec, git_ref) = found.ok_or_else(|| unknown(text, &labels))?;
+    let index = config.sources.iter().position(|source| std::ptr::eq(source, spec));
+    Ok((index.expect("a source of this configuration"), git_ref))
+}
+
+fn unknown(text: &str, labels: &[String]) -> Failure {
+    let wanted = text.split('=').next().unwrap_or(text);
+    let known = labels.join(", ");
+    let nearest = nearest::nearest(wanted, labels.iter().map(String::as_str));
+    let cure = match nearest {
+        _ if labels.is_empty() => "list sources in the configuration".to_owned(),
+        Some(nearest) => format!("did you mean `{nearest}=REF`? sources: {known}"),
+        None => format!("write `SOURCE=REF` with one of: {known}"),
+    };
+    Failure::usage(format!("`--ref {text}`: no source is called so")).with_cure(cure)
+}
+
+fn text(report: &DifferenceReport) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    for change in &report.sources {
+        let words = |at: &Option<SourceAt>| at.as_ref().map_or_else(|| "-".to_owned(), revision);
+        let name = change.after.as_ref().or(change.before.as_ref()).map(|at| at.source.as_str());
+        let (before, after) = (words(&change.before), words(&change.after));
+        writeln!(text, "{}: {before} -> {after}", name.unwrap_or_default())?;
+    }
+    if report.entries.is_empty() {
+        writeln!(text, "no entry would change")?;
+        return Ok(text);
+    }
+    if !report.sources.is_empty() {
+        text.push('\n');
+    }
+    let words = |at: &Option<EntryAt>| {
+        let at = at.as_ref();
+        at.map_or_else(|| "-".to_owned(), |at| format!("{} {}", at.source, short(&at.revision)))
+    };
+    let rows = report.entries.iter().map(|entry| {
+        vec![
+            entry.change.word().to_owned(),
+            entry.path.clone(),
+            words(&entry.before),
+            words(&entry.after),
+        ]
+    });
+    text.push_str(&output::table(&["CHANGE", "PATH", "BEFORE", "AFTER"], rows));
+    Ok(text)
+}
+
+fn revision(at: &SourceAt) -> String {
+    format!("{} ({})", at.r#ref.as_deref().unwrap_or("HEAD"), short(&at.revision))
+}
