@@ -1,8 +1,11 @@
 //! The command line, as data.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::config;
 
 /// Mount a read-only union view of ordered git sources.
 #[derive(Debug, Parser)]
@@ -40,6 +43,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Read configuration and refs anew; returns when every new look-up sees the result
     Reload(ReloadArgs),
+    /// Wait until the sources can be read, or a view is mounted and can be read
+    Wait(WaitArgs),
     /// Say what of this machine would stop a mount, each with its cure
     Doctor(DoctorArgs),
     /// Mount sample sources, walk through them, and unmount
@@ -199,6 +204,25 @@ pub struct ReloadArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `wait`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 ready, 1 not ready in time, 2 usage or configuration.")]
+pub struct WaitArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Wait for the view that is mounted there, and not for the sources
+    #[arg(value_name = "MOUNTPOINT", conflicts_with_all = ["config", "values", "sources"])]
+    pub mountpoint: Option<PathBuf>,
+    /// How long to wait; `0` looks once
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    pub timeout: Duration,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    config::duration(text).ok_or_else(|| config::DURATION_CURE.to_owned())
 }
 
 /// Arguments of `doctor`.

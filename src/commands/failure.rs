@@ -42,6 +42,16 @@ impl Failure {
         self
     }
 
+    /// Says first what was tried.
+    pub(super) fn within(self, what: impl Display) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
+    /// What failed, without the cure.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Sets another exit status, for commands whose statuses mean something else.
     pub(super) fn with_status(self, status: u8) -> Self {
         Self { status, ..self }

@@ -19,6 +19,7 @@ mod reload;
 mod schema;
 mod status;
 mod unmount;
+mod wait;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Export(arguments) => export::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Wait(arguments) => wait::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Config(arguments) => match arguments.command {

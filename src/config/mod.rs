@@ -36,3 +36,4 @@ pub use load::{Loaded, discover, load_file, load_values, schema};
 pub use problem::{ConfigError, Problem, Severity};
 pub use resolve::check_mountpoint;
 pub use surfaces::built_in as built_in_surfaces;
+pub use units::{DURATION_CURE, duration};

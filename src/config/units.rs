@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 /// What durations look like, for messages.
-pub(super) const DURATION_CURE: &str = "write whole numbers with a unit, as `30s`, `1h30m` or `500ms`; units: `ms`, `s`, `m`, `h`, `d`";
+pub const DURATION_CURE: &str = "write whole numbers with a unit, as `30s`, `1h30m` or `500ms`; units: `ms`, `s`, `m`, `h`, `d`";
 
 /// What sizes look like, for messages.
 pub(super) const SIZE_CURE: &str = "write a number of bytes, or a whole number with a unit, as `2GiB`, `64MB` or `512Mi`; \
      units: `B`, `kB`, `MB`, `GB`, `TB`, `KiB`, `MiB`, `GiB`, `TiB`";
 
 /// The duration that `text` names: whole numbers, each with a unit, or `0`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     if rest == "0" {
         return Some(Duration::ZERO);

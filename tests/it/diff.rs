@@ -35,7 +35,7 @@ fn diff(sandbox: &Sandbox, arguments: &[&str]) -> (i32, String, String) {
 fn changes(sandbox: &Sandbox, arguments: &[&str]) -> Vec<String> {
     let arguments = [arguments, &["--json"]].concat();
     let (status, json, said) = diff(sandbox, &arguments);
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap_or_else(|_| panic!("{said}"));
+    let json: serde_json::Value = serde_json::from_str(&json).expect(&said);
     let entries = json["entries"].as_array().unwrap();
     assert_eq!(status, i32::from(!entries.is_empty()), "{said}");
     let line = |entry: &serde_json::Value| {

@@ -19,3 +19,4 @@ mod merging;
 mod mounting;
 mod serving;
 mod torn;
+mod waiting;

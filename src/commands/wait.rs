@@ -1,0 +1,128 @@
+//! `wait`: until the sources can be read, or until a view is mounted and can be read. For init containers and startup probes.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::cli::WaitArgs;
+use super::failure::Failure;
+use super::input;
+use crate::control::client;
+use crate::machine::mountinfo::MountTable;
+use crate::machine::mountpoint;
+use crate::machine::run_dir::RunDir;
+use crate::machine::stale::{Liveness, probe};
+use crate::snapshot::status::ViewState;
+
+/// The first pause between two attempts; each is twice as long as the one before.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a mount has for one answer.
+const PROBE: Duration = Duration::from_secs(5);
+/// How long one attempt has even where the time to wait is shorter, so that `--timeout 0` can look once.
+const ATTEMPT_MIN: Duration = Duration::from_secs(5);
+
+/// Looks once.
+type Attempt = Arc<dyn Fn() -> Result<(), Failure> + Send + Sync>;
+
+/// Waits, and fails with the last reason when the time is over.
+pub(super) fn run(arguments: &WaitArgs) -> Result<ExitCode, Failure> {
+    let attempt: Attempt = if let Some(path) = arguments.mountpoint.clone() {
+        Arc::new(move || is_mounted(&path))
+    } else {
+        // Wrong configuration gets no better by waiting.
+        let config = input::config(&arguments.config)?;
+        Arc::new(move || input::snapshot(&config).map(drop))
+    };
+    until(arguments.timeout, &attempt)
+}
+
+fn until(timeout: Duration, attempt: &Attempt) -> Result<ExitCode, Failure> {
+    let deadline = Instant::now() + timeout;
+    let mut pause = PAUSE;
+    let mut said = String::new();
+    loop {
+        let Err(failure) = bounded(attempt, deadline) else { return Ok(ExitCode::SUCCESS) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(failure.within(format!("not ready after {} s", timeout.as_secs_f32())));
+        }
+        if said != failure.message() {
+            failure.message().clone_into(&mut said);
+            // Who waits is told why, once for each reason; that nobody listens changes nothing.
+            writeln!(anstream::stderr(), "waiting: {said}").unwrap_or_default();
+        }
+        thread::sleep(pause.min(left));
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// One attempt in a thread of its own, which is left behind if it hangs.
+fn bounded(attempt: &Attempt, deadline: Instant) -> Result<(), Failure> {
+    let attempt = attempt.clone();
+    let (sender, receiver) = mpsc::sync_channel(1);
+    thread::Builder::new()
+        .name("attempt".into())
+        // The receiver may have gone away.
+        .spawn(move || sender.send(attempt()).unwrap_or_default())
+        .map_err(Failure::new)?;
+    let patience = deadline.saturating_duration_since(Instant::now()).max(ATTEMPT_MIN);
+    receiver.recv_timeout(patience).unwrap_or_else(|error| {
+        Err(match error {
+            RecvTimeoutError::Timeout => Failure::new("there is no answer")
+                .with_cure("overlayfs-mount doctor; a mount that hangs goes with `overlayfs-mount unmount --lazy`"),
+            RecvTimeoutError::Disconnected => Failure::new("the attempt ended without a result"),
+        })
+    })
+}
+
+/// Whether a view is mounted on a path and can be read: its daemon says so, or where that may not be asked the view itself.
+fn is_mounted(path: &Path) -> Result<(), Failure> {
+    let path = mountpoint::resolve(path)?;
+    let table = MountTable::read()?;
+    let Some(mount) = table.topmost_at(&path).filter(|mount| mount.is_ours()) else {
+        return Err(Failure::new(format!("nothing of ours is mounted on `{}`", path.display()))
+            .with_cure(format!("overlayfs-mount mount '{}'", path.display())));
+    };
+    if let Some(Ok(status)) = RunDir::find_socket(&path).map(|socket| client::status(&socket)) {
+        match status.state {
+            ViewState::Ready | ViewState::Degraded => return Ok(()),
+            ViewState::Stopping => {
+                return Err(Failure::new(format!("the view on `{}` is stopping", path.display()))
+                    .with_cure(format!("overlayfs-mount mount '{}'", path.display())));
+            }
+        }
+    }
+    // A bind mount of a part of the view has no `.overlay`.
+    let is_whole = mount.root == Path::new("/");
+    answers(&path, is_whole)
+}
+
+fn answers(path: &Path, is_whole: bool) -> Result<(), Failure> {
+    let failed = |what: &str| {
+        Failure::new(format!("the view on `{}` {what}", path.display())).with_cure(format!(
+            "overlayfs-mount unmount --lazy '{0}'; overlayfs-mount mount '{0}'",
+            path.display()
+        ))
+    };
+    match probe(path, PROBE) {
+        Liveness::Alive if is_whole => match fs::read(path.join(".overlay/revision")) {
+            Ok(text) if !text.is_empty() => Ok(()),
+            Ok(_) => Err(failed("shows no revision set")),
+            Err(error) => Err(failed(&format!("cannot be read: {error}"))),
+        },
+        Liveness::Alive => Ok(()),
+        Liveness::Dead => Err(failed("has lost its daemon")),
+        Liveness::Silent => Err(failed("does not answer")),
+        Liveness::Forbidden => {
+            Err(Failure::new(format!("the view on `{}` is closed to this user", path.display()))
+                .with_cure("ask as the user who mounted, or mount with `allowOther: true`"))
+        }
+    }
+}
