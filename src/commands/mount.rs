@@ -152,8 +152,7 @@ fn start_log(plan: &Plan, arguments: &MountArgs, is_foreground: bool) -> Result<
         Some(path) => LogTo::File(path.clone()),
         None if is_foreground => LogTo::Stderr,
         None => {
-            let run_dir = RunDir::of_user()?;
-            run_dir.create()?;
+            let run_dir = RunDir::make()?;
             LogTo::JournalOr(run_dir.log(&plan.mountpoint))
         }
     };

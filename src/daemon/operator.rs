@@ -31,8 +31,7 @@ impl Doors {
         counts: Arc<Counts>,
         updates: Updates,
     ) -> Result<Self, DaemonError> {
-        let run_dir = RunDir::of_user()?;
-        run_dir.create()?;
+        let run_dir = RunDir::make()?;
         let config = match &plan.config.origin {
             Origin::File(path) | Origin::Values(path) => Some(path.clone()),
             Origin::CommandLine => None,

@@ -204,13 +204,7 @@ fn user_namespaces() -> Seen {
 }
 
 fn run_dir() -> Seen {
-    let checked = RunDir::of_user().and_then(|dir| {
-        if dir.path().exists() {
-            dir.check()?;
-        }
-        Ok(dir)
-    });
-    match checked {
+    match RunDir::make() {
         Ok(dir) => Seen::ok(dir.path().display().to_string()),
         Err(error) => Seen::warn(error.to_string(), error.cure().unwrap_or_default()),
     }

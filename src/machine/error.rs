@@ -134,12 +134,6 @@ pub enum MachineError {
         /// Why.
         error: io::Error,
     },
-    /// There is no place for control sockets.
-    #[error("there is no run directory: neither `XDG_RUNTIME_DIR` nor `/run/user/{uid}` is there")]
-    NoRunDir {
-        /// The user.
-        uid: u32,
-    },
     /// The run directory cannot be made, read or trusted.
     #[error("run directory `{}`: {reason}", .path.display())]
     RunDir {
@@ -220,9 +214,6 @@ impl MachineError {
                 "mount -t fusectl fusectl /sys/fs/fuse/connections".to_owned()
             }
             Self::Abort { .. } => "abort as root, or as the user who mounted".to_owned(),
-            Self::NoRunDir { .. } => {
-                "set XDG_RUNTIME_DIR to a directory of yours with mode 0700".to_owned()
-            }
             Self::RunDir { path, .. } => format!(
                 "make `{}` a directory of yours with mode 0700, or set OVERLAYFS_MOUNT_RUN_DIR",
                 path.display()

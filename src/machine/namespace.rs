@@ -6,6 +6,10 @@ use std::io;
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 
+use rustix::thread::{
+    CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
+};
+
 use super::{MachineError, user};
 
 /// Enters a new user and mount name space with the same user and group numbers.
@@ -40,4 +44,22 @@ pub fn enter_user_and_mount_namespace() -> Result<(), MachineError> {
     let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
         .map_err(|error| failed("making all mounts private")(io::Error::from(error)))
+}
+
+/// Lets programs that this process starts mount, too: without it a user other than root loses the capability whenever a
+/// program is executed (capabilities(7), ambient capabilities).
+///
+/// # Errors
+/// The process does not hold `CAP_SYS_ADMIN` in its name space, or the kernel forbids it.
+pub fn let_programs_mount() -> Result<(), MachineError> {
+    let hand_on = || {
+        let mut sets = capabilities(None)?;
+        sets.inheritable |= CapabilitySet::SYS_ADMIN;
+        set_capabilities(None, sets)?;
+        configure_capability_in_ambient_set(CapabilitySet::SYS_ADMIN, true)
+    };
+    hand_on().map_err(|error: rustix::io::Errno| MachineError::Namespace {
+        step: "keeping CAP_SYS_ADMIN",
+        error: error.into(),
+    })
 }

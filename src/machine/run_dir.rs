@@ -15,6 +15,8 @@ use super::{MachineError, user};
 const NAME: &str = "overlayfs-mount";
 /// Where a session manager keeps the directories that `XDG_RUNTIME_DIR` names, one for each user.
 const SESSIONS: &str = "/run/user";
+/// Where everybody may make a directory, and nobody may move away somebody else's.
+const SHARED: &str = "/tmp";
 const ENDING: &str = "sock";
 /// A socket's whole path has room for 107 bytes (unix(7)).
 const SLUG_MAX: usize = 32;
@@ -28,27 +30,44 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// The run directory of this process's user, which need not exist: `OVERLAYFS_MOUNT_RUN_DIR` if it is set; for root
-    /// `/run/overlayfs-mount`, whatever session it is in; else `overlayfs-mount` in `XDG_RUNTIME_DIR` or `/run/user/<uid>`.
-    ///
-    /// # Errors
-    /// There is no place for it.
-    pub fn of_user() -> Result<Self, MachineError> {
+    /// Where the run directory of this process's user may be, best first: `OVERLAYFS_MOUNT_RUN_DIR` alone if it is set; for
+    /// root `/run/overlayfs-mount`, whatever session it is in; for others `overlayfs-mount` in `XDG_RUNTIME_DIR` or
+    /// `/run/user/<uid>`, those of them that exist. Last `/tmp/overlayfs-mount-<uid>`: containers seldom have a session.
+    pub fn places() -> Vec<Self> {
         if let Some(path) = env::var_os("OVERLAYFS_MOUNT_RUN_DIR").filter(|path| !path.is_empty()) {
-            return Ok(Self::at(path));
+            return vec![Self::at(path)];
         }
         let (uid, _) = user::effective_ids();
+        let mut places = Vec::new();
         if uid == 0 {
-            return Ok(Self::at(Path::new("/run").join(NAME)));
-        }
-        let session = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let session = session.filter(|path| path.is_absolute());
-        let session = session.unwrap_or_else(|| Path::new(SESSIONS).join(uid.to_string()));
-        if session.is_dir() {
-            Ok(Self::at(session.join(NAME)))
+            places.push(Self::at(Path::new("/run").join(NAME)));
         } else {
-            Err(MachineError::NoRunDir { uid })
+            let session = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+            let session = session.filter(|path| path.is_absolute());
+            let sessions = session.into_iter().chain([Path::new(SESSIONS).join(uid.to_string())]);
+            places.extend(
+                sessions.filter(|path| path.is_dir()).map(|path| Self::at(path.join(NAME))),
+            );
         }
+        places.push(Self::at(Path::new(SHARED).join(format!("{NAME}-{uid}"))));
+        places.dedup();
+        places
+    }
+
+    /// The run directory of this process's user, made if need be: the first of [`RunDir::places`] that can be had.
+    ///
+    /// # Errors
+    /// None of them can be made or trusted; why not the best of them.
+    pub fn make() -> Result<Self, MachineError> {
+        let mut best = None;
+        for place in Self::places() {
+            match place.create() {
+                Ok(()) => return Ok(place),
+                Err(error) => best = best.or(Some(error)),
+            }
+        }
+        let (uid, _) = user::effective_ids();
+        Err(best.unwrap_or(MachineError::NoRunDir { uid }))
     }
 
     /// A run directory of this process's user elsewhere.
@@ -57,18 +76,16 @@ impl RunDir {
         Self { path: path.into(), owner }
     }
 
-    /// The run directories in which this process's user may find daemons: its own; for root also those of the users that have a session.
+    /// The run directories in which this process's user may find daemons: its own; for root also those of other users, which
+    /// are passed over where they cannot be trusted.
     pub fn all() -> Vec<Self> {
-        let mut all: Vec<_> = Self::of_user().into_iter().collect();
-        if user::effective_ids().0 == 0
-            && let Ok(sessions) = fs::read_dir(SESSIONS)
-        {
-            let of_session = |session: fs::DirEntry| {
-                let owner = session.file_name().to_str()?.parse().ok()?;
-                Some(Self { path: session.path().join(NAME), owner })
-            };
-            let theirs = sessions.flatten().filter_map(of_session);
-            all.extend(theirs.filter(|dir| dir.path.exists()));
+        let mut all: Vec<_> = Self::places();
+        if user::effective_ids().0 == 0 {
+            let sessions = theirs(Path::new(SESSIONS), "", |path| path.join(NAME));
+            let shared = theirs(Path::new(SHARED), &format!("{NAME}-"), Path::to_owned);
+            let known = all.clone();
+            let is_new = |dir: &Self| !known.contains(dir) && dir.check().is_ok();
+            all.extend(sessions.into_iter().chain(shared).filter(is_new));
         }
         all
     }
@@ -155,6 +172,16 @@ impl RunDir {
     fn error(&self, reason: String) -> MachineError {
         MachineError::RunDir { path: self.path.clone(), reason }
     }
+}
+
+/// What may be run directories of the users whose numbers follow `prefix` in the names of this directory.
+fn theirs(directory: &Path, prefix: &str, below: impl Fn(&Path) -> PathBuf) -> Vec<RunDir> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let of_entry = |entry: fs::DirEntry| {
+        let owner = entry.file_name().to_str()?.strip_prefix(prefix)?.parse().ok()?;
+        Some(RunDir { path: below(&entry.path()), owner })
+    };
+    entries.flatten().filter_map(of_entry).collect()
 }
 
 fn stem(mountpoint: &Path) -> String {

@@ -19,4 +19,5 @@ mod merging;
 mod mounting;
 mod serving;
 mod torn;
+mod users;
 mod waiting;

@@ -42,10 +42,12 @@ fn prepare_to_mount() -> Result<&'static str, Failure> {
     if user::has_sys_admin() {
         return Ok("by mount(2)");
     }
-    if fusermount::find().is_ok() {
+    let is_setuid = fusermount::find().is_ok_and(|found| found.is_setuid_root);
+    if is_setuid && !user::has_no_new_privs() {
         return Ok("through fusermount3");
     }
     namespace::enter_user_and_mount_namespace()?;
+    namespace::let_programs_mount()?;
     Ok("in a user namespace of its own")
 }
 
@@ -156,6 +158,8 @@ impl Demo {
     fn ourselves(&self, arguments: &[&str], paths: &[&Path]) -> Result<Output, Failure> {
         let mut command = Command::new(&self.program);
         command.args(arguments).args(paths).current_dir(self.directory.path());
+        // Sockets and logs go with everything else.
+        command.env("OVERLAYFS_MOUNT_RUN_DIR", self.path("run"));
         let output = command.output().map_err(|error| {
             Failure::new(format!("running `{}`: {error}", self.program.display()))
         })?;
