@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -148,7 +149,7 @@ fn typed<T: JsonSchema + DeserializeOwned>(
 
 fn read(path: &Path, report: &mut Report) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    let outcome = File::open(path)
+    let outcome = open(path)
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
         .map(|length| length as u64);
     let (what, cure) = match outcome {
@@ -163,6 +164,19 @@ fn read(path: &Path, report: &mut Report) -> Option<Vec<u8>> {
     None
 }
 
+/// Opens a file that can be read again: the daemon does so after its caller has gone, when a pipe would be empty. Never waits.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let file_type = file.metadata()?.file_type();
+    if file_type.is_dir() {
+        Err(io::ErrorKind::IsADirectory.into())
+    } else if file_type.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "not a regular file"))
+    }
+}
+
 fn cure_of(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => "create the file, or name another one with `-c FILE`",
@@ -170,6 +184,9 @@ fn cure_of(error: &io::Error) -> &'static str {
             "make the file and its directories readable for the user who mounts"
         }
         io::ErrorKind::IsADirectory => "name a file in that directory",
+        io::ErrorKind::Unsupported => {
+            "write it into a file: it is read more than once, which a pipe or a device does not allow"
+        }
         _ => "name another file with `-c FILE`",
     }
 }

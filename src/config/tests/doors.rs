@@ -23,7 +23,7 @@ fn files_that_cannot_be_read_say_what_to_do() {
     "#);
     let said = load_values(".".as_ref(), &env).unwrap_err().to_string();
     insta::assert_snapshot!(said, @r#"
-    error: .: cannot be read: Is a directory (os error 21)
+    error: .: cannot be read: is a directory
       cure: name a file in that directory
     "#);
     fs::write(dir.path().join("latin.yaml"), b"a: b\nc: \xe4\n").unwrap();
@@ -34,7 +34,17 @@ fn files_that_cannot_be_read_say_what_to_do() {
     "#);
     let said = load_file("/dev/zero".as_ref(), &env).unwrap_err().to_string();
     insta::assert_snapshot!(said, @r#"
-    error: /dev/zero: is larger than 4 MiB
+    error: /dev/zero: cannot be read: not a regular file
+      cure: write it into a file: it is read more than once, which a pipe or a device does not allow
+    "#);
+    // Nobody writes to it: opening it for reading would wait for ever.
+    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let said = load_file("fifo".as_ref(), &env).unwrap_err().to_string();
+    assert!(said.contains("not a regular file"), "{said}");
+    fs::write(dir.path().join("long.yaml"), "#".repeat((4 << 20) + 1)).unwrap();
+    let said = load_file("long.yaml".as_ref(), &env).unwrap_err().to_string();
+    insta::assert_snapshot!(said, @r#"
+    error: long.yaml: is larger than 4 MiB
       cure: name the configuration file, not another one
     "#);
 }
