@@ -59,15 +59,15 @@ impl RunDir {
     /// # Errors
     /// None of them can be made or trusted; why not the best of them.
     pub fn make() -> Result<Self, MachineError> {
-        let mut best = None;
+        let mut failures = Vec::new();
         for place in Self::places() {
             match place.create() {
                 Ok(()) => return Ok(place),
-                Err(error) => best = best.or(Some(error)),
+                Err(error) => failures.push(error),
             }
         }
-        let (uid, _) = user::effective_ids();
-        Err(best.unwrap_or(MachineError::NoRunDir { uid }))
+        // There is always a place to try, and the first is the best.
+        Err(failures.swap_remove(0))
     }
 
     /// A run directory of this process's user elsewhere.
