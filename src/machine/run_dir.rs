@@ -18,8 +18,11 @@ const SESSIONS: &str = "/run/user";
 /// Where everybody may make a directory, and nobody may move away somebody else's.
 const SHARED: &str = "/tmp";
 const ENDING: &str = "sock";
-/// A socket's whole path has room for 107 bytes (unix(7)).
+/// How many bytes a socket's whole path may have (unix(7)).
+const SOCKET_MAX: usize = 107;
+/// The most bytes of a mount point that are part of a file's name.
 const SLUG_MAX: usize = 32;
+const DIGEST_BYTES: usize = 6;
 
 /// The run directory of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,12 +142,18 @@ impl RunDir {
 
     /// The control socket of a mount point: a readable part, then a digest of the whole path.
     pub fn socket(&self, mountpoint: &Path) -> PathBuf {
-        self.path.join(format!("{}.{ENDING}", stem(mountpoint)))
+        self.path.join(format!("{}.{ENDING}", self.stem(mountpoint)))
+    }
+
+    fn stem(&self, mountpoint: &Path) -> String {
+        // The directory, a slash, a dash, the digest and the ending.
+        let taken = self.path.as_os_str().len() + 2 + 2 * DIGEST_BYTES + 1 + ENDING.len();
+        stem(mountpoint, SOCKET_MAX.saturating_sub(taken))
     }
 
     /// The log of a daemon that has nowhere else to write to.
     pub fn log(&self, mountpoint: &Path) -> PathBuf {
-        self.path.join(format!("{}.log", stem(mountpoint)))
+        self.path.join(format!("{}.log", self.stem(mountpoint)))
     }
 
     /// All control sockets in it, sorted; none if there is no such directory.
@@ -184,17 +193,18 @@ fn theirs(directory: &Path, prefix: &str, below: impl Fn(&Path) -> PathBuf) -> V
     entries.flatten().filter_map(of_entry).collect()
 }
 
-fn stem(mountpoint: &Path) -> String {
+/// The file name of a mount point without its ending: as much of a readable part as the directory leaves room for, and a digest.
+fn stem(mountpoint: &Path, room: usize) -> String {
     let bytes = mountpoint.as_os_str().as_bytes();
     // The end of a path tells more than its beginning.
     let mut slug = String::new();
-    for byte in &bytes[bytes.len().saturating_sub(SLUG_MAX)..] {
+    for byte in &bytes[bytes.len().saturating_sub(room.min(SLUG_MAX))..] {
         let is_plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
         slug.push(if is_plain { char::from(*byte) } else { '-' });
     }
     let mut stem = slug.trim_start_matches(['-', '.']).to_owned();
     stem.push('-');
-    for byte in Sha256::digest(bytes).iter().take(6) {
+    for byte in Sha256::digest(bytes).iter().take(DIGEST_BYTES) {
         // Writing to a string cannot fail.
         write!(stem, "{byte:02x}").unwrap_or_default();
     }

@@ -81,7 +81,7 @@ fn the_demo_runs_in_a_user_namespace_where_there_is_no_fusermount() {
     if !can_mount() {
         return;
     }
-    let script = r#"
+    let script = r"
         if ! unshare --user --mount true 2>said; then cat said >&2; exit 77; fi
         rm said
         FUSERMOUNT_PATH=/nonexistent ./overlayfs-mount demo
@@ -89,7 +89,7 @@ fn the_demo_runs_in_a_user_namespace_where_there_is_no_fusermount() {
         cp /bin/false fusermount3
         FUSERMOUNT_PATH=/tmp/fusermount3 ./overlayfs-mount demo
         ls
-    "#;
+    ";
     let sandbox = Sandbox::new();
     let Some(output) = as_ordinary_user(&sandbox, script) else { return };
     if output.status.code() == Some(77) {
