@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config;
 
@@ -43,6 +43,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Read configuration and refs anew; returns when every new look-up sees the result
     Reload(ReloadArgs),
+    /// Print the variables by which the platform's programs find what a view shows
+    Env(EnvArgs),
     /// Wait until the sources can be read, or a view is mounted and can be read
     Wait(WaitArgs),
     /// Say what of this machine would stop a mount, each with its cure
@@ -204,6 +206,56 @@ pub struct ReloadArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `env`.
+#[derive(Debug, Args)]
+pub struct EnvArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Whose variables
+    #[arg(long = "for", value_name = "PROGRAM", value_enum, default_value_t = EnvProgram::Sandbox)]
+    pub program: EnvProgram,
+    /// One directory of the view, or one for each source
+    #[arg(long, value_enum, default_value_t = EnvStyle::Union)]
+    pub style: EnvStyle,
+    /// How they are printed
+    #[arg(long, value_enum, default_value_t = EnvFormat::Sh)]
+    pub format: EnvFormat,
+}
+
+/// A program of the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EnvProgram {
+    /// Its API.
+    Api,
+    /// A sandbox of an agent.
+    Sandbox,
+    /// What runs workflows.
+    WorkflowHost,
+    /// What keeps repositories.
+    RepoCache,
+}
+
+/// What a list of directories is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EnvStyle {
+    /// The one directory of the view that shows all.
+    Union,
+    /// One directory for each source.
+    List,
+}
+
+/// How variables are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EnvFormat {
+    /// Commands for `eval`.
+    Sh,
+    /// One object of strings.
+    Json,
+    /// One mapping of strings.
+    Yaml,
 }
 
 /// Arguments of `wait`.

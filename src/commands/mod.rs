@@ -7,6 +7,7 @@ pub mod cli;
 mod demo;
 mod diff;
 mod doctor;
+mod env;
 mod explain;
 mod export;
 mod failure;
@@ -55,6 +56,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Export(arguments) => export::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Env(arguments) => env::run(&arguments),
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),

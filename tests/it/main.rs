@@ -10,6 +10,7 @@
 mod clients;
 mod commands;
 mod diff;
+mod env;
 mod fixture;
 mod flips;
 mod golden;
