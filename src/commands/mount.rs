@@ -64,18 +64,20 @@ fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> 
     }
     config.mount.at.clone_from(&mountpoint);
     let stamp = Plan::stamp_of(&config);
-    Ok(Plan { config, mountpoint, overrides: options.overrides, stamp })
+    let Options { overrides, forbids_execution, .. } = options;
+    Ok(Plan { config, mountpoint, forbids_execution, overrides, stamp })
 }
 
 /// What `-o` says beyond the configuration.
 #[derive(Default)]
 struct Options {
     overrides: Overrides,
+    forbids_execution: bool,
     log: Option<PathBuf>,
 }
 
 /// What mount(8), fstab and systemd give to every helper and what means nothing here, or is so anyway.
-const IGNORED: [&str; 20] = [
+const IGNORED: [&str; 19] = [
     "ro",
     "rw",
     "auto",
@@ -91,7 +93,6 @@ const IGNORED: [&str; 20] = [
     "nodev",
     "suid",
     "nosuid",
-    "exec",
     "defaults",
     "relatime",
     "noatime",
@@ -121,6 +122,8 @@ impl Options {
             ("links", "all") => overrides.links = Some(Links::All),
             ("links", "inside") => overrides.links = Some(Links::Inside),
             ("xattrs", "") => overrides.has_xattrs = Some(true),
+            ("noexec", "") => self.forbids_execution = true,
+            ("exec", "") => self.forbids_execution = false,
             ("nosources", "") => overrides.shows_sources = Some(false),
             ("access", "all") => overrides.access = Some(Access::All),
             ("access", "public") => overrides.access = Some(Access::Public),
@@ -141,7 +144,7 @@ fn number(name: &str, value: &str) -> Result<u32, Failure> {
 
 fn unknown(option: &str) -> Failure {
     Failure::usage(format!("mount option `{option}` is not known")).with_cure(
-        "use allow_other, uid=N, gid=N, links=all|inside, xattrs, nosources, access=all|public|none, or log=FILE",
+        "use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, access=all|public|none, or log=FILE",
     )
 }
 

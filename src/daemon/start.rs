@@ -31,6 +31,8 @@ pub struct Plan {
     pub config: Config,
     /// The mount point, absolute, without links.
     pub mountpoint: PathBuf,
+    /// Whether nothing in the view may be executed.
+    pub forbids_execution: bool,
     /// What the command line says in place of the configuration, also after a reload.
     pub overrides: Overrides,
     /// How the configuration's file looked before it was read.
@@ -130,6 +132,7 @@ fn request(plan: &Plan) -> MountRequest {
         source_name: source_name(&plan.config.origin),
         allow_other,
         default_permissions: true,
+        forbids_execution: plan.forbids_execution,
     }
 }
 

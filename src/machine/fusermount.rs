@@ -136,6 +136,9 @@ fn options(request: &MountRequest) -> OsString {
     if request.allow_other {
         options.extend(b",allow_other");
     }
+    if request.forbids_execution {
+        options.extend(b",noexec");
+    }
     OsString::from_vec(options)
 }
 
@@ -182,6 +185,7 @@ mod tests {
             source_name: "/etc/a,b\\c.yaml".into(),
             allow_other: true,
             default_permissions: true,
+            forbids_execution: false,
         };
         assert_eq!(
             options(&request),

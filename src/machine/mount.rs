@@ -24,6 +24,8 @@ pub struct MountRequest {
     pub allow_other: bool,
     /// Whether the kernel checks permissions by mode, owner and group.
     pub default_permissions: bool,
+    /// Whether nothing on it may be executed.
+    pub forbids_execution: bool,
 }
 
 /// A mount that waits for its file system.
@@ -80,7 +82,8 @@ fn mount_by_kernel(request: &MountRequest) -> Result<OwnedFd, MachineError> {
     if request.allow_other {
         options.push_str(",allow_other");
     }
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let mut flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    flags.set(MsFlags::MS_NOEXEC, request.forbids_execution);
     nix::mount::mount(
         Some(request.source_name.as_os_str()),
         &request.mountpoint,

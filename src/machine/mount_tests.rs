@@ -93,6 +93,7 @@ impl Place {
             source_name: "/etc/a b,c.yaml".into(),
             allow_other: true,
             default_permissions: true,
+            forbids_execution: false,
         }
     }
 
@@ -328,6 +329,7 @@ fn as_an_ordinary_user() {
         source_name: "/etc/x,y.yaml".into(),
         allow_other: false,
         default_permissions: true,
+        forbids_execution: false,
     };
     if !user::user_allow_other() {
         let error = mount(&MountRequest { allow_other: true, ..request.clone() }).unwrap_err();

@@ -142,9 +142,10 @@ fn the_mount_helpers_grammar_mounts_too() {
         configuration,
         "view",
         "-o",
-        "rw,_netdev,x-systemd.automount,allow_other",
+        "rw,_netdev,x-systemd.automount,noexec,allow_other",
     ]);
     assert_eq!(sandbox.shell("cat \"$VIEW/.agents/skills/review/SKILL.md\""), "base\n");
+    assert!(sandbox.mounts()[0].contains("noexec"), "{:?}", sandbox.mounts());
     mount.unmount();
     let output = sandbox.overlay(&[configuration, "view", "-o", "allow_otter"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -48,7 +48,7 @@ pub struct Rebuilt {
 }
 
 /// Builds the snapshot of a configuration as its sources are now. A git source that cannot be read keeps the revision that
-/// it has in the `last` snapshot, if it is there (S35).
+/// it has in the `last` snapshot, if it is there (S66).
 ///
 /// # Errors
 /// Every required source that cannot be served and was not served before, all at once.
