@@ -131,7 +131,7 @@ impl Updater {
         let stamp = config_stamp(&self.config.origin);
         let has_config_moved = stamp != self.config_stamp;
         let is_retry = self.retry_at.is_some_and(|at| Instant::now() >= at);
-        if !has_config_moved && !is_retry && self.look() == self.stamps {
+        if !has_config_moved && !is_retry && !self.has_moved() {
             return;
         }
         self.config_stamp = stamp;
@@ -149,6 +149,11 @@ impl Updater {
             }
             self.last_said = said;
         }
+    }
+
+    /// Looks whether any file looks otherwise than before. Most looks find nothing, and cost a `stat` for each file.
+    fn has_moved(&self) -> bool {
+        self.stamps.iter().any(|(file, stamp)| Stamp::of(file) != *stamp)
     }
 
     /// Looks at everything that says that a source may have moved.

@@ -29,7 +29,7 @@ pub(super) fn resolve(
         problem,
     };
     if let Some(id) = oid(git_ref.as_bytes())
-        && id.as_bytes().len() == repository.id_len()
+        && repository.is_full_id(git_ref)
     {
         let commit = repository.commit(&id).map_err(|error| unreadable(error.to_string()))?;
         return Ok((id, commit));

@@ -13,9 +13,12 @@ use crate::union::entries::Entry;
 use crate::union::name::RelPath;
 use crate::union::surface::{EntryRule, Surface};
 
-/// The files that decide what a ref of a repository leads to.
+/// The files that decide what a ref of a repository leads to; none for a full commit id, which leads to itself.
 pub(super) fn of_repository(repository: &Repository, git_ref: Option<&str>) -> Vec<PathBuf> {
     let (git_dir, common_dir) = (repository.git_dir(), repository.common_dir());
+    if git_ref.is_some_and(|git_ref| repository.is_full_id(git_ref)) {
+        return Vec::new();
+    }
     let head = git_dir.join("HEAD");
     let mut files = vec![common_dir.join("packed-refs")];
     if repository.has_reftable() {
@@ -23,14 +26,17 @@ pub(super) fn of_repository(repository: &Repository, git_ref: Option<&str>) -> V
         files.push(git_dir.join("reftable/tables.list"));
     }
     if let Some(git_ref) = git_ref {
+        // A full name or a name like `heads/main` is found below the last two only.
+        let is_short = !git_ref.contains('/') && git_ref != "HEAD";
         let names = ["refs/remotes/origin", "refs/heads", "refs/tags", "refs", "."];
-        files.extend(names.map(|above| common_dir.join(above).join(git_ref)));
+        let count = if is_short { 3 } else { names.len() };
+        files.extend(names[..count].iter().map(|above| common_dir.join(above).join(git_ref)));
     } else {
         let text = fs::read_to_string(&head).unwrap_or_default();
         let branch = text.strip_prefix("ref:").map(str::trim).filter(|name| !name.is_empty());
         files.extend(branch.map(|name| common_dir.join(name)));
+        files.push(head);
     }
-    files.push(head);
     files
 }
 

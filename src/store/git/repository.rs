@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::commit::{self, Commit};
 use crate::store::StoreError;
 use crate::store::blobs::OBJECT_BYTES_MAX;
+use super::commit::oid as parse_oid;
 use crate::union::object::Oid;
 
 /// Tags are followed through at most so many tags.
@@ -87,6 +88,11 @@ impl Repository {
     /// The length of its object ids: 20 or 32 bytes.
     pub fn id_len(&self) -> usize {
         self.inner.to_thread_local().object_hash().len_in_bytes()
+    }
+
+    /// Whether a text is a full object id of this repository's kind.
+    pub fn is_full_id(&self, text: &str) -> bool {
+        parse_oid(text.as_bytes()).is_some_and(|id| id.as_bytes().len() == self.id_len())
     }
 
     /// True if its refs are in a reftable, which only the `git` program reads.
