@@ -42,7 +42,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "sync",
         rooms: &["union", "config", "store", "snapshot", "view"],
-        crates: &["gix", "sha2", "strsim"],
+        crates: &["gix", "jiff", "sha2", "strsim"],
     },
     Room {
         name: "control",
@@ -80,10 +80,12 @@ const ROOMS: &[Room] = &[
             "clap_complete",
             "clap_mangen",
             "comfy_table",
+            "indicatif",
             "jiff",
             "schemars",
             "serde",
             "serde_json",
+            "signal_hook",
             "strsim",
             "tempfile",
             "tracing_subscriber",

@@ -47,6 +47,8 @@ pub enum Command {
     Env(EnvArgs),
     /// Wait until the sources can be read, or a view is mounted and can be read
     Wait(WaitArgs),
+    /// Clone and fetch the sources into the repo cache
+    Sync(SyncArgs),
     /// Say what of this machine would stop a mount, each with its cure
     Doctor(DoctorArgs),
     /// Mount sample sources, walk through them, and unmount
@@ -275,6 +277,18 @@ pub struct WaitArgs {
 
 fn time(text: &str) -> Result<Duration, String> {
     config::duration(text).ok_or_else(|| config::DURATION_CURE.to_owned())
+}
+
+/// Arguments of `sync`.
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Do one round and exit: 0 if all of the cache is as the remotes are, else 1 (default: a round each
+    /// `repoCache.interval` until SIGTERM)
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// Arguments of `doctor`.

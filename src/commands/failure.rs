@@ -10,6 +10,7 @@ use crate::daemon::DaemonError;
 use crate::machine::MachineError;
 use crate::store::StoreError;
 use crate::sync::BuildError;
+use crate::sync::cycle::RoundError;
 
 /// The exit status of a command that failed.
 pub(super) const FAILED: u8 = 1;
@@ -69,8 +70,8 @@ impl Failure {
         anstream::stderr().write_all(text.as_bytes()).unwrap_or_default();
     }
 
-    /// Writes message and cure to standard error.
-    pub(super) fn report(&self) -> ExitCode {
+    /// Message and cure, as they are printed.
+    pub(super) fn text(&self) -> String {
         let mut text = String::new();
         if !self.message.starts_with("error") {
             text.push_str("error: ");
@@ -82,8 +83,13 @@ impl Failure {
             text.push_str(cure);
             text.push('\n');
         }
+        text
+    }
+
+    /// Writes message and cure to standard error.
+    pub(super) fn report(&self) -> ExitCode {
         // Where standard error is closed nobody reads it; the exit status says it all the same.
-        anstream::stderr().write_all(text.as_bytes()).unwrap_or_default();
+        anstream::stderr().write_all(self.text().as_bytes()).unwrap_or_default();
         ExitCode::from(self.status)
     }
 }
@@ -121,6 +127,12 @@ impl From<DaemonError> for Failure {
             return error.into();
         }
         Self { cure: error.cure(), ..Self::new(&error) }
+    }
+}
+
+impl From<RoundError> for Failure {
+    fn from(error: RoundError) -> Self {
+        Self { cure: Some(error.cure()), ..Self::new(&error) }
     }
 }
 

@@ -19,6 +19,7 @@ mod output;
 mod reload;
 mod schema;
 mod status;
+mod sync;
 mod unmount;
 mod wait;
 
@@ -58,6 +59,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Status(arguments) => status::run(&arguments),
         Command::Env(arguments) => env::run(&arguments),
         Command::Wait(arguments) => wait::run(&arguments),
+        Command::Sync(arguments) => sync::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Config(arguments) => match arguments.command {

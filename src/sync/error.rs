@@ -125,17 +125,7 @@ fn list_tried(tried: &[Tried]) -> String {
 impl SourceError {
     /// Puts a cause together with where its source is configured.
     pub(super) fn new(label: &str, spec: &SourceSpec, origin: &Origin, cause: SourceCause) -> Self {
-        let file = match origin {
-            Origin::File(path) | Origin::Values(path) => {
-                path.file_name().map(|name| name.to_string_lossy().into_owned())
-            }
-            Origin::CommandLine => None,
-        };
-        let configured_at = match (file, spec.line) {
-            (Some(file), Some(line)) => format!("{file}:{line}"),
-            (Some(file), None) => file,
-            (None, _) => "--source".to_owned(),
-        };
+        let configured_at = configured_at(spec.line, origin);
         Self { label: label.to_owned(), git_ref: spec.git_ref.clone(), configured_at, cause }
     }
 
@@ -189,6 +179,21 @@ impl SourceError {
             | SourceCause::Directory { is_absent: false, .. } => false,
         };
         if is_missing { SourceState::Missing { error } } else { SourceState::Broken { error } }
+    }
+}
+
+/// Where something is configured: a file name with a line, or the command line.
+pub(super) fn configured_at(line: Option<usize>, origin: &Origin) -> String {
+    let file = match origin {
+        Origin::File(path) | Origin::Values(path) => {
+            path.file_name().map(|name| name.to_string_lossy().into_owned())
+        }
+        Origin::CommandLine => None,
+    };
+    match (file, line) {
+        (Some(file), Some(line)) => format!("{file}:{line}"),
+        (Some(file), None) => file,
+        (None, _) => "--source".to_owned(),
     }
 }
 

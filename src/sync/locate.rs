@@ -57,7 +57,8 @@ pub(super) fn places(config: &Config, spec: &SourceSpec) -> Vec<PathBuf> {
     plain.into_iter().chain(bare).collect()
 }
 
-fn path(bytes: &[u8]) -> &Path {
+/// The bytes of a name as a path.
+pub(super) fn path(bytes: &[u8]) -> &Path {
     use std::os::unix::ffi::OsStrExt;
     Path::new(std::ffi::OsStr::from_bytes(bytes))
 }

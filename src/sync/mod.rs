@@ -1,21 +1,31 @@
 //! From the world to a snapshot: where sources are, what their refs say, what they hold.
 //!
 //! `locate` finds repositories, `resolve` finds commits, [`build`] lists the sources and has `union` merge them.
+//! `wanted` says what the repo cache should hold, `fetch` asks remotes, `mirror` keeps one repository and [`cycle`] all.
 //! Nothing here decides what hides what, and nothing below an entry is read. [`inspect`] is for `check` only.
 
 pub mod build;
+pub mod cycle;
+#[cfg(test)]
+mod cycle_tests;
 mod digest;
 mod error;
+pub mod fetch;
 mod follow;
 pub mod inspect;
 mod label;
 mod layer;
 mod locate;
+mod mirror;
 mod open;
+mod places;
+mod ready;
 mod resolve;
 mod signals;
+mod wanted;
 
 pub use error::{BuildError, SourceCause, SourceError, Tried};
 pub use follow::follow;
 pub use label::labels;
+pub use mirror::Moved;
 pub use signals::Stamp;

@@ -82,7 +82,7 @@ fn head(
 }
 
 /// The refs of a repository, read by whoever can.
-enum Refs<'a> {
+pub(super) enum Refs<'a> {
     /// Loose and packed refs.
     Files(Box<gix::Repository>),
     /// A reftable, which the library does not know.
@@ -90,7 +90,8 @@ enum Refs<'a> {
 }
 
 impl<'a> Refs<'a> {
-    fn of(repository: &'a Repository) -> Self {
+    /// The refs of an open repository.
+    pub(super) fn of(repository: &'a Repository) -> Self {
         if repository.has_reftable() {
             return Self::Table(repository);
         }
@@ -98,7 +99,7 @@ impl<'a> Refs<'a> {
     }
 
     /// The object that a full ref name leads to; `None` if there is no such ref, or the name can be none.
-    fn find(&self, name: &str) -> Result<Option<Oid>, String> {
+    pub(super) fn find(&self, name: &str) -> Result<Option<Oid>, String> {
         let Ok(full_name) = FullName::try_from(name) else { return Ok(None) };
         match self {
             Self::Files(repository) => find_in_files(repository, full_name),
@@ -114,7 +115,17 @@ impl<'a> Refs<'a> {
 
     /// The names of branches and tags as users write them.
     fn short_names(&self) -> Vec<String> {
-        let full: Vec<String> = match self {
+        let short = |name: &String| {
+            let prefixes = ["refs/heads/", "refs/tags/", "refs/remotes/origin/"];
+            let short = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix))?;
+            (short != "HEAD").then(|| short.to_owned())
+        };
+        self.names().iter().filter_map(short).collect()
+    }
+
+    /// The full names of all refs; none where they cannot be listed.
+    pub(super) fn names(&self) -> Vec<String> {
+        match self {
             Self::Files(repository) => {
                 let Ok(platform) = repository.references() else { return Vec::new() };
                 let Ok(all) = platform.all() else { return Vec::new() };
@@ -125,13 +136,7 @@ impl<'a> Refs<'a> {
                 let lines = lines.ok().flatten().unwrap_or_default();
                 String::from_utf8_lossy(&lines).lines().map(str::to_owned).collect()
             }
-        };
-        let short = |name: &String| {
-            let prefixes = ["refs/heads/", "refs/tags/", "refs/remotes/origin/"];
-            let short = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix))?;
-            (short != "HEAD").then(|| short.to_owned())
-        };
-        full.iter().filter_map(short).collect()
+        }
     }
 }
 

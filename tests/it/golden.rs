@@ -70,6 +70,7 @@ fn help_lists_the_commands_and_the_exit_statuses() {
       reload       Read configuration and refs anew; returns when every new look-up sees the result
       env          Print the variables by which the platform's programs find what a view shows
       wait         Wait until the sources can be read, or a view is mounted and can be read
+      sync         Clone and fetch the sources into the repo cache
       doctor       Say what of this machine would stop a mount, each with its cure
       demo         Mount sample sources, walk through them, and unmount
       config       Things about the configuration file

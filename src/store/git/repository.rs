@@ -9,10 +9,10 @@ use gix::odb::store::init::Slots;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::commit::oid as parse_oid;
 use super::commit::{self, Commit};
 use crate::store::StoreError;
 use crate::store::blobs::OBJECT_BYTES_MAX;
-use super::commit::oid as parse_oid;
 use crate::union::object::Oid;
 
 /// Tags are followed through at most so many tags.

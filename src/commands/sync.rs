@@ -1,0 +1,191 @@
+//! `sync`: clones and fetches the sources into the repo cache, once or again and again.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::cli::SyncArgs;
+use super::failure::{FAILED, Failure};
+use super::input;
+use crate::daemon::{self, LogTo};
+use crate::sync::Moved;
+use crate::sync::cycle::{Cycle, Failed, RoundReport, Settings, SourceReport, Step, round};
+use crate::sync::fetch::Stop;
+use crate::union::object::Oid;
+
+/// Does one round, or rounds until a signal ends them.
+pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
+    let config = input::config(&arguments.config)?;
+    let settings = Settings::default();
+    stop_on_signals(&settings.stop)?;
+    let voice = Voice::new(!arguments.once);
+    if arguments.once {
+        let report = round(&config, &settings, &|step| voice.hear(step))?;
+        voice.tell_ready(&report);
+        let status = if report.is_success() { 0 } else { FAILED };
+        return Ok(ExitCode::from(status));
+    }
+    if !io::stderr().is_terminal() {
+        daemon::start_log(&LogTo::Stderr).map_err(Failure::new)?;
+    }
+    let mut cycle = Cycle::default();
+    let mut config = config;
+    let mut is_announced = false;
+    while !settings.stop.is_set() {
+        match cycle.round(&config, &settings, &|step| voice.hear(step)) {
+            Ok(report) => {
+                voice.tell_ready(&report);
+                voice.is_over("round");
+            }
+            Err(_) if settings.stop.is_set() => break,
+            Err(error) => {
+                let text = format!("error: {error}\n  cure: {}\n", error.cure());
+                voice.complain("round", text);
+            }
+        }
+        if !is_announced {
+            daemon::announce_to_systemd();
+            is_announced = true;
+        }
+        if settings.stop.wait(cycle.pause(&config)) {
+            break;
+        }
+        // What was edited meanwhile counts from the next round; a file with errors changes nothing.
+        match input::config_quietly(&arguments.config) {
+            Ok(anew) => {
+                config = anew;
+                voice.is_over("configuration");
+            }
+            Err(failure) => voice.complain("configuration", failure.text()),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has the signals that end a program end the round instead. SIGHUP does nothing: the configuration is read for each round.
+fn stop_on_signals(stop: &Stop) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::new)?;
+    let stop = stop.clone();
+    thread::spawn(move || {
+        for signal in signals.forever().filter(|signal| *signal != SIGHUP) {
+            tracing::info!(signal, "stopping");
+            stop.set();
+        }
+    });
+    Ok(())
+}
+
+/// What is said of a round: bars on a terminal, one line a source elsewhere.
+struct Voice {
+    bars: Option<MultiProgress>,
+    open: Mutex<HashMap<String, ProgressBar>>,
+    /// Says only what is new: rounds go on for days.
+    is_terse: bool,
+    /// What was said last of each that is not well.
+    problems: Mutex<HashMap<String, String>>,
+}
+
+impl Voice {
+    fn new(is_terse: bool) -> Self {
+        let bars = io::stderr().is_terminal().then(MultiProgress::new);
+        Self { bars, open: Mutex::default(), is_terse, problems: Mutex::default() }
+    }
+
+    fn hear(&self, step: Step<'_>) {
+        match (step, &self.bars) {
+            (Step::Started { label }, Some(bars)) => {
+                let bar = bars.add(ProgressBar::new_spinner());
+                let style = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg}");
+                bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+                bar.set_prefix(label.to_owned());
+                bar.enable_steady_tick(std::time::Duration::from_millis(120));
+                let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+                open.insert(label.to_owned(), bar);
+            }
+            (Step::Progress { label, said }, Some(_)) => {
+                let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(bar) = open.get(label) {
+                    bar.set_message(said.chars().filter(|c| !c.is_control()).collect::<String>());
+                }
+            }
+            (Step::Started { .. } | Step::Progress { .. }, None) => {}
+            (Step::Finished { label, sources }, _) => {
+                let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(bar) = open.remove(label) {
+                    bar.finish_and_clear();
+                }
+                drop(open);
+                for source in sources {
+                    self.tell(source);
+                }
+            }
+        }
+    }
+
+    fn tell(&self, source: &SourceReport) {
+        let key = format!("{} {:?}", source.label, source.git_ref);
+        match &source.outcome {
+            Ok(moved) => {
+                let is_news = self.is_over(&key);
+                if !self.is_terse || is_news || !matches!(moved, Moved::Unchanged(_)) {
+                    self.say(&format!("{}: {}\n", source.label, words(moved)));
+                }
+            }
+            Err(failed) => {
+                let text = problem(&format!("source `{}`", source.label), failed);
+                self.complain(&key, text);
+            }
+        }
+    }
+
+    fn tell_ready(&self, report: &RoundReport) {
+        match &report.ready_problem {
+            Some(failed) => self.complain("ready file", problem("the ready file", failed)),
+            None => {
+                self.is_over("ready file");
+            }
+        }
+    }
+
+    /// Says a problem unless it was said last time too.
+    fn complain(&self, key: &str, text: String) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        if problems.get(key) != Some(&text) {
+            self.say(&text);
+            problems.insert(key.to_owned(), text);
+        }
+    }
+
+    /// Forgets a problem; true if there was one.
+    fn is_over(&self, key: &str) -> bool {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).remove(key).is_some()
+    }
+
+    fn say(&self, text: &str) {
+        let print = || anstream::stderr().write_all(text.as_bytes()).unwrap_or_default();
+        match &self.bars {
+            Some(bars) => bars.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+fn problem(what: &str, failed: &Failed) -> String {
+    format!("error: {what}: {}\n  cure: {}\n", failed.cause, failed.cure)
+}
+
+fn words(moved: &Moved) -> String {
+    let short = |oid: &Oid| oid.to_string().chars().take(12).collect::<String>();
+    match moved {
+        Moved::Unchanged(now) => format!("unchanged at {}", short(now)),
+        Moved::From(old, now) => format!("moved {} -> {}", short(old), short(now)),
+        Moved::Added(now) => format!("added at {}", short(now)),
+        Moved::Cloned(now) => format!("cloned at {}", short(now)),
+    }
+}

@@ -1,0 +1,395 @@
+//! Keeping the repo cache: one round over all sources, and one round after the other.
+//!
+//! The lock of the cache is held for a round, so that two who keep one cache take turns. Sources are fetched side by side;
+//! one that fails keeps what it has and does not hold up the rest.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+use thiserror::Error;
+
+use super::fetch::{FetchCause, Git, Stop};
+use super::mirror::{Moved, Updater};
+use super::places::Places;
+use super::ready;
+use super::wanted::{Mirror, wanted};
+use crate::config::resolved::Config;
+use crate::union::source::{SourceName, Visibility};
+
+/// The file in the cache whose lock a round holds.
+const LOCK: &str = ".overlayfs-mount-sync.lock";
+/// How often a lock that another holds is tried again.
+const LOCK_TICK: Duration = Duration::from_millis(100);
+/// The longest that a source which keeps failing is left alone, unless the interval is longer.
+const BACK_OFF_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// How rounds are done, apart from what the configuration says.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The `git` program.
+    pub git: PathBuf,
+    /// So many repositories are fetched at once.
+    pub parallel: usize,
+    /// The most time that fetching one repository may take.
+    pub fetch_timeout: Duration,
+    /// The most time that a remote may take to say what it has.
+    pub answer_timeout: Duration,
+    /// How long another's round is waited for.
+    pub lock_timeout: Duration,
+    /// Ends a round, and the pause between two, early.
+    pub stop: Stop,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            git: PathBuf::from("git"),
+            parallel: 8,
+            fetch_timeout: Duration::from_secs(15 * 60),
+            answer_timeout: Duration::from_secs(60),
+            lock_timeout: Duration::from_secs(60),
+            stop: Stop::default(),
+        }
+    }
+}
+
+/// What is told of a round while it goes on. Sources that share a repository are told of together.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// A repository is asked for.
+    Started {
+        /// The label of its first source.
+        label: &'a str,
+    },
+    /// Git says how far it is.
+    Progress {
+        /// The label of its first source.
+        label: &'a str,
+        /// What git said, one line.
+        said: &'a str,
+    },
+    /// A repository is done.
+    Finished {
+        /// The label of its first source.
+        label: &'a str,
+        /// All its sources.
+        sources: &'a [SourceReport],
+    },
+}
+
+/// What came of a round.
+#[derive(Debug, Clone)]
+pub struct RoundReport {
+    /// What came of each source, and of each other repository that the platform keeps.
+    pub sources: Vec<SourceReport>,
+    /// Why the ready file could not be written or taken away.
+    pub ready_problem: Option<Failed>,
+}
+
+impl RoundReport {
+    /// True if all of the cache is as the remotes are.
+    pub fn is_success(&self) -> bool {
+        let has_failed = |source: &SourceReport| source.outcome.is_err();
+        !self.sources.iter().any(has_failed) && self.ready_problem.is_none()
+    }
+}
+
+/// What came of one source.
+#[derive(Debug, Clone)]
+pub struct SourceReport {
+    /// What commands call it.
+    pub label: String,
+    /// Its ref as configured.
+    pub git_ref: Option<String>,
+    /// Its mirror in the cache.
+    pub mirror: PathBuf,
+    /// Where it went.
+    pub outcome: Result<Moved, Failed>,
+}
+
+/// Why something failed, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{cause}")]
+pub struct Failed {
+    /// What is wrong.
+    pub cause: FetchCause,
+    /// What to do.
+    pub cure: String,
+}
+
+/// Why there was no round at all.
+#[derive(Debug, Clone, Error)]
+pub enum RoundError {
+    /// Another is at it, and went on for longer than we wait.
+    #[error("the repo cache `{}` is being synced by {holder}", cache.display())]
+    Locked {
+        /// The cache.
+        cache: PathBuf,
+        /// Who holds its lock.
+        holder: String,
+    },
+    /// The cache cannot be written to.
+    #[error("the repo cache: {cause}")]
+    Cache {
+        /// What is wrong.
+        cause: FetchCause,
+        /// What to do.
+        cure: String,
+    },
+}
+
+impl RoundError {
+    /// What to do about it.
+    pub fn cure(&self) -> String {
+        match self {
+            Self::Locked { .. } => {
+                "wait for it, or end that process: it is unlocked as soon as it ends".to_owned()
+            }
+            Self::Cache { cure, .. } => cure.clone(),
+        }
+    }
+}
+
+/// Fetches every source once.
+///
+/// # Errors
+/// The cache cannot be locked or written to; nothing was touched then. What a source lacks is in the report.
+pub fn round(
+    config: &Config,
+    settings: &Settings,
+    watch: &(dyn Fn(Step<'_>) + Sync),
+) -> Result<RoundReport, RoundError> {
+    Cycle::default().round(config, settings, watch)
+}
+
+/// Rounds one after the other. A source that fails is asked less and less often.
+#[derive(Debug, Default)]
+pub struct Cycle {
+    failing: HashMap<Key, Failing>,
+}
+
+type Key = (SourceName, Visibility);
+
+/// A repository that failed in the last round that asked for it.
+#[derive(Debug)]
+struct Failing {
+    times: u32,
+    again_at: Instant,
+    /// Anew whenever the configuration of the repository changes.
+    mirror: String,
+    sources: Vec<SourceReport>,
+}
+
+impl Cycle {
+    /// Fetches every source that is due; of the others the last failure is reported again.
+    ///
+    /// # Errors
+    /// As of [`round`].
+    pub fn round(
+        &mut self,
+        config: &Config,
+        settings: &Settings,
+        watch: &(dyn Fn(Step<'_>) + Sync),
+    ) -> Result<RoundReport, RoundError> {
+        let cache = config.repo_cache.path.as_path();
+        let lock = lock(cache, settings)?;
+        let token_file = config.repo_cache.token_file.as_path();
+        let updater = Updater {
+            cache,
+            git: Git { program: &settings.git, lock: &lock, token_file },
+            fetch_timeout: settings.fetch_timeout,
+            answer_timeout: settings.answer_timeout,
+            stop: &settings.stop,
+            wants_history: config.mount.shows_git,
+        };
+        let mirrors = wanted(config);
+        let now = Instant::now();
+        let is_due = |mirror: &Mirror| match self.failing.get(&key(mirror)) {
+            Some(failing) => failing.again_at <= now || failing.mirror != format!("{mirror:?}"),
+            None => true,
+        };
+        let due: Vec<&Mirror> = mirrors.iter().filter(|mirror| is_due(mirror)).collect();
+        let done =
+            in_turn(&due, settings.parallel, |mirror| report(&updater, mirror, token_file, watch));
+        let mut done: HashMap<Key, Vec<SourceReport>> =
+            due.iter().map(|mirror| key(mirror)).zip(done).collect();
+        let mut sources = Vec::new();
+        let mut failing = HashMap::new();
+        for mirror in &mirrors {
+            let key = key(mirror);
+            let before = self.failing.remove(&key);
+            let now_failing = match done.remove(&key) {
+                Some(reports) => {
+                    sources.extend(reports.iter().cloned());
+                    let times = before.map_or(0, |failing| failing.times) + 1;
+                    Failing::of(mirror, reports, times, config.repo_cache.interval)
+                }
+                None => before.inspect(|failing| sources.extend(failing.sources.iter().cloned())),
+            };
+            failing.extend(now_failing.map(|failing| (key, failing)));
+        }
+        self.failing = failing;
+        let mut report = RoundReport { sources, ready_problem: None };
+        if !settings.stop.is_set() {
+            report.ready_problem = tell_ready(config, report.is_success()).err();
+        }
+        Ok(report)
+    }
+
+    /// How long to wait for the next round: the interval, up to a tenth less or more, so that machines that were started
+    /// together do not ask together.
+    pub fn pause(&self, config: &Config) -> Duration {
+        jitter(config.repo_cache.interval)
+    }
+}
+
+impl Failing {
+    /// `None` if all went well.
+    fn of(
+        mirror: &Mirror,
+        sources: Vec<SourceReport>,
+        times: u32,
+        interval: Duration,
+    ) -> Option<Self> {
+        if sources.iter().all(|source| source.outcome.is_ok()) {
+            return None;
+        }
+        let factor = 2_u32.saturating_pow(times.saturating_sub(1));
+        let pause = interval.saturating_mul(factor).min(BACK_OFF_MAX.max(interval));
+        // A little less, so that the first time is the next round.
+        let again_at = Instant::now() + jitter(pause).mul_f64(0.8);
+        Some(Self { times, again_at, mirror: format!("{mirror:?}"), sources })
+    }
+}
+
+fn key(mirror: &Mirror) -> Key {
+    (mirror.repo.clone(), mirror.visibility)
+}
+
+/// A time up to a tenth shorter or longer.
+fn jitter(pause: Duration) -> Duration {
+    let random = RandomState::new().hash_one(()) % 2_000;
+    pause.mul_f64(0.9 + f64::from(u32::try_from(random).unwrap_or(0)) / 10_000.0)
+}
+
+/// Brings one repository up to date and says what came of it.
+fn report(
+    updater: &Updater<'_>,
+    mirror: &Mirror,
+    token_file: &Path,
+    watch: &(dyn Fn(Step<'_>) + Sync),
+) -> Vec<SourceReport> {
+    let label = mirror.wants.first().map_or("", |want| want.label.as_str());
+    watch(Step::Started { label });
+    let hear = |piece: &[u8]| {
+        let text = String::from_utf8_lossy(piece);
+        let mut lines = text.split(['\r', '\n']).map(str::trim);
+        if let Some(said) = lines.rfind(|line| line.contains('%')) {
+            watch(Step::Progress { label, said });
+        }
+    };
+    let started = Instant::now();
+    let outcomes = match updater.update(mirror, &hear) {
+        Ok(outcomes) => outcomes,
+        Err(cause) => vec![Err(cause); mirror.wants.len()],
+    };
+    let place = Places::of(updater.cache, mirror).mirror;
+    let reports = mirror.wants.iter().zip(outcomes).map(|(want, outcome)| SourceReport {
+        label: want.label.clone(),
+        git_ref: want.git_ref.clone(),
+        mirror: place.clone(),
+        outcome: outcome.map_err(|cause| {
+            let cure = cause.cure(&want.configured_at, token_file);
+            Failed { cause, cure }
+        }),
+    });
+    let reports: Vec<_> = reports.collect();
+    for source in &reports {
+        let took = started.elapsed();
+        tracing::debug!(source = source.label, outcome = ?source.outcome, ?took, "synced");
+    }
+    watch(Step::Finished { label, sources: &reports });
+    reports
+}
+
+/// Does something for each, so many at once; the results are in order.
+fn in_turn<T: Sync, R: Send>(items: &[T], width: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..width.clamp(1, items.len().max(1)) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(index) else { return };
+                    let result = work(item);
+                    let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    done.push((index, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Writes the ready file, or takes it away.
+fn tell_ready(config: &Config, is_ready: bool) -> Result<(), Failed> {
+    let cache = &config.repo_cache.path;
+    let told = if is_ready {
+        ready::write(config, Timestamp::now())
+    } else {
+        ready::remove(cache).map_err(|error| FetchCause::of_cache(cache, &error))
+    };
+    told.map_err(|cause| {
+        let cure = cause.cure("", &config.repo_cache.token_file);
+        Failed { cause, cure }
+    })
+}
+
+/// Locks the cache, once others are done with it.
+fn lock(cache: &Path, settings: &Settings) -> Result<Flock<File>, RoundError> {
+    let place = cache.join(LOCK);
+    let failed = |error: &std::io::Error| {
+        let cause = FetchCause::of_cache(cache, error);
+        let cure = cause.cure("", Path::new(""));
+        RoundError::Cache { cause, cure }
+    };
+    std::fs::create_dir_all(cache).map_err(|error| failed(&error))?;
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&place);
+    let mut file = open.map_err(|error| failed(&error))?;
+    let deadline = Instant::now() + settings.lock_timeout;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(mut lock) => {
+                // Only for those who wait; a full disk is no reason not to fetch.
+                let note = format!("{}\n", std::process::id());
+                let told = lock.set_len(0).and_then(|()| lock.write_all(note.as_bytes()));
+                told.unwrap_or_default();
+                return Ok(lock);
+            }
+            Err((unlocked, nix::errno::Errno::EWOULDBLOCK)) => file = unlocked,
+            Err((_, errno)) => return Err(failed(&errno.into())),
+        }
+        if Instant::now() >= deadline || settings.stop.wait(LOCK_TICK) {
+            let mut pid = String::new();
+            file.rewind().and_then(|()| file.read_to_string(&mut pid)).unwrap_or_default();
+            let pid = pid.trim();
+            let holder = if pid.is_empty() {
+                "another process".to_owned()
+            } else {
+                format!("process {pid}, or a `git` that it left")
+            };
+            return Err(RoundError::Locked { cache: cache.to_owned(), holder });
+        }
+    }
+}

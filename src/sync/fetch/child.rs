@@ -1,0 +1,273 @@
+//! A child process in a group of its own, with a deadline for the whole group.
+
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+use super::stop::Stop;
+
+/// How often a wish to stop is looked for.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a group may take to end when it is asked to, and when it is killed.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long output is waited for once the child has ended: who still holds the other end is not of the group.
+const DRAIN: Duration = Duration::from_millis(500);
+/// So much is kept of the output: a remote decides how long it is.
+const STDOUT_BYTES_MAX: usize = 64 << 20;
+/// So much is kept of what it says, from the end.
+const STDERR_BYTES_MAX: usize = 64 << 10;
+
+/// What a child left when it ended by itself.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// How it ended.
+    pub(super) status: ExitStatus,
+    /// What it wrote.
+    pub(super) stdout: Vec<u8>,
+    /// The end of what it said.
+    pub(super) stderr: Vec<u8>,
+}
+
+/// Why a child did not end by itself.
+#[derive(Debug)]
+pub(super) enum Cut {
+    /// It could not be started.
+    NotStarted(io::Error),
+    /// It took too long.
+    Late,
+    /// Somebody asked to stop.
+    Stopped,
+}
+
+/// How a child is run.
+pub(crate) struct Child<'a> {
+    /// The most time that it may take.
+    pub(crate) timeout: Duration,
+    /// Ends it early.
+    pub(crate) stop: &'a Stop,
+    /// Hears every piece of what it says.
+    pub(crate) hear: &'a dyn Fn(&[u8]),
+}
+
+enum Event {
+    Stdout(Vec<u8>),
+    Stderr(Vec<u8>),
+    Closed,
+    Ended,
+}
+
+impl Child<'_> {
+    /// Runs a command to its end. When this returns nobody of its process group is left.
+    pub(super) fn run(&self, mut command: Command) -> Result<Ended, Cut> {
+        let deadline = Instant::now() + self.timeout;
+        command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(Cut::NotStarted)?;
+        let group = Pid::from_raw(child.id().cast_signed());
+        let (sender, events) = mpsc::channel();
+        read_pieces(child.stdout.take(), sender.clone(), Event::Stdout);
+        read_pieces(child.stderr.take(), sender.clone(), Event::Stderr);
+        thread::spawn(move || {
+            // Not reaped here: while it is a zombie its number, and so its group's, means no other.
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            while waitid(Id::Pid(group), flags) == Err(Errno::EINTR) {}
+            sender.send(Event::Ended).unwrap_or_default();
+        });
+        let mut heard = Heard { hear: self.hear, stdout: Vec::new(), stderr: Vec::new(), open: 2 };
+        let outcome = self.until(&events, deadline, &mut heard);
+        if outcome.is_err() {
+            killpg(group, Signal::SIGTERM).unwrap_or_default();
+            let has_ended = heard.until_ended(&events, GRACE);
+            killpg(group, Signal::SIGKILL).unwrap_or_default();
+            if !has_ended && !heard.until_ended(&events, GRACE) {
+                // It hangs in the kernel; waiting for it would hang us too.
+                thread::spawn(move || child.wait());
+                return Err(outcome.err().unwrap_or(Cut::Late));
+            }
+        }
+        let status = child.wait().map_err(Cut::NotStarted)?;
+        outcome?;
+        heard.drain(&events);
+        Ok(Ended { status, stdout: heard.stdout, stderr: heard.stderr })
+    }
+
+    fn until(
+        &self,
+        events: &Receiver<Event>,
+        deadline: Instant,
+        heard: &mut Heard<'_>,
+    ) -> Result<(), Cut> {
+        loop {
+            if self.stop.is_set() {
+                return Err(Cut::Stopped);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Cut::Late);
+            }
+            match events.recv_timeout(left.min(TICK)) {
+                Ok(event) => {
+                    if heard.take(event) {
+                        return Ok(());
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Hands on what comes out of a pipe until it is closed.
+fn read_pieces(
+    pipe: Option<impl Read + Send + 'static>,
+    sender: Sender<Event>,
+    event: fn(Vec<u8>) -> Event,
+) {
+    thread::spawn(move || {
+        let mut piece = vec![0; 16 << 10];
+        if let Some(mut pipe) = pipe {
+            loop {
+                match pipe.read(&mut piece) {
+                    Ok(0) => break,
+                    Ok(length) => {
+                        if sender.send(event(piece[..length].to_vec())).is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => break,
+                }
+            }
+        }
+        sender.send(Event::Closed).unwrap_or_default();
+    });
+}
+
+/// What came out so far.
+struct Heard<'a> {
+    hear: &'a dyn Fn(&[u8]),
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    /// How many pipes are still open.
+    open: usize,
+}
+
+impl Heard<'_> {
+    /// True if this was the end of the child.
+    fn take(&mut self, event: Event) -> bool {
+        match event {
+            Event::Ended => return true,
+            Event::Closed => self.open -= 1,
+            Event::Stdout(piece) => {
+                let left = STDOUT_BYTES_MAX.saturating_sub(self.stdout.len());
+                self.stdout.extend_from_slice(&piece[..piece.len().min(left)]);
+            }
+            Event::Stderr(piece) => {
+                (self.hear)(&piece);
+                self.stderr.extend_from_slice(&piece);
+                let surplus = self.stderr.len().saturating_sub(STDERR_BYTES_MAX);
+                self.stderr.drain(..surplus);
+            }
+        }
+        false
+    }
+
+    fn until_ended(&mut self, events: &Receiver<Event>, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(event) => {
+                    if self.take(event) {
+                        return true;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => return false,
+                Err(RecvTimeoutError::Disconnected) => return true,
+            }
+        }
+    }
+
+    fn drain(&mut self, events: &Receiver<Event>) {
+        let deadline = Instant::now() + DRAIN;
+        while self.open > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(event) = events.recv_timeout(left) else { return };
+            self.take(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    fn run(script: &str, timeout: Duration, stop: &Stop) -> Result<Ended, Cut> {
+        Child { timeout, stop, hear: &|_| {} }.run(shell(script))
+    }
+
+    #[test]
+    fn output_and_status_are_those_of_the_child() {
+        let minute = Duration::from_secs(60);
+        let ended = run("echo out; echo said >&2; exit 3", minute, &Stop::default()).unwrap();
+        assert_eq!(ended.status.code(), Some(3));
+        assert_eq!((ended.stdout, ended.stderr), (b"out\n".to_vec(), b"said\n".to_vec()));
+    }
+
+    #[test]
+    fn a_deadline_ends_the_whole_group_also_those_who_do_not_listen() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pids");
+        // One ignores the polite signal, and so does its own child.
+        let script = format!(
+            "trap '' TERM; sh -c 'echo $$ >>{0}; sleep 300 & echo $! >>{0}; wait'",
+            file.display()
+        );
+        let started = Instant::now();
+        let outcome = run(&script, Duration::from_millis(400), &Stop::default());
+        assert!(matches!(outcome, Err(Cut::Late)), "{outcome:?}");
+        assert!(started.elapsed() < Duration::from_secs(20));
+        let pids = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(pids.lines().count(), 2, "{pids}");
+        for pid in pids.lines() {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let is_running = || {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+            };
+            while is_running() {
+                assert!(Instant::now() < deadline, "{pid} was left running");
+                thread::yield_now();
+            }
+        }
+    }
+
+    #[test]
+    fn a_wish_to_stop_is_heard() {
+        let stop = Stop::default();
+        stop.set();
+        let outcome = run("sleep 300", Duration::from_secs(60), &stop);
+        assert!(matches!(outcome, Err(Cut::Stopped)), "{outcome:?}");
+    }
+
+    #[test]
+    fn who_left_the_group_with_our_pipe_is_not_waited_for() {
+        let started = Instant::now();
+        let outcome = run("setsid sleep 5 & exit 0", Duration::from_secs(60), &Stop::default());
+        assert!(outcome.is_ok_and(|ended| ended.status.success()));
+        assert!(started.elapsed() < Duration::from_secs(4));
+    }
+}

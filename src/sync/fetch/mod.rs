@@ -1,0 +1,16 @@
+//! The `git` program as a child that asks remotes and fetches from them: docs/decisions says why it, and not a library.
+//!
+//! It sees a small environment, no configuration but ours, and a deadline that ends it with all that it started. The
+//! access token is read from its file by the credential helper alone: it is in no argument, variable, log or error.
+
+mod cause;
+mod child;
+mod git;
+mod remote;
+mod stop;
+
+pub use cause::FetchCause;
+pub(super) use child::Child;
+pub(super) use git::{Advertised, Depth, Git};
+pub(super) use remote::Remote;
+pub use stop::Stop;

@@ -1,0 +1,174 @@
+//! Where a repository is cloned from.
+
+use std::fmt;
+
+use super::cause::FetchCause;
+use crate::union::source::SourceName;
+
+/// The host that repositories without `url` are cloned from, as on the platform.
+const DEFAULT_HOST: &str = "https://github.com";
+
+/// A URL that may be fetched from. Prints without its password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Remote {
+    url: String,
+    transport: Transport,
+}
+
+/// How a remote is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// TLS; with scheme, host and port, and whether the URL names a user.
+    Https { origin: String, has_user: bool },
+    /// The `ssh` program.
+    Ssh,
+    /// A repository of this machine.
+    File,
+}
+
+impl Remote {
+    /// Reads a URL as configured.
+    ///
+    /// # Errors
+    /// It is of another protocol than https, ssh and file, or a relative path.
+    pub(crate) fn parse(url: &str) -> Result<Self, FetchCause> {
+        let refused = || FetchCause::Protocol { url: without_password(url) };
+        let transport = match url.split_once("://") {
+            Some(("https", rest)) => {
+                let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+                if host.is_empty() || host.contains('=') {
+                    return Err(refused());
+                }
+                Transport::Https { origin: format!("https://{host}"), has_user: !user.is_empty() }
+            }
+            Some(("ssh", _)) => Transport::Ssh,
+            Some(("file", path)) if path.starts_with('/') => Transport::File,
+            Some(_) => return Err(refused()),
+            None if url.starts_with('/') => Transport::File,
+            // As scp has it: a colon before any slash, and not two, which is git's way to name a helper program.
+            None => match url.split_once(':') {
+                Some((host, path))
+                    if !host.is_empty()
+                        && !host.contains('/')
+                        && !path.is_empty()
+                        && !path.starts_with(':') =>
+                {
+                    Transport::Ssh
+                }
+                Some(_) | None => return Err(refused()),
+            },
+        };
+        if url.starts_with('-') || url.chars().any(char::is_control) {
+            return Err(refused());
+        }
+        Ok(Self { url: url.to_owned(), transport })
+    }
+
+    /// Where a repository is cloned from that has no `url`.
+    ///
+    /// # Errors
+    /// Its name can be none there.
+    pub(crate) fn by_default(repo: &SourceName) -> Result<Self, FetchCause> {
+        let is_plain = |name: &[u8]| {
+            let is_plain = |c: &u8| c.is_ascii_alphanumeric() || b"-_.".contains(c);
+            name.iter().all(is_plain)
+        };
+        if !is_plain(repo.owner.as_bytes()) || !is_plain(repo.repo.as_bytes()) {
+            return Err(FetchCause::NoUrl { repo: repo.to_string() });
+        }
+        Self::parse(&format!("{DEFAULT_HOST}/{repo}.git"))
+    }
+
+    /// The URL as git is given it.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_password(&self.url))
+    }
+}
+
+/// A text with the password taken out of every URL in it.
+pub(super) fn without_password(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        clean.push_str(before);
+        let end = after.find(|c: char| "/?#'\"`".contains(c) || c.is_whitespace());
+        let (authority, left) = after.split_at(end.unwrap_or(after.len()));
+        match authority.rsplit_once('@') {
+            Some((user, host)) => {
+                let user = user.split(':').next().unwrap_or_default();
+                clean.push_str(user);
+                clean.push('@');
+                clean.push_str(host);
+            }
+            None => clean.push_str(authority),
+        }
+        rest = left;
+    }
+    clean.push_str(rest);
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_ssh_and_file_are_spoken() {
+        for good in [
+            "https://git.example/a/b.git",
+            "https://git.example:8443/a",
+            "ssh://git@git.example/a",
+            "git@git.example:a/b.git",
+            "file:///srv/a.git",
+            "/srv/a.git",
+        ] {
+            assert!(Remote::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://git.example/a",
+            "git://git.example/a",
+            "ext::sh -c true",
+            "fd::7",
+            "../a",
+            "a/b",
+            "file://host/a",
+            "HTTPS://git.example/a",
+            "https:///a",
+            "-oProxyCommand=x:y",
+            "",
+        ] {
+            let refused = Remote::parse(bad);
+            assert!(matches!(refused, Err(FetchCause::Protocol { .. })), "{bad}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn without_url_the_platforms_host_is_asked() {
+        let by_default = |text: &str| Remote::by_default(&SourceName::parse(text).unwrap());
+        let remote = by_default("acme/tools").unwrap();
+        assert_eq!(remote.url(), "https://github.com/acme/tools.git");
+        assert!(matches!(by_default("acme/to ols"), Err(FetchCause::NoUrl { .. })));
+    }
+
+    #[test]
+    fn passwords_are_never_printed() {
+        let remote = Remote::parse("https://me:pa@ss@git.example/a").unwrap();
+        assert_eq!(remote.to_string(), "https://me@git.example/a");
+        assert_eq!(
+            without_password("fatal: 'https://x:y@h/a' and ssh://z@h: no"),
+            "fatal: 'https://x@h/a' and ssh://z@h: no"
+        );
+    }
+}

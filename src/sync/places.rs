@@ -1,0 +1,181 @@
+//! Where the mirror of a repository is in the cache, laid out as the platform lays it, and what else is there.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::fetch::FetchCause;
+use super::locate::path;
+use super::wanted::Mirror;
+use crate::union::source::Visibility;
+
+/// The file in a mirror that says that we made it, and of which repository.
+const MARKER: &str = "overlayfs-mount-mirror";
+
+/// The paths of one mirror.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// The mirror: `<cache>/<visibility>/<owner>/<repo>.git`.
+    pub(super) mirror: PathBuf,
+    /// Where a clone is made before it becomes the mirror.
+    pub(super) clone: PathBuf,
+    /// The mirror in the other part of the cache.
+    other: PathBuf,
+    /// Where the platform has checkouts, which a view would take before a mirror.
+    checkout: PathBuf,
+    /// `<cache>/<owner>/<repo>`; `None` for an owner whose name is that of a part of the cache.
+    link: Option<PathBuf>,
+    /// What the link says.
+    target: PathBuf,
+    /// What the marker holds.
+    mark: String,
+}
+
+impl Places {
+    /// The paths of a mirror in a cache.
+    pub(super) fn of(cache: &Path, mirror: &Mirror) -> Self {
+        let owner = path(mirror.repo.owner.as_bytes());
+        let repo = path(mirror.repo.repo.as_bytes());
+        let with = |start: &str, end: &str| {
+            let mut name = std::ffi::OsString::from(start);
+            name.push(repo);
+            name.push(end);
+            name
+        };
+        let part = |visibility: Visibility| PathBuf::from(visibility.to_string()).join(owner);
+        let own = part(mirror.visibility);
+        let other = part(match mirror.visibility {
+            Visibility::Public => Visibility::Private,
+            Visibility::Private => Visibility::Public,
+        });
+        let is_part = ["public", "private"].iter().any(|part| owner == Path::new(part));
+        Self {
+            mirror: cache.join(&own).join(with("", ".git")),
+            clone: cache.join(&own).join(with(".", ".git.cloning")),
+            other: cache.join(other).join(with("", ".git")),
+            checkout: cache.join(&own).join(repo),
+            link: (!is_part).then(|| cache.join(owner).join(repo)),
+            target: Path::new("..").join(own).join(with("", ".git")),
+            mark: format!("{}\n", mirror.repo),
+        }
+    }
+
+    /// Fails if something that we did not make is where the mirror or its link belongs, or where a view would find it first.
+    pub(super) fn refuse_foreign(&self) -> Result<(), FetchCause> {
+        let foreign = |place: &Path| FetchCause::Foreign { place: place.display().to_string() };
+        if is_there(&self.checkout) && !self.is_ours(&self.checkout) {
+            return Err(foreign(&self.checkout));
+        }
+        if is_there(&self.mirror) && !self.is_ours(&self.mirror) {
+            return Err(foreign(&self.mirror));
+        }
+        let Some(link) = &self.link else { return Ok(()) };
+        // A link to nothing is nobody's repository.
+        let is_replaced =
+            !is_there(link) || link.is_symlink() && (!link.exists() || self.is_ours(link));
+        if is_replaced { Ok(()) } else { Err(foreign(link)) }
+    }
+
+    /// True if we made what is there, as a mirror of this repository.
+    fn is_ours(&self, place: &Path) -> bool {
+        fs::read(place.join(MARKER)).is_ok_and(|mark| mark == self.mark.as_bytes())
+    }
+
+    /// Marks a clone as made by us.
+    pub(super) fn mark_clone(&self) -> Result<(), FetchCause> {
+        let marker = self.clone.join(MARKER);
+        fs::write(&marker, &self.mark).map_err(|error| FetchCause::of_cache(&marker, &error))
+    }
+
+    /// Takes over the mirror of the other part of the cache, after a change of visibility. Who reads it goes on reading.
+    pub(super) fn take_from_other_part(&self) -> Result<(), FetchCause> {
+        if is_there(&self.mirror) || !self.is_ours(&self.other) {
+            return Ok(());
+        }
+        self.make_parent(&self.mirror)?;
+        fs::rename(&self.other, &self.mirror)
+            .map_err(|error| FetchCause::of_cache(&self.mirror, &error))?;
+        self.link()
+    }
+
+    /// Makes an empty place for a clone; what an interrupted one left goes.
+    pub(super) fn clear_clone(&self) -> Result<(), FetchCause> {
+        self.make_parent(&self.clone)?;
+        match fs::remove_dir_all(&self.clone) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(FetchCause::of_cache(&self.clone, &error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Makes a finished clone the mirror.
+    pub(super) fn put_clone(&self) -> Result<(), FetchCause> {
+        fs::rename(&self.clone, &self.mirror)
+            .map_err(|error| FetchCause::of_cache(&self.mirror, &error))
+    }
+
+    /// Puts the relative link `<owner>/<repo>` in place, in one step.
+    pub(super) fn link(&self) -> Result<(), FetchCause> {
+        let Some(link) = &self.link else { return Ok(()) };
+        if fs::read_link(link).is_ok_and(|target| target == self.target) {
+            return Ok(());
+        }
+        self.make_parent(link)?;
+        let mut temporary = link.clone().into_os_string();
+        temporary.push(".overlayfs-mount-link");
+        let temporary = PathBuf::from(temporary);
+        let made = fs::remove_file(&temporary).or_else(absent_is_fine);
+        made.and_then(|()| symlink(&self.target, &temporary))
+            .and_then(|()| fs::rename(&temporary, link))
+            .map_err(|error| FetchCause::of_cache(link, &error))
+    }
+
+    fn make_parent(&self, place: &Path) -> Result<(), FetchCause> {
+        let parent = place.parent().unwrap_or(&self.mirror);
+        fs::create_dir_all(parent).map_err(|error| FetchCause::of_cache(parent, &error))
+    }
+
+    /// Removes what a killed `git` left in the mirror: locks, which would keep every later one out, and packs and objects
+    /// that never got their names. The lock of the cache says that no git is at work.
+    pub(super) fn clean_mirror(&self) {
+        let is_lock = |name: &str| has_end(name, ".lock");
+        remove_files(&self.mirror, &is_lock, 0);
+        remove_files(&self.mirror.join("refs"), &is_lock, usize::MAX);
+        let packs = self.mirror.join("objects/pack");
+        remove_files(&packs, &|name| name.starts_with("tmp_"), 0);
+        let is_keep = |name: &str| {
+            has_end(name, ".keep")
+                && fs::read(packs.join(name)).is_ok_and(|why| why.starts_with(b"fetch-pack"))
+        };
+        remove_files(&packs, &is_keep, 0);
+    }
+}
+
+fn is_there(place: &Path) -> bool {
+    fs::symlink_metadata(place).is_ok()
+}
+
+fn has_end(name: &str, end: &str) -> bool {
+    name.len() > end.len() && name.ends_with(end)
+}
+
+fn absent_is_fine(error: io::Error) -> io::Result<()> {
+    if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Removes the files of such names in a directory, and so many levels below it. What cannot be removed git will name.
+fn remove_files(directory: &Path, is_removed: &dyn Fn(&str) -> bool, levels: usize) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() {
+            if levels > 0 {
+                remove_files(&entry.path(), is_removed, levels - 1);
+            }
+        } else if entry.file_name().to_str().is_some_and(is_removed) {
+            fs::remove_file(entry.path()).unwrap_or_default();
+        }
+    }
+}

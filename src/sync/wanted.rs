@@ -1,0 +1,174 @@
+//! What the configuration wants in the repo cache: mirrors, and refs of each.
+
+use super::error::configured_at;
+use super::fetch::{FetchCause, Remote};
+use super::label::labels;
+use crate::config::resolved::{Config, Location, Mode, SourceSpec};
+use crate::store::git::oid;
+use crate::union::object::Oid;
+use crate::union::source::{SourceName, Visibility};
+
+/// One repository of the cache and what is wanted of it.
+#[derive(Debug, Clone)]
+pub(super) struct Mirror {
+    /// Its `owner/repo` below the cache.
+    pub(super) repo: SourceName,
+    /// The part of the cache that it is in.
+    pub(super) visibility: Visibility,
+    /// Where it is cloned from.
+    pub(super) remote: Result<Remote, FetchCause>,
+    /// The refs that are wanted, in the order of the configuration.
+    pub(super) wants: Vec<Want>,
+}
+
+/// A ref that somebody wants.
+#[derive(Debug, Clone)]
+pub(super) struct Want {
+    /// What commands call the source.
+    pub(super) label: String,
+    /// The ref as configured; `None` means HEAD.
+    pub(super) git_ref: Option<String>,
+    /// Where it is configured.
+    pub(super) configured_at: String,
+}
+
+impl Want {
+    /// The commit, if the ref is a full id.
+    pub(super) fn id(&self) -> Option<Oid> {
+        oid(self.git_ref.as_deref()?.as_bytes())
+    }
+
+    /// True if it is the remote's HEAD.
+    pub(super) fn is_head(&self) -> bool {
+        self.git_ref.as_deref().is_none_or(|git_ref| git_ref == "HEAD")
+    }
+
+    /// The refs of a remote that it may stand for, in the order of the look-up, each with its name in the mirror.
+    pub(super) fn candidates(&self) -> Vec<Pair> {
+        let Some(git_ref) = self.git_ref.as_deref().filter(|_| !self.is_head()) else {
+            return vec![Pair::new("HEAD", REMOTE_HEAD)];
+        };
+        if git_ref.starts_with("refs/") {
+            return vec![Pair::new(git_ref, git_ref)];
+        }
+        let same = ["refs/heads/", "refs/tags/", "refs/"].map(|at| format!("{at}{git_ref}"));
+        let mut pairs: Vec<Pair> = same.iter().map(|name| Pair::new(name, name)).collect();
+        if let Some(branch) = git_ref.strip_prefix("origin/") {
+            let local = format!("refs/remotes/origin/{branch}");
+            pairs.push(Pair::new(&format!("refs/heads/{branch}"), &local));
+        }
+        pairs
+    }
+}
+
+/// What a mirror calls the commit of its remote's HEAD.
+pub(super) const REMOTE_HEAD: &str = "refs/remotes/origin/HEAD";
+
+/// A ref of a remote and its name in the mirror.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Pair {
+    /// Its full name at the remote.
+    pub(super) remote: String,
+    /// Its full name in the mirror.
+    pub(super) local: String,
+}
+
+impl Pair {
+    /// Puts the two names together.
+    pub(super) fn new(remote: &str, local: &str) -> Self {
+        Self { remote: remote.to_owned(), local: local.to_owned() }
+    }
+
+    /// As git is told it; the ref moves wherever the remote's did.
+    pub(super) fn refspec(&self) -> String {
+        format!("+{}:{}", self.remote, self.local)
+    }
+}
+
+/// The sources that are kept in the cache: those that this view may show and that are served from commits of it.
+pub(super) fn synced(config: &Config) -> impl Iterator<Item = (&SourceSpec, &SourceName)> {
+    config.shown_sources().filter_map(|spec| match (&spec.location, spec.mode) {
+        (Location::Repo { repo, .. }, Mode::Git) => Some((spec, repo)),
+        (Location::Repo { .. }, Mode::Live) | (Location::Path(_), Mode::Git | Mode::Live) => None,
+    })
+}
+
+/// The mirrors that the configuration wants, each once: first what the platform keeps besides, then the sources.
+pub(super) fn wanted(config: &Config) -> Vec<Mirror> {
+    let mut drafts = Vec::new();
+    for row in &config.platform.repositories {
+        let Ok(repo) = SourceName::parse(&row.repo) else {
+            tracing::warn!(repo = %row.repo, "`repoCache.repositories` lists what is no `owner/repo`");
+            continue;
+        };
+        let git_ref = config.platform.repository_refs.get(&row.repo).or(row.git_ref.as_ref());
+        let source = synced(config).filter(|(_, name)| **name == repo).last();
+        if git_ref.is_none() && source.is_some() {
+            continue;
+        }
+        let visibility = row.visibility.or(source.map(|(spec, _)| spec.visibility));
+        let visibility = visibility.unwrap_or(Visibility::Private);
+        Draft::of(&mut drafts, &repo, visibility, None).wants.push(Want {
+            label: repo.to_string(),
+            git_ref: git_ref.filter(|git_ref| !git_ref.is_empty()).cloned(),
+            configured_at: configured_at(None, &config.origin),
+        });
+    }
+    let specs: Vec<&SourceSpec> = config.shown_sources().collect();
+    for (spec, label) in specs.iter().zip(labels(&specs)) {
+        let (Location::Repo { repo, url }, Mode::Git) = (&spec.location, spec.mode) else {
+            continue;
+        };
+        Draft::of(&mut drafts, repo, spec.visibility, url.as_deref()).wants.push(Want {
+            label,
+            git_ref: spec.git_ref.clone(),
+            configured_at: configured_at(spec.line, &config.origin),
+        });
+    }
+    drafts.into_iter().map(Draft::finish).collect()
+}
+
+/// A mirror while its sources are read.
+struct Draft {
+    repo: SourceName,
+    visibility: Visibility,
+    /// The different URLs that its sources give.
+    urls: Vec<String>,
+    wants: Vec<Want>,
+}
+
+impl Draft {
+    /// The mirror of a repository in one part of the cache.
+    fn of<'a>(
+        drafts: &'a mut Vec<Self>,
+        repo: &SourceName,
+        visibility: Visibility,
+        url: Option<&str>,
+    ) -> &'a mut Self {
+        let is_it = |draft: &Self| draft.repo == *repo && draft.visibility == visibility;
+        let index = drafts.iter().position(is_it).unwrap_or_else(|| {
+            let (urls, wants) = (Vec::new(), Vec::new());
+            drafts.push(Self { repo: repo.clone(), visibility, urls, wants });
+            drafts.len() - 1
+        });
+        let draft = &mut drafts[index];
+        draft.urls.extend(url.map(str::to_owned));
+        draft.urls.dedup();
+        draft
+    }
+
+    fn finish(self) -> Mirror {
+        let remote = match self.urls.as_slice() {
+            [] => Remote::by_default(&self.repo),
+            [url] => Remote::parse(url),
+            [first, second, ..] => Remote::parse(first).and_then(|first| {
+                Err(FetchCause::TwoUrls {
+                    repo: self.repo.to_string(),
+                    first: first.to_string(),
+                    second: Remote::parse(second)?.to_string(),
+                })
+            }),
+        };
+        Mirror { repo: self.repo, visibility: self.visibility, remote, wants: self.wants }
+    }
+}
