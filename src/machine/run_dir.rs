@@ -23,6 +23,8 @@ const SOCKET_MAX: usize = 107;
 /// The most bytes of a mount point that are part of a file's name.
 const SLUG_MAX: usize = 32;
 const DIGEST_BYTES: usize = 6;
+/// The longest ending: while a socket is being made it ends in the number of its process.
+const ENDING_MAX: usize = 10;
 
 /// The run directory of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,8 +148,8 @@ impl RunDir {
     }
 
     fn stem(&self, mountpoint: &Path) -> String {
-        // The directory, a slash, a dash, the digest and the ending.
-        let taken = self.path.as_os_str().len() + 2 + 2 * DIGEST_BYTES + 1 + ENDING.len();
+        // The directory, a slash, a dash, the digest, a dot and the ending.
+        let taken = self.path.as_os_str().len() + 2 + 2 * DIGEST_BYTES + 1 + ENDING_MAX;
         stem(mountpoint, SOCKET_MAX.saturating_sub(taken))
     }
 

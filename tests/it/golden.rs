@@ -145,9 +145,9 @@ fn wrong_usage_is_said_with_what_is_right() {
     2>   cure: did you mean `tools`? surfaces: tools, workflows, skills, personas, prompts
     exit 2
     ");
-    insta::assert_snapshot!(say(&sandbox, &["mount", "-o", "rw,noexec"]), @r"
-    2> error: mount option `noexec` is not known
-    2>   cure: use allow_other, uid=N, gid=N, links=all|inside, xattrs, nosources, access=all|public|none, or log=FILE
+    insta::assert_snapshot!(say(&sandbox, &["mount", "-o", "rw,allow_root"]), @r"
+    2> error: mount option `allow_root` is not known
+    2>   cure: use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, access=all|public|none, or log=FILE
     exit 2
     ");
     insta::assert_snapshot!(say(&sandbox, &["explain", "../x"]), @r"
