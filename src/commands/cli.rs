@@ -89,6 +89,9 @@ pub struct MountArgs {
     /// Stay in the foreground
     #[arg(short = 'f', long)]
     pub foreground: bool,
+    /// Clone and fetch the sources into the repo cache while mounted
+    #[arg(long)]
+    pub sync: bool,
     /// Mount options, as mount(8) gives them
     #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',')]
     pub options: Vec<String>,

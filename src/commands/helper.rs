@@ -85,6 +85,7 @@ fn parse(rest: &[OsString]) -> Helper {
         config: configuration(source, &mut options),
         mountpoint: Some(mountpoint.into()),
         foreground: false,
+        sync: false,
         options,
         log: None,
     })

@@ -54,7 +54,8 @@ fn plan_quietly(arguments: &MountArgs) -> Result<Plan, Failure> {
 
 /// Applies mount options and finds the real mount point.
 fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> {
-    let options = Options::parse(&arguments.options)?;
+    let mut options = Options::parse(&arguments.options)?;
+    options.overrides.is_synced = arguments.sync.then_some(true);
     options.overrides.apply(&mut config);
     let wanted = arguments.mountpoint.as_deref().unwrap_or(&config.mount.at);
     let mountpoint = mountpoint::resolve(wanted)?;

@@ -184,6 +184,8 @@ pub struct Overrides {
     pub uid: Option<u32>,
     /// In place of [`MountSettings::gid`].
     pub gid: Option<u32>,
+    /// In place of [`RepoCache::is_synced`].
+    pub is_synced: Option<bool>,
 }
 
 impl Overrides {
@@ -197,6 +199,7 @@ impl Overrides {
         mount.allow_other = self.allow_other.unwrap_or(mount.allow_other);
         mount.uid = self.uid.or(mount.uid);
         mount.gid = self.gid.or(mount.gid);
+        config.repo_cache.is_synced = self.is_synced.unwrap_or(config.repo_cache.is_synced);
     }
 }
 

@@ -13,6 +13,14 @@ pub enum DaemonError {
     /// A source that is required cannot be served.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A source that is required is not in the repo cache and could not be brought there.
+    #[error("{error}\nnot fetched: {}", problems.join("\nnot fetched: "))]
+    Unfetched {
+        /// What is missing.
+        error: BuildError,
+        /// Why it could not be fetched, a line each.
+        problems: Vec<String>,
+    },
     /// This machine does not let us mount.
     #[error(transparent)]
     Machine(#[from] MachineError),
@@ -39,7 +47,7 @@ impl DaemonError {
             Self::Machine(error) => error.cure(),
             Self::Control(error) => error.cure(),
             // Each source's message carries its own.
-            Self::Build(_) | Self::Session(_) | Self::Start { .. } => None,
+            Self::Build(_) | Self::Unfetched { .. } | Self::Session(_) | Self::Start { .. } => None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! nothing mounted.
 
 mod error;
+mod fetch;
 mod log;
 mod operator;
 mod start;

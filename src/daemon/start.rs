@@ -8,6 +8,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::DaemonError;
+use super::fetch::Fetching;
 use super::operator::Doors;
 use super::stop::{Ending, Stopped};
 use super::update;
@@ -66,30 +67,64 @@ pub fn run(
 ) -> Result<Stopped, DaemonError> {
     let ending = Ending::listen()?;
     let blobs = blob_cache(&plan.config);
-    let snapshot = Arc::new(build(&plan.config, blobs.clone())?);
+    let (snapshot, fetching) = first(&plan.config, &blobs)?;
+    let snapshot = Arc::new(snapshot);
     let settings =
         Settings { links: plan.config.mount.links, has_xattrs: plan.config.mount.has_xattrs };
     let view = Arc::new(View::new(snapshot, settings));
     clear_stale(&plan.mountpoint)?;
     let made = create_mountpoint(&plan.mountpoint)?;
-    let outcome = serve(plan, &view, blobs, ending, ready);
+    let parts = Parts { view, blobs, fetching };
+    let outcome = serve(plan, parts, ending, ready);
     remove_mountpoint(&made);
     outcome
 }
 
+/// The first snapshot: from what the cache has; where a source is missing and the cache is ours to keep, from what a first round brings.
+fn first(
+    config: &Config,
+    blobs: &Arc<BlobCache>,
+) -> Result<(Snapshot, Option<Fetching>), DaemonError> {
+    let start = || Fetching::start(config.clone());
+    let is_synced = config.repo_cache.is_synced;
+    match build(config, blobs.clone()) {
+        Ok(snapshot) => Ok((snapshot, is_synced.then(start).transpose()?)),
+        Err(error) if !is_synced => Err(error.into()),
+        Err(_) => {
+            let fetching = start()?;
+            fetching.round(config.clone());
+            let snapshot = build(config, blobs.clone()).map_err(|error| {
+                let problems = fetching.problems().into_iter();
+                let problems =
+                    problems.map(|(source, problem)| format!("source `{source}`: {problem}"));
+                DaemonError::Unfetched { error, problems: problems.collect() }
+            })?;
+            Ok((snapshot, Some(fetching)))
+        }
+    }
+}
+
+/// What is there before anything is mounted.
+struct Parts {
+    view: Arc<View>,
+    blobs: Arc<BlobCache>,
+    fetching: Option<Fetching>,
+}
+
 fn serve(
     plan: &Plan,
-    view: &Arc<View>,
-    blobs: Arc<BlobCache>,
+    parts: Parts,
     ending: Ending,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
+    let Parts { view, blobs, fetching } = parts;
     let request = request(plan);
     let mounted = mount(&request)?;
     let connection = connection(&plan.mountpoint);
     let undo = Undo { mountpoint: &plan.mountpoint };
     let served = fuse::serve(view.clone(), mounted.fd, owner(&plan.config))?;
-    let (updates, updating) = update::start(plan, view.clone(), blobs, served.kernel.clone())?;
+    let (updates, updating) =
+        update::start(plan, view.clone(), blobs, served.kernel.clone(), fetching)?;
     let doors = Doors::open(plan, view.clone(), served.counts.clone(), updates.clone())?;
     ready()?;
     undo.disarm();

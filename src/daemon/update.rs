@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::{info, warn};
 
 use super::DaemonError;
+use super::fetch::{Fetching, Problems};
 use super::start::Plan;
 use crate::config::resolved::{Config, Origin, Overrides};
 use crate::config::{self, Environment, Loaded};
@@ -58,6 +59,7 @@ pub(super) fn start(
     view: Arc<View>,
     blobs: Arc<BlobCache>,
     kernel: KernelCache,
+    fetching: Option<Fetching>,
 ) -> Result<(Updates, JoinHandle<()>), DaemonError> {
     let (sender, requests) = mpsc::channel();
     let mut updater = Updater {
@@ -66,6 +68,8 @@ pub(super) fn start(
         view,
         blobs,
         kernel,
+        fetching,
+        problems: Problems::new(),
         remembered: Remembered::default(),
         config_stamp: plan.stamp,
         stamps: Stamps::new(),
@@ -86,6 +90,10 @@ struct Updater {
     view: Arc<View>,
     blobs: Arc<BlobCache>,
     kernel: KernelCache,
+    /// Who fetches, where the repo cache is ours to keep.
+    fetching: Option<Fetching>,
+    /// What could not be fetched when the current snapshot was published.
+    problems: Problems,
     remembered: Remembered,
     config_stamp: Stamp,
     stamps: Stamps,
@@ -131,7 +139,8 @@ impl Updater {
         let stamp = config_stamp(&self.config.origin);
         let has_config_moved = stamp != self.config_stamp;
         let is_retry = self.retry_at.is_some_and(|at| Instant::now() >= at);
-        if !has_config_moved && !is_retry && !self.has_moved() {
+        let has_news = self.fetch_problems() != self.problems;
+        if !has_config_moved && !is_retry && !has_news && !self.has_moved() {
             return;
         }
         self.config_stamp = stamp;
@@ -149,6 +158,10 @@ impl Updater {
             }
             self.last_said = said;
         }
+    }
+
+    fn fetch_problems(&self) -> Problems {
+        self.fetching.as_ref().map(Fetching::problems).unwrap_or_default()
     }
 
     /// Looks whether any file looks otherwise than before. Most looks find nothing, and cost a `stat` for each file.
@@ -180,6 +193,9 @@ impl Updater {
         let before = self.config.clone();
         let mut said: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         self.config = self.keep_mounted(config, &mut said);
+        if let Some(fetching) = &self.fetching {
+            fetching.round(self.config.clone());
+        }
         let outcome = self.update();
         if outcome.is_err() {
             self.config = before;
@@ -229,8 +245,14 @@ impl Updater {
             let label = &next.source(*source).label;
             warnings.push(format!("source `{label}` keeps its last revision: {error}"));
         }
-        let stale = stale.into_iter().map(|(id, error)| (id.index(), error.cause.to_string()));
-        next.notes = notes(&before, &next, stale.collect());
+        self.problems = self.fetch_problems();
+        let unread = stale.into_iter().map(|(id, error)| (id.index(), error.cause.to_string()));
+        let labels = next.sources.iter().map(|source| source.label.as_str()).zip(0..);
+        let unfetched = labels.filter_map(|(label, position)| {
+            self.problems.get(label).map(|problem| (position, problem.clone()))
+        });
+        let stale = unfetched.chain(unread).collect();
+        next.notes = notes(&before, &next, stale);
         let has_failed = !warnings.is_empty()
             || next.sources.iter().any(|source| source.state.error().is_some());
         if has_failed {

@@ -226,3 +226,42 @@ fn s66_a_source_that_cannot_be_read_keeps_its_last_revision_while_the_rest_moves
     });
     mount.unmount();
 }
+
+#[test]
+fn s67_a_push_to_the_remote_is_fetched_and_shown() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let remote = sandbox.repo("../remotes/base");
+    remote.skill("review", "one\n").commit();
+    let url = format!("file://{}", sandbox.path("remotes/base").display());
+    sandbox.configure(&format!("    - {{repo: acme/base, ref: main, url: \"{url}\"}}"), "");
+    // Nothing is in the cache: the first round brings it.
+    let mount = sandbox.mount_with(&["--sync"]);
+    let read = || sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md");
+    assert_eq!(read(), "one\n");
+    remote.skill("review", "two\n").commit();
+    sandbox.succeed(&["reload", "view"]);
+    assert_eq!(read(), "two\n");
+    // A remote that is gone changes nothing but the status.
+    fs::rename(sandbox.path("remotes/base"), sandbox.path("away")).unwrap();
+    sandbox.succeed(&["reload", "view"]);
+    assert_eq!(read(), "two\n");
+    let status: serde_json::Value =
+        serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap();
+    assert_eq!(status["sources"][0]["state"], "stale", "{status}");
+    mount.unmount();
+}
+
+#[test]
+fn a_mount_that_cannot_fetch_what_it_needs_says_why() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.configure("    - {repo: acme/base, url: \"file:///nonexistent/base\"}", "");
+    let said = sandbox.fail(1, &["mount", "--sync"]);
+    assert!(said.contains("acme/base") && said.contains("not fetched"), "{said}");
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+}

@@ -98,6 +98,7 @@ fn help_lists_the_commands_and_the_exit_statuses() {
           --source <SPEC>      A source, without any file: PATH, or `owner/repo[@REF]`; repeat it, the
                                last is on top
       -f, --foreground         Stay in the foreground
+          --sync               Clone and fetch the sources into the repo cache while mounted
       -o, --options <OPT,...>  Mount options, as mount(8) gives them
           --log <FILE>         Write the log to this file
       -h, --help               Print help
