@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use super::output::{Lines, OneLine};
 use crate::config::ConfigError;
 use crate::control::ControlError;
 use crate::daemon::DaemonError;
@@ -66,7 +67,7 @@ impl Failure {
 
     /// Writes the message as a warning: what was asked was done.
     pub(super) fn warn(&self) {
-        let text = format!("warning: {}\n", self.message.trim_end());
+        let text = format!("warning: {}\n", Lines(self.message.trim_end()));
         anstream::stderr().write_all(text.as_bytes()).unwrap_or_default();
     }
 
@@ -76,11 +77,11 @@ impl Failure {
         if !self.message.starts_with("error") {
             text.push_str("error: ");
         }
-        text.push_str(self.message.trim_end());
+        text += &Lines(self.message.trim_end()).to_string();
         text.push('\n');
         if let Some(cure) = &self.cure {
             text.push_str("  cure: ");
-            text.push_str(cure);
+            text += &OneLine(cure).to_string();
             text.push('\n');
         }
         text

@@ -1,5 +1,6 @@
 //! Data on standard output: bytes, tables, JSON.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -7,6 +8,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::failure::Failure;
+use crate::union::name::write_printable;
 
 /// Writes bytes. A reader that went away is no failure: it has what it wanted.
 pub(super) fn write(bytes: &[u8]) -> Result<ExitCode, Failure> {
@@ -25,6 +27,26 @@ pub(super) fn json(document: &impl Serialize) -> Result<ExitCode, Failure> {
     write(&text)
 }
 
+/// A text of one line, shown so that it can do nothing to a terminal.
+pub(super) struct OneLine<'a>(pub(super) &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| write_printable(c, f))
+    }
+}
+
+/// A text of several lines, each shown so that it can do nothing to a terminal.
+pub(super) struct Lines<'a>(pub(super) &'a str);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = self.0.split('\n');
+        lines.next().map_or(Ok(()), |first| write!(f, "{}", OneLine(first)))?;
+        lines.try_for_each(|line| write!(f, "\n{}", OneLine(line)))
+    }
+}
+
 /// A table without borders that fits a terminal and wraps nothing elsewhere.
 pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
@@ -35,7 +57,7 @@ pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
         table.set_content_arrangement(ContentArrangement::Disabled);
     }
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| OneLine(cell).to_string()));
     }
     let lines = table.lines().map(|line| format!("{}\n", line.trim_end().trim_start_matches(' ')));
     lines.collect()

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::cli::StatusArgs;
 use super::failure::{FAILED, Failure};
 use super::ls::short;
-use super::output;
+use super::output::{self, OneLine};
 use crate::control::ControlError;
 use crate::control::client;
 use crate::control::status::Status;
@@ -70,8 +70,9 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
         writeln!(text, "nothing is mounted")?;
     }
     for status in all {
-        writeln!(text, "{}  {}", status.mountpoint, word(status.state))?;
-        writeln!(text, "  configuration  {}", status.config.as_deref().unwrap_or("--source"))?;
+        writeln!(text, "{}  {}", OneLine(&status.mountpoint), word(status.state))?;
+        let config = status.config.as_deref().unwrap_or("--source");
+        writeln!(text, "  configuration  {}", OneLine(config))?;
         writeln!(text, "  revision set   {} since {}", short(&status.revision), status.since)?;
         writeln!(text, "  process        {}\n", status.pid)?;
         let rows = status.sources.iter().map(|source| {

@@ -190,3 +190,22 @@ fn s1_nothing_is_mounted_when_a_required_source_is_missing() {
     assert_eq!(sandbox.mounts(), Vec::<String>::new());
     assert!(!sandbox.view().exists());
 }
+
+#[test]
+fn names_with_control_characters_reach_no_terminal() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    let point = sandbox.path("a\n\u{1b}[31mb");
+    let point = point.to_str().unwrap();
+    let mount = sandbox.mount_with(&[point]);
+    for arguments in [&["status"][..], &["status", point]] {
+        let text = sandbox.succeed(arguments);
+        assert!(text.contains("a\\x0a\\x1b[31mb") && !text.contains('\u{1b}'), "{text}");
+    }
+    let said = sandbox.fail(1, &["mount", point]);
+    assert!(!said.contains('\u{1b}'), "{said}");
+    sandbox.succeed(&["unmount", point]);
+    drop(mount);
+}
