@@ -85,12 +85,21 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
                     .ok()
                     .and_then(|word| word.as_str().map(str::to_owned))
                     .unwrap_or_default(),
+                source
+                    .pinned
+                    .map_or("-", |is_pinned| if is_pinned { "yes" } else { "no" })
+                    .to_owned(),
                 source.error.clone().unwrap_or_default(),
             ]
         });
-        let headings = ["SOURCE", "REF", "REVISION", "VISIBILITY", "STATE", "ERROR"];
+        let headings = ["SOURCE", "REF", "REVISION", "VISIBILITY", "STATE", "PINNED", "ERROR"];
         for line in output::table(&headings, rows).lines() {
             writeln!(text, "  {line}")?;
+        }
+        for source in &status.sources {
+            if let Some(reason) = &source.unpinned_because {
+                writeln!(text, "  `{}` is not pinned: {reason}", source.name)?;
+            }
         }
     }
     Ok(text)

@@ -22,7 +22,8 @@ use crate::machine::{connections, user};
 use crate::snapshot::Snapshot;
 use crate::store::blobs::BlobCache;
 use crate::sync::Stamp;
-use crate::sync::build::{blob_cache, build};
+use crate::sync::build::{blob_cache, rebuild};
+use crate::sync::pin::Pins;
 use crate::view::{Settings, View};
 
 /// What to mount, and where.
@@ -66,34 +67,38 @@ pub fn run(
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
     let ending = Ending::listen()?;
-    let blobs = blob_cache(&plan.config);
-    let (snapshot, fetching) = first(&plan.config, &blobs)?;
+    // Goes last, and all pins with it: nobody reads them any more.
+    let pins = Arc::new(Pins::open(&plan.config.state.dir));
+    let caches = Caches { blobs: blob_cache(&plan.config), pins: pins.clone() };
+    let (snapshot, fetching) = first(&plan.config, &caches)?;
     let snapshot = Arc::new(snapshot);
     let settings =
         Settings { links: plan.config.mount.links, has_xattrs: plan.config.mount.has_xattrs };
     let view = Arc::new(View::new(snapshot, settings));
     clear_stale(&plan.mountpoint)?;
     let made = create_mountpoint(&plan.mountpoint)?;
-    let parts = Parts { view, blobs, fetching };
+    let parts = Parts { view, caches, fetching };
     let outcome = serve(plan, parts, ending, ready);
     remove_mountpoint(&made);
+    drop(pins);
     outcome
 }
 
 /// The first snapshot: from what the cache has; where a source is missing and the cache is ours to keep, from what a first round brings.
-fn first(
-    config: &Config,
-    blobs: &Arc<BlobCache>,
-) -> Result<(Snapshot, Option<Fetching>), DaemonError> {
+fn first(config: &Config, caches: &Caches) -> Result<(Snapshot, Option<Fetching>), DaemonError> {
     let start = || Fetching::start(config.clone());
+    let build = || {
+        let rebuilt = rebuild(config, caches.blobs.clone(), Some(&caches.pins), None)?;
+        Ok(rebuilt.snapshot)
+    };
     let is_synced = config.repo_cache.is_synced;
-    match build(config, blobs.clone()) {
+    match build() {
         Ok(snapshot) => Ok((snapshot, is_synced.then(start).transpose()?)),
-        Err(error) if !is_synced => Err(error.into()),
+        Err(error) if !is_synced => Err(DaemonError::Build(error)),
         Err(_) => {
             let fetching = start()?;
             fetching.round(config.clone());
-            let snapshot = build(config, blobs.clone()).map_err(|error| {
+            let snapshot = build().map_err(|error| {
                 let problems = fetching.problems().into_iter();
                 let problems =
                     problems.map(|(source, problem)| format!("source `{source}`: {problem}"));
@@ -104,10 +109,16 @@ fn first(
     }
 }
 
+/// What all snapshots of a mount share.
+pub(super) struct Caches {
+    pub(super) blobs: Arc<BlobCache>,
+    pub(super) pins: Arc<Pins>,
+}
+
 /// What is there before anything is mounted.
 struct Parts {
     view: Arc<View>,
-    blobs: Arc<BlobCache>,
+    caches: Caches,
     fetching: Option<Fetching>,
 }
 
@@ -117,14 +128,14 @@ fn serve(
     ending: Ending,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
-    let Parts { view, blobs, fetching } = parts;
+    let Parts { view, caches, fetching } = parts;
     let request = request(plan);
     let mounted = mount(&request)?;
     let connection = connection(&plan.mountpoint);
     let undo = Undo { mountpoint: &plan.mountpoint };
     let served = fuse::serve(view.clone(), mounted.fd, owner(&plan.config))?;
     let (updates, updating) =
-        update::start(plan, view.clone(), blobs, served.kernel.clone(), fetching)?;
+        update::start(plan, view.clone(), caches, served.kernel.clone(), fetching)?;
     let doors = Doors::open(plan, view.clone(), served.counts.clone(), updates.clone())?;
     ready()?;
     undo.disarm();

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::DaemonError;
 use super::fetch::{Fetching, Problems};
-use super::start::Plan;
+use super::start::{Caches, Plan};
 use crate::config::resolved::{Config, Origin, Overrides};
 use crate::config::{self, Environment, Loaded};
 use crate::control::ControlError;
@@ -21,7 +21,6 @@ use crate::control::protocol::{CHANGES_MAX, ChangeKind, ChangeReport, ReloadRepo
 use crate::fuse::KernelCache;
 use crate::snapshot::Snapshot;
 use crate::snapshot::status::SourceNote;
-use crate::store::blobs::BlobCache;
 use crate::sync::build::{Rebuilt, rebuild};
 use crate::sync::{Stamp, follow};
 use crate::union::change::{Change, Side};
@@ -57,7 +56,7 @@ impl Updates {
 pub(super) fn start(
     plan: &Plan,
     view: Arc<View>,
-    blobs: Arc<BlobCache>,
+    caches: Caches,
     kernel: KernelCache,
     fetching: Option<Fetching>,
 ) -> Result<(Updates, JoinHandle<()>), DaemonError> {
@@ -66,7 +65,7 @@ pub(super) fn start(
         config: plan.config.clone(),
         overrides: plan.overrides,
         view,
-        blobs,
+        caches,
         kernel,
         fetching,
         problems: Problems::new(),
@@ -88,7 +87,7 @@ struct Updater {
     config: Config,
     overrides: Overrides,
     view: Arc<View>,
-    blobs: Arc<BlobCache>,
+    caches: Caches,
     kernel: KernelCache,
     /// Who fetches, where the repo cache is ours to keep.
     fetching: Option<Fetching>,
@@ -232,7 +231,12 @@ impl Updater {
         // Looked at first: what moves while the snapshot is built is seen at the next look.
         let stamps = self.look();
         let before = self.view.snapshot();
-        let rebuilt = rebuild(&self.config, self.blobs.clone(), Some(&before));
+        let rebuilt = rebuild(
+            &self.config,
+            self.caches.blobs.clone(),
+            Some(&self.caches.pins),
+            Some(&before),
+        );
         self.retry_at = None;
         let Rebuilt { snapshot, stale } = rebuilt.map_err(|error| {
             self.stamps.clone_from(&stamps);

@@ -87,6 +87,22 @@ pub struct Source {
     pub store: Arc<dyn Store>,
     /// The files whose change says that the source may have moved.
     pub signals: Vec<PathBuf>,
+    /// Whether what it serves stays readable whatever happens to its repository.
+    pub pinning: Pinning,
+}
+
+/// Whether what a source serves stays readable whatever happens to its repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pinning {
+    /// It does.
+    Pinned,
+    /// What is pruned from its repository is lost.
+    Unpinned {
+        /// Why it could not be pinned.
+        reason: String,
+    },
+    /// There is nothing to pin, or nothing is mounted.
+    NotAsked,
 }
 
 /// Whether a source can be read.

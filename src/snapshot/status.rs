@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Snapshot, Source, SourceState};
+use super::{Pinning, Snapshot, Source, SourceState};
 use crate::union::revision::Revision;
 
 /// How a view is.
@@ -67,6 +67,12 @@ pub struct SourceStatus {
     pub since: String,
     /// What is wrong, if anything is.
     pub error: Option<String>,
+    /// Whether what it serves stays readable whatever happens to its repository; `None` of what is no commit.
+    #[serde(default)]
+    pub pinned: Option<bool>,
+    /// Why it is not pinned, if it is not.
+    #[serde(default)]
+    pub unpinned_because: Option<String>,
 }
 
 /// What was seen of a source since the snapshot was built.
@@ -103,6 +109,7 @@ impl ViewStatus {
     pub fn public(snapshot: &Snapshot) -> Self {
         let mut status = Self::new(snapshot, false);
         for source in &mut status.sources {
+            source.unpinned_because = None;
             source.error = match source.state {
                 SourceCondition::Ready => None,
                 SourceCondition::Stale => Some("it cannot be brought up to date"),
@@ -127,6 +134,11 @@ fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime
         Revision::Missing => None,
         revision @ (Revision::Commit(_) | Revision::Listing(_)) => Some(revision.to_string()),
     };
+    let (pinned, unpinned_because) = match &source.pinning {
+        Pinning::Pinned => (Some(true), None),
+        Pinning::Unpinned { reason } => (Some(false), Some(reason.clone())),
+        Pinning::NotAsked => (None, None),
+    };
     SourceStatus {
         name: source.name.to_string(),
         git_ref: source.git_ref.clone(),
@@ -135,6 +147,8 @@ fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime
         state,
         since: rfc3339(note.map_or(built, |note| note.since)),
         error: error.map(str::to_owned),
+        pinned,
+        unpinned_because,
     }
 }
 

@@ -18,6 +18,7 @@ mod layer;
 mod locate;
 mod mirror;
 mod open;
+pub mod pin;
 mod places;
 mod ready;
 mod resolve;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::digest::Fields;
 use super::error::{SourceCause, Tried};
 use super::locate::{is_refused, locate, places};
+use super::pin::Pins;
 use super::resolve::resolve;
 use super::signals::of_repository;
 use crate::config::resolved::{Config, Location, Mode, SourceSpec};
-use crate::snapshot::{Snapshot, Source, SourceState};
+use crate::snapshot::{Pinning, Snapshot, Source, SourceState};
 use crate::store::Store;
 use crate::store::blobs::BlobCache;
 use crate::store::dir::DirStore;
@@ -30,6 +31,8 @@ pub(super) struct Opened {
     pub(super) place: PathBuf,
     /// The files whose change says that it may have moved.
     pub(super) signals: Vec<PathBuf>,
+    /// Whether it is pinned.
+    pub(super) pinning: Pinning,
 }
 
 /// Opens a source.
@@ -37,9 +40,12 @@ pub(super) fn open(
     config: &Config,
     spec: &SourceSpec,
     blobs: &Arc<BlobCache>,
+    pins: Option<&Pins>,
 ) -> Result<Opened, SourceCause> {
     match (spec.mode, &spec.location) {
-        (Mode::Git, Location::Repo { .. } | Location::Path(_)) => open_git(config, spec, blobs),
+        (Mode::Git, Location::Repo { .. } | Location::Path(_)) => {
+            open_git(config, spec, blobs, pins)
+        }
         (Mode::Live, Location::Path(path)) => open_directory(config, path),
         (Mode::Live, Location::Repo { .. }) => {
             let located = locate(config, spec)?;
@@ -56,6 +62,7 @@ fn open_git(
     config: &Config,
     spec: &SourceSpec,
     blobs: &Arc<BlobCache>,
+    pins: Option<&Pins>,
 ) -> Result<Opened, SourceCause> {
     let located = locate(config, spec)?;
     let git_ref = spec.git_ref.as_deref();
@@ -65,7 +72,11 @@ fn open_git(
         signals.push(located.repository.common_dir().join("lfs/objects"));
     }
     let lfs = spec.serves_lfs.then(|| LfsObjects::scan(located.repository.common_dir()));
-    let store = GitStore::new(located.repository, oid, blobs.clone(), lfs).map_err(|error| {
+    let (repository, pinning) = match pins {
+        Some(pins) => pins.pin(&located.repository, &oid),
+        None => (located.repository, Pinning::NotAsked),
+    };
+    let store = GitStore::new(repository, oid, blobs.clone(), lfs).map_err(|error| {
         SourceCause::Unreadable {
             git_ref: git_ref.unwrap_or("HEAD").to_owned(),
             place: located.place.clone(),
@@ -78,6 +89,7 @@ fn open_git(
         time_secs: commit.time_secs,
         place: located.place,
         signals,
+        pinning,
     })
 }
 
@@ -99,7 +111,8 @@ fn open_directory(config: &Config, path: &Path) -> Result<Opened, SourceCause> {
             .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound),
     })?;
     let (place, signals) = (path.to_owned(), Vec::new());
-    Ok(Opened { store: Arc::new(store), commit: None, time_secs: 0, place, signals })
+    let (store, pinning) = (Arc::new(store), Pinning::NotAsked);
+    Ok(Opened { store, commit: None, time_secs: 0, place, signals, pinning })
 }
 
 /// Finds a source in the last snapshot, for when it cannot be read anew: the same source at the same place, which the view
@@ -128,8 +141,9 @@ pub(super) fn reopen(
             return None;
         }
         let (store, time_secs) = (source.store.clone(), source.time_secs);
-        let signals = source.signals.clone();
-        Some((id, Opened { store, commit: Some(commit), time_secs, place, signals }))
+        let (signals, pinning) = (source.signals.clone(), source.pinning.clone());
+        let commit = Some(commit);
+        Some((id, Opened { store, commit, time_secs, place, signals, pinning }))
     })
 }
 

@@ -63,6 +63,7 @@ fn view(links: Links) -> View {
         key: [7; 16],
         store: Arc::new(store),
         signals: Vec::new(),
+        pinning: crate::snapshot::Pinning::NotAsked,
     };
     let snapshot = Snapshot {
         id: RevisionSetId([1; 32]),

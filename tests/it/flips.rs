@@ -228,7 +228,7 @@ fn s66_a_source_that_cannot_be_read_keeps_its_last_revision_while_the_rest_moves
 }
 
 #[test]
-fn s67_a_push_to_the_remote_is_fetched_and_shown() {
+fn s69_a_push_to_the_remote_is_fetched_and_shown() {
     if !can_mount() {
         return;
     }

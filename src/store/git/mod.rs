@@ -4,6 +4,9 @@ mod commit;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod lfs;
+pub mod pin;
+#[cfg(test)]
+mod pin_tests;
 mod repository;
 mod tree;
 

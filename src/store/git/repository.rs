@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use gix::objs::Kind as GitKind;
 use gix::odb::store::init::Slots;
@@ -11,6 +12,7 @@ use thiserror::Error;
 
 use super::commit::oid as parse_oid;
 use super::commit::{self, Commit};
+use super::pin::PinDirectory;
 use crate::store::StoreError;
 use crate::store::blobs::OBJECT_BYTES_MAX;
 use crate::union::object::Oid;
@@ -22,6 +24,17 @@ const TAGS_MAX: usize = 16;
 pub struct Repository {
     inner: gix::ThreadSafeRepository,
     key: [u8; 16],
+    /// Of one that is read from its pin.
+    pin: Option<Pinned>,
+}
+
+/// Where a repository is read from in its own place.
+#[derive(Debug)]
+struct Pinned {
+    /// Its objects, which go with the last reader.
+    directory: PinDirectory,
+    /// The repository itself: it may get objects later, as a partial clone does.
+    lender: Arc<Repository>,
 }
 
 /// Why a directory could not be opened as a repository.
@@ -57,7 +70,35 @@ impl Repository {
         let digest: [u8; 32] = hash.finalize().into();
         let mut key = [0; 16];
         key.copy_from_slice(&digest[..16]);
-        Ok(Self { inner, key })
+        Ok(Self { inner, key, pin: None })
+    }
+
+    /// Opens a repository by the objects of its pin. What these lack is looked for in the repository itself.
+    ///
+    /// # Errors
+    /// The pin cannot be read.
+    pub fn open_pinned(lender: Arc<Self>, directory: PinDirectory) -> Result<Self, OpenError> {
+        let Self { inner, .. } = Self::open(directory.path())?;
+        let key = lender.key;
+        Ok(Self { inner, key, pin: Some(Pinned { directory, lender }) })
+    }
+
+    /// The directory that it is read from in its own place.
+    pub fn pin(&self) -> Option<&PinDirectory> {
+        self.pin.as_ref().map(|pin| &pin.directory)
+    }
+
+    /// Checks that a commit and the tree at its top are here, and not only in the repository that a pin was made of.
+    ///
+    /// # Errors
+    /// One of them is not, or cannot be read.
+    pub fn expect_here(&self, commit: &Oid) -> Result<(), StoreError> {
+        let tree = self.commit(commit)?.tree;
+        for oid in [commit, &tree] {
+            let found = self.ask_here(oid, gix::Repository::find_header)?;
+            found.ok_or_else(|| unreadable(oid, "it is not in the pin"))?;
+        }
+        Ok(())
     }
 
     /// Its own git directory; of a linked work tree the one below `worktrees`.
@@ -173,6 +214,19 @@ impl Repository {
         oid: &Oid,
         question: impl Fn(&gix::Repository, gix::ObjectId) -> Result<T, gix::Error>,
     ) -> Result<T, StoreError> {
+        let mut found = self.ask_here(oid, &question)?;
+        if let (None, Some(pin)) = (&found, &self.pin) {
+            found = pin.lender.ask_here(oid, &question)?;
+        }
+        found.ok_or_else(|| unreadable(oid, "it is not in the repository"))
+    }
+
+    /// Asks the library about an object here; `None` if it is not.
+    fn ask_here<T>(
+        &self,
+        oid: &Oid,
+        question: impl Fn(&gix::Repository, gix::ObjectId) -> Result<T, gix::Error>,
+    ) -> Result<Option<T>, StoreError> {
         let id = gix::ObjectId::try_from(oid.as_bytes())
             .map_err(|error| unreadable(oid, &error.to_string()))?;
         let once = || {
@@ -184,10 +238,8 @@ impl Repository {
             answer => answer,
         };
         match answer {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) if error.is_not_found() => {
-                Err(unreadable(oid, "it is not in the repository"))
-            }
+            Ok(Ok(answer)) => Ok(Some(answer)),
+            Ok(Err(error)) if error.is_not_found() => Ok(None),
             Ok(Err(error)) => Err(unreadable(oid, &words(&error))),
             Err(_) => Err(unreadable(oid, "it cannot be decoded")),
         }

@@ -12,9 +12,10 @@ use super::label::labels;
 use super::layer::{self, Layers};
 use super::locate::places;
 use super::open::{Opened, open, reopen, source_key};
+use super::pin::Pins;
 use super::signals::{of_directory, of_places};
 use crate::config::resolved::{Config, SourceSpec};
-use crate::snapshot::{Finding, FindingKind, Snapshot, Source, SourceState};
+use crate::snapshot::{Finding, FindingKind, Pinning, Snapshot, Source, SourceState};
 use crate::store::blobs::{BlobCache, BlobLimits};
 use crate::store::empty::EmptyStore;
 use crate::union::name::RelPath;
@@ -35,7 +36,7 @@ pub fn blob_cache(config: &Config) -> Arc<BlobCache> {
 /// # Errors
 /// Every required source that cannot be served, all at once.
 pub fn build(config: &Config, blobs: Arc<BlobCache>) -> Result<Snapshot, BuildError> {
-    rebuild(config, blobs, None).map(|rebuilt| rebuilt.snapshot)
+    rebuild(config, blobs, None, None).map(|rebuilt| rebuilt.snapshot)
 }
 
 /// A snapshot, and what of it could not be brought up to date.
@@ -48,7 +49,7 @@ pub struct Rebuilt {
 }
 
 /// Builds the snapshot of a configuration as its sources are now. A git source that cannot be read keeps the revision that
-/// it has in the `last` snapshot, if it is there (S66).
+/// it has in the `last` snapshot, if it is there (S66). With `pins` git sources are pinned where that can be had (S67).
 ///
 /// # Errors
 /// Every required source that cannot be served and was not served before, all at once.
@@ -56,11 +57,14 @@ pub struct Rebuilt {
 pub fn rebuild(
     config: &Config,
     blobs: Arc<BlobCache>,
+    pins: Option<&Pins>,
     last: Option<&Snapshot>,
 ) -> Result<Rebuilt, BuildError> {
     let specs: Vec<&SourceSpec> = config.shown_sources().collect();
     let labels = labels(&specs);
-    let taken = in_parallel(&specs, |index, spec| take(config, spec, id_at(index), &blobs, last));
+    let taken = in_parallel(&specs, |index, spec| {
+        take(config, spec, id_at(index), open(config, spec, &blobs, pins), last)
+    });
     let mut built = Built::default();
     for (((spec, label), taken), index) in specs.iter().zip(&labels).zip(taken).zip(0..) {
         let error = |cause| SourceError::new(label, spec, &config.origin, cause);
@@ -107,15 +111,15 @@ struct Taken {
     top: Object,
 }
 
-/// Opens and lists a source as it is, or else as it was, with the reason.
+/// Lists a source that was opened as it is, or else as it was, with the reason.
 fn take(
     config: &Config,
     spec: &SourceSpec,
     source: SourceId,
-    blobs: &Arc<BlobCache>,
+    opened: Result<Opened, SourceCause>,
     last: Option<&Snapshot>,
 ) -> Result<(Taken, Option<SourceCause>), SourceCause> {
-    let cause = match open(config, spec, blobs) {
+    let cause = match opened {
         Ok(opened) => return list(config, spec, source, opened).map(|taken| (taken, None)),
         Err(cause) => cause,
     };
@@ -218,6 +222,7 @@ impl Built {
             key: source_key(spec, &opened.place, opened.store.as_ref()),
             store: opened.store,
             signals: opened.signals,
+            pinning: opened.pinning,
         }));
     }
 
@@ -241,6 +246,7 @@ impl Built {
             key: source_key(spec, &place, &EmptyStore),
             store: Arc::new(EmptyStore),
             signals: of_places(places(config, spec)),
+            pinning: Pinning::NotAsked,
         }));
         if spec.is_required {
             self.errors.push(error);

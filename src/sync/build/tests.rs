@@ -587,14 +587,14 @@ fn a_git_source_that_cannot_be_read_keeps_its_last_revision() {
     made.git(&["checkout", "-q", "--detach"]);
     made.git(&["branch", "-q", "-D", "main"]);
     other.commit(&[("workflows/x", "")]);
-    let rebuilt = rebuild(&config, cache(), Some(&last)).unwrap();
+    let rebuilt = rebuild(&config, cache(), None, Some(&last)).unwrap();
     assert_eq!(rebuilt.snapshot.sources[0].revision, last.sources[0].revision);
     assert_eq!(rebuilt.snapshot.sources[0].key, last.sources[0].key);
     assert_ne!(rebuilt.snapshot.sources[1].revision, last.sources[1].revision);
     let (stale, error) = &rebuilt.stale[0];
     assert_eq!((*stale, rebuilt.stale.len()), (SourceId(0), 1));
     assert!(error.to_string().contains("ref `main` is not in"), "{error}");
-    assert!(rebuild(&config, cache(), None).is_err());
+    assert!(rebuild(&config, cache(), None, None).is_err());
     for change in [
         |spec: &mut SourceSpec| spec.visibility = Visibility::Public,
         |spec: &mut SourceSpec| spec.git_ref = Some("next".to_owned()),
@@ -602,7 +602,7 @@ fn a_git_source_that_cannot_be_read_keeps_its_last_revision() {
     ] {
         let spec = config.sources[0].clone();
         change(&mut config.sources[0]);
-        assert!(rebuild(&config, cache(), Some(&last)).is_err());
+        assert!(rebuild(&config, cache(), None, Some(&last)).is_err());
         config.sources[0] = spec;
     }
 }

@@ -1,0 +1,226 @@
+//! What is served stays readable, whatever other programs do to its repository.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use crate::fixture::{Repo, Sandbox, can_mount, wait_for};
+
+/// What makes a repository lose all that no ref leads to, and every pack and loose file that it had.
+const LOSE: &str = "git reflog expire --expire=now --all; git repack -adfq; git gc --quiet --prune=now; git prune --expire=now";
+
+fn one_source(sandbox: &Sandbox) -> Repo<'_> {
+    let repo = sandbox.repo("acme/base");
+    repo.skill("review", "one\n").write(".agents/skills/review/deep/part", "part one\n").commit();
+    repo.write(".agents/skills/review/deep/big", "line\n".repeat(500_000)).commit();
+    sandbox.configure("    - repo: acme/base", "");
+    repo
+}
+
+/// Makes a commit that has nothing in common with what was there, and drops all of that.
+fn force_push(repo: &Repo<'_>) {
+    repo.shell("git checkout -q --orphan new; git rm -rqf .");
+    repo.skill("review", "two\n").commit();
+    repo.shell(&format!("git branch -M new main; {LOSE}"));
+}
+
+/// The pin directories, as `<root>/<repository>-<n>`.
+fn pin_directories(sandbox: &Sandbox) -> Vec<PathBuf> {
+    fn below(dir: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir).into_iter().flatten();
+        entries.flatten().map(|entry| entry.path()).collect()
+    }
+    let roots = below(&sandbox.path("state/pins"));
+    roots.iter().flat_map(|root| below(root)).filter(|path| path.is_dir()).collect()
+}
+
+fn status(sandbox: &Sandbox) -> serde_json::Value {
+    serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap()
+}
+
+/// A process that holds a file and a directory of the view and reads them once the test says so.
+struct Holder<'a> {
+    sandbox: &'a Sandbox,
+    child: Child,
+}
+
+impl<'a> Holder<'a> {
+    fn new(sandbox: &'a Sandbox) -> Self {
+        let script = "cd $VIEW/.agents/skills/review; exec 5< SKILL.md 6< deep/big; touch $HOME/held
+             while [ ! -e $HOME/go ]; do sleep 0.01; done
+             cat <&5; cat SKILL.md; cat deep/part; ls deep; cat <&6 | md5sum; cat deep/big | md5sum";
+        let mut command = sandbox.command("sh");
+        command.args(["-euc", script]).env("VIEW", sandbox.view()).stdout(Stdio::piped());
+        let child = command.spawn().unwrap();
+        wait_for("the holder", || sandbox.path("home/held").exists());
+        Self { sandbox, child }
+    }
+
+    fn assert_reads_old_revision(mut self) {
+        self.sandbox.shell("echo 2 > /proc/sys/vm/drop_caches || true");
+        fs::write(self.sandbox.path("home/go"), "").unwrap();
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut self.child.stdout.take().unwrap(), &mut said).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{said}");
+        let sum = self.sandbox.shell("yes line | head -500000 | md5sum");
+        assert_eq!(said, format!("one\none\npart one\nbig\npart\n{sum}{sum}"));
+    }
+}
+
+#[test]
+fn s67_what_is_held_is_readable_after_another_program_has_pruned_it() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = one_source(&sandbox);
+    let mount = sandbox.mount();
+    let first = sandbox.shell("cat $VIEW/.overlay/revision");
+    let commit = repo.git(&["rev-parse", "HEAD"]);
+    let holder = Holder::new(&sandbox);
+    force_push(&repo);
+    repo.shell(&format!("! git cat-file -e {commit}"));
+    sandbox.succeed(&["reload"]);
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md"), "two\n");
+    holder.assert_reads_old_revision();
+    let kept = format!(
+        "cat $VIEW/.overlay/revisions/{}/acme/base/.agents/skills/review/deep/part",
+        first.trim()
+    );
+    assert_eq!(sandbox.shell(&kept), "part one\n");
+    assert_eq!(status(&sandbox)["sources"][0]["pinned"], true);
+    mount.unmount();
+}
+
+#[test]
+fn s67_a_repository_that_is_removed_or_away_is_still_readable() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = one_source(&sandbox);
+    repo.git(&["repack", "-adq"]);
+    let mount = sandbox.mount();
+    let first = sandbox.shell("cat $VIEW/.overlay/revision");
+    repo.skill("review", "two\n").write("later", "later\n").commit();
+    sandbox.succeed(&["reload"]);
+    fs::rename(&repo.path, sandbox.path("away")).unwrap();
+    let state = || status(&sandbox)["sources"][0]["state"].as_str().unwrap().to_owned();
+    wait_for("staleness", || state() == "stale");
+    assert_eq!(sandbox.shell("cat $VIEW/acme/base/later"), "later\n");
+    fs::rename(sandbox.path("away"), &repo.path).unwrap();
+    wait_for("the source again", || state() == "ready");
+    fs::remove_dir_all(&repo.path).unwrap();
+    wait_for("staleness", || state() == "stale");
+    sandbox.shell("echo 2 > /proc/sys/vm/drop_caches || true");
+    let old =
+        format!("cat $VIEW/.overlay/revisions/{}/acme/base/.agents/skills/review", first.trim());
+    assert_eq!(sandbox.shell(&format!("{old}/SKILL.md; {old}/deep/part")), "one\npart one\n");
+    let now = sandbox.shell("cd $VIEW; cat acme/base/.agents/skills/review/SKILL.md; wc -c < .agents/skills/review/deep/big");
+    assert_eq!(now, "two\n2500000\n");
+    mount.unmount();
+}
+
+#[test]
+fn s68_pins_go_with_what_they_keep_and_with_the_daemon() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = one_source(&sandbox);
+    fs::write(
+        sandbox.path("overlays.yaml"),
+        fs::read_to_string(sandbox.path("overlays.yaml"))
+            .unwrap()
+            .replace("at: view", "at: view, keep: 1s"),
+    )
+    .unwrap();
+    let mount = sandbox.mount();
+    let first = pin_directories(&sandbox);
+    assert_eq!(first.len(), 1);
+    // As long as nothing is lost, the next revision uses the same directory.
+    repo.skill("review", "three\n").commit();
+    sandbox.succeed(&["reload"]);
+    assert_eq!(pin_directories(&sandbox), first);
+    force_push(&repo);
+    sandbox.succeed(&["reload"]);
+    assert_eq!(pin_directories(&sandbox).len(), 2);
+    let mut number = 0;
+    wait_for("the sets to be forgotten", || {
+        number += 1;
+        repo.skill("review", &format!("{number}\n")).commit();
+        sandbox.succeed(&["reload"]);
+        !first[0].exists()
+    });
+    mount.unmount();
+    wait_for("the pins to go", || fs::read_dir(sandbox.path("state/pins")).unwrap().count() == 0);
+}
+
+#[test]
+fn s68_what_a_killed_daemon_left_is_removed_by_the_next_and_nothing_else() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = one_source(&sandbox);
+    let mount = sandbox.mount();
+    let left = pin_directories(&sandbox);
+    // A root of another daemon that lives.
+    let other = sandbox.path("state/pins/other");
+    fs::create_dir(&other).unwrap();
+    let lock = fs::File::open(&other).unwrap();
+    lock.lock().unwrap();
+    // No link is followed.
+    let precious = sandbox.path("precious");
+    fs::create_dir(&precious).unwrap();
+    fs::write(precious.join("file"), "").unwrap();
+    std::os::unix::fs::symlink(&precious, left[0].join("objects/link")).unwrap();
+    std::os::unix::fs::symlink(&precious, sandbox.path("state/pins/link")).unwrap();
+    sandbox.shell(&format!("kill -9 {}", mount.pid()));
+    drop(mount);
+    assert!(left[0].exists());
+    let again = sandbox.mount();
+    wait_for("the leftovers to go", || !left[0].exists());
+    assert!(other.exists() && precious.join("file").exists());
+    assert_eq!(pin_directories(&sandbox).len(), 1);
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md"), "one\n");
+    again.unmount();
+    assert_eq!(repo.shell("git fsck 2>&1; find .git/objects -type f -links +1"), "");
+}
+
+#[test]
+fn s67_where_nothing_can_be_linked_the_repository_itself_is_served() {
+    if !can_mount() {
+        return;
+    }
+    let shared = Path::new("/dev/shm");
+    let sandbox = Sandbox::new();
+    let here = sandbox.path("home").metadata().unwrap().dev();
+    if !shared.metadata().is_ok_and(|shared| shared.dev() != here) {
+        eprintln!("SKIPPED: /dev/shm is no other file system");
+        return;
+    }
+    one_source(&sandbox);
+    let elsewhere = tempfile::tempdir_in(shared).unwrap();
+    let text = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
+    let state = |dir: &Path| text.replace("dir: state", &format!("dir: {}", dir.display()));
+    fs::write(sandbox.path("overlays.yaml"), state(elsewhere.path())).unwrap();
+    let file = elsewhere.path().join("file");
+    fs::write(&file, "").unwrap();
+    for (dir, said) in [(elsewhere.path(), "different file systems"), (&file, "state directory")] {
+        fs::write(sandbox.path("overlays.yaml"), state(dir)).unwrap();
+        let mount = sandbox.mount();
+        assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md"), "one\n");
+        let source = &status(&sandbox)["sources"][0];
+        assert_eq!((&source["pinned"], &source["state"]), (&false.into(), &"ready".into()));
+        let reason = source["unpinned_because"].as_str().unwrap();
+        assert!(reason.contains(said), "{reason}");
+        assert!(sandbox.succeed(&["status", "view"]).contains("`acme/base` is not pinned: "));
+        let log = sandbox.shell("cat $HOME/../run/ours/*.log");
+        assert!(log.contains("not pinned") && log.contains(said), "{log}");
+        let public = sandbox.shell("cat $VIEW/.overlay/status.json");
+        assert!(!public.contains(said), "{public}");
+        mount.unmount();
+    }
+}
