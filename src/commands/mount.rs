@@ -78,7 +78,7 @@ struct Options {
 }
 
 /// What mount(8), fstab and systemd give to every helper and what means nothing here, or is so anyway.
-const IGNORED: [&str; 19] = [
+const IGNORED: [&str; 36] = [
     "ro",
     "rw",
     "auto",
@@ -98,6 +98,23 @@ const IGNORED: [&str; 19] = [
     "relatime",
     "noatime",
     "default_permissions",
+    "nousers",
+    "async",
+    "sync",
+    "dirsync",
+    "atime",
+    "diratime",
+    "nodiratime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "lazytime",
+    "nolazytime",
+    "iversion",
+    "noiversion",
+    "nomand",
+    "silent",
+    "loud",
 ];
 
 impl Options {

@@ -142,7 +142,7 @@ fn the_mount_helpers_grammar_mounts_too() {
         configuration,
         "view",
         "-o",
-        "rw,_netdev,x-systemd.automount,noexec,allow_other",
+        "rw,sync,lazytime,_netdev,x-systemd.automount,noexec,allow_other",
     ]);
     assert_eq!(sandbox.shell("cat \"$VIEW/.agents/skills/review/SKILL.md\""), "base\n");
     assert!(sandbox.mounts()[0].contains("noexec"), "{:?}", sandbox.mounts());
