@@ -27,7 +27,11 @@ const ROOMS: &[Room] = &[
         rooms: &["union"],
         crates: &["saphyr_parser", "schemars", "serde", "serde_json", "strsim"],
     },
-    Room { name: "store", rooms: &["union"], crates: &["gix", "quick_cache", "sha2", "tempfile"] },
+    Room {
+        name: "store",
+        rooms: &["union"],
+        crates: &["arc_swap", "gix", "quick_cache", "sha2", "tempfile"],
+    },
     Room {
         name: "snapshot",
         rooms: &["union", "store"],

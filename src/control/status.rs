@@ -115,7 +115,8 @@ mod tests {
             key: [0; 16],
             store: Arc::new(Nothing),
             signals: Vec::new(),
-            pinning: crate::snapshot::Pinning::NotAsked,
+            pinning: crate::snapshot::PinState::new(crate::snapshot::Pinning::NotAsked),
+            git: None,
         })
     }
 

@@ -88,7 +88,7 @@ pub fn run(
 fn first(config: &Config, caches: &Caches) -> Result<(Snapshot, Option<Fetching>), DaemonError> {
     let start = || Fetching::start(config.clone());
     let build = || {
-        let rebuilt = rebuild(config, caches.blobs.clone(), Some(&caches.pins), None)?;
+        let rebuilt = rebuild(config, caches.blobs.clone(), None, None)?;
         Ok(rebuilt.snapshot)
     };
     let is_synced = config.repo_cache.is_synced;

@@ -120,6 +120,7 @@ pub(super) fn config_stamp(origin: &Origin) -> Stamp {
 
 impl Updater {
     fn run(&mut self, requests: &Receiver<Request>) {
+        self.pin_first();
         loop {
             match requests.recv_timeout(TICK) {
                 Ok(answer) => {
@@ -130,6 +131,16 @@ impl Updater {
                 Err(RecvTimeoutError::Timeout) => self.tick(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Pins what the first snapshot serves, which was mounted without waiting for that.
+    fn pin_first(&self) {
+        for source in &self.view.snapshot().sources {
+            let Some(git) = &source.git else { continue };
+            let (repository, pinning) = self.caches.pins.pin(&git.repository(), &git.commit());
+            git.adopt(repository);
+            source.pinning.set(pinning);
         }
     }
 

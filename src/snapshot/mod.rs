@@ -7,11 +7,12 @@ pub mod status;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use self::status::SourceNote;
 use crate::store::Store;
+use crate::store::git::GitStore;
 use crate::union::name::{Name, RelPath};
 use crate::union::namespace::{Namespace, Stack};
 use crate::union::revision::{Revision, RevisionSetId};
@@ -88,7 +89,9 @@ pub struct Source {
     /// The files whose change says that the source may have moved.
     pub signals: Vec<PathBuf>,
     /// Whether what it serves stays readable whatever happens to its repository.
-    pub pinning: Pinning,
+    pub pinning: PinState,
+    /// Its git store, where it has one.
+    pub git: Option<Arc<GitStore>>,
 }
 
 /// Whether what a source serves stays readable whatever happens to its repository.
@@ -138,6 +141,27 @@ impl SourceState {
             Self::Ready => None,
             Self::Missing { error } | Self::Broken { error } => Some(error),
         }
+    }
+}
+
+/// Whether a source is pinned, which may change while it is served: a mount does not wait for its pins.
+#[derive(Debug)]
+pub struct PinState(Mutex<Pinning>);
+
+impl PinState {
+    /// Starts with what is known.
+    pub fn new(pinning: Pinning) -> Self {
+        Self(Mutex::new(pinning))
+    }
+
+    /// What is known now.
+    pub fn get(&self) -> Pinning {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers what became of it.
+    pub fn set(&self, pinning: Pinning) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pinning;
     }
 }
 

@@ -134,7 +134,7 @@ fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime
         Revision::Missing => None,
         revision @ (Revision::Commit(_) | Revision::Listing(_)) => Some(revision.to_string()),
     };
-    let (pinned, unpinned_because) = match &source.pinning {
+    let (pinned, unpinned_because) = match source.pinning.get() {
         Pinning::Pinned => (Some(true), None),
         Pinning::Unpinned { reason } => (Some(false), Some(reason.clone())),
         Pinning::NotAsked => (None, None),

@@ -33,6 +33,8 @@ pub(super) struct Opened {
     pub(super) signals: Vec<PathBuf>,
     /// Whether it is pinned.
     pub(super) pinning: Pinning,
+    /// Its git store, where it has one.
+    pub(super) git: Option<Arc<GitStore>>,
 }
 
 /// Opens a source.
@@ -83,8 +85,10 @@ fn open_git(
             problem: error.to_string(),
         }
     })?;
+    let store = Arc::new(store);
     Ok(Opened {
-        store: Arc::new(store),
+        git: Some(store.clone()),
+        store,
         commit: Some(oid),
         time_secs: commit.time_secs,
         place: located.place,
@@ -112,7 +116,7 @@ fn open_directory(config: &Config, path: &Path) -> Result<Opened, SourceCause> {
     })?;
     let (place, signals) = (path.to_owned(), Vec::new());
     let (store, pinning) = (Arc::new(store), Pinning::NotAsked);
-    Ok(Opened { store, commit: None, time_secs: 0, place, signals, pinning })
+    Ok(Opened { store, commit: None, time_secs: 0, place, signals, pinning, git: None })
 }
 
 /// Finds a source in the last snapshot, for when it cannot be read anew: the same source at the same place, which the view
@@ -141,9 +145,10 @@ pub(super) fn reopen(
             return None;
         }
         let (store, time_secs) = (source.store.clone(), source.time_secs);
-        let (signals, pinning) = (source.signals.clone(), source.pinning.clone());
+        let (signals, pinning) = (source.signals.clone(), source.pinning.get());
+        let git = source.git.clone();
         let commit = Some(commit);
-        Some((id, Opened { store, commit, time_secs, place, signals, pinning }))
+        Some((id, Opened { store, commit, time_secs, place, signals, pinning, git }))
     })
 }
 

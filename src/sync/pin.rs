@@ -69,11 +69,7 @@ impl Pins {
     }
 
     /// The repository to read a commit from: one of hard links of our own where that can be had, else the repository itself.
-    pub(super) fn pin(
-        &self,
-        repository: &Arc<Repository>,
-        commit: &Oid,
-    ) -> (Arc<Repository>, Pinning) {
+    pub fn pin(&self, repository: &Arc<Repository>, commit: &Oid) -> (Arc<Repository>, Pinning) {
         let pinned = match &self.root {
             Ok(root) => self.try_pin(root, repository, commit).map_err(|error| error.to_string()),
             Err(reason) => Err(reason.clone()),

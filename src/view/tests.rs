@@ -63,7 +63,8 @@ fn view(links: Links) -> View {
         key: [7; 16],
         store: Arc::new(store),
         signals: Vec::new(),
-        pinning: crate::snapshot::Pinning::NotAsked,
+        pinning: crate::snapshot::PinState::new(crate::snapshot::Pinning::NotAsked),
+        git: None,
     };
     let snapshot = Snapshot {
         id: RevisionSetId([1; 32]),

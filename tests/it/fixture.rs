@@ -158,6 +158,20 @@ impl Sandbox {
         self.mount_with(&[])
     }
 
+    /// Mounts what `overlays.yaml` says and waits until it is known of each git source whether it is pinned.
+    pub(crate) fn mount_pinned(&self) -> Mount<'_> {
+        let mount = self.mount();
+        wait_for("the pins", || {
+            let text = self.succeed(&["status", "view", "--json"]);
+            let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let is_known = |source: &serde_json::Value| {
+                source["state"] != "ready" || !source["pinned"].is_null()
+            };
+            status["sources"].as_array().unwrap().iter().all(is_known)
+        });
+        mount
+    }
+
     /// Mounts with more arguments.
     pub(crate) fn mount_with(&self, arguments: &[&str]) -> Mount<'_> {
         let guard = Mount { sandbox: self };

@@ -276,7 +276,7 @@ fn status_tells_the_view_and_its_sources() {
     exit 0
     ");
     sources(&sandbox);
-    let mount = sandbox.mount();
+    let mount = sandbox.mount_pinned();
     let json = sandbox.succeed(&["status", "view", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&json).unwrap();
     let text = say(&sandbox, &["status", "--check"])

@@ -75,7 +75,7 @@ fn s67_what_is_held_is_readable_after_another_program_has_pruned_it() {
     }
     let sandbox = Sandbox::new();
     let repo = one_source(&sandbox);
-    let mount = sandbox.mount();
+    let mount = sandbox.mount_pinned();
     let first = sandbox.shell("cat $VIEW/.overlay/revision");
     let commit = repo.git(&["rev-parse", "HEAD"]);
     let holder = Holder::new(&sandbox);
@@ -101,7 +101,7 @@ fn s67_a_repository_that_is_removed_or_away_is_still_readable() {
     let sandbox = Sandbox::new();
     let repo = one_source(&sandbox);
     repo.git(&["repack", "-adq"]);
-    let mount = sandbox.mount();
+    let mount = sandbox.mount_pinned();
     let first = sandbox.shell("cat $VIEW/.overlay/revision");
     repo.skill("review", "two\n").write("later", "later\n").commit();
     sandbox.succeed(&["reload"]);
@@ -136,7 +136,7 @@ fn s68_pins_go_with_what_they_keep_and_with_the_daemon() {
             .replace("at: view", "at: view, keep: 1s"),
     )
     .unwrap();
-    let mount = sandbox.mount();
+    let mount = sandbox.mount_pinned();
     let first = pin_directories(&sandbox);
     assert_eq!(first.len(), 1);
     // As long as nothing is lost, the next revision uses the same directory.
@@ -164,7 +164,7 @@ fn s68_what_a_killed_daemon_left_is_removed_by_the_next_and_nothing_else() {
     }
     let sandbox = Sandbox::new();
     let repo = one_source(&sandbox);
-    let mount = sandbox.mount();
+    let mount = sandbox.mount_pinned();
     let left = pin_directories(&sandbox);
     // A root of another daemon that lives.
     let other = sandbox.path("state/pins/other");
@@ -180,7 +180,7 @@ fn s68_what_a_killed_daemon_left_is_removed_by_the_next_and_nothing_else() {
     sandbox.shell(&format!("kill -9 {}", mount.pid()));
     drop(mount);
     assert!(left[0].exists());
-    let again = sandbox.mount();
+    let again = sandbox.mount_pinned();
     wait_for("the leftovers to go", || !left[0].exists());
     assert!(other.exists() && precious.join("file").exists());
     assert_eq!(pin_directories(&sandbox).len(), 1);
@@ -210,7 +210,7 @@ fn s67_where_nothing_can_be_linked_the_repository_itself_is_served() {
     fs::write(&file, "").unwrap();
     for (dir, said) in [(elsewhere.path(), "different file systems"), (&file, "state directory")] {
         fs::write(sandbox.path("overlays.yaml"), state(dir)).unwrap();
-        let mount = sandbox.mount();
+        let mount = sandbox.mount_pinned();
         assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md"), "one\n");
         let source = &status(&sandbox)["sources"][0];
         assert_eq!((&source["pinned"], &source["state"]), (&false.into(), &"ready".into()));

@@ -16,6 +16,7 @@ pub use repository::{OpenError, Repository};
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use gix::objs::Kind as GitKind;
 
 use self::lfs::{LfsObjects, POINTER_BYTES, Pointer};
@@ -30,7 +31,7 @@ const TARGET_BYTES: u64 = 4096;
 
 /// A repository at one commit.
 pub struct GitStore {
-    repository: Arc<Repository>,
+    repository: ArcSwap<Repository>,
     commit: Oid,
     tree: Oid,
     id_len: usize,
@@ -57,6 +58,7 @@ impl GitStore {
     ) -> Result<Self, StoreError> {
         let tree = repository.commit(&commit)?.tree;
         let id_len = repository.id_len();
+        let repository = ArcSwap::new(repository);
         let store = Self { repository, commit, tree, id_len, blobs, lfs };
         store.root().and_then(|root| store.list(&root))?;
         Ok(store)
@@ -68,27 +70,32 @@ impl GitStore {
     }
 
     /// The repository.
-    pub fn repository(&self) -> &Arc<Repository> {
-        &self.repository
+    pub fn repository(&self) -> Arc<Repository> {
+        self.repository.load_full()
+    }
+
+    /// Reads from another repository from now on, which has the same objects: a pin of the first.
+    pub fn adopt(&self, repository: Arc<Repository>) {
+        self.repository.store(repository);
     }
 
     fn tree(&self, oid: &Oid) -> Result<Vec<u8>, StoreError> {
-        self.repository.object(oid, GitKind::Tree)
+        self.repository().object(oid, GitKind::Tree)
     }
 
     fn key(&self, oid: &Oid) -> BlobKey {
-        BlobKey { repository: self.repository.key(), oid: *oid }
+        BlobKey { repository: self.repository().key(), oid: *oid }
     }
 
     fn blob_size(&self, oid: &Oid) -> Result<u64, StoreError> {
-        let (kind, size_bytes) = self.repository.header(oid)?;
+        let (kind, size_bytes) = self.repository().header(oid)?;
         expect_kind(oid, kind, GitKind::Blob).map(|()| size_bytes)
     }
 
     fn blob_bytes(&self, oid: &Oid, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
         let size = || self.blob_size(oid);
         self.blobs
-            .read(self.key(oid), offset, len, size, || self.repository.object(oid, GitKind::Blob))
+            .read(self.key(oid), offset, len, size, || self.repository().object(oid, GitKind::Blob))
     }
 
     /// Where the bytes of a blob are, and how many there are.
@@ -151,7 +158,7 @@ impl Store for GitStore {
         };
         let size_bytes = match kind {
             Kind::Directory => {
-                let (found, _) = self.repository.header(oid)?;
+                let (found, _) = self.repository().header(oid)?;
                 expect_kind(oid, found, GitKind::Tree).map(|()| 0)?
             }
             Kind::File { .. } => self.content(oid)?.1,
@@ -190,7 +197,7 @@ impl Store for GitStore {
         if self.blob_size(oid)? >= TARGET_BYTES {
             return Err(unreadable(oid, "its target has 4096 bytes or more"));
         }
-        let target = self.repository.object(oid, GitKind::Blob)?;
+        let target = self.repository().object(oid, GitKind::Blob)?;
         if target.is_empty() {
             return Err(unreadable(oid, "its target is empty"));
         }
@@ -220,7 +227,7 @@ fn tree_of(directory: &Object) -> Result<Option<&Oid>, StoreError> {
 impl fmt::Debug for GitStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = f.debug_struct("GitStore");
-        text.field("repository", &self.repository).field("commit", &self.commit);
+        text.field("repository", &self.repository()).field("commit", &self.commit);
         text.finish_non_exhaustive()
     }
 }

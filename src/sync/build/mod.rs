@@ -15,7 +15,7 @@ use super::open::{Opened, open, reopen, source_key};
 use super::pin::Pins;
 use super::signals::{of_directory, of_places};
 use crate::config::resolved::{Config, SourceSpec};
-use crate::snapshot::{Finding, FindingKind, Pinning, Snapshot, Source, SourceState};
+use crate::snapshot::{Finding, FindingKind, PinState, Pinning, Snapshot, Source, SourceState};
 use crate::store::blobs::{BlobCache, BlobLimits};
 use crate::store::empty::EmptyStore;
 use crate::union::name::RelPath;
@@ -222,7 +222,8 @@ impl Built {
             key: source_key(spec, &opened.place, opened.store.as_ref()),
             store: opened.store,
             signals: opened.signals,
-            pinning: opened.pinning,
+            pinning: PinState::new(opened.pinning),
+            git: opened.git,
         }));
     }
 
@@ -246,7 +247,8 @@ impl Built {
             key: source_key(spec, &place, &EmptyStore),
             store: Arc::new(EmptyStore),
             signals: of_places(places(config, spec)),
-            pinning: Pinning::NotAsked,
+            pinning: PinState::new(Pinning::NotAsked),
+            git: None,
         }));
         if spec.is_required {
             self.errors.push(error);
