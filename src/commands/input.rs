@@ -8,7 +8,8 @@ use super::failure::Failure;
 use crate::config::resolved::Config;
 use crate::config::{self, ConfigError, Environment, Loaded};
 use crate::snapshot::Snapshot;
-use crate::sync::build::{blob_cache, build};
+use crate::sync::Shared;
+use crate::sync::build::build;
 
 /// The configuration that the arguments name. Its warnings go to standard error.
 pub(super) fn config(arguments: &ConfigArgs) -> Result<Config, Failure> {
@@ -41,5 +42,5 @@ fn load(arguments: &ConfigArgs) -> Result<Loaded, ConfigError> {
 
 /// The snapshot of the configuration that the arguments name; mounts nothing.
 pub(super) fn snapshot(config: &Config) -> Result<Arc<Snapshot>, Failure> {
-    Ok(Arc::new(build(config, blob_cache(config))?))
+    Ok(Arc::new(build(config, &Shared::new(config))?))
 }

@@ -20,10 +20,9 @@ use crate::machine::mountpoint::{create_mountpoint, remove_mountpoint};
 use crate::machine::stale::{Liveness, detach, probe};
 use crate::machine::{connections, user};
 use crate::snapshot::Snapshot;
-use crate::store::blobs::BlobCache;
-use crate::sync::Stamp;
-use crate::sync::build::{blob_cache, rebuild};
+use crate::sync::build::rebuild;
 use crate::sync::pin::Pins;
+use crate::sync::{Shared, Stamp};
 use crate::view::{Settings, View};
 
 /// What to mount, and where.
@@ -69,7 +68,7 @@ pub fn run(
     let ending = Ending::listen()?;
     // Goes last, and all pins with it: nobody reads them any more.
     let pins = Arc::new(Pins::open(&plan.config.state.dir));
-    let caches = Caches { blobs: blob_cache(&plan.config), pins: pins.clone() };
+    let caches = Caches { shared: Shared::new(&plan.config), pins: pins.clone() };
     let (snapshot, fetching) = first(&plan.config, &caches)?;
     let snapshot = Arc::new(snapshot);
     let settings =
@@ -88,7 +87,7 @@ pub fn run(
 fn first(config: &Config, caches: &Caches) -> Result<(Snapshot, Option<Fetching>), DaemonError> {
     let start = || Fetching::start(config.clone());
     let build = || {
-        let rebuilt = rebuild(config, caches.blobs.clone(), None, None)?;
+        let rebuilt = rebuild(config, &caches.shared, None, None)?;
         Ok(rebuilt.snapshot)
     };
     let is_synced = config.repo_cache.is_synced;
@@ -111,7 +110,7 @@ fn first(config: &Config, caches: &Caches) -> Result<(Snapshot, Option<Fetching>
 
 /// What all snapshots of a mount share.
 pub(super) struct Caches {
-    pub(super) blobs: Arc<BlobCache>,
+    pub(super) shared: Shared,
     pub(super) pins: Arc<Pins>,
 }
 

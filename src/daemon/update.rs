@@ -242,12 +242,8 @@ impl Updater {
         // Looked at first: what moves while the snapshot is built is seen at the next look.
         let stamps = self.look();
         let before = self.view.snapshot();
-        let rebuilt = rebuild(
-            &self.config,
-            self.caches.blobs.clone(),
-            Some(&self.caches.pins),
-            Some(&before),
-        );
+        let Caches { shared, pins } = &self.caches;
+        let rebuilt = rebuild(&self.config, shared, Some(pins), Some(&before));
         self.retry_at = None;
         let Rebuilt { snapshot, stale } = rebuilt.map_err(|error| {
             self.stamps.clone_from(&stamps);

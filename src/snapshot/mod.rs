@@ -94,6 +94,25 @@ pub struct Source {
     pub git: Option<Arc<GitStore>>,
 }
 
+impl Source {
+    /// True for the same source at the same revision, read from the same store: pinning apart, which belongs to the store.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let of_git = match (&self.git, &other.git) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => self.state != SourceState::Ready,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        of_git
+            && self.key == other.key
+            && (&self.name, &self.label, &self.git_ref)
+                == (&other.name, &other.label, &other.git_ref)
+            && (&self.place, &self.revision) == (&other.place, &other.revision)
+            && (self.visibility, &self.state) == (other.visibility, &other.state)
+            && (&self.subdirs, &self.signals) == (&other.subdirs, &other.signals)
+            && self.time_secs == other.time_secs
+    }
+}
+
 /// Whether what a source serves stays readable whatever happens to its repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pinning {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{SourceCause, Tried};
+use super::repositories::Repositories;
 use crate::config::resolved::{Access, Config, Location, SourceSpec};
 use crate::store::git::Repository;
 
@@ -17,12 +18,16 @@ pub(super) struct Located {
 }
 
 /// Finds the repository of a source: the first of its places that opens is taken.
-pub(super) fn locate(config: &Config, spec: &SourceSpec) -> Result<Located, SourceCause> {
+pub(super) fn locate(
+    config: &Config,
+    spec: &SourceSpec,
+    repositories: &Repositories,
+) -> Result<Located, SourceCause> {
     let mut tried = Vec::new();
     let mut is_anything_there = false;
     for place in places(config, spec) {
-        match open(config, &place) {
-            Ok(repository) => return Ok(Located { place, repository: Arc::new(repository) }),
+        match open(config, &place, repositories) {
+            Ok(repository) => return Ok(Located { place, repository }),
             Err(problem) => {
                 let (problem, is_there) = match problem {
                     Problem::Absent => ("does not exist".to_owned(), false),
@@ -68,7 +73,11 @@ enum Problem {
     Other(String),
 }
 
-fn open(config: &Config, place: &Path) -> Result<Repository, Problem> {
+fn open(
+    config: &Config,
+    place: &Path,
+    repositories: &Repositories,
+) -> Result<Arc<Repository>, Problem> {
     match place.metadata() {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -78,7 +87,7 @@ fn open(config: &Config, place: &Path) -> Result<Repository, Problem> {
         }
         Err(error) => return Err(Problem::Other(error.to_string())),
     }
-    let repository = Repository::open(place).map_err(|error| Problem::Other(error.to_string()))?;
+    let repository = repositories.open(place).map_err(|error| Problem::Other(error.to_string()))?;
     let parts = [place, repository.git_dir(), repository.common_dir(), repository.objects_dir()];
     if parts.into_iter().any(|part| is_refused(config, part)) {
         let problem =

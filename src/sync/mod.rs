@@ -21,7 +21,9 @@ mod open;
 pub mod pin;
 mod places;
 mod ready;
+mod repositories;
 mod resolve;
+mod shared;
 mod signals;
 mod wanted;
 
@@ -29,4 +31,5 @@ pub use error::{BuildError, SourceCause, SourceError, Tried};
 pub use follow::follow;
 pub use label::labels;
 pub use mirror::Moved;
+pub use shared::Shared;
 pub use signals::Stamp;

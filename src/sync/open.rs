@@ -8,14 +8,14 @@ use super::error::{SourceCause, Tried};
 use super::locate::{is_refused, locate, places};
 use super::pin::Pins;
 use super::resolve::resolve;
+use super::shared::Shared;
 use super::signals::of_repository;
 use crate::config::resolved::{Config, Location, Mode, SourceSpec};
 use crate::snapshot::{Pinning, Snapshot, Source, SourceState};
 use crate::store::Store;
-use crate::store::blobs::BlobCache;
 use crate::store::dir::DirStore;
-use crate::store::git::GitStore;
 use crate::store::git::lfs::LfsObjects;
+use crate::store::git::{GitStore, Repository};
 use crate::union::object::Oid;
 use crate::union::revision::Revision;
 use crate::union::source::SourceId;
@@ -37,20 +37,27 @@ pub(super) struct Opened {
     pub(super) git: Option<Arc<GitStore>>,
 }
 
+/// What a source is opened with.
+#[derive(Clone, Copy)]
+pub(super) struct Means<'a> {
+    pub(super) shared: &'a Shared,
+    /// Where what it serves is pinned, if that is asked for.
+    pub(super) pins: Option<&'a Pins>,
+    /// The snapshot before, whose stores are used again where they serve the same.
+    pub(super) last: Option<&'a Snapshot>,
+}
+
 /// Opens a source.
 pub(super) fn open(
     config: &Config,
     spec: &SourceSpec,
-    blobs: &Arc<BlobCache>,
-    pins: Option<&Pins>,
+    means: Means<'_>,
 ) -> Result<Opened, SourceCause> {
     match (spec.mode, &spec.location) {
-        (Mode::Git, Location::Repo { .. } | Location::Path(_)) => {
-            open_git(config, spec, blobs, pins)
-        }
+        (Mode::Git, Location::Repo { .. } | Location::Path(_)) => open_git(config, spec, means),
         (Mode::Live, Location::Path(path)) => open_directory(config, path),
         (Mode::Live, Location::Repo { .. }) => {
-            let located = locate(config, spec)?;
+            let located = locate(config, spec, &means.shared.repositories)?;
             let work_dir = located.repository.work_dir();
             let Some(work_dir) = work_dir else {
                 return Err(SourceCause::NoWorkTree { place: located.place });
@@ -60,13 +67,8 @@ pub(super) fn open(
     }
 }
 
-fn open_git(
-    config: &Config,
-    spec: &SourceSpec,
-    blobs: &Arc<BlobCache>,
-    pins: Option<&Pins>,
-) -> Result<Opened, SourceCause> {
-    let located = locate(config, spec)?;
+fn open_git(config: &Config, spec: &SourceSpec, means: Means<'_>) -> Result<Opened, SourceCause> {
+    let located = locate(config, spec, &means.shared.repositories)?;
     let git_ref = spec.git_ref.as_deref();
     let (oid, commit) = resolve(&located.repository, &located.place, git_ref)?;
     let mut signals = of_repository(&located.repository, git_ref);
@@ -74,18 +76,24 @@ fn open_git(
         signals.push(located.repository.common_dir().join("lfs/objects"));
     }
     let lfs = spec.serves_lfs.then(|| LfsObjects::scan(located.repository.common_dir()));
-    let (repository, pinning) = match pins {
+    let (repository, pinning) = match means.pins {
         Some(pins) => pins.pin(&located.repository, &oid),
-        None => (located.repository, Pinning::NotAsked),
+        None => (located.repository.clone(), Pinning::NotAsked),
     };
-    let store = GitStore::new(repository, oid, blobs.clone(), lfs).map_err(|error| {
-        SourceCause::Unreadable {
+    let used =
+        means.last.and_then(|last| used_before(last, &located.repository, &oid, lfs.as_ref()));
+    let store = if let Some(store) = used {
+        store.adopt(repository);
+        store
+    } else {
+        let store = GitStore::new(repository, oid, means.shared.blobs.clone(), lfs);
+        let store = store.map_err(|error| SourceCause::Unreadable {
             git_ref: git_ref.unwrap_or("HEAD").to_owned(),
             place: located.place.clone(),
             problem: error.to_string(),
-        }
-    })?;
-    let store = Arc::new(store);
+        })?;
+        Arc::new(store)
+    };
     Ok(Opened {
         git: Some(store.clone()),
         store,
@@ -95,6 +103,20 @@ fn open_git(
         signals,
         pinning,
     })
+}
+
+/// The store of the snapshot before that serves the same commit of the same repository, with the same LFS objects.
+fn used_before(
+    last: &Snapshot,
+    repository: &Arc<Repository>,
+    commit: &Oid,
+    lfs: Option<&LfsObjects>,
+) -> Option<Arc<GitStore>> {
+    let stores = last.sources.iter().filter_map(|source| source.git.as_ref());
+    let mut same = stores.filter(|store| {
+        store.commit() == *commit && Arc::ptr_eq(&store.lender(), repository) && store.lfs() == lfs
+    });
+    same.next().cloned()
 }
 
 fn open_directory(config: &Config, path: &Path) -> Result<Opened, SourceCause> {

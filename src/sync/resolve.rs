@@ -95,7 +95,11 @@ impl<'a> Refs<'a> {
         if repository.has_reftable() {
             return Self::Table(repository);
         }
-        Self::Files(Box::new(repository.to_thread_local()))
+        let repository = repository.to_thread_local();
+        // The library takes packed refs for unchanged while their time is the same; two writes may fall into one tick of the clock. What
+        // cannot be read now is met again, with its error, when a ref is looked up.
+        repository.refs.force_refresh_packed_buffer().unwrap_or_default();
+        Self::Files(Box::new(repository))
     }
 
     /// The object that a full ref name leads to; `None` if there is no such ref, or the name can be none.

@@ -101,6 +101,11 @@ impl Stamp {
             changed: (found.ctime(), found.ctime_nsec()),
         }))
     }
+
+    /// Only which file it is, whatever becomes of its content.
+    pub(super) fn which(path: &Path) -> Option<(u64, u64)> {
+        Self::of(path).0.map(|seen| seen.file)
+    }
 }
 
 #[cfg(test)]

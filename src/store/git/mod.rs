@@ -74,6 +74,17 @@ impl GitStore {
         self.repository.load_full()
     }
 
+    /// The repository that it was made for: the one that lends to the pin, where it reads from one.
+    pub fn lender(&self) -> Arc<Repository> {
+        let repository = self.repository.load_full();
+        repository.lender().cloned().unwrap_or(repository)
+    }
+
+    /// The LFS objects that it serves, where it serves any.
+    pub fn lfs(&self) -> Option<&LfsObjects> {
+        self.lfs.as_ref()
+    }
+
     /// Reads from another repository from now on, which has the same objects: a pin of the first.
     pub fn adopt(&self, repository: Arc<Repository>) {
         self.repository.store(repository);

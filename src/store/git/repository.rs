@@ -88,6 +88,11 @@ impl Repository {
         self.pin.as_ref().map(|pin| &pin.directory)
     }
 
+    /// The repository whose objects are pinned, of one that is read from its pin.
+    pub fn lender(&self) -> Option<&Arc<Self>> {
+        self.pin.as_ref().map(|pin| &pin.lender)
+    }
+
     /// Checks that a commit and the tree at its top are here, and not only in the repository that a pin was made of.
     ///
     /// # Errors

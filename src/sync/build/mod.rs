@@ -11,12 +11,12 @@ use super::error::{BuildError, SourceCause, SourceError};
 use super::label::labels;
 use super::layer::{self, Layers};
 use super::locate::places;
-use super::open::{Opened, open, reopen, source_key};
+use super::open::{Means, Opened, open, reopen, source_key};
 use super::pin::Pins;
+use super::shared::Shared;
 use super::signals::{of_directory, of_places};
 use crate::config::resolved::{Config, SourceSpec};
 use crate::snapshot::{Finding, FindingKind, PinState, Pinning, Snapshot, Source, SourceState};
-use crate::store::blobs::{BlobCache, BlobLimits};
 use crate::store::empty::EmptyStore;
 use crate::union::name::RelPath;
 use crate::union::namespace::{Layer, Namespace, Shown, Stack, last_of_each_name};
@@ -25,18 +25,12 @@ use crate::union::revision::Revision;
 use crate::union::source::SourceId;
 use crate::union::surface::{Presence, SurfaceId};
 
-/// The cache of decoded blobs that a configuration asks for.
-pub fn blob_cache(config: &Config) -> Arc<BlobCache> {
-    let limits = BlobLimits { disk_bytes: config.state.cache_bytes, ..BlobLimits::default() };
-    Arc::new(BlobCache::new(config.state.dir.join("blobs"), limits))
-}
-
 /// Builds the snapshot of a configuration as its sources are now.
 ///
 /// # Errors
 /// Every required source that cannot be served, all at once.
-pub fn build(config: &Config, blobs: Arc<BlobCache>) -> Result<Snapshot, BuildError> {
-    rebuild(config, blobs, None, None).map(|rebuilt| rebuilt.snapshot)
+pub fn build(config: &Config, shared: &Shared) -> Result<Snapshot, BuildError> {
+    rebuild(config, shared, None, None).map(|rebuilt| rebuilt.snapshot)
 }
 
 /// A snapshot, and what of it could not be brought up to date.
@@ -49,23 +43,24 @@ pub struct Rebuilt {
 }
 
 /// Builds the snapshot of a configuration as its sources are now. A git source that cannot be read keeps the revision that
-/// it has in the `last` snapshot, if it is there (S66). With `pins` git sources are pinned where that can be had (S67).
+/// it has in the `last` snapshot, if it is there (S66), and one that did not move is not read again. With `pins` git sources are pinned
+/// where that can be had (S67).
 ///
 /// # Errors
 /// Every required source that cannot be served and was not served before, all at once.
-#[expect(clippy::needless_pass_by_value, reason = "the stores of the snapshot share the cache")]
 pub fn rebuild(
     config: &Config,
-    blobs: Arc<BlobCache>,
+    shared: &Shared,
     pins: Option<&Pins>,
     last: Option<&Snapshot>,
 ) -> Result<Rebuilt, BuildError> {
     let specs: Vec<&SourceSpec> = config.shown_sources().collect();
     let labels = labels(&specs);
+    let means = Means { shared, pins, last };
     let taken = in_parallel(&specs, |index, spec| {
-        take(config, spec, id_at(index), open(config, spec, &blobs, pins), last)
+        take(config, spec, id_at(index), open(config, spec, means), last)
     });
-    let mut built = Built::default();
+    let mut built = Built { last: last.map(|last| last.sources.clone()), ..Built::default() };
     for (((spec, label), taken), index) in specs.iter().zip(&labels).zip(taken).zip(0..) {
         let error = |cause| SourceError::new(label, spec, &config.origin, cause);
         match taken {
@@ -120,7 +115,14 @@ fn take(
     last: Option<&Snapshot>,
 ) -> Result<(Taken, Option<SourceCause>), SourceCause> {
     let cause = match opened {
-        Ok(opened) => return list(config, spec, source, opened).map(|taken| (taken, None)),
+        Ok(opened) => {
+            let known = last.and_then(|last| listed_before(config, spec, source, last, &opened));
+            let taken = match known {
+                Some(layers) => finish(config, opened, layers),
+                None => list(config, spec, source, opened),
+            };
+            return taken.map(|taken| (taken, None));
+        }
         Err(cause) => cause,
     };
     let Some((last, (id, opened))) =
@@ -133,6 +135,25 @@ fn take(
         None => list(config, spec, source, opened),
     };
     taken.map(|taken| (taken, Some(cause)))
+}
+
+/// What a source that did not move offered in the last snapshot; nothing if part of it could not be read then.
+fn listed_before(
+    config: &Config,
+    spec: &SourceSpec,
+    source: SourceId,
+    last: &Snapshot,
+    opened: &Opened,
+) -> Option<Layers> {
+    let before = last.sources.get(source.index())?;
+    let (Some(old), Some(new)) = (&before.git, &opened.git) else { return None };
+    let is_same = Arc::ptr_eq(old, new) && before.name == spec.name;
+    let is_whole = |finding: &Finding| match finding.kind {
+        FindingKind::Unreadable { .. } => finding.source != source,
+        FindingKind::SubdirIsAFile | FindingKind::SubdirLeavesSource => true,
+    };
+    let is_known = is_same && last.findings.iter().all(is_whole);
+    is_known.then(|| last_layers(config, spec, source, last, source)).flatten()
 }
 
 /// What a source offered in the last snapshot, where that is what it would offer now: for when its trees cannot be read either.
@@ -193,6 +214,8 @@ fn finish(config: &Config, opened: Opened, layers: Layers) -> Result<Taken, Sour
 /// What of a snapshot grows source by source.
 #[derive(Default)]
 struct Built {
+    /// The sources of the snapshot before.
+    last: Option<Vec<Arc<Source>>>,
     sources: Vec<Arc<Source>>,
     /// For each source its entries on each surface.
     entries: Vec<Vec<Vec<crate::union::entries::Entry>>>,
@@ -209,7 +232,7 @@ impl Built {
         self.entries.push(layers.entries);
         self.findings.extend(layers.findings);
         self.tops.push(top);
-        self.sources.push(Arc::new(Source {
+        self.push(Source {
             name: spec.name.clone(),
             label: label.to_owned(),
             git_ref: spec.git_ref.clone(),
@@ -224,7 +247,18 @@ impl Built {
             signals: opened.signals,
             pinning: PinState::new(opened.pinning),
             git: opened.git,
-        }));
+        });
+    }
+
+    /// Takes a source, or the one of the snapshot before that is the same in all: many sets share it.
+    fn push(&mut self, source: Source) {
+        let position = self.sources.len();
+        let before = self.last.as_ref().and_then(|last| last.get(position));
+        let same = before.filter(|before| before.is_same(&source)).cloned();
+        if let Some(same) = &same {
+            same.pinning.set(source.pinning.get());
+        }
+        self.sources.push(same.unwrap_or_else(|| Arc::new(source)));
     }
 
     fn failed(&mut self, config: &Config, spec: &SourceSpec, id: SourceId, error: SourceError) {
@@ -234,7 +268,7 @@ impl Built {
         self.findings.push(Finding { source: id, path: RelPath::root(), kind });
         self.entries.push(Vec::new());
         self.tops.push(Object::Empty);
-        self.sources.push(Arc::new(Source {
+        self.push(Source {
             name: spec.name.clone(),
             label: error.label.clone(),
             git_ref: spec.git_ref.clone(),
@@ -249,7 +283,7 @@ impl Built {
             signals: of_places(places(config, spec)),
             pinning: PinState::new(Pinning::NotAsked),
             git: None,
-        }));
+        });
         if spec.is_required {
             self.errors.push(error);
         }

@@ -91,7 +91,7 @@ fn at_ref(spec: SourceSpec, git_ref: &str) -> SourceSpec {
 }
 
 fn try_build(config: &Config) -> Result<Snapshot, BuildError> {
-    build(config, Arc::new(BlobCache::new(config.state.dir.clone(), BlobLimits::default())))
+    build(config, &Shared::new(config))
 }
 
 /// All paths of the merged directories and entries, entries with the source's position.
@@ -582,19 +582,18 @@ fn a_git_source_that_cannot_be_read_keeps_its_last_revision() {
     let made = fixture.with_files("cache/a/b", CARD);
     let other = fixture.with_files("cache/c/d", &[("workflows/w", "")]);
     let mut config = config(&fixture, vec![at_ref(repo("a/b"), "main"), repo("c/d")]);
-    let cache = || Arc::new(BlobCache::new(config_dir(&fixture), BlobLimits::default()));
     let last = try_build(&config).unwrap();
     made.git(&["checkout", "-q", "--detach"]);
     made.git(&["branch", "-q", "-D", "main"]);
     other.commit(&[("workflows/x", "")]);
-    let rebuilt = rebuild(&config, cache(), None, Some(&last)).unwrap();
+    let rebuilt = rebuild(&config, &Shared::new(&config), None, Some(&last)).unwrap();
     assert_eq!(rebuilt.snapshot.sources[0].revision, last.sources[0].revision);
     assert_eq!(rebuilt.snapshot.sources[0].key, last.sources[0].key);
     assert_ne!(rebuilt.snapshot.sources[1].revision, last.sources[1].revision);
     let (stale, error) = &rebuilt.stale[0];
     assert_eq!((*stale, rebuilt.stale.len()), (SourceId(0), 1));
     assert!(error.to_string().contains("ref `main` is not in"), "{error}");
-    assert!(rebuild(&config, cache(), None, None).is_err());
+    assert!(rebuild(&config, &Shared::new(&config), None, None).is_err());
     for change in [
         |spec: &mut SourceSpec| spec.visibility = Visibility::Public,
         |spec: &mut SourceSpec| spec.git_ref = Some("next".to_owned()),
@@ -602,13 +601,9 @@ fn a_git_source_that_cannot_be_read_keeps_its_last_revision() {
     ] {
         let spec = config.sources[0].clone();
         change(&mut config.sources[0]);
-        assert!(rebuild(&config, cache(), None, Some(&last)).is_err());
+        assert!(rebuild(&config, &Shared::new(&config), None, Some(&last)).is_err());
         config.sources[0] = spec;
     }
-}
-
-fn config_dir(fixture: &Fixture) -> PathBuf {
-    fixture.path().join("state")
 }
 
 #[test]
@@ -650,4 +645,26 @@ fn nothing_below_an_entry_is_read() {
     let snapshot = try_build(&config(&fixture, vec![repo("a/b")])).unwrap();
     assert_eq!(snapshot.findings, []);
     assert_eq!(surfaces_of(&snapshot).len(), 6);
+}
+
+#[test]
+fn what_did_not_move_is_neither_opened_nor_read_again() {
+    let fixture = Fixture::new();
+    let moving = fixture.with_files("cache/a/moving", CARD);
+    fixture.with_files("cache/a/still", &[("workflows/w.py", "")]);
+    let config = config(&fixture, vec![repo("a/moving"), repo("a/still")]);
+    let shared = Shared::new(&config);
+    let first = rebuild(&config, &shared, None, None).unwrap().snapshot;
+    let second = rebuild(&config, &shared, None, Some(&first)).unwrap().snapshot;
+    for (one, other) in first.sources.iter().zip(&second.sources) {
+        assert!(Arc::ptr_eq(one, other));
+    }
+    moving.commit(&[("tools/slack/a.py", "high")]);
+    let third = rebuild(&config, &shared, None, Some(&second)).unwrap().snapshot;
+    assert!(Arc::ptr_eq(&second.sources[1], &third.sources[1]));
+    assert!(!Arc::ptr_eq(&second.sources[0], &third.sources[0]));
+    let repository = |snapshot: &Snapshot| snapshot.sources[0].git.as_ref().unwrap().repository();
+    assert!(Arc::ptr_eq(&repository(&first), &repository(&third)));
+    assert_eq!(tree(&third), tree(&try_build(&config).unwrap()));
+    assert_eq!(third.id, try_build(&config).unwrap().id);
 }

@@ -1,0 +1,109 @@
+//! The repositories that are open: each is opened once, and not for each source and at each look.
+//!
+//! An open repository costs some hundred KiB and keeps the indices of its packs. It is used again while what stands at its place is
+//! the same; otherwise it is opened anew. Whoever serves from it keeps it open, nothing here does.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::signals::Stamp;
+use crate::store::git::{OpenError, Repository};
+
+/// The repositories that are open, by their place.
+#[derive(Debug, Default)]
+pub(super) struct Repositories(Mutex<HashMap<PathBuf, Known>>);
+
+#[derive(Debug)]
+struct Known {
+    repository: Weak<Repository>,
+    look: Look,
+}
+
+/// What decides which repository stands at a place, and how it is read.
+#[derive(Debug, PartialEq, Eq)]
+struct Look {
+    real_path: Option<PathBuf>,
+    /// Where it is and where its objects are.
+    directories: [Option<(u64, u64)>; 2],
+    /// What says how it is read.
+    files: [Stamp; 3],
+}
+
+impl Look {
+    fn at(place: &Path, repository: &Repository) -> Self {
+        let (git_dir, common_dir) = (repository.git_dir(), repository.common_dir());
+        let objects_dir = repository.objects_dir();
+        Self {
+            real_path: place.canonicalize().ok(),
+            directories: [git_dir, objects_dir].map(Stamp::which),
+            files: [
+                Stamp::of(&common_dir.join("config")),
+                Stamp::of(&git_dir.join("commondir")),
+                Stamp::of(&objects_dir.join("info/alternates")),
+            ],
+        }
+    }
+}
+
+impl Repositories {
+    /// The repository at a place: the one that is open if it still stands there.
+    ///
+    /// # Errors
+    /// As [`Repository::open`].
+    pub(super) fn open(&self, place: &Path) -> Result<Arc<Repository>, OpenError> {
+        if let Some(repository) = self.open_still(place) {
+            return Ok(repository);
+        }
+        let repository = Arc::new(Repository::open(place)?);
+        let look = Look::at(place, &repository);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, known| known.repository.strong_count() > 0);
+        let known = Known { repository: Arc::downgrade(&repository), look };
+        all.insert(place.to_owned(), known);
+        Ok(repository)
+    }
+
+    fn open_still(&self, place: &Path) -> Option<Arc<Repository>> {
+        let open = {
+            let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            all.get(place)?.repository.upgrade()?
+        };
+        let look = Look::at(place, &open);
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (all.get(place)?.look == look).then_some(open)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::store::git::fixture::Fixture;
+
+    #[test]
+    fn a_repository_is_opened_anew_only_where_another_stands() {
+        let fixture = Fixture::new();
+        let place = fixture.path().join("place");
+        let (first, other) = (fixture.init("first", &[]), fixture.init("other", &[]));
+        symlink(&first.path, &place).unwrap();
+        let repositories = Repositories::default();
+        let opened = repositories.open(&place).unwrap();
+        first.commit(&[("a", "")]);
+        assert!(Arc::ptr_eq(&opened, &repositories.open(&place).unwrap()));
+
+        first.git(&["config", "core.x", "y"]);
+        let again = repositories.open(&place).unwrap();
+        assert!(!Arc::ptr_eq(&opened, &again));
+
+        fs::remove_file(&place).unwrap();
+        symlink(&other.path, &place).unwrap();
+        let swapped = repositories.open(&place).unwrap();
+        assert!(!Arc::ptr_eq(&again, &swapped));
+
+        fs::remove_dir_all(&other.path).unwrap();
+        assert!(repositories.open(&place).is_err());
+    }
+}

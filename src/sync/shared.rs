@@ -1,0 +1,25 @@
+//! What all snapshots of one view share, so that what did not move is neither opened nor read again.
+
+use std::sync::Arc;
+
+use super::repositories::Repositories;
+use crate::config::resolved::Config;
+use crate::store::blobs::{BlobCache, BlobLimits};
+
+/// The decoded blobs and the open repositories.
+#[derive(Debug)]
+pub struct Shared {
+    /// Decoded blobs.
+    pub blobs: Arc<BlobCache>,
+    /// Open repositories.
+    pub(super) repositories: Repositories,
+}
+
+impl Shared {
+    /// What a configuration asks for; nothing is opened yet.
+    pub fn new(config: &Config) -> Self {
+        let limits = BlobLimits { disk_bytes: config.state.cache_bytes, ..BlobLimits::default() };
+        let blobs = Arc::new(BlobCache::new(config.state.dir.join("blobs"), limits));
+        Self { blobs, repositories: Repositories::default() }
+    }
+}
