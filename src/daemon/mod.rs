@@ -7,6 +7,7 @@ mod error;
 mod fetch;
 mod log;
 mod operator;
+mod outcome;
 mod start;
 mod stop;
 mod update;

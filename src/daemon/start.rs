@@ -140,7 +140,8 @@ fn serve(
     undo.disarm();
     announce(plan, &view.snapshot());
     let stopped = ending.wait(plan, served, connection, &updates);
-    drop((doors, updates));
+    drop(doors);
+    updates.end();
     if updating.join().is_err() {
         warn!("the thread that kept the view up to date had panicked");
     }

@@ -2,44 +2,56 @@
 //!
 //! One thread, which answers no request of the kernel and holds no lock (see `view::flip`). Others ask it over a channel.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use super::DaemonError;
 use super::fetch::{Fetching, Problems};
+use super::outcome::{notes, report, states};
 use super::start::{Caches, Plan};
 use crate::config::resolved::{Config, Origin, Overrides};
 use crate::config::{self, Environment, Loaded};
 use crate::control::ControlError;
-use crate::control::protocol::{CHANGES_MAX, ChangeKind, ChangeReport, ReloadReport};
+use crate::control::protocol::ReloadReport;
 use crate::fuse::KernelCache;
 use crate::snapshot::Snapshot;
-use crate::snapshot::status::SourceNote;
 use crate::sync::build::{Rebuilt, rebuild};
+use crate::sync::watch::{Stamps, Watch, look};
 use crate::sync::{Stamp, follow};
-use crate::union::change::{Change, Side};
+use crate::union::change::Change;
 use crate::union::succession::Remembered;
 use crate::view::{Keeping, View};
 
-/// How often sources and configuration are looked at.
-const TICK: Duration = Duration::from_millis(250);
+/// How often sources and configuration are looked at where the kernel gives notice of changes.
+const TICK: Duration = Duration::from_secs(1);
+/// How often where it does not.
+const TICK_WITHOUT_NOTICES: Duration = Duration::from_millis(250);
+/// How long after a notice there is a look: what changes one thing often changes another at once.
+const SETTLE: Duration = Duration::from_millis(20);
+/// Notices that come all the time lead to a look this often.
+const PACE: Duration = Duration::from_millis(100);
 /// How long after a failure it is tried again although nothing moved.
 const RETRY: Duration = Duration::from_secs(2);
 /// At least so many sets stay readable below `.overlay/revisions`, the current one included.
 const KEPT_SETS: usize = 8;
 
-/// The way to ask for an update. Dropping the last one ends the updating thread.
+/// The way to ask for an update.
 #[derive(Debug, Clone)]
 pub(super) struct Updates(Sender<Request>);
 
-/// A request for an update, with the place for its answer.
-type Request = SyncSender<Result<ReloadReport, ControlError>>;
+enum Request {
+    /// Update at once, and answer.
+    Reload(SyncSender<Result<ReloadReport, ControlError>>),
+    /// Something happened near a file that is watched.
+    Look,
+    /// No more updates.
+    End,
+}
 
 impl Updates {
     /// Reads configuration and refs anew; returns when every new look-up sees the result.
@@ -47,8 +59,14 @@ impl Updates {
         let gone =
             || ControlError::Refused { message: "the daemon is stopping".to_owned(), cure: None };
         let (answer, answered) = mpsc::sync_channel(1);
-        self.0.send(answer).map_err(|_| gone())?;
+        self.0.send(Request::Reload(answer)).map_err(|_| gone())?;
         answered.recv().unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Ends the updating thread when it is done with what it does.
+    pub(super) fn end(&self) {
+        // It may have ended by itself.
+        self.0.send(Request::End).unwrap_or_default();
     }
 }
 
@@ -61,6 +79,9 @@ pub(super) fn start(
     fetching: Option<Fetching>,
 ) -> Result<(Updates, JoinHandle<()>), DaemonError> {
     let (sender, requests) = mpsc::channel();
+    let looks = sender.clone();
+    // The last look may be asked for when the thread has ended already.
+    let notice = move || looks.send(Request::Look).unwrap_or_default();
     let mut updater = Updater {
         config: plan.config.clone(),
         overrides: plan.overrides,
@@ -69,13 +90,15 @@ pub(super) fn start(
         kernel,
         fetching,
         problems: Problems::new(),
+        watch: Watch::start(config_file(&plan.config.origin), notice),
+        looked_at: Instant::now(),
         remembered: Remembered::default(),
         config_stamp: plan.stamp,
-        stamps: Stamps::new(),
         retry_at: None,
         last_said: String::new(),
     };
-    updater.stamps = updater.look();
+    let stamps = updater.look();
+    updater.watch.follow(stamps.clone(), stamps);
     let thread = thread::Builder::new()
         .name("update".into())
         .spawn(move || updater.run(&requests))
@@ -95,15 +118,13 @@ struct Updater {
     problems: Problems,
     remembered: Remembered,
     config_stamp: Stamp,
-    stamps: Stamps,
+    watch: Watch,
+    looked_at: Instant,
     /// When to try again what failed.
     retry_at: Option<Instant>,
     /// What the log said last about failures.
     last_said: String,
 }
-
-/// How the files that say that a source may have moved looked.
-type Stamps = HashMap<PathBuf, Stamp>;
 
 /// The file of a configuration, if it came from one.
 pub(super) fn config_file(origin: &Origin) -> Option<PathBuf> {
@@ -121,17 +142,30 @@ pub(super) fn config_stamp(origin: &Origin) -> Stamp {
 impl Updater {
     fn run(&mut self, requests: &Receiver<Request>) {
         self.pin_first();
+        let mut next = self.looked_at + self.pause();
         loop {
-            match requests.recv_timeout(TICK) {
-                Ok(answer) => {
+            match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(Request::Reload(answer)) => {
                     let outcome = self.reload();
                     // Whoever asked may have gone away.
                     answer.send(outcome).unwrap_or_default();
                 }
-                Err(RecvTimeoutError::Timeout) => self.tick(),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Request::Look) => {
+                    next = next.min((Instant::now() + SETTLE).max(self.looked_at + PACE));
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.tick();
+                    self.looked_at = Instant::now();
+                    next = self.looked_at + self.pause();
+                }
+                Ok(Request::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// How long there is no look without a notice.
+    fn pause(&self) -> Duration {
+        if self.watch.has_notices() { TICK } else { TICK_WITHOUT_NOTICES }
     }
 
     /// Pins what the first snapshot serves, which was mounted without waiting for that.
@@ -150,7 +184,7 @@ impl Updater {
         let has_config_moved = stamp != self.config_stamp;
         let is_retry = self.retry_at.is_some_and(|at| Instant::now() >= at);
         let has_news = self.fetch_problems() != self.problems;
-        if !has_config_moved && !is_retry && !has_news && !self.has_moved() {
+        if !has_config_moved && !is_retry && !has_news && !self.watch.has_moved() {
             return;
         }
         self.config_stamp = stamp;
@@ -174,16 +208,10 @@ impl Updater {
         self.fetching.as_ref().map(Fetching::problems).unwrap_or_default()
     }
 
-    /// Looks whether any file looks otherwise than before. Most looks find nothing, and cost a `stat` for each file.
-    fn has_moved(&self) -> bool {
-        self.stamps.iter().any(|(file, stamp)| Stamp::of(file) != *stamp)
-    }
-
     /// Looks at everything that says that a source may have moved.
     fn look(&self) -> Stamps {
         let snapshot = self.view.snapshot();
-        let files = snapshot.sources.iter().flat_map(|source| &source.signals);
-        files.map(|file| (file.clone(), Stamp::of(file))).collect()
+        look(snapshot.sources.iter().flat_map(|source| &source.signals))
     }
 
     /// Reads the configuration anew, and then the sources.
@@ -246,7 +274,7 @@ impl Updater {
         let rebuilt = rebuild(&self.config, shared, Some(pins), Some(&before));
         self.retry_at = None;
         let Rebuilt { snapshot, stale } = rebuilt.map_err(|error| {
-            self.stamps.clone_from(&stamps);
+            self.watch.follow(stamps.clone(), stamps.clone());
             self.retry_at = Some(Instant::now() + RETRY);
             ControlError::Refused { message: error.to_string(), cure: None }
         })?;
@@ -278,12 +306,8 @@ impl Updater {
     /// Remembers how the files looked before the snapshot was built. It may have other files than the one before: these may have moved
     /// between the building and the first look, so that it is built once more.
     fn keep_looking(&mut self, before: Stamps) {
-        let mut now = self.look();
-        let has_new = now.keys().any(|file| !before.contains_key(file));
-        for (file, stamp) in before {
-            now.entry(file).and_modify(|known| *known = stamp);
-        }
-        self.stamps = now;
+        let now = self.look();
+        let has_new = self.watch.follow(before, now);
         if has_new && self.retry_at.is_none() {
             self.retry_at = Some(Instant::now());
         }
@@ -301,53 +325,5 @@ impl Updater {
             info!(revision = %next.id, previous = %before.id, changed = changes.len(), "flipped");
         }
         changes
-    }
-}
-
-/// What of the sources' states a reader of `status.json` can see.
-fn states(snapshot: &Snapshot) -> Vec<&crate::snapshot::SourceState> {
-    snapshot.sources.iter().map(|source| &source.state).collect()
-}
-
-/// Since when each source is as it is: as before, unless its revision or what is wrong with it is another one.
-fn notes(before: &Snapshot, next: &Snapshot, stale: Vec<(usize, String)>) -> Vec<SourceNote> {
-    let mut stale: HashMap<_, _> = stale.into_iter().collect();
-    let note = |(index, source): (usize, &Arc<crate::snapshot::Source>)| {
-        let stale = stale.remove(&index);
-        let old = before.sources.iter().zip(0..).find(|(old, _)| old.key == source.key);
-        let since = old.and_then(|(old, position)| {
-            let note = before.notes.get::<usize>(position);
-            let is_same = old.revision == source.revision
-                && old.state == source.state
-                && note.and_then(|note| note.stale.as_ref()) == stale.as_ref();
-            is_same.then(|| note.map_or(before.since, |note| note.since))
-        });
-        SourceNote { since: since.unwrap_or_else(SystemTime::now), stale }
-    };
-    next.sources.iter().enumerate().map(note).collect()
-}
-
-fn report(
-    before: &Snapshot,
-    now: &Snapshot,
-    changes: &[Change],
-    warnings: Vec<String>,
-) -> ReloadReport {
-    let first = changes.iter().take(CHANGES_MAX).map(|change| ChangeReport {
-        path: change.path.to_string(),
-        change: match (&change.before, &change.after) {
-            (Side::Absent, _) => ChangeKind::Appeared,
-            (_, Side::Absent) => ChangeKind::Vanished,
-            (Side::Directory(_) | Side::Entry(_), Side::Directory(_) | Side::Entry(_)) => {
-                ChangeKind::Changed
-            }
-        },
-    });
-    ReloadReport {
-        revision: now.id.to_string(),
-        previous: (now.id != before.id).then(|| before.id.to_string()),
-        changed: changes.len(),
-        changes: first.collect(),
-        warnings,
     }
 }

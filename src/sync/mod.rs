@@ -26,6 +26,7 @@ mod resolve;
 mod shared;
 mod signals;
 mod wanted;
+pub mod watch;
 
 pub use error::{BuildError, SourceCause, SourceError, Tried};
 pub use follow::follow;

@@ -1,0 +1,63 @@
+//! What an update did, as operators are told.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::control::protocol::{CHANGES_MAX, ChangeKind, ChangeReport, ReloadReport};
+use crate::snapshot::status::SourceNote;
+use crate::snapshot::{Snapshot, Source, SourceState};
+use crate::union::change::{Change, Side};
+
+/// What of the sources' states a reader of `status.json` can see.
+pub(super) fn states(snapshot: &Snapshot) -> Vec<&SourceState> {
+    snapshot.sources.iter().map(|source| &source.state).collect()
+}
+
+/// Since when each source is as it is: as before, unless its revision or what is wrong with it is another one.
+pub(super) fn notes(
+    before: &Snapshot,
+    next: &Snapshot,
+    stale: Vec<(usize, String)>,
+) -> Vec<SourceNote> {
+    let mut stale: HashMap<_, _> = stale.into_iter().collect();
+    let note = |(index, source): (usize, &Arc<Source>)| {
+        let stale = stale.remove(&index);
+        let old = before.sources.iter().zip(0..).find(|(old, _)| old.key == source.key);
+        let since = old.and_then(|(old, position)| {
+            let note = before.notes.get::<usize>(position);
+            let is_same = old.revision == source.revision
+                && old.state == source.state
+                && note.and_then(|note| note.stale.as_ref()) == stale.as_ref();
+            is_same.then(|| note.map_or(before.since, |note| note.since))
+        });
+        SourceNote { since: since.unwrap_or_else(SystemTime::now), stale }
+    };
+    next.sources.iter().enumerate().map(note).collect()
+}
+
+/// What `reload` answers.
+pub(super) fn report(
+    before: &Snapshot,
+    now: &Snapshot,
+    changes: &[Change],
+    warnings: Vec<String>,
+) -> ReloadReport {
+    let first = changes.iter().take(CHANGES_MAX).map(|change| ChangeReport {
+        path: change.path.to_string(),
+        change: match (&change.before, &change.after) {
+            (Side::Absent, _) => ChangeKind::Appeared,
+            (_, Side::Absent) => ChangeKind::Vanished,
+            (Side::Directory(_) | Side::Entry(_), Side::Directory(_) | Side::Entry(_)) => {
+                ChangeKind::Changed
+            }
+        },
+    });
+    ReloadReport {
+        revision: now.id.to_string(),
+        previous: (now.id != before.id).then(|| before.id.to_string()),
+        changed: changes.len(),
+        changes: first.collect(),
+        warnings,
+    }
+}
