@@ -46,7 +46,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "sync",
         rooms: &["union", "config", "store", "snapshot", "view"],
-        crates: &["gix", "jiff", "sha2", "strsim"],
+        crates: &["gix", "jiff", "serde", "serde_json", "sha2", "strsim"],
     },
     Room {
         name: "control",

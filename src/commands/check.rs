@@ -132,7 +132,7 @@ fn sources(snapshot: &Snapshot) -> Vec<SourceReport> {
         revision: source.revision.to_string(),
         visibility: source.visibility.to_string(),
         state: source.state.word(),
-        place: source.place.clone(),
+        place: source.place.display().to_string(),
         error: source.state.error().map(str::to_owned),
     });
     reports.collect()

@@ -106,7 +106,7 @@ mod tests {
             name: SourceName::parse(name).unwrap(),
             label: name.to_owned(),
             git_ref: Some("main".to_owned()),
-            place: "/cache".to_owned(),
+            place: "/cache".into(),
             revision,
             visibility: Visibility::Private,
             state,

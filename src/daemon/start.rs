@@ -20,10 +20,11 @@ use crate::machine::mountpoint::{create_mountpoint, remove_mountpoint};
 use crate::machine::stale::{Liveness, detach, probe};
 use crate::machine::{connections, user};
 use crate::snapshot::Snapshot;
+use crate::sync::archive::Archive;
 use crate::sync::build::rebuild;
 use crate::sync::pin::Pins;
 use crate::sync::{Shared, Stamp};
-use crate::view::{Settings, View};
+use crate::view::{self, Settings, View};
 
 /// What to mount, and where.
 #[derive(Debug, Clone)]
@@ -66,14 +67,17 @@ pub fn run(
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
     let ending = Ending::listen()?;
-    // Goes last, and all pins with it: nobody reads them any more.
-    let pins = Arc::new(Pins::open(&plan.config.state.dir));
-    let caches = Caches { shared: Shared::new(&plan.config), pins: pins.clone() };
+    // Goes last, when nobody reads pins any more.
+    let pins = Arc::new(Pins::open(&plan.config.state.dir, &plan.mountpoint));
+    let shared = Arc::new(Shared::new(&plan.config));
+    let archive = Archive::open(&pins, &plan.config, shared.clone()).map(Arc::new);
+    let caches = Caches { shared, pins: pins.clone(), archive: archive.clone() };
     let (snapshot, fetching) = first(&plan.config, &caches)?;
     let snapshot = Arc::new(snapshot);
     let settings =
         Settings { links: plan.config.mount.links, has_xattrs: plan.config.mount.has_xattrs };
-    let view = Arc::new(View::new(snapshot, settings));
+    let archive = archive.map(|archive| archive as Arc<dyn view::Archive>);
+    let view = Arc::new(View::with_archive(snapshot, settings, archive));
     clear_stale(&plan.mountpoint)?;
     let made = create_mountpoint(&plan.mountpoint)?;
     let parts = Parts { view, caches, fetching };
@@ -110,8 +114,10 @@ fn first(config: &Config, caches: &Caches) -> Result<(Snapshot, Option<Fetching>
 
 /// What all snapshots of a mount share.
 pub(super) struct Caches {
-    pub(super) shared: Shared,
+    pub(super) shared: Arc<Shared>,
     pub(super) pins: Arc<Pins>,
+    /// Sets that were left, where there is room for them on disk.
+    pub(super) archive: Option<Arc<Archive>>,
 }
 
 /// What is there before anything is mounted.
@@ -128,6 +134,7 @@ fn serve(
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
     let Parts { view, caches, fetching } = parts;
+    let pins = caches.pins.clone();
     let request = request(plan);
     let mounted = mount(&request)?;
     let connection = connection(&plan.mountpoint);
@@ -145,6 +152,8 @@ fn serve(
     if updating.join().is_err() {
         warn!("the thread that kept the view up to date had panicked");
     }
+    // Nothing has been dropped yet that is to be found by the next daemon.
+    pins.keep();
     stopped
 }
 

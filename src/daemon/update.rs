@@ -14,12 +14,13 @@ use super::DaemonError;
 use super::fetch::{Fetching, Problems};
 use super::outcome::{notes, report, states};
 use super::start::{Caches, Plan};
-use crate::config::resolved::{Config, Origin, Overrides};
+use crate::config::resolved::{Access, Config, Origin, Overrides};
 use crate::config::{self, Environment, Loaded};
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
 use crate::fuse::KernelCache;
 use crate::snapshot::Snapshot;
+use crate::sync::archive::Archive;
 use crate::sync::build::{Rebuilt, rebuild};
 use crate::sync::watch::{Stamps, Watch, look};
 use crate::sync::{Stamp, follow};
@@ -141,7 +142,7 @@ pub(super) fn config_stamp(origin: &Origin) -> Stamp {
 
 impl Updater {
     fn run(&mut self, requests: &Receiver<Request>) {
-        self.pin_first();
+        self.take_over();
         let mut next = self.looked_at + self.pause();
         loop {
             match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
@@ -168,7 +169,18 @@ impl Updater {
         if self.watch.has_notices() { TICK } else { TICK_WITHOUT_NOTICES }
     }
 
-    /// Pins what the first snapshot serves, which was mounted without waiting for that.
+    /// Takes over what the last daemon of this mount kept, and pins what the first snapshot serves: mounting waited for neither.
+    fn take_over(&self) {
+        let archive = self.caches.archive.as_deref();
+        let load = |archive: &Archive| archive.load(&self.caches.pins, &self.config, KEPT_SETS);
+        let earlier = archive.map(load).unwrap_or_default();
+        self.pin_first();
+        if let Some(archive) = archive {
+            archive.keep(&self.view.snapshot(), &self.config);
+            self.view.restore(earlier, &self.kernel);
+        }
+    }
+
     fn pin_first(&self) {
         for source in &self.view.snapshot().sources {
             let Some(git) = &source.git else { continue };
@@ -237,12 +249,23 @@ impl Updater {
         let outcome = self.update();
         if outcome.is_err() {
             self.config = before;
-        } else if self.config.access != before.access {
-            self.view.forget_kept(&self.kernel);
+        } else if (self.config.access, &self.config.sources) != (before.access, &before.sources) {
+            self.forget_forbidden(before.access);
         }
         let mut report = outcome?;
         report.warnings.splice(0..0, said);
         Ok(report)
+    }
+
+    /// Drops the sets that were left and show what may not be shown any more.
+    fn forget_forbidden(&self, access_before: Access) {
+        if let Some(archive) = &self.caches.archive {
+            let forbidden = archive.forbidden(&self.config);
+            self.view.forget_kept(|id| forbidden.contains(id), &self.kernel);
+            archive.retain(&self.view.revisions());
+        } else if self.config.access != access_before {
+            self.view.forget_kept(|_| true, &self.kernel);
+        }
     }
 
     /// A new configuration with those settings of the old one that only a new mount can change.
@@ -270,7 +293,7 @@ impl Updater {
         // Looked at first: what moves while the snapshot is built is seen at the next look.
         let stamps = self.look();
         let before = self.view.snapshot();
-        let Caches { shared, pins } = &self.caches;
+        let Caches { shared, pins, archive: _ } = &self.caches;
         let rebuilt = rebuild(&self.config, shared, Some(pins), Some(&before));
         self.retry_at = None;
         let Rebuilt { snapshot, stale } = rebuilt.map_err(|error| {
@@ -320,7 +343,15 @@ impl Updater {
         }
         let keeping = Keeping { sets: KEPT_SETS, time: self.config.mount.keep };
         let next = Arc::new(next);
+        let archive = self.caches.archive.as_ref().filter(|_| !is_same_set);
+        if let Some(archive) = archive {
+            archive.keep(&next, &self.config);
+        }
         let changes = self.view.flip(next.clone(), keeping, &self.kernel);
+        if let Some(archive) = archive {
+            archive.leave(&before.id);
+            archive.retain(&self.view.revisions());
+        }
         if !is_same_set {
             info!(revision = %next.id, previous = %before.id, changed = changes.len(), "flipped");
         }

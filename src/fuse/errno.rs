@@ -22,7 +22,10 @@ pub(super) fn errno(error: &ViewError) -> Errno {
         ViewError::NameTooLong => Errno::ENAMETOOLONG,
         ViewError::NoAttribute => Errno::ENODATA,
         ViewError::AttributesOff => Errno::ENOSYS,
-        ViewError::DirectoryTooLarge | ViewError::NumbersUsedUp | ViewError::Unreadable { .. } => {
+        ViewError::DirectoryTooLarge
+        | ViewError::NumbersUsedUp
+        | ViewError::Lost { .. }
+        | ViewError::Unreadable { .. } => {
             warn_rarely(error);
             Errno::EIO
         }

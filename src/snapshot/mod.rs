@@ -70,8 +70,8 @@ pub struct Source {
     pub label: String,
     /// The ref as configured.
     pub git_ref: Option<String>,
-    /// Where it is on this machine, for people.
-    pub place: String,
+    /// Where it is on this machine.
+    pub place: PathBuf,
     /// What it resolved to.
     pub revision: Revision,
     /// Who may see it.

@@ -4,6 +4,7 @@
 //! `wanted` says what the repo cache should hold, `fetch` asks remotes, `mirror` keeps one repository and [`cycle`] all.
 //! Nothing here decides what hides what, and nothing below an entry is read. [`inspect`] is for `check` only.
 
+pub mod archive;
 pub mod build;
 pub mod cycle;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod locate;
 mod mirror;
 mod open;
 pub mod pin;
+mod pin_root;
 mod places;
 mod ready;
 mod repositories;

@@ -162,7 +162,7 @@ pub(super) fn reopen(
             | (Revision::Listing(_) | Revision::Missing, Mode::Git | Mode::Live) => return None,
         };
         let mut places = places(config, spec).into_iter();
-        let place = places.find(|place| place.display().to_string() == source.place)?;
+        let place = places.find(|place| *place == source.place)?;
         if is_refused(config, &place) || source.store.lfs_digest().is_some() && !spec.serves_lfs {
             return None;
         }

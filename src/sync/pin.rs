@@ -1,33 +1,23 @@
 //! What a mount serves, kept readable whatever other programs do to its repositories.
 //!
-//! Each daemon has a root of its own, `<state directory>/pins/<process>-<n>`, locked while it lives; below it each repository has
-//! directories `<key>-<n>` into which its objects are linked ([`PinDirectory`]). A root whose lock can be taken was left by a daemon that
-//! crashed, and is removed by the next. Lock order: that of one repository, then what was said. The first is held while its files are
-//! linked, so that two sources of one repository share a directory; no request waits for it.
+//! Below the root of the mount (`pin_root`) each repository has directories `<key>-<n>` into which its objects are linked ([`PinDirectory`]).
+//! Lock order: that of one repository, then what was said. The first is held while its files are linked, so that two sources of one
+//! repository share a directory; no request waits for it.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-use tracing::{info, warn};
+use tracing::info;
 
+use super::pin_root::Root;
 use crate::snapshot::Pinning;
 use crate::store::git::Repository;
 use crate::store::git::pin::{Filled, Lenders, PinDirectory, PinError};
 use crate::union::object::Oid;
 
-/// How long another daemon that starts is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The pins of one daemon. When it goes, all of them are removed.
+/// The pins of one mount.
 #[derive(Debug)]
 pub struct Pins {
     /// Where they are, or why there can be none.
@@ -48,24 +38,41 @@ struct Known {
     found: HashMap<Oid, Vec<Option<SystemTime>>>,
 }
 
-/// The directory of one daemon.
-#[derive(Debug)]
-struct Root {
-    path: PathBuf,
-    device: u64,
-    removal: Sender<PathBuf>,
-    next: AtomicU64,
-    /// Says that the daemon lives.
-    _lock: File,
-}
-
 impl Pins {
-    /// Makes the root of this daemon, and removes those of daemons that have died. Where that fails, nothing is pinned.
-    pub fn open(state_dir: &Path) -> Self {
-        let root = Root::open(state_dir).map_err(|error| {
+    /// Takes the root of a mount, and what an earlier daemon left there: [`Pins::left`] gives it once. Where there can be no root,
+    /// nothing is pinned.
+    pub fn open(state_dir: &Path, mountpoint: &Path) -> Self {
+        let root = Root::open(state_dir, mountpoint).map_err(|error| {
             format!("nothing can be kept in the state directory `{}`: {error}", state_dir.display())
         });
         Self { root, repositories: Mutex::default(), said: Mutex::default() }
+    }
+
+    /// Where a mount keeps what is to outlive its daemon; nothing where there is no such place.
+    pub fn directory(&self) -> Option<&Path> {
+        self.root.as_ref().ok().map(Root::path)
+    }
+
+    /// The pins that an earlier daemon left. Those that nobody takes are removed when the last of them is dropped.
+    pub fn left(&self) -> Vec<Arc<Repository>> {
+        let Ok(root) = &self.root else { return Vec::new() };
+        let mut left = Vec::new();
+        for (key, directory) in root.left() {
+            let Ok(pinned) = Repository::open_left(directory, key) else { continue };
+            let pinned = Arc::new(pinned);
+            let of_repository = held(&self.repositories).entry(key).or_default().clone();
+            let known = Known { pinned: Arc::downgrade(&pinned), found: HashMap::new() };
+            held(&of_repository).insert(0, known);
+            left.push(pinned);
+        }
+        left
+    }
+
+    /// Lets all that is pinned now outlive this value, for the next daemon of the mount.
+    pub fn keep(&self) {
+        if let Ok(root) = &self.root {
+            root.keep();
+        }
     }
 
     /// The repository to read a commit from: one of hard links of our own where that can be had, else the repository itself.
@@ -93,7 +100,7 @@ impl Pins {
         commit: &Oid,
     ) -> Result<Arc<Repository>, PinError> {
         let lenders = Lenders::of(repository)?;
-        lenders.expect_on(root.device)?;
+        lenders.expect_on(root.device())?;
         let stamps = lenders.stamps();
         let of_repository = held(&self.repositories).entry(repository.key()).or_default().clone();
         let mut known = held(&of_repository);
@@ -102,6 +109,7 @@ impl Pins {
             if known.found.get(commit) == Some(&stamps)
                 && let Some(pinned) = known.pinned.upgrade()
             {
+                pinned.set_lender(repository.clone());
                 return Ok(pinned);
             }
         }
@@ -111,6 +119,7 @@ impl Pins {
             && directory.fill(&lenders)? == Filled::Whole
             && pinned.expect_here(commit).is_ok()
         {
+            pinned.set_lender(repository.clone());
             known.found.insert(*commit, stamps);
             return Ok(pinned);
         }
@@ -133,7 +142,7 @@ fn pin_anew(
 ) -> Result<Arc<Repository>, PinError> {
     let incomplete = |error: &dyn std::fmt::Display| PinError::Incomplete(error.to_string());
     let (name, id_len) = (root.next(&repository.key()), repository.id_len());
-    let directory = PinDirectory::create(&root.path, &name, id_len, root.removal.clone())?;
+    let directory = PinDirectory::create(root.path(), &name, id_len, root.removal())?;
     directory.fill(lenders)?;
     let pinned = Repository::open_pinned(repository.clone(), directory);
     let pinned = pinned.map_err(|error| incomplete(&error))?;
@@ -143,118 +152,4 @@ fn pin_anew(
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Root {
-    fn open(state_dir: &Path) -> io::Result<Self> {
-        let all = state_dir.join("pins");
-        fs::create_dir_all(state_dir)?;
-        expect_ours(state_dir)?;
-        match DirBuilder::new().mode(0o700).create(&all) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => expect_ours(&all)?,
-        }
-        // Objects of private sources are reached through here.
-        fs::set_permissions(&all, fs::Permissions::from_mode(0o700))?;
-        let starting = open_directory(&all)?;
-        let deadline = Instant::now() + PATIENCE;
-        while let Err(error) = starting.try_lock() {
-            match error {
-                TryLockError::WouldBlock if Instant::now() < deadline => {
-                    thread::sleep(Duration::from_millis(5));
-                }
-                TryLockError::WouldBlock => return Err(ErrorKind::ResourceBusy.into()),
-                TryLockError::Error(error) => return Err(error),
-            }
-        }
-        // While `starting` is locked nobody makes a root: one that is not locked has been left.
-        let left = left_behind(&all)?;
-        let path = create_root(&all)?;
-        let lock = open_directory(&path)?;
-        lock.try_lock().map_err(io::Error::from)?;
-        drop(starting);
-        PinDirectory::prepare(&path)?;
-        let device = lock.metadata()?.dev();
-        let (removal, removals) = mpsc::channel();
-        thread::Builder::new().name("unpin".into()).spawn(move || remove_all(left, &removals))?;
-        Ok(Self { path, device, removal, next: AtomicU64::new(0), _lock: lock })
-    }
-
-    /// A name for a new pin directory of a repository.
-    fn next(&self, key: &[u8; 16]) -> String {
-        let hex = key.iter().fold(String::new(), |mut hex, byte| {
-            write!(hex, "{byte:02x}").unwrap_or_default();
-            hex
-        });
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        format!("{hex}-{number}")
-    }
-}
-
-impl Drop for Root {
-    fn drop(&mut self) {
-        remove(&self.path);
-    }
-}
-
-/// Checks that a directory is one, and that nobody else can put another into its place unless he is root.
-fn expect_ours(dir: &Path) -> io::Result<()> {
-    let metadata = dir.metadata()?;
-    let owner = nix::unistd::Uid::from_raw(metadata.uid());
-    if metadata.is_dir() && (owner.is_root() || owner == nix::unistd::geteuid()) {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("`{}` is not a directory of ours", dir.display())))
-}
-
-fn open_directory(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
-}
-
-fn create_root(all: &Path) -> io::Result<PathBuf> {
-    for number in 0..u32::MAX {
-        let path = all.join(format!("{}-{number}", std::process::id()));
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            outcome => return outcome.map(|()| path),
-        }
-    }
-    Err(ErrorKind::AlreadyExists.into())
-}
-
-/// The roots of daemons that have died, locked so that nobody else removes them too.
-fn left_behind(all: &Path) -> io::Result<Vec<(PathBuf, File)>> {
-    let mut left = Vec::new();
-    for entry in fs::read_dir(all)? {
-        let path = entry?.path();
-        if let Ok(root) = open_directory(&path)
-            && root.try_lock().is_ok()
-        {
-            left.push((path, root));
-        }
-    }
-    Ok(left)
-}
-
-/// Removes what was left behind, and then what is no longer needed, until nobody can need anything any more.
-fn remove_all(left: Vec<(PathBuf, File)>, removals: &Receiver<PathBuf>) {
-    for (path, _lock) in left {
-        info!(path = %path.display(), "removing the pins of a daemon that has died");
-        remove(&path);
-    }
-    for path in removals {
-        remove(&path);
-    }
-}
-
-/// Removes a directory with all that is in it; follows no link.
-fn remove(path: &Path) {
-    // The same may be removed twice at once, when the daemon stops.
-    let outcome = (0..3).map(|_| fs::remove_dir_all(path)).find(|outcome| match outcome {
-        Ok(()) => true,
-        Err(error) => error.kind() == ErrorKind::NotFound,
-    });
-    if outcome.is_none() {
-        warn!(path = %path.display(), "pins that are not needed any more could not be removed");
-    }
 }

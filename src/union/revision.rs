@@ -30,6 +30,26 @@ impl fmt::Display for Revision {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RevisionSetId(pub [u8; 32]);
 
+impl RevisionSetId {
+    /// Reads 64 lower-case hexadecimal digits.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        };
+        let mut id = [0; 32];
+        let (pairs, rest) = text.as_chunks::<2>();
+        if pairs.len() != id.len() || !rest.is_empty() {
+            return None;
+        }
+        for (byte, [high, low]) in id.iter_mut().zip(pairs) {
+            *byte = digit(*high)? << 4 | digit(*low)?;
+        }
+        Some(Self(id))
+    }
+}
+
 /// Shows the digest as 64 hexadecimal digits.
 impl fmt::Display for RevisionSetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

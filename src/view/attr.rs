@@ -88,7 +88,9 @@ impl View {
             Node::Child(tree, index) => tree.child_attr(number, *index)?,
             Node::Leaf(leaf) => leaf.attr(number)?,
             Node::Live(live) => return Ok((live.attr(number)?, Lifetime::Live)),
-            Node::Empty { time_secs, .. } => Attr::directory(number, *time_secs),
+            Node::Empty { time_secs, .. } | Node::Kept { time_secs } => {
+                Attr::directory(number, *time_secs)
+            }
             Node::Overlay | Node::Revisions(_) => Attr::directory(number, self.started_secs),
             Node::Text(text) => Attr {
                 number,

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::View;
-use super::moment::{Kept, Moment, Touched};
+use super::kept::Kept;
+use super::moment::{Moment, Touched};
 use super::nodes::Number;
 use super::overlay;
 use super::tree::Merged;
@@ -25,6 +26,7 @@ use crate::snapshot::Snapshot;
 use crate::union::change::{Change, changes};
 use crate::union::name::{Name, RelPath};
 use crate::union::namespace::{Item, Shown};
+use crate::union::revision::RevisionSetId;
 
 /// What a flip needs of the kernel. Both wait until the kernel has done it; what it did not know is no error.
 pub trait Kernel {
@@ -43,6 +45,9 @@ pub struct Keeping {
     pub time: Duration,
 }
 
+/// So many of the sets that were left last stay in memory: streams that began before a flip go on in them.
+const RECENT: usize = 2;
+
 /// The most sets that are kept, however recently they were left: directory offsets can tell no more apart.
 const SETS_MAX: usize = 1024;
 
@@ -56,6 +61,9 @@ impl View {
         let is_same = |old: &Shown, new: &Shown| is_same(&before, &next, old, new);
         let changes = changes(&before.namespace, &next.namespace, is_same);
         let kept = keep(&moment, &next, keeping);
+        for old in kept.iter().rev().skip(RECENT) {
+            old.let_go(self.archive());
+        }
         let touched = Arc::new(touched(&changes, &moment, &next, &kept));
         self.now.store(Moment {
             snapshot: before,
@@ -80,16 +88,32 @@ impl View {
         changes
     }
 
-    /// Makes the kernel forget every set that was left, and forgets them: for when the view may no longer show what they show.
-    pub fn forget_kept(&self, kernel: &dyn Kernel) {
+    /// Shows the sets that an earlier daemon kept too, oldest first. They are older than all that this view has left.
+    ///
+    /// Not to be called by two threads at once, nor by one that answers requests; the same holds of [`View::forget_kept`].
+    pub fn restore(&self, mut earlier: Vec<Kept>, kernel: &dyn Kernel) {
         let moment = self.now.load();
-        let left = moment.kept.iter().map(|kept| kept.snapshot.id);
-        let left = left.filter(|id| *id != moment.snapshot.id);
+        let paths: Vec<_> = earlier.iter().map(|kept| overlay::revision_path(&kept.id())).collect();
+        earlier.extend(moment.kept.iter().cloned());
+        self.replace_kept(earlier, paths, kernel);
+    }
+
+    /// Makes the kernel forget sets that were left, and forgets them: for when the view may no longer show what they show.
+    pub fn forget_kept(&self, is_forbidden: impl Fn(&RevisionSetId) -> bool, kernel: &dyn Kernel) {
+        let moment = self.now.load();
+        let (left, kept): (Vec<_>, Vec<_>) =
+            moment.kept.iter().cloned().partition(|kept| is_forbidden(&kept.id()));
+        let left = left.iter().map(Kept::id).filter(|id| *id != moment.snapshot.id);
         let paths: Vec<_> = left.map(|id| overlay::revision_path(&id)).collect();
-        let snapshot = moment.snapshot.clone();
-        self.now.store(Moment { snapshot, kept: Arc::new([]), touched: None });
+        self.replace_kept(kept, paths, kernel);
+    }
+
+    /// Keeps these sets from now on, and makes the kernel forget what it knows of these paths.
+    fn replace_kept(&self, kept: Vec<Kept>, paths: Vec<RelPath>, kernel: &dyn Kernel) {
+        let snapshot = self.now.load().snapshot.clone();
+        self.now.store(Moment { snapshot: snapshot.clone(), kept: kept.into(), touched: None });
         self.fence.wait();
-        for (directory, names) in self.known_directories(&moment.snapshot, &Touched::new(paths)) {
+        for (directory, names) in self.known_directories(&snapshot, &Touched::new(paths)) {
             for name in names {
                 kernel.forget_name(directory, name.as_bytes());
             }
@@ -149,7 +173,7 @@ fn keep(moment: &Moment, next: &Snapshot, keeping: Keeping) -> Vec<Kept> {
     let mut kept = moment.kept.to_vec();
     // The same set may be published again, with other notes about its sources.
     if moment.snapshot.serial != next.serial {
-        kept.push(Kept { snapshot: moment.snapshot.clone(), left: now });
+        kept.push(Kept::leaving(moment.snapshot.clone()));
     }
     let is_spare = |kept: &Kept, len: usize| {
         len > SETS_MAX || (len >= keeping.sets && now.duration_since(kept.left) >= keeping.time)
@@ -163,7 +187,7 @@ fn keep(moment: &Moment, next: &Snapshot, keeping: Keeping) -> Vec<Kept> {
 /// All names that lead elsewhere after the flip: those of the namespace, and those of `.overlay`.
 fn touched(changes: &[Change], moment: &Moment, next: &Snapshot, kept: &[Kept]) -> Touched {
     let changed = changes.iter().map(|change| change.path.clone());
-    let after: Vec<_> = kept.iter().map(|kept| kept.snapshot.id).chain([next.id]).collect();
+    let after: Vec<_> = kept.iter().map(Kept::id).chain([next.id]).collect();
     let before = moment.ids();
     let appeared = after.iter().filter(|id| !before.contains(id));
     let vanished = before.iter().filter(|id| !after.contains(id));

@@ -64,6 +64,7 @@ impl View {
             Node::Tree(tree) => tree.parent(),
             Node::Live(live) => live.parent,
             Node::Empty { parent, .. } | Node::Revisions(parent) => *parent,
+            Node::Kept { .. } => return Err(ViewError::Stale),
             Node::Overlay => Number::ROOT,
             Node::Child(..) | Node::Leaf(_) | Node::Text(_) => {
                 return Err(ViewError::NotADirectory);
@@ -71,13 +72,14 @@ impl View {
         };
         let moment = self.now.load();
         let set = match &node {
-            Node::Merged(merged) if merged.pin.is_none() => Set::of_offset(&moment, offset)?,
+            Node::Merged(merged) if merged.pin.is_none() => self.set_of(&moment, offset)?,
             Node::Merged(_)
             | Node::Tree(_)
             | Node::Live(_)
             | Node::Empty { .. }
             | Node::Overlay
             | Node::Revisions(_)
+            | Node::Kept { .. }
             | Node::Child(..)
             | Node::Leaf(_)
             | Node::Text(_) => Set::only(&moment, offset),
@@ -95,8 +97,27 @@ impl View {
             Node::Live(live) => listing.live(number, live),
             Node::Overlay => listing.prepared(self.overlay_names(&moment)?),
             Node::Revisions(_) => listing.prepared(self.revision_names(&moment, number)?),
-            Node::Empty { .. } | Node::Child(..) | Node::Leaf(_) | Node::Text(_) => Ok(()),
+            Node::Empty { .. }
+            | Node::Kept { .. }
+            | Node::Child(..)
+            | Node::Leaf(_)
+            | Node::Text(_) => Ok(()),
         }
+    }
+}
+
+impl View {
+    /// The set that an offset carries, if it is kept; the current one at the start of a stream.
+    fn set_of(&self, moment: &Moment, offset: u64) -> Result<Set, ViewError> {
+        let (bits, index) = (offset >> INDEX_BITS, offset & ((1 << INDEX_BITS) - 1));
+        let current = set_bits(moment.snapshot.serial);
+        if offset == 0 || bits == current {
+            let snapshot = moment.snapshot.clone();
+            return Ok(Set { snapshot, index, bits: Some(current), is_current: true });
+        }
+        let kept = moment.by_set_bits(bits).ok_or(ViewError::Stale)?;
+        let snapshot = kept.snapshot(self.archive())?;
+        Ok(Set { snapshot, index, bits: Some(bits), is_current: false })
     }
 }
 
@@ -116,17 +137,6 @@ impl Set {
     /// The set of a directory that never changes.
     fn only(moment: &Moment, offset: u64) -> Self {
         Self { snapshot: moment.snapshot.clone(), index: offset, bits: None, is_current: true }
-    }
-
-    /// The set that an offset carries, if it is kept; the current one at the start of a stream.
-    fn of_offset(moment: &Moment, offset: u64) -> Result<Self, ViewError> {
-        let (bits, index) = (offset >> INDEX_BITS, offset & ((1 << INDEX_BITS) - 1));
-        let snapshot = match offset {
-            0 => &moment.snapshot,
-            _ => moment.by_set_bits(bits).ok_or(ViewError::Stale)?,
-        };
-        let is_current = Arc::ptr_eq(snapshot, &moment.snapshot);
-        Ok(Self { snapshot: snapshot.clone(), index, bits: Some(set_bits(snapshot)), is_current })
     }
 
     /// The offset of a position.
@@ -268,7 +278,8 @@ fn kind(node: &Node) -> Kind {
         | Node::Tree(_)
         | Node::Empty { .. }
         | Node::Overlay
-        | Node::Revisions(_) => Kind::Directory,
+        | Node::Revisions(_)
+        | Node::Kept { .. } => Kind::Directory,
         Node::Child(tree, index) => tree.child_at(*index).0.object.kind(),
         Node::Leaf(leaf) => leaf.object.kind(),
         Node::Live(live) => live.object.kind(),

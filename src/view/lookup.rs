@@ -60,6 +60,7 @@ impl View {
             Node::Revisions(_) => Self::named(name, &overlay::revisions_path(), &moment, |name| {
                 self.in_revisions(&moment, parent, name)
             })?,
+            Node::Kept { .. } => return Err(ViewError::Stale),
             Node::Child(..) | Node::Leaf(_) | Node::Text(_) => {
                 return Err(ViewError::NotADirectory);
             }

@@ -9,6 +9,7 @@
 mod attr;
 mod fence;
 mod flip;
+mod kept;
 mod list;
 mod lookup;
 mod moment;
@@ -26,6 +27,7 @@ mod tests;
 pub use attr::{Attr, Lifetime};
 pub use fence::Answering;
 pub use flip::{Keeping, Kernel};
+pub use kept::{Archive, Kept};
 pub use list::{Depth, Offered, Sink};
 pub use lookup::Found;
 pub use nodes::Number;
@@ -68,6 +70,14 @@ pub enum ViewError {
     /// No inode numbers are left.
     #[error("all inode numbers are used up; mount anew")]
     NumbersUsedUp,
+    /// A set that was left cannot be made again.
+    #[error("revision set `{id}`: {cause}")]
+    Lost {
+        /// The set.
+        id: String,
+        /// What of it cannot be read.
+        cause: String,
+    },
     /// The content cannot be read.
     #[error("source `{source_label}`: `{path}`: {cause}")]
     Unreadable {

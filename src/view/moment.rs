@@ -4,11 +4,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
 use super::attr::Lifetime;
+use super::kept::Kept;
 use crate::snapshot::Snapshot;
 use crate::union::name::{Name, RelPath};
 use crate::union::revision::RevisionSetId;
@@ -27,14 +27,6 @@ pub(super) struct Moment {
     pub(super) kept: Arc<[Kept]>,
     /// The names that differ from the next snapshot, while a flip is under way.
     pub(super) touched: Option<Arc<Touched>>,
-}
-
-/// A set that was left.
-#[derive(Debug, Clone)]
-pub(super) struct Kept {
-    pub(super) snapshot: Arc<Snapshot>,
-    /// When it was left.
-    pub(super) left: Instant,
 }
 
 /// Names that a flip changes.
@@ -64,34 +56,32 @@ impl Moment {
         }
     }
 
-    /// The snapshot of a set that can still be read, by its id.
-    pub(super) fn by_id(&self, id: &str) -> Option<&Arc<Snapshot>> {
-        self.sets().find(|snapshot| snapshot.id.to_string() == id)
+    /// A set that was left and can still be read, by its id.
+    pub(super) fn kept(&self, id: &RevisionSetId) -> Option<&Kept> {
+        self.kept.iter().rev().find(|kept| kept.id() == *id)
     }
 
     /// The ids of the sets that can be read, sorted.
     pub(super) fn ids(&self) -> Vec<RevisionSetId> {
-        let mut ids: Vec<_> = self.sets().map(|snapshot| snapshot.id).collect();
+        let kept = self.kept.iter().map(Kept::id);
+        let mut ids: Vec<_> = kept.chain([self.snapshot.id]).collect();
         ids.sort();
         ids.dedup();
         ids
     }
 
-    /// The snapshot that a directory offset names, if it is still kept.
-    pub(super) fn by_set_bits(&self, bits: u64) -> Option<&Arc<Snapshot>> {
-        self.sets().find(|snapshot| set_bits(snapshot) == bits)
-    }
-
-    /// The newest first.
-    fn sets(&self) -> impl Iterator<Item = &Arc<Snapshot>> {
-        let kept = self.kept.iter().rev().map(|kept| &kept.snapshot);
-        std::iter::once(&self.snapshot).chain(kept)
+    /// The set that was left and that directory offsets name so, if it is still kept.
+    pub(super) fn by_set_bits(&self, bits: u64) -> Option<&Kept> {
+        self.kept
+            .iter()
+            .rev()
+            .find(|kept| kept.serial().is_some_and(|serial| set_bits(serial) == bits))
     }
 }
 
-/// What directory offsets call a snapshot.
-pub(super) fn set_bits(snapshot: &Snapshot) -> u64 {
-    snapshot.serial & ((1 << SET_BITS) - 1)
+/// What directory offsets call a snapshot with this serial number.
+pub(super) fn set_bits(serial: u64) -> u64 {
+    serial & ((1 << SET_BITS) - 1)
 }
 
 /// The moment that requests are answered from.

@@ -42,6 +42,11 @@ pub(super) enum Node {
     Overlay,
     /// `.overlay/revisions`, and the number of `.overlay`.
     Revisions(Number),
+    /// The root of a set that is kept, known from a listing only: whoever looks it up gets the set itself.
+    Kept {
+        /// Its time, in seconds since 1970.
+        time_secs: i64,
+    },
     /// A file or link of `.overlay`.
     Text(Arc<Text>),
 }
@@ -74,8 +79,18 @@ impl Nodes {
 
     /// Counts one look-up of a node, and knows it from now on.
     pub(super) fn count(&self, number: Number, node: impl FnOnce() -> Node) {
-        let mut known = self.0.entry(number).or_insert_with(|| Known { node: node(), lookups: 0 });
-        known.lookups += 1;
+        match self.0.entry(number) {
+            dashmap::Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.lookups += 1;
+                if matches!(known.node, Node::Kept { .. }) {
+                    known.node = node();
+                }
+            }
+            dashmap::Entry::Vacant(place) => {
+                drop(place.insert(Known { node: node(), lookups: 1 }));
+            }
+        }
     }
 
     /// Takes `count` look-ups back and forgets the node with the last one.

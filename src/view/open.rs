@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::fence::{Answering, Fence};
+use super::kept::Archive;
 use super::moment::{Moment, Now};
 use super::nodes::{Nodes, Number};
 use super::numbers::Numbers;
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
+use crate::union::revision::RevisionSetId;
 
 /// What of the configuration decides how files look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +30,21 @@ pub struct View {
     pub(super) numbers: Numbers,
     pub(super) settings: Settings,
     pub(super) started_secs: i64,
+    archive: Option<Arc<dyn Archive>>,
 }
 
 impl View {
     /// Shows a snapshot.
     pub fn new(snapshot: Arc<Snapshot>, settings: Settings) -> Self {
+        Self::with_archive(snapshot, settings, None)
+    }
+
+    /// Shows a snapshot. Sets that were left need no memory where the archive has them.
+    pub fn with_archive(
+        snapshot: Arc<Snapshot>,
+        settings: Settings,
+        archive: Option<Arc<dyn Archive>>,
+    ) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             now: Now::new(Moment { snapshot, kept: Arc::new([]), touched: None }),
@@ -41,7 +53,17 @@ impl View {
             numbers: Numbers::new(),
             settings,
             started_secs: i64::try_from(started.as_secs()).unwrap_or(i64::MAX),
+            archive,
         }
+    }
+
+    pub(super) fn archive(&self) -> Option<&dyn Archive> {
+        self.archive.as_deref()
+    }
+
+    /// The sets that can be read below `.overlay/revisions`, sorted.
+    pub fn revisions(&self) -> Vec<RevisionSetId> {
+        self.now.load().ids()
     }
 
     /// The snapshot that new look-ups see.

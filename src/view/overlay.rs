@@ -9,9 +9,8 @@ use super::lookup::Candidate;
 use super::moment::Moment;
 use super::nodes::{Node, Number};
 use super::numbers::Key;
-use super::tree::{Merged, Text};
+use super::tree::{Merged, Text, merged_key};
 use super::{View, ViewError};
-use crate::snapshot::Snapshot;
 use crate::union::name::{Name, RelPath};
 use crate::union::object::Kind;
 use crate::union::revision::RevisionSetId;
@@ -116,11 +115,22 @@ impl View {
         parent: Number,
         name: &Name,
     ) -> Result<Option<Candidate>, ViewError> {
-        let Some(snapshot) = moment.by_id(&name.to_string()) else { return Ok(None) };
-        self.pinned_root(moment, parent, name, snapshot).map(Some)
+        let Some(id) = RevisionSetId::parse(name.as_bytes()) else { return Ok(None) };
+        let snapshot = if id == moment.snapshot.id {
+            moment.snapshot.clone()
+        } else {
+            let Some(kept) = moment.kept(&id) else { return Ok(None) };
+            kept.snapshot(self.archive())?
+        };
+        let root = snapshot.namespace.root();
+        let merged =
+            Merged { path: RelPath::root(), parent, born: root.born, pin: Some(snapshot.clone()) };
+        let number = self.numbers.single(merged.key())?;
+        let name_lifetime = moment.lifetime(&revisions_path(), name);
+        Ok(Some(Candidate { number, node: Node::Merged(Arc::new(merged)), name_lifetime }))
     }
 
-    /// Every set that can be read, sorted.
+    /// Every set that can be read, sorted. None of those that were left is read for it, and whoever goes into one looks it up first.
     pub(super) fn revision_names(
         &self,
         moment: &Moment,
@@ -129,28 +139,23 @@ impl View {
         let mut found = Vec::new();
         for id in moment.ids() {
             let name = fixed(&id.to_string());
-            if let Some(candidate) = self.in_revisions(moment, parent, &name)? {
-                found.push((name, candidate));
-            }
+            let kept = moment.kept(&id).filter(|_| id != moment.snapshot.id);
+            let candidate = match kept {
+                None => self.in_revisions(moment, parent, &name)?,
+                Some(kept) => {
+                    let (born, time_secs) = kept.root();
+                    let number = self.numbers.single(root_key(&id, born))?;
+                    let node = Node::Kept { time_secs };
+                    Some(Candidate { number, node, name_lifetime: Lifetime::None })
+                }
+            };
+            found.extend(candidate.map(|candidate| (name, candidate)));
         }
         Ok(found)
     }
+}
 
-    fn pinned_root(
-        &self,
-        moment: &Moment,
-        parent: Number,
-        name: &Name,
-        snapshot: &Arc<Snapshot>,
-    ) -> Result<Candidate, ViewError> {
-        let merged = Merged {
-            path: RelPath::root(),
-            parent,
-            born: snapshot.namespace.root().born,
-            pin: Some(snapshot.clone()),
-        };
-        let number = self.numbers.single(merged.key())?;
-        let name_lifetime = moment.lifetime(&revisions_path(), name);
-        Ok(Candidate { number, node: Node::Merged(Arc::new(merged)), name_lifetime })
-    }
+/// Names the root of a set below `revisions` among all numbered things.
+fn root_key(id: &RevisionSetId, born: u64) -> Key {
+    merged_key(Some(id), &RelPath::root(), born)
 }

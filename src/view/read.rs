@@ -54,6 +54,7 @@ fn on_object<T>(
         | Node::Empty { .. }
         | Node::Overlay
         | Node::Revisions(_)
+        | Node::Kept { .. }
         | Node::Text(_) => {
             return Err(ViewError::IsADirectory);
         }

@@ -54,7 +54,7 @@ fn view(links: Links) -> View {
         name: SourceName::parse("o/r").unwrap(),
         label: "o/r".into(),
         git_ref: None,
-        place: String::new(),
+        place: std::path::PathBuf::new(),
         revision: Revision::Missing,
         visibility: Visibility::Private,
         state: SourceState::Ready,

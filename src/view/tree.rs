@@ -15,6 +15,7 @@ use crate::store::{Listed, StoreError, walk};
 use crate::union::name::{Name, RelPath};
 use crate::union::namespace::{Directory, Item};
 use crate::union::object::{Kind, Object};
+use crate::union::revision::RevisionSetId;
 
 /// A merged directory: a place in the view; what it holds is up to the current snapshot, or to the one that it is pinned to.
 #[derive(Debug)]
@@ -58,9 +59,7 @@ impl Merged {
 
     /// Names it among all numbered things.
     pub(super) fn key(&self) -> Key {
-        let pin = self.pin.as_ref().map(|snapshot| snapshot.id.0);
-        let pin = pin.as_ref().map_or(&[][..], |id| id.as_slice());
-        Key::new(&[b"merged", pin, &self.path.to_bytes(), &self.born.to_le_bytes()])
+        merged_key(self.pin.as_ref().map(|snapshot| &snapshot.id), &self.path, self.born)
     }
 
     /// Where it is in the view.
@@ -70,6 +69,12 @@ impl Merged {
             None => self.path.clone(),
         }
     }
+}
+
+/// Names a merged directory among all numbered things: the set that it is pinned to, its path, and since when it has been there.
+pub(super) fn merged_key(pin: Option<&RevisionSetId>, path: &RelPath, born: u64) -> Key {
+    let pin = pin.map_or(&[][..], |id| id.0.as_slice());
+    Key::new(&[b"merged", pin, &path.to_bytes(), &born.to_le_bytes()])
 }
 
 /// A file or link of `.overlay`; it never changes.

@@ -55,6 +55,7 @@ fn origin(node: &Node) -> Option<(&Arc<Source>, RelPath)> {
         | Node::Empty { .. }
         | Node::Overlay
         | Node::Revisions(_)
+        | Node::Kept { .. }
         | Node::Text(_) => None,
     }
 }

@@ -1,6 +1,7 @@
 //! One revision set that flips as a whole.
 
 use std::fs;
+use std::process::Stdio;
 
 use crate::fixture::{Sandbox, can_mount, wait_for};
 
@@ -24,9 +25,20 @@ fn s58_a_commit_is_shown_after_reload_everywhere_at_once() {
     let base = sandbox.existing("acme/base");
     base.skill("review", "two\n").skill("added", "added\n");
     fs::remove_dir_all(base.path.join(".agents/skills/plan")).unwrap();
+    // Whether `reload` or the daemon by itself is first is decided by chance: here the daemon sleeps until both can.
+    let pid = mount.pid();
+    sandbox.shell(&format!("kill -STOP {pid}"));
     base.commit();
-    let report: serde_json::Value =
-        serde_json::from_str(&sandbox.succeed(&["reload", "view", "--json"])).unwrap();
+    let reload = sandbox.overlay(&["reload", "view", "--json"]).stdout(Stdio::piped()).spawn();
+    let reload = reload.unwrap();
+    wait_for("the request", || {
+        let open = fs::read_dir(format!("/proc/{}/fd", reload.id())).unwrap().flatten();
+        let mut targets = open.filter_map(|file| fs::read_link(file.path()).ok());
+        targets.any(|target| target.to_string_lossy().starts_with("socket:"))
+    });
+    sandbox.shell(&format!("kill -CONT {pid}"));
+    let report = reload.wait_with_output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
     let after = sandbox.shell(show);
     assert_ne!(before, after);
     assert!(after.starts_with("added\ntwo\n.agents/skills:\nadded\nreview\n"), "{after}");
@@ -74,7 +86,7 @@ fn s61_unchanged_entries_keep_their_numbers_and_cached_bytes() {
     let old = sandbox.shell("stat -c '%i %Y' $VIEW/.agents/skills/review/SKILL.md");
     sandbox.existing("acme/base").skill("review", "two\n").commit();
     sandbox.succeed(&["reload"]);
-    let reads = crate::serving::reads(mount.pid());
+    let reads = crate::serving::reads_when_idle(mount.pid());
     assert_eq!(sandbox.shell(look), before);
     assert!(crate::serving::reads(mount.pid()) - reads <= 6, "cached data was asked for again");
     let new = sandbox.shell("stat -c '%i %Y' $VIEW/.agents/skills/review/SKILL.md");
@@ -101,7 +113,7 @@ fn s62_what_is_held_stays_on_its_revision_whole() {
              cat <&5; cat SKILL.md; cat deep/part; ls; cat $VIEW/.agents/skills/review/SKILL.md",
         ])
         .env("VIEW", sandbox.view())
-        .stdout(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     wait_for("the holder", || sandbox.path("home/held").exists());
@@ -140,6 +152,58 @@ fn s63_sets_that_were_left_can_be_read_below_revisions() {
     assert_eq!(sandbox.shell("readlink $VIEW/.overlay/current"), format!("revisions/{second}"));
     assert_eq!(sandbox.shell("ls $VIEW/.overlay/current/.agents/skills"), "added\nplan\nreview\n");
     assert_eq!(sandbox.shell("ls $VIEW/.overlay/revisions | wc -l"), "2\n");
+    mount.unmount();
+}
+
+/// A set of the view, read below `.overlay/revisions`.
+fn read_set(sandbox: &Sandbox, id: &str) -> String {
+    sandbox.shell(&format!(
+        "cd $VIEW/.overlay/revisions/{id}; find . -printf '%p %y %m %s %T@ %l\\n' | sort; find . -type f | sort | xargs cat"
+    ))
+}
+
+#[test]
+fn s63_sets_that_were_left_survive_the_daemon() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let live = sandbox.path("live/.agents/skills/local");
+    fs::create_dir_all(&live).unwrap();
+    fs::write(live.join("SKILL.md"), "live\n").unwrap();
+    let base = sandbox.existing("acme/base");
+    let sources = "    - {repo: acme/base, visibility: public}\n    - {path: live}";
+    sandbox.configure(sources, "");
+    let mount = sandbox.mount();
+    let mut ids = Vec::new();
+    for text in ["two\n", "three\n", "four\n", "five\n"] {
+        ids.push(sandbox.shell("cat $VIEW/.overlay/revision").trim().to_owned());
+        base.skill("review", text).skill(text.trim(), text).commit();
+        sandbox.succeed(&["reload"]);
+    }
+    let before: Vec<_> = ids.iter().map(|id| read_set(&sandbox, id)).collect();
+    assert!(before[0].contains("one\n") && before[1].contains("two\n"), "{before:?}");
+    sandbox.shell(&format!("kill -9 {}", mount.pid()));
+    drop(mount);
+    // What these sets need is in no repository any more.
+    base.shell("git checkout -q --orphan new; git commit -qm new; git branch -M new main");
+    base.shell(
+        "git reflog expire --expire=now --all; git gc --quiet --prune=now; git prune --expire=now",
+    );
+    for restart in 0..2 {
+        let mount = sandbox.mount();
+        let list = || sandbox.shell("ls $VIEW/.overlay/revisions | wc -l");
+        wait_for("the sets of the last daemon", || list() == "6\n");
+        let after: Vec<_> = ids.iter().map(|id| read_set(&sandbox, id)).collect();
+        assert_eq!(before, after, "restart {restart}");
+        mount.unmount();
+    }
+    // A view that may not show a source does not show the sets that do.
+    let mount = sandbox.mount_with(&["-o", "access=public"]);
+    wait_for("the sets with private sources to go", || {
+        sandbox.shell("ls $VIEW/.overlay/revisions | wc -l") == "1\n"
+    });
     mount.unmount();
 }
 

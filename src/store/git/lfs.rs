@@ -98,6 +98,21 @@ impl LfsObjects {
         hash.finalize().into()
     }
 
+    /// Exactly these objects of a directory, with their sizes in bytes.
+    pub fn exactly(dir: PathBuf, sizes: impl IntoIterator<Item = ([u8; 32], u64)>) -> Self {
+        Self { dir, sizes: sizes.into_iter().collect() }
+    }
+
+    /// Where they are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The digest and the size in bytes of each, sorted.
+    pub fn sizes(&self) -> impl Iterator<Item = (&[u8; 32], u64)> {
+        self.sizes.iter().map(|(digest, size_bytes)| (digest, *size_bytes))
+    }
+
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.sizes.is_empty()

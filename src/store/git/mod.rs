@@ -77,7 +77,7 @@ impl GitStore {
     /// The repository that it was made for: the one that lends to the pin, where it reads from one.
     pub fn lender(&self) -> Arc<Repository> {
         let repository = self.repository.load_full();
-        repository.lender().cloned().unwrap_or(repository)
+        repository.lender().unwrap_or(repository)
     }
 
     /// The LFS objects that it serves, where it serves any.

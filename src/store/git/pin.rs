@@ -273,6 +273,22 @@ impl PinDirectory {
         Ok(made)
     }
 
+    /// Takes one over that an earlier daemon made.
+    ///
+    /// # Errors
+    /// It cannot be listed.
+    pub fn adopt(path: PathBuf, removal: Sender<PathBuf>) -> Result<Self, PinError> {
+        let objects = path.join("objects");
+        let mut linked = HashSet::new();
+        for (above, is_file) in names(&objects)? {
+            if !is_file && (above == "pack" || above.len() == 2) {
+                let files = names(&objects.join(&above))?;
+                linked.extend(files.into_iter().map(|(name, _)| Path::new(&above).join(name)));
+            }
+        }
+        Ok(Self { path, removal, linked: Mutex::new(linked) })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

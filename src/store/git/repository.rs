@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use gix::objs::Kind as GitKind;
 use gix::odb::store::init::Slots;
 use sha2::{Digest, Sha256};
@@ -33,8 +34,8 @@ pub struct Repository {
 struct Pinned {
     /// Its objects, which go with the last reader.
     directory: PinDirectory,
-    /// The repository itself: it may get objects later, as a partial clone does.
-    lender: Arc<Repository>,
+    /// The repository itself: it may get objects later, as a partial clone does. None while it has not been found again after a restart.
+    lender: ArcSwapOption<Repository>,
 }
 
 /// Why a directory could not be opened as a repository.
@@ -78,9 +79,27 @@ impl Repository {
     /// # Errors
     /// The pin cannot be read.
     pub fn open_pinned(lender: Arc<Self>, directory: PinDirectory) -> Result<Self, OpenError> {
-        let Self { inner, .. } = Self::open(directory.path())?;
         let key = lender.key;
+        let pinned = Self::open_left(directory, key)?;
+        pinned.set_lender(lender);
+        Ok(pinned)
+    }
+
+    /// Opens a pin whose repository is not known, but for its key.
+    ///
+    /// # Errors
+    /// The pin cannot be read.
+    pub fn open_left(directory: PinDirectory, key: [u8; 16]) -> Result<Self, OpenError> {
+        let Self { inner, .. } = Self::open(directory.path())?;
+        let lender = ArcSwapOption::empty();
         Ok(Self { inner, key, pin: Some(Pinned { directory, lender }) })
+    }
+
+    /// Looks for what its pin lacks in this repository from now on.
+    pub fn set_lender(&self, lender: Arc<Self>) {
+        if let Some(pin) = &self.pin {
+            pin.lender.store(Some(lender));
+        }
     }
 
     /// The directory that it is read from in its own place.
@@ -88,9 +107,9 @@ impl Repository {
         self.pin.as_ref().map(|pin| &pin.directory)
     }
 
-    /// The repository whose objects are pinned, of one that is read from its pin.
-    pub fn lender(&self) -> Option<&Arc<Self>> {
-        self.pin.as_ref().map(|pin| &pin.lender)
+    /// The repository whose objects are pinned, of one that is read from its pin; none where that is not known.
+    pub fn lender(&self) -> Option<Arc<Self>> {
+        self.pin.as_ref().and_then(|pin| pin.lender.load_full())
     }
 
     /// Checks that a commit and the tree at its top are here, and not only in the repository that a pin was made of.
@@ -220,8 +239,10 @@ impl Repository {
         question: impl Fn(&gix::Repository, gix::ObjectId) -> Result<T, gix::Error>,
     ) -> Result<T, StoreError> {
         let mut found = self.ask_here(oid, &question)?;
-        if let (None, Some(pin)) = (&found, &self.pin) {
-            found = pin.lender.ask_here(oid, &question)?;
+        if found.is_none()
+            && let Some(lender) = self.lender()
+        {
+            found = lender.ask_here(oid, &question)?;
         }
         found.ok_or_else(|| unreadable(oid, "it is not in the repository"))
     }

@@ -2,11 +2,12 @@
 //!
 //! Only entry lists are read; how much lies below the entries makes no difference.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+pub(super) mod merge;
+mod parallel;
 
-use super::digest::revision_set_id;
+use std::sync::Arc;
+
+use self::parallel::in_parallel;
 use super::error::{BuildError, SourceCause, SourceError};
 use super::label::labels;
 use super::layer::{self, Layers};
@@ -19,11 +20,10 @@ use crate::config::resolved::{Config, SourceSpec};
 use crate::snapshot::{Finding, FindingKind, PinState, Pinning, Snapshot, Source, SourceState};
 use crate::store::empty::EmptyStore;
 use crate::union::name::RelPath;
-use crate::union::namespace::{Layer, Namespace, Shown, Stack, last_of_each_name};
+use crate::union::namespace::Stack;
 use crate::union::object::Object;
 use crate::union::revision::Revision;
 use crate::union::source::SourceId;
-use crate::union::surface::{Presence, SurfaceId};
 
 /// Builds the snapshot of a configuration as its sources are now.
 ///
@@ -74,27 +74,12 @@ pub fn rebuild(
     if !built.errors.is_empty() {
         return Err(BuildError { sources: built.errors });
     }
-    let id = revision_set_id(config, &built.sources, &specs);
-    let stacks = stacks(config, built.entries);
-    let namespace = namespace(config, &built.sources, &built.tops, &stacks);
-    built.findings.sort();
-    built.findings.dedup();
-    let snapshot = Snapshot {
-        id,
-        since: SystemTime::now(),
-        serial: 0,
-        sources: built.sources,
-        surfaces: config.surfaces.clone(),
-        stacks,
-        namespace,
-        findings: built.findings,
-        notes: Vec::new(),
-        texts: OnceLock::new(),
-    };
-    Ok(Rebuilt { snapshot, stale: built.stale })
+    let stale = std::mem::take(&mut built.stale);
+    let snapshot = merge::snapshot(config, &specs, built);
+    Ok(Rebuilt { snapshot, stale })
 }
 
-fn id_at(index: usize) -> SourceId {
+pub(super) fn id_at(index: usize) -> SourceId {
     SourceId(u32::try_from(index).unwrap_or(u32::MAX))
 }
 
@@ -213,7 +198,7 @@ fn finish(config: &Config, opened: Opened, layers: Layers) -> Result<Taken, Sour
 
 /// What of a snapshot grows source by source.
 #[derive(Default)]
-struct Built {
+pub(super) struct Built {
     /// The sources of the snapshot before.
     last: Option<Vec<Arc<Source>>>,
     sources: Vec<Arc<Source>>,
@@ -229,14 +214,11 @@ struct Built {
 impl Built {
     fn ready(&mut self, spec: &SourceSpec, label: &str, taken: Taken) {
         let Taken { opened, layers, revision, top } = taken;
-        self.entries.push(layers.entries);
-        self.findings.extend(layers.findings);
-        self.tops.push(top);
-        self.push(Source {
+        let source = Source {
             name: spec.name.clone(),
             label: label.to_owned(),
             git_ref: spec.git_ref.clone(),
-            place: opened.place.display().to_string(),
+            place: opened.place.clone(),
             revision,
             visibility: spec.visibility,
             state: SourceState::Ready,
@@ -247,11 +229,16 @@ impl Built {
             signals: opened.signals,
             pinning: PinState::new(opened.pinning),
             git: opened.git,
-        });
+        };
+        self.add(source, layers, top);
     }
 
-    /// Takes a source, or the one of the snapshot before that is the same in all: many sets share it.
-    fn push(&mut self, source: Source) {
+    /// Takes a source with what it offers and the directory at its top. Where the snapshot before has one that is the same in all, both
+    /// share it.
+    pub(super) fn add(&mut self, source: Source, layers: Layers, top: Object) {
+        self.entries.push(layers.entries);
+        self.findings.extend(layers.findings);
+        self.tops.push(top);
         let position = self.sources.len();
         let before = self.last.as_ref().and_then(|last| last.get(position));
         let same = before.filter(|before| before.is_same(&source)).cloned();
@@ -265,14 +252,13 @@ impl Built {
         let place = places(config, spec).into_iter().next().unwrap_or_default();
         let state = error.state();
         let kind = FindingKind::Unreadable { error: error.cause.to_string() };
-        self.findings.push(Finding { source: id, path: RelPath::root(), kind });
-        self.entries.push(Vec::new());
-        self.tops.push(Object::Empty);
-        self.push(Source {
+        let findings = vec![Finding { source: id, path: RelPath::root(), kind }];
+        let layers = Layers { entries: Vec::new(), findings };
+        let source = Source {
             name: spec.name.clone(),
             label: error.label.clone(),
             git_ref: spec.git_ref.clone(),
-            place: place.display().to_string(),
+            place: place.clone(),
             revision: Revision::Missing,
             visibility: spec.visibility,
             state,
@@ -283,99 +269,12 @@ impl Built {
             signals: of_places(places(config, spec)),
             pinning: PinState::new(Pinning::NotAsked),
             git: None,
-        });
+        };
+        self.add(source, layers, Object::Empty);
         if spec.is_required {
             self.errors.push(error);
         }
     }
-}
-
-fn stacks(config: &Config, mut entries: Vec<Vec<Vec<crate::union::entries::Entry>>>) -> Vec<Stack> {
-    let mut stacks = Vec::with_capacity(config.surfaces.len());
-    for surface in 0..config.surfaces.len() {
-        let layers = entries.iter_mut().enumerate().map(|(index, of_source)| Layer {
-            source: id_at(index),
-            entries: of_source.get_mut(surface).map(std::mem::take).unwrap_or_default(),
-        });
-        stacks.push(Stack::merge(layers.collect()));
-    }
-    stacks
-}
-
-fn namespace(
-    config: &Config,
-    sources: &[Arc<Source>],
-    tops: &[Object],
-    stacks: &[Stack],
-) -> Namespace {
-    let mut shown = Vec::new();
-    if config.mount.shows_sources {
-        let names = sources.iter().enumerate().map(|(index, source)| (id_at(index), &source.name));
-        for id in last_of_each_name(names) {
-            let source = &sources[id.index()];
-            shown.push((
-                source.name.to_path(),
-                Shown {
-                    source: id,
-                    surface: None,
-                    source_path: RelPath::root(),
-                    object: tops[id.index()].clone(),
-                    time_secs: source.time_secs,
-                },
-            ));
-        }
-    }
-    let mut always = Vec::new();
-    for (index, (surface, stack)) in config.surfaces.iter().zip(stacks).enumerate() {
-        let is_configured =
-            sources.iter().any(|source| matches!(source.subdirs.get(index), Some(Some(_))));
-        match surface.presence {
-            Presence::Always => always.push(surface.at.clone()),
-            Presence::IfConfigured if is_configured => always.push(surface.at.clone()),
-            Presence::IfConfigured | Presence::IfNotEmpty => {}
-        }
-        shown.extend(stack.visible().map(|placed| {
-            let entry = &placed.entry;
-            let shown = Shown {
-                source: placed.source,
-                surface: Some(SurfaceId(u32::try_from(index).unwrap_or(u32::MAX))),
-                source_path: entry.source_path.clone(),
-                object: entry.object.clone(),
-                time_secs: sources[placed.source.index()].time_secs,
-            };
-            (surface.at.concat(&entry.path), shown)
-        }));
-    }
-    // An empty directory is as old as the oldest source: no newer than what might have been in it.
-    let times = sources.iter().map(|source| source.time_secs).filter(|time| *time > 0);
-    Namespace::new(shown, always, times.min().unwrap_or(0))
-}
-
-/// Does the same with each item on as many threads as make sense, and gives the results in the items' order.
-fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(usize, &T) -> R + Sync) -> Vec<R> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = (cores * 2).min(items.len());
-    if threads <= 1 {
-        return items.iter().enumerate().map(|(index, item)| work(index, item)).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let worker = || {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(index) else { return done };
-            done.push((index, work(index, item)));
-        }
-    };
-    let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let join = |handle: std::thread::ScopedJoinHandle<'_, Vec<(usize, R)>>| {
-            handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        handles.into_iter().flat_map(join).collect()
-    });
-    results.sort_unstable_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::sync::inspect::{OccurrenceKind, inspect};
 use crate::union::name::Name;
 use crate::union::namespace::{Directory, Item};
 use crate::union::source::{SourceName, Visibility};
-use crate::union::surface::{EntryRule, Surface};
+use crate::union::surface::{EntryRule, Presence, Surface};
 
 const CARD: &[(&str, &str)] = &[("tools/slack/pyproject.toml", ""), ("tools/slack/a.py", "low")];
 
@@ -228,7 +228,7 @@ fn s45_the_first_place_that_opens_is_taken() {
     let config = config(&fixture, vec![repo("a/b")]);
     for at in ["a/b.git", "private/a/b.git", "a/b", "private/a/b"] {
         fixture.with_files(&format!("cache/{at}"), CARD);
-        assert!(place(&config).ends_with(&format!("cache/{at}")), "{at}");
+        assert!(place(&config).ends_with(format!("cache/{at}")), "{at}");
     }
     fs::remove_dir_all(fixture.path().join("cache/private/a/b/.git")).unwrap();
     assert!(place(&config).ends_with("cache/a/b"));

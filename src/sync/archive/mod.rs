@@ -1,0 +1,278 @@
+//! Sets that were left, written down so that they need no memory and survive a restart of the daemon.
+//!
+//! `<root of the mount>/sets/<id>.json` for each (see `pin_root`); what a record says is made again when somebody asks for it. A record's
+//! time is when its set was left, or came. The repositories of each set are held here, so that their pins stay.
+
+mod bytes;
+mod recall;
+mod record;
+mod surface;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::{info, warn};
+
+use self::record::{ContentRecord, Record, SourceRecord};
+use super::pin::Pins;
+use super::pin_root::SETS;
+use super::shared::Shared;
+use crate::config::resolved::{Access, Config, SourceSpec};
+use crate::snapshot::Snapshot;
+use crate::store::git::Repository;
+use crate::union::object::Oid;
+use crate::union::revision::RevisionSetId;
+use crate::union::source::Visibility;
+use crate::view;
+
+/// The sets that a mount keeps.
+pub struct Archive {
+    dir: PathBuf,
+    /// What records do not say.
+    like: Config,
+    shared: Arc<Shared>,
+    sets: Mutex<HashMap<RevisionSetId, Repositories>>,
+}
+
+/// Since when the root of a set has been there, and its time.
+type Root = (u64, i64);
+
+/// The repository of each source of a set, where it has one. Most sets share them.
+type Repositories = Arc<[Option<Arc<Repository>>]>;
+
+impl Archive {
+    /// The archive of a mount, empty; nothing if there is no directory for it.
+    pub fn open(pins: &Pins, config: &Config, shared: Arc<Shared>) -> Option<Self> {
+        let dir = pins.directory()?.join(SETS);
+        if let Err(error) = fs::create_dir_all(&dir) {
+            warn!(dir = %dir.display(), %error, "sets that were left will be forgotten with this mount");
+            return None;
+        }
+        Some(Self { dir, like: config.clone(), shared, sets: Mutex::default() })
+    }
+
+    /// Takes over what an earlier daemon of this mount kept, as far as it is to be kept still and can be read: each with the time when
+    /// it was left, oldest first. All else that was left is dropped.
+    pub fn load(&self, pins: &Pins, config: &Config, sets_min: usize) -> Vec<view::Kept> {
+        let left = pins.left();
+        let mut found = self.records();
+        found.sort_by_key(|(_, time, _)| *time);
+        // The newest was shown until now.
+        let newest = found.len().saturating_sub(1);
+        let mut kept = Vec::new();
+        for (position, (id, time, path)) in found.into_iter().enumerate() {
+            let age = if position == newest {
+                Duration::ZERO
+            } else {
+                time.elapsed().unwrap_or_default()
+            };
+            let is_spare = age >= config.mount.keep && newest - position >= sets_min;
+            let taken = if is_spare { Ok(None) } else { self.take(&path, pins, &left, config) };
+            match taken {
+                Ok(Some((repositories, (born, time_secs)))) => {
+                    self.sets().insert(id, repositories);
+                    let left_at = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
+                    kept.push(view::Kept::from_archive(id, left_at, born, time_secs));
+                    continue;
+                }
+                Ok(None) => {}
+                Err(problem) => info!(revision = %id, problem, "a set that was kept is gone"),
+            }
+            remove(&path);
+        }
+        kept
+    }
+
+    /// The repositories of a record, and what is known of its root; nothing if this view may not show it.
+    fn take(
+        &self,
+        path: &Path,
+        pins: &Pins,
+        left: &[Arc<Repository>],
+        config: &Config,
+    ) -> Result<Option<(Repositories, Root)>, String> {
+        let record = read(path)?;
+        if is_forbidden(&record, config) {
+            return Ok(None);
+        }
+        let repositories = record.sources.iter().map(|source| self.repository(source, pins, left));
+        let repositories = repositories.collect::<Result<Vec<_>, _>>()?;
+        Ok(Some((repositories.into(), record.root())))
+    }
+
+    /// The repository of a source: what was pinned of it, else the one at its place.
+    fn repository(
+        &self,
+        source: &SourceRecord,
+        pins: &Pins,
+        left: &[Arc<Repository>],
+    ) -> Result<Option<Arc<Repository>>, String> {
+        let ContentRecord::Git { commit, repository: key, .. } = &source.content else {
+            return Ok(None);
+        };
+        let commit = Oid::from_bytes(&commit.0).ok_or("its record is damaged")?;
+        let mut pinned = left.iter().filter(|pinned| pinned.key()[..] == key.0);
+        if let Some(pinned) = pinned.find(|pinned| pinned.expect_here(&commit).is_ok()) {
+            return Ok(Some(pinned.clone()));
+        }
+        let problem = |error: &dyn fmt::Display| format!("source `{}`: {error}", source.label);
+        let there = self.shared.repositories.open(&source.place.os_path());
+        let there = there.map_err(|error| problem(&error))?;
+        there.commit(&commit).map_err(|error| problem(&error))?;
+        Ok(Some(pins.pin(&there, &commit).0))
+    }
+
+    /// Writes a set down before it is shown. Where that fails the set stays in memory, and goes with the daemon.
+    pub fn keep(&self, snapshot: &Snapshot, config: &Config) {
+        let repositories = snapshot.sources.iter();
+        let repositories: Vec<_> =
+            repositories.map(|source| source.git.as_ref().map(|git| git.repository())).collect();
+        let record = Record::of(snapshot, config);
+        if let Err(error) = write(&self.dir, &snapshot.id, &record) {
+            warn!(dir = %self.dir.display(), %error, "this set is kept in memory only");
+            return;
+        }
+        let mut sets = self.sets();
+        let is_same = |known: &&Repositories| {
+            known.len() == repositories.len()
+                && known.iter().zip(&repositories).all(is_same_repository)
+        };
+        let shared = sets.values().find(is_same).cloned();
+        sets.insert(snapshot.id, shared.unwrap_or_else(|| repositories.into()));
+    }
+
+    /// Notes that a set is left now.
+    pub fn leave(&self, id: &RevisionSetId) {
+        let file = File::options().write(true).open(path_of(&self.dir, id));
+        // Its age counts from when it came, then.
+        file.and_then(|file| file.set_modified(SystemTime::now())).unwrap_or_default();
+    }
+
+    /// Forgets all sets but these.
+    pub fn retain(&self, ids: &[RevisionSetId]) {
+        let ids: HashSet<_> = ids.iter().collect();
+        let gone: Vec<_> = self.sets().keys().filter(|id| !ids.contains(id)).copied().collect();
+        for id in gone {
+            remove(&path_of(&self.dir, &id));
+            drop(self.sets().remove(&id));
+        }
+    }
+
+    /// The sets that a view of this configuration may not show.
+    pub fn forbidden(&self, config: &Config) -> HashSet<RevisionSetId> {
+        let ids: Vec<_> = self.sets().keys().copied().collect();
+        let is_forbidden = |id: &RevisionSetId| {
+            read(&path_of(&self.dir, id)).map_or(true, |record| is_forbidden(&record, config))
+        };
+        ids.into_iter().filter(is_forbidden).collect()
+    }
+
+    fn records(&self) -> Vec<(RevisionSetId, SystemTime, PathBuf)> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.path();
+            let id =
+                path.file_stem().and_then(|stem| RevisionSetId::parse(stem.as_encoded_bytes()));
+            let time = entry.metadata().and_then(|metadata| metadata.modified());
+            match (id, time) {
+                (Some(id), Ok(time)) if path == path_of(&self.dir, &id) => {
+                    found.push((id, time, path));
+                }
+                // What was being written when a daemon was killed.
+                (Some(_) | None, Ok(_) | Err(_)) => remove(&path),
+            }
+        }
+        found
+    }
+
+    fn sets(&self) -> MutexGuard<'_, HashMap<RevisionSetId, Repositories>> {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl view::Archive for Archive {
+    fn has(&self, id: &RevisionSetId) -> bool {
+        self.sets().contains_key(id)
+    }
+
+    fn recall(&self, id: &RevisionSetId) -> Result<Snapshot, String> {
+        let repositories = self.sets().get(id).cloned().ok_or("it is not kept any more")?;
+        let record = read(&path_of(&self.dir, id))?;
+        recall::recall(id, &record, &self.like, &repositories, &self.shared.blobs)
+    }
+}
+
+impl fmt::Debug for Archive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Archive").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+fn is_same_repository(pair: (&Option<Arc<Repository>>, &Option<Arc<Repository>>)) -> bool {
+    match pair {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// True if a set shows what the configuration does not let a view show.
+fn is_forbidden(record: &Record, config: &Config) -> bool {
+    match config.access {
+        Access::All => false,
+        Access::None => !record.sources.is_empty(),
+        Access::Public => record.sources.iter().any(|source| {
+            let name = source.name();
+            let is_private = |spec: &SourceSpec| {
+                spec.visibility == Visibility::Private && Some(&spec.name) == name.as_ref()
+            };
+            !source.is_public || config.sources.iter().any(is_private)
+        }),
+    }
+}
+
+fn path_of(dir: &Path, id: &RevisionSetId) -> PathBuf {
+    dir.join(format!("{id}.json"))
+}
+
+fn read(path: &Path) -> Result<Record, String> {
+    let bytes = fs::read(path).map_err(|error| format!("its record cannot be read: {error}"))?;
+    let record = serde_json::from_slice::<Record>(&bytes);
+    let record = record.map_err(|error| format!("its record is damaged: {error}"))?;
+    if record.has_known_form() {
+        return Ok(record);
+    }
+    Err("its record is of another version of this program".to_owned())
+}
+
+fn write(dir: &Path, id: &RevisionSetId, record: &Record) -> io::Result<()> {
+    let (path, beside) = (path_of(dir, id), dir.join(format!("{id}.new")));
+    let written = File::create(&beside).and_then(|file| {
+        let mut file = io::BufWriter::new(file);
+        serde_json::to_writer(&mut file, record)?;
+        file.flush()
+    });
+    let written = written.and_then(|()| fs::rename(&beside, &path));
+    if written.is_err() {
+        remove(&beside);
+    }
+    written
+}
+
+fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            warn!(path = %path.display(), %error, "cannot be removed");
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

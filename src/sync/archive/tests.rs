@@ -1,0 +1,148 @@
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::*;
+use crate::config::{Environment, load_file};
+use crate::store::git::fixture::Fixture;
+use crate::sync::build::{build, rebuild};
+use crate::sync::follow;
+use crate::union::namespace::{Directory, Item};
+use crate::union::succession::Remembered;
+use crate::view::Archive as _;
+
+/// A configuration with all that a record must tell.
+fn configured(fixture: &Fixture) -> Config {
+    let base = fixture.with_files(
+        "cache/a/base",
+        &[
+            ("tools/crypto/etherscan/pyproject.toml", ""),
+            ("tools/notes/readme", "n"),
+            ("workflows/w.py", "x"),
+            (".agents/skills/review/SKILL.md", "one"),
+            ("prompts/SYSTEM.md", "prompt"),
+            ("@.agents/skills/link", "/etc/hostname"),
+        ],
+    );
+    let odd = base.path.join(std::ffi::OsStr::from_bytes(b"workflows/\xff\xfe"));
+    fs::write(odd, "not text").unwrap();
+    base.git(&["add", "-A"]);
+    base.git(&["commit", "-q", "-m", "odd"]);
+    let live = fixture.path().join("live/tools/local");
+    fs::create_dir_all(&live).unwrap();
+    fs::write(live.join("pyproject.toml"), "").unwrap();
+    let file = fixture.path().join("overlays.yaml");
+    let text = "overlays:
+  sources:
+    - {repo: a/base, promptPath: prompts/SYSTEM.md, visibility: public}
+    - {path: live, subdirs: {extra: tools}}
+    - {repo: a/absent, required: false}
+surfaces: {extra: {at: more/extra, entries: children}}
+repoCache: {path: cache}
+state: {dir: state}
+mount: {at: view, links: inside}
+";
+    fs::write(&file, text).unwrap();
+    load_file(&file, &Environment::of_process()).unwrap().config
+}
+
+/// All that a namespace shows, times and ages included.
+fn tree(directory: &Directory, path: &str, lines: &mut Vec<String>) {
+    lines.push(format!("{path}/ {} {}", directory.time_secs, directory.born));
+    for (name, item) in &directory.items {
+        let path = format!("{path}/{name}");
+        match item {
+            Item::Directory(below) => tree(below, &path, lines),
+            Item::Entry(shown) => lines.push(format!("{path} {shown:?}")),
+        }
+    }
+}
+
+fn lines(snapshot: &Snapshot) -> Vec<String> {
+    let mut lines = Vec::new();
+    tree(snapshot.namespace.root(), "", &mut lines);
+    lines
+}
+
+fn archive(fixture: &Fixture, config: &Config) -> (Pins, Archive) {
+    let pins = Pins::open(&config.state.dir, &fixture.path().join("view"));
+    let shared = Arc::new(Shared::new(config));
+    let archive = Archive::open(&pins, config, shared).unwrap();
+    (pins, archive)
+}
+
+#[test]
+fn a_set_is_made_again_as_it_was() {
+    let fixture = Fixture::new();
+    let config = configured(&fixture);
+    let (_pins, archive) = archive(&fixture, &config);
+    let first = build(&config, &archive.shared).unwrap();
+    fixture.at("cache/a/base").commit(&[(".agents/skills/review/SKILL.md", "two")]);
+    let next = rebuild(&config, &archive.shared, None, Some(&first)).unwrap().snapshot;
+    let second = follow(&first, next, &mut Remembered::default());
+    for snapshot in [&first, &second] {
+        archive.keep(snapshot, &config);
+        assert!(archive.has(&snapshot.id));
+        let again = archive.recall(&snapshot.id).unwrap();
+        assert_eq!(lines(&again), lines(snapshot));
+        for (source, before) in again.sources.iter().zip(&snapshot.sources) {
+            assert_eq!((&source.label, source.key), (&before.label, before.key));
+            assert_eq!((&source.place, &source.revision), (&before.place, &before.revision));
+        }
+    }
+    archive.retain(&[second.id]);
+    assert!(!archive.has(&first.id) && archive.recall(&first.id).is_err());
+    assert_eq!(fs::read_dir(&archive.dir).unwrap().count(), 1);
+}
+
+#[test]
+fn a_damaged_record_is_an_error_and_never_other_content() {
+    let fixture = Fixture::new();
+    let config = configured(&fixture);
+    let (_pins, archive) = archive(&fixture, &config);
+    let snapshot = build(&config, &archive.shared).unwrap();
+    archive.keep(&snapshot, &config);
+    let path = path_of(&archive.dir, &snapshot.id);
+    let good = fs::read_to_string(&path).unwrap();
+    let damaged = [
+        good[..good.len() / 2].to_owned(),
+        good.replace("\"form\":1", "\"form\":2"),
+        good.replace("\"access\":\"all\"", "\"access\":\"some\""),
+        good.replace("\"access\":\"all\"", "\"access\":\"public\""),
+        good.replace("prompts/SYSTEM.md", "prompts/OTHER.md"),
+        String::new(),
+    ];
+    for text in damaged {
+        assert_ne!(text, good);
+        fs::write(&path, &text).unwrap();
+        assert!(archive.recall(&snapshot.id).is_err(), "{text}");
+    }
+    fs::write(&path, good).unwrap();
+    assert!(archive.recall(&snapshot.id).is_ok());
+}
+
+#[test]
+fn the_next_daemon_takes_over_what_is_to_be_kept() {
+    let fixture = Fixture::new();
+    let config = configured(&fixture);
+    let (pins, archive_before) = archive(&fixture, &config);
+    let snapshot = build(&config, &archive_before.shared).unwrap();
+    archive_before.keep(&snapshot, &config);
+    fs::write(archive_before.dir.join("half.new"), "").unwrap();
+    let dir = archive_before.dir.clone();
+    pins.keep();
+    drop((archive_before, pins));
+
+    let names = |dir: &Path| fs::read_dir(dir).unwrap().count();
+    let (pins, after) = archive(&fixture, &config);
+    assert_eq!(after.load(&pins, &config, 8).len(), 1);
+    assert_eq!(lines(&after.recall(&snapshot.id).unwrap()), lines(&snapshot));
+    assert_eq!(names(&dir), 1);
+
+    let mut public = config.clone();
+    public.access = Access::Public;
+    assert_eq!(after.forbidden(&config).len(), 0);
+    assert!(after.forbidden(&public).contains(&snapshot.id));
+    assert_eq!(after.load(&pins, &public, 8).len(), 0);
+    assert_eq!(names(&dir), 0);
+}
