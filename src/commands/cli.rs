@@ -51,7 +51,7 @@ pub enum Command {
     Sync(SyncArgs),
     /// Say what of this machine would stop a mount, each with its cure
     Doctor(DoctorArgs),
-    /// Mount sample sources, walk through them, and unmount
+    /// Mount sample sources, walk through them, update one, and unmount
     Demo(DemoArgs),
     /// Things about the configuration file
     Config(ConfigCommandArgs),
@@ -92,6 +92,9 @@ pub struct MountArgs {
     /// Clone and fetch the sources into the repo cache while mounted
     #[arg(long)]
     pub sync: bool,
+    /// Show the revision set of the start for good: nothing that moves later is followed
+    #[arg(long)]
+    pub pin: bool,
     /// Mount options, as mount(8) gives them
     #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',')]
     pub options: Vec<String>,
@@ -273,9 +276,21 @@ pub struct WaitArgs {
     /// Wait for the view that is mounted there, and not for the sources
     #[arg(value_name = "MOUNTPOINT", conflicts_with_all = ["config", "values", "sources"])]
     pub mountpoint: Option<PathBuf>,
+    /// Wait until the view shows this revision set: its id, or the first digits of it
+    #[arg(long, value_name = "ID", requires = "mountpoint", value_parser = revision)]
+    pub revision: Option<String>,
     /// How long to wait; `0` looks once
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
     pub timeout: Duration,
+}
+
+/// Eight hexadecimal digits or more tell one set from all others.
+fn revision(text: &str) -> Result<String, String> {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if (8..=64).contains(&text.len()) && text.bytes().all(is_digit) {
+        return Ok(text.to_owned());
+    }
+    Err("give 8 to 64 lower-case hexadecimal digits, as `status` and `.overlay/revision` print them".to_owned())
 }
 
 fn time(text: &str) -> Result<Duration, String> {

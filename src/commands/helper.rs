@@ -86,6 +86,7 @@ fn parse(rest: &[OsString]) -> Helper {
         mountpoint: Some(mountpoint.into()),
         foreground: false,
         sync: false,
+        pin: false,
         options,
         log: None,
     })

@@ -65,8 +65,9 @@ fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> 
     }
     config.mount.at.clone_from(&mountpoint);
     let stamp = Plan::stamp_of(&config);
+    let is_pinned = arguments.pin || options.is_pinned;
     let Options { overrides, forbids_execution, .. } = options;
-    Ok(Plan { config, mountpoint, forbids_execution, overrides, stamp })
+    Ok(Plan { config, mountpoint, forbids_execution, is_pinned, overrides, stamp })
 }
 
 /// What `-o` says beyond the configuration.
@@ -74,6 +75,7 @@ fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> 
 struct Options {
     overrides: Overrides,
     forbids_execution: bool,
+    is_pinned: bool,
     log: Option<PathBuf>,
 }
 
@@ -142,6 +144,7 @@ impl Options {
             ("xattrs", "") => overrides.has_xattrs = Some(true),
             ("noexec", "") => self.forbids_execution = true,
             ("exec", "") => self.forbids_execution = false,
+            ("pin", "") => self.is_pinned = true,
             ("nosources", "") => overrides.shows_sources = Some(false),
             ("access", "all") => overrides.access = Some(Access::All),
             ("access", "public") => overrides.access = Some(Access::Public),
@@ -162,7 +165,7 @@ fn number(name: &str, value: &str) -> Result<u32, Failure> {
 
 fn unknown(option: &str) -> Failure {
     Failure::usage(format!("mount option `{option}` is not known")).with_cure(
-        "use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, access=all|public|none, or log=FILE",
+        "use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, access=all|public|none, or log=FILE",
     )
 }
 

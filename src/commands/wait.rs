@@ -34,7 +34,8 @@ type Attempt = Arc<dyn Fn() -> Result<(), Failure> + Send + Sync>;
 /// Waits, and fails with the last reason when the time is over.
 pub(super) fn run(arguments: &WaitArgs) -> Result<ExitCode, Failure> {
     let attempt: Attempt = if let Some(path) = arguments.mountpoint.clone() {
-        Arc::new(move || is_mounted(&path))
+        let revision = arguments.revision.clone();
+        Arc::new(move || is_mounted(&path, revision.as_deref()))
     } else {
         // Wrong configuration gets no better by waiting.
         let config = input::config(&arguments.config)?;
@@ -82,8 +83,9 @@ fn bounded(attempt: &Attempt, deadline: Instant) -> Result<(), Failure> {
     })
 }
 
-/// Whether a view is mounted on a path and can be read: its daemon says so, or where that may not be asked the view itself.
-fn is_mounted(path: &Path) -> Result<(), Failure> {
+/// Whether a view is mounted on a path, can be read, and shows a revision set: its daemon says so, or where that may not be asked the view
+/// itself.
+fn is_mounted(path: &Path, revision: Option<&str>) -> Result<(), Failure> {
     let path = mountpoint::resolve(path)?;
     let table = MountTable::read()?;
     let Some(mount) = table.topmost_at(&path).filter(|mount| mount.is_ours()) else {
@@ -92,7 +94,9 @@ fn is_mounted(path: &Path) -> Result<(), Failure> {
     };
     if let Some(Ok(status)) = RunDir::find_socket(&path).map(|socket| client::status(&socket)) {
         match status.state {
-            ViewState::Ready | ViewState::Degraded => return Ok(()),
+            ViewState::Ready | ViewState::Degraded => {
+                return shows(&path, &status.revision, revision);
+            }
             ViewState::Stopping => {
                 return Err(Failure::new(format!("the view on `{}` is stopping", path.display()))
                     .with_cure(format!("overlayfs-mount mount '{}'", path.display())));
@@ -101,10 +105,27 @@ fn is_mounted(path: &Path) -> Result<(), Failure> {
     }
     // A bind mount of a part of the view has no `.overlay`.
     let is_whole = mount.root == Path::new("/");
-    answers(&path, is_whole)
+    let shown = answers(&path, is_whole)?;
+    shows(&path, &shown, revision)
 }
 
-fn answers(path: &Path, is_whole: bool) -> Result<(), Failure> {
+/// Whether the set that a view shows is the one that is waited for, if it is one.
+fn shows(path: &Path, shown: &str, revision: Option<&str>) -> Result<(), Failure> {
+    match revision {
+        Some(revision) if !shown.starts_with(revision) => {
+            let shown = shown.get(..12).unwrap_or(shown);
+            Err(Failure::new(format!(
+                "the view on `{}` shows revision set `{shown}`",
+                path.display()
+            ))
+            .with_cure(format!("overlayfs-mount reload '{}'", path.display())))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What a view that answers says it shows; nothing where only a part of it is mounted.
+fn answers(path: &Path, is_whole: bool) -> Result<String, Failure> {
     let failed = |what: &str| {
         Failure::new(format!("the view on `{}` {what}", path.display())).with_cure(format!(
             "overlayfs-mount unmount --lazy '{0}'; overlayfs-mount mount '{0}'",
@@ -113,11 +134,13 @@ fn answers(path: &Path, is_whole: bool) -> Result<(), Failure> {
     };
     match probe(path, PROBE) {
         Liveness::Alive if is_whole => match fs::read(path.join(".overlay/revision")) {
-            Ok(text) if !text.is_empty() => Ok(()),
+            Ok(text) if !text.is_empty() => {
+                Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
+            }
             Ok(_) => Err(failed("shows no revision set")),
             Err(error) => Err(failed(&format!("cannot be read: {error}"))),
         },
-        Liveness::Alive => Ok(()),
+        Liveness::Alive => Ok(String::new()),
         Liveness::Dead => Err(failed("has lost its daemon")),
         Liveness::Silent => Err(failed("does not answer")),
         Liveness::Forbidden => {

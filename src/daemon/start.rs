@@ -35,6 +35,8 @@ pub struct Plan {
     pub mountpoint: PathBuf,
     /// Whether nothing in the view may be executed.
     pub forbids_execution: bool,
+    /// Whether the view shows the set of its start for good.
+    pub is_pinned: bool,
     /// What the command line says in place of the configuration, also after a reload.
     pub overrides: Overrides,
     /// How the configuration's file looked before it was read.

@@ -86,6 +86,7 @@ pub(super) fn start(
     let mut updater = Updater {
         config: plan.config.clone(),
         overrides: plan.overrides,
+        is_pinned: plan.is_pinned,
         view,
         caches,
         kernel,
@@ -110,6 +111,8 @@ pub(super) fn start(
 struct Updater {
     config: Config,
     overrides: Overrides,
+    /// Whether the view shows the set of its start for good.
+    is_pinned: bool,
     view: Arc<View>,
     caches: Caches,
     kernel: KernelCache,
@@ -192,6 +195,9 @@ impl Updater {
 
     /// Looks whether anything moved, and follows it.
     fn tick(&mut self) {
+        if self.is_pinned {
+            return;
+        }
         let stamp = config_stamp(&self.config.origin);
         let has_config_moved = stamp != self.config_stamp;
         let is_retry = self.retry_at.is_some_and(|at| Instant::now() >= at);
@@ -228,6 +234,12 @@ impl Updater {
 
     /// Reads the configuration anew, and then the sources.
     fn reload(&mut self) -> Result<ReloadReport, ControlError> {
+        if self.is_pinned {
+            let message = "the view was mounted with `--pin`: it shows the revision set of its start for good";
+            let cure =
+                Some("mount it anew, without `--pin` where it is to follow its sources".to_owned());
+            return Err(ControlError::Refused { message: message.to_owned(), cure });
+        }
         self.config_stamp = config_stamp(&self.config.origin);
         let environment = Environment::of_process();
         let loaded = match &self.config.origin {

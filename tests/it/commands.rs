@@ -136,6 +136,7 @@ fn demo_ends_by_itself_and_leaves_nothing() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
     assert!(said.contains("team: {channel}"), "{said}");
+    assert!(said.contains("ms after the push\n---\nname: review"), "{said}");
     assert_eq!(fs::read_dir(sandbox.path("home")).unwrap().count(), 0);
     assert_eq!(sandbox.mounts(), Vec::<String>::new());
 }

@@ -74,6 +74,27 @@ fn s60_a_move_of_a_ref_is_seen_without_being_asked() {
 }
 
 #[test]
+fn s60_a_pinned_view_follows_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let mount = sandbox.mount_with(&["--pin"]);
+    let base = sandbox.existing("acme/base");
+    base.skill("review", "two\n").commit();
+    let said = sandbox.fail(1, &["reload", "view"]);
+    assert!(said.contains("mounted with `--pin`") && said.contains("cure: "), "{said}");
+    sandbox.configure("    - repo: acme/team", "");
+    // Another view of the same sources has followed both.
+    sandbox.succeed(&["mount", "other"]);
+    assert_eq!(sandbox.shell("ls other"), "acme\ntools\nworkflows\n");
+    sandbox.succeed(&["unmount", "other"]);
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md"), "one\n");
+    mount.unmount();
+}
+
+#[test]
 fn s61_unchanged_entries_keep_their_numbers_and_cached_bytes() {
     if !can_mount() {
         return;

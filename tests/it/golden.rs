@@ -72,7 +72,7 @@ fn help_lists_the_commands_and_the_exit_statuses() {
       wait         Wait until the sources can be read, or a view is mounted and can be read
       sync         Clone and fetch the sources into the repo cache
       doctor       Say what of this machine would stop a mount, each with its cure
-      demo         Mount sample sources, walk through them, and unmount
+      demo         Mount sample sources, walk through them, update one, and unmount
       config       Things about the configuration file
       completions  Print a completion script for a shell
       man          Print the manual page
@@ -99,6 +99,8 @@ fn help_lists_the_commands_and_the_exit_statuses() {
                                last is on top
       -f, --foreground         Stay in the foreground
           --sync               Clone and fetch the sources into the repo cache while mounted
+          --pin                Show the revision set of the start for good: nothing that moves later is
+                               followed
       -o, --options <OPT,...>  Mount options, as mount(8) gives them
           --log <FILE>         Write the log to this file
       -h, --help               Print help
@@ -148,7 +150,7 @@ fn wrong_usage_is_said_with_what_is_right() {
     ");
     insta::assert_snapshot!(say(&sandbox, &["mount", "-o", "rw,allow_root"]), @r"
     2> error: mount option `allow_root` is not known
-    2>   cure: use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, access=all|public|none, or log=FILE
+    2>   cure: use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, access=all|public|none, or log=FILE
     exit 2
     ");
     insta::assert_snapshot!(say(&sandbox, &["explain", "../x"]), @r"

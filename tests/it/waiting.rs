@@ -59,6 +59,39 @@ fn wait_fails_with_the_last_reason_and_its_cure() {
 }
 
 #[test]
+fn wait_ends_when_the_view_shows_a_revision_set() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let base = sandbox.repo("acme/base");
+    base.skill("review", "one\n").commit();
+    sandbox.configure("    - repo: acme/base", "");
+    // What the next commit will be called is known from a view that showed it before.
+    let mount = sandbox.mount();
+    base.skill("review", "two\n").commit();
+    sandbox.succeed(&["reload"]);
+    let next = sandbox.shell("cat $VIEW/.overlay/revision").trim().to_owned();
+    base.shell("git update-ref refs/heads/main main~1");
+    sandbox.succeed(&["reload"]);
+    let said = sandbox.fail(1, &["wait", "--timeout", "0", "view", "--revision", &next]);
+    assert!(said.contains("shows revision set `") && said.contains("reload"), "{said}");
+    let mut waiting = start(&sandbox, &["view", "--revision", &next[..16]]);
+    wait_for_reason(&sandbox, "shows revision set");
+    base.shell("git update-ref refs/heads/main HEAD@{1}");
+    assert!(waiting.wait().unwrap().success());
+    // Where the control socket cannot be found the view itself is asked.
+    let mut elsewhere = sandbox.overlay(&["wait", "--timeout", "0", "view", "--revision", &next]);
+    elsewhere.env("OVERLAYFS_MOUNT_RUN_DIR", sandbox.path("run/nowhere"));
+    assert!(elsewhere.status().unwrap().success());
+    for bad in ["", "1234567", "main", "../../etc/passwd"] {
+        let said = sandbox.fail(2, &["wait", "view", "--revision", bad]);
+        assert!(said.contains("hexadecimal digits"), "{said}");
+    }
+    mount.unmount();
+}
+
+#[test]
 fn wait_ends_when_the_view_can_be_read() {
     if !can_mount() {
         return;

@@ -1,4 +1,4 @@
-//! `demo`: sample sources, mounted, walked through, unmounted. Leaves nothing behind.
+//! `demo`: sample sources, mounted, walked through, updated, unmounted. Leaves nothing behind.
 
 mod samples;
 
@@ -7,12 +7,17 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::cli::DemoArgs;
 use super::failure::Failure;
 use crate::machine::{fusermount, namespace, user};
+
+/// How long a push may take to be seen.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the whole story with a real mount.
 pub(super) fn run(_arguments: &DemoArgs) -> Result<ExitCode, Failure> {
@@ -22,11 +27,12 @@ pub(super) fn run(_arguments: &DemoArgs) -> Result<ExitCode, Failure> {
         "Two sample sources become git repositories, and their union is mounted {how}.\n"
     ));
     for source in samples::SOURCES {
+        git(&demo.repository(source)?, &["init", "--quiet", "--initial-branch=main"])?;
         demo.commit(source)?;
     }
     demo.configure()?;
     let mounted = demo.mount()?;
-    let outcome = demo.walk();
+    let outcome = demo.walk().and_then(|()| demo.update());
     let ended = mounted.unmount();
     outcome?;
     ended?;
@@ -81,9 +87,17 @@ impl Demo {
         self.path("view")
     }
 
-    /// Writes a sample source and commits it to a repository of its own.
-    fn commit(&self, source: &samples::Sample) -> Result<(), Failure> {
+    /// The repository of a sample source; its directory is made if need be.
+    fn repository(&self, source: &samples::Sample) -> Result<PathBuf, Failure> {
         let repository = self.path(&format!("repos/{}", source.name));
+        fs::create_dir_all(&repository)
+            .map_err(|error| Failure::new(format!("making `{}`: {error}", repository.display())))?;
+        Ok(repository)
+    }
+
+    /// Writes a sample source and commits it.
+    fn commit(&self, source: &samples::Sample) -> Result<(), Failure> {
+        let repository = self.repository(source)?;
         for (path, text) in source.files {
             let path = repository.join(path);
             let parent = path.parent().unwrap_or(&repository);
@@ -91,14 +105,8 @@ impl Demo {
                 Failure::new(format!("writing a sample: {}: {error}", path.display()))
             })?;
         }
-        for arguments in [
-            &["init", "--quiet", "--initial-branch=main"][..],
-            &["add", "--all"],
-            &["commit", "--quiet", "--message=sample"],
-        ] {
-            git(&repository, arguments)?;
-        }
-        Ok(())
+        git(&repository, &["add", "--all"])?;
+        git(&repository, &["commit", "--quiet", "--message=sample"])
     }
 
     fn configure(&self) -> Result<(), Failure> {
@@ -147,9 +155,38 @@ impl Demo {
         Ok(())
     }
 
+    /// Shows that a push is seen as a whole, and that what was left can still be read.
+    fn update(&self) -> Result<(), Failure> {
+        const SKILL: &str = ".agents/skills/review/SKILL.md";
+        let left = self.read(".overlay/revision")?;
+        say("\nThe team pushes another `review`. Nothing is asked of the view:\n");
+        self.commit(&samples::UPDATE)?;
+        let pushed = Instant::now();
+        let [(_, expected)] = samples::UPDATE.files else {
+            return Err(Failure::new("the update has one file"));
+        };
+        while self.read(SKILL)? != *expected {
+            if pushed.elapsed() > PATIENCE {
+                return Err(Failure::new(format!(
+                    "the push was not seen within {} s",
+                    PATIENCE.as_secs()
+                )));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        let seen = pushed.elapsed().as_millis();
+        self.show(SKILL, &format!("seen {seen} ms after the push"))?;
+        let left = format!(".overlay/revisions/{}/{SKILL}", left.trim_end());
+        self.show(&left, "the revision set that was left is kept, whole")
+    }
+
+    fn read(&self, path: &str) -> Result<String, Failure> {
+        fs::read_to_string(self.view().join(path))
+            .map_err(|error| Failure::new(format!("reading `{path}` from the view: {error}")))
+    }
+
     fn show(&self, path: &str, why: &str) -> Result<(), Failure> {
-        let text = fs::read_to_string(self.view().join(path))
-            .map_err(|error| Failure::new(format!("reading `{path}` from the view: {error}")))?;
+        let text = self.read(path)?;
         say(&format!("\n$ cat {path}     # {why}\n{text}"));
         Ok(())
     }

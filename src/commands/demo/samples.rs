@@ -62,3 +62,13 @@ pub(super) const SOURCES: &[Sample] = &[
         ],
     },
 ];
+
+/// What is pushed to the team's source while the view is mounted.
+pub(super) const UPDATE: Sample = Sample {
+    name: "acme/team",
+    prompt_path: None,
+    files: &[(
+        ".agents/skills/review/SKILL.md",
+        include_str!("samples/update/.agents/skills/review/SKILL.md"),
+    )],
+};
