@@ -19,6 +19,7 @@ use crate::config::{self, Environment, Loaded};
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
 use crate::fuse::KernelCache;
+use crate::machine::memory;
 use crate::snapshot::Snapshot;
 use crate::sync::archive::Archive;
 use crate::sync::build::{Rebuilt, rebuild};
@@ -364,6 +365,7 @@ impl Updater {
             archive.leave(&before.id);
             archive.retain(&self.view.revisions());
         }
+        memory::give_back();
         if !is_same_set {
             info!(revision = %next.id, previous = %before.id, changed = changes.len(), "flipped");
         }

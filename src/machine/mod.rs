@@ -10,6 +10,7 @@ pub mod error;
 pub mod exit;
 pub mod fusermount;
 pub mod holders;
+pub mod memory;
 pub mod mount;
 pub mod mountinfo;
 pub mod mountpoint;

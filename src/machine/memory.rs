@@ -1,0 +1,27 @@
+//! Memory that was freed goes back to the machine.
+
+/// Gives back what the allocator holds and nobody uses.
+///
+/// A flip frees nearly all that it took, in another order; glibc keeps the holes between what stays, some 45 KiB more with each flip
+/// (2026-11-24, glibc 2.36, 40 entries, 600 flips). Costs a millisecond. Other C libraries do it by themselves or not at all.
+#[cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "no crate offers this call safely"))]
+pub fn give_back() {
+    // SAFETY: malloc_trim(3) takes a number of bytes to leave, touches no memory that is in use, and may be called by any thread at any time.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_use_stays() {
+        let kept: Vec<Vec<u8>> = (0..1000).map(|size| vec![7; size]).collect();
+        drop((0..1000).map(|size| vec![1; size]).collect::<Vec<Vec<u8>>>());
+        give_back();
+        assert!(kept.iter().flatten().all(|byte| *byte == 7));
+    }
+}
