@@ -45,6 +45,19 @@ fn the_api_gets_a_directory_for_each_source() {
 }
 
 #[test]
+fn paths_are_as_written_and_never_escaped() {
+    let values =
+        r"overlays: {sources: [{repo: a/b, toolsSubdir: 'x\y'}, {repo: c/d, toolsSubdir: ./.}]}";
+    let api = list(values, "api");
+    assert_eq!(api["TOOL_DIRS"], r"/var/lib/centaur/repos/a/b/x\y:/var/lib/centaur/repos/c/d/");
+    assert_eq!(api["KUBERNETES_TOOLS_SUBDIR"], r"x\y");
+    assert_eq!(
+        api["KUBERNETES_TOOLS_EXTRA_SOURCES"],
+        r#"[{"repo":"c/d","subdir":".","visibility":"private"}]"#
+    );
+}
+
+#[test]
 fn without_sources_the_images_own_directories_count() {
     for none in ["toolServer: {enabled: false}", "toolServer: {repo: ''}"] {
         let api = json!({"TOOL_DIRS": "/app/tools", "WORKFLOW_DIRS": "/app/workflows"});

@@ -92,12 +92,12 @@ impl<'a> Rules<'a> {
         if let Some(git_ref) = &first.git_ref {
             insert("REF", git_ref.clone());
         }
-        insert("SUBDIR", subdir.to_string());
+        insert("SUBDIR", text(subdir));
         insert("VISIBILITY", first.visibility.to_string());
         let others = others.iter().map(|(repo, subdir, source)| {
             let mut fields = BTreeMap::from([
                 ("repo", repo.clone()),
-                ("subdir", subdir.to_string()),
+                ("subdir", text(subdir)),
                 ("visibility", source.visibility.to_string()),
             ]);
             fields.extend(source.git_ref.clone().map(|git_ref| ("ref", git_ref)));
@@ -250,9 +250,17 @@ impl<'a> Rules<'a> {
 
 fn repo(source: &SourceSpec) -> Option<String> {
     match &source.location {
-        Location::Repo { repo, .. } => Some(repo.to_string()),
+        Location::Repo { repo, .. } => Some(text(&repo.to_path())),
         Location::Path(_) => None,
     }
+}
+
+/// A path as programs read it: what `Display` gives is for people, with escapes.
+fn text(path_in_source: &RelPath) -> String {
+    if path_in_source.is_root() {
+        return ".".to_owned();
+    }
+    path(path_in_source).display().to_string()
 }
 
 fn path(path: &RelPath) -> PathBuf {
