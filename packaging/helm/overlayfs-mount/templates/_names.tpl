@@ -1,0 +1,87 @@
+{{/*
+Names, labels and the image. Every named template of this chart takes the context of the chart, or a dict that holds it as `chart`:
+in a chart that depends on this one that is `index .Subcharts "overlayfs-mount"`.
+*/}}
+
+{{- define "overlayfs-mount.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* At most 40 characters: `-overlay-...` follows. */}}
+{{- define "overlayfs-mount.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "overlayfs-mount.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* `overlay` keeps these apart from what the platform's chart calls by the same overrides. */}}
+{{- define "overlayfs-mount.componentName" -}}
+{{- printf "%s-overlay-%s" (include "overlayfs-mount.fullname" .chart) .component -}}
+{{- end -}}
+
+{{- define "overlayfs-mount.configName" -}}
+{{- include "overlayfs-mount.componentName" (dict "chart" . "component" "config") -}}
+{{- end -}}
+
+{{- define "overlayfs-mount.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "overlayfs-mount.name" .chart }}
+app.kubernetes.io/instance: {{ .chart.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "overlayfs-mount.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .chart.Chart.Name .chart.Chart.Version | replace "+" "_" }}
+{{ include "overlayfs-mount.selectorLabels" . }}
+app.kubernetes.io/version: {{ .chart.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .chart.Release.Service }}
+{{- end -}}
+
+{{- define "overlayfs-mount.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "overlayfs-mount.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "overlayfs-mount.image" -}}
+{{- $image := .Values.image -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $image.repository (default .Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "overlayfs-mount.imagePullSecrets" -}}
+{{- with concat (.Values.imagePullSecrets | default list) ((.Values.global | default dict).imagePullSecrets | default list) | uniq -}}
+imagePullSecrets:
+{{ toYaml . }}
+{{- end -}}
+{{- end -}}
+
+{{/* What every container that is not privileged gets. Root, since the cache belongs to root, and nothing that root may do. */}}
+{{- define "overlayfs-mount.confined" -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+readOnlyRootFilesystem: true
+runAsUser: 0
+runAsGroup: 0
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "overlayfs-mount.privileged" -}}
+privileged: true
+readOnlyRootFilesystem: true
+runAsUser: 0
+runAsGroup: 0
+{{- end -}}
