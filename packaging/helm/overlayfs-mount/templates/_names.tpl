@@ -73,6 +73,8 @@ allowPrivilegeEscalation: false
 capabilities:
   drop: [ALL]
 readOnlyRootFilesystem: true
+# Said here too where the pod forbids root.
+runAsNonRoot: false
 runAsUser: 0
 runAsGroup: 0
 seccompProfile:
@@ -82,6 +84,8 @@ seccompProfile:
 {{- define "overlayfs-mount.privileged" -}}
 privileged: true
 readOnlyRootFilesystem: true
+# Said here too where the pod forbids root.
+runAsNonRoot: false
 runAsUser: 0
 runAsGroup: 0
 {{- end -}}

@@ -1,7 +1,8 @@
 {{/*
 The parts of a sandbox pod, for charts that depend on this one. Each takes a dict:
   chart    `index .Subcharts "overlayfs-mount"`
-  access   all, public or none; empty: what the values permit. Never more than that
+  access   all, public or none; without it what the values permit, and never more than that
+  volume   a volume of the pod's own that carries the view, as its home directory; without it one is made
 and pod.resources also `resources`, pod.env also `for` and `style`. docs/KUBERNETES.md shows a whole pod.
 */}}
 
@@ -14,23 +15,28 @@ and pod.resources also `resources`, pod.env also `for` and `style`. docs/KUBERNE
 {{- if and (eq $kind "node") (ne $access $values.access) -}}
 {{- fail (printf "overlayfs-mount: this pod asks for access `%s`, and the node's daemon has mounted `%s`\n  cure: `sandbox.view: sidecar`, or a release of its own with `access: %s`" $access $values.access $access) -}}
 {{- end -}}
-{{- toRawJson (dict "kind" $kind "access" $access "volume" $values.sandbox.volume.name) -}}
+{{- if and (eq $kind "node") .volume -}}
+{{- fail (printf "overlayfs-mount: volume `%s` cannot carry the view of the node's daemon\n  cure: leave `volume` out, and set `mount.at` to a place of its own, as /overlay/github" .volume) -}}
+{{- end -}}
+{{- toRawJson (dict "kind" $kind "access" $access "volume" (.volume | default "overlay") "isMade" (not .volume)) -}}
 {{- end -}}
 
 {{/* Entries of `volumes`. */}}
 {{- define "overlayfs-mount.pod.volumes" -}}
 {{- $facts := include "overlayfs-mount.pod.facts" . | fromJson -}}
-{{- if .chart.Values.sandbox.volume.create -}}
+{{- if eq $facts.kind "node" -}}
 - name: {{ $facts.volume }}
-  {{- if eq $facts.kind "node" }}
   hostPath:
     path: {{ .chart.Values.node.hostPath | quote }}
     type: Directory
-  {{- else }}
+{{- else -}}
+{{- if eq $facts.kind "devicePlugin" -}}
+- name: overlayfs-mount-program
   emptyDir: {}
-  {{- end }}
+{{ else if $facts.isMade -}}
+- name: {{ $facts.volume }}
+  emptyDir: {}
 {{ end -}}
-{{- if ne $facts.kind "node" -}}
 {{ include "overlayfs-mount.volumes" (dict "chart" .chart "access" $facts.access) }}
 {{- end -}}
 {{- end -}}
@@ -72,7 +78,7 @@ and pod.resources also `resources`, pod.env also `for` and `style`. docs/KUBERNE
   resources:
     {{- toYaml .chart.Values.sandbox.resources | nindent 4 }}
   volumeMounts:
-    - name: {{ $facts.volume }}
+    - name: {{ ternary "overlayfs-mount-program" $facts.volume (eq $facts.kind "devicePlugin") }}
       mountPath: /overlay
     {{- include "overlayfs-mount.sourceMounts" $daemon | nindent 4 }}
     {{- include "overlayfs-mount.ownMounts" $daemon | nindent 4 }}
@@ -86,21 +92,21 @@ later, after a restart, arrives as well. With a subPath it would not.
 */}}
 {{- define "overlayfs-mount.pod.volumeMounts" -}}
 {{- $facts := include "overlayfs-mount.pod.facts" . | fromJson -}}
-{{- $volume := .chart.Values.sandbox.volume -}}
-- name: {{ $facts.volume }}
-  {{- if eq $facts.kind "devicePlugin" }}
+{{- if eq $facts.kind "devicePlugin" -}}
+- name: overlayfs-mount-program
   mountPath: /opt/overlayfs-mount
   readOnly: true
 {{ include "overlayfs-mount.sourceMounts" (dict "chart" .chart "access" $facts.access) }}
-  {{- else }}
+{{- else -}}
+- name: {{ $facts.volume }}
   mountPath: {{ dir (trimSuffix "/" .chart.Values.mount.at) | quote }}
   {{- if ne $facts.kind "none" }}
   mountPropagation: HostToContainer
   {{- end }}
-  {{- if $volume.readOnly }}
+  {{- if $facts.isMade }}
   readOnly: true
   {{- end }}
-  {{- end }}
+{{- end -}}
 {{- end -}}
 
 {{/* Entries of a container's `env`; `for` is sandbox unless given. */}}

@@ -180,8 +180,7 @@ Takes `theirs` (text) and `ours` (a dict).
 {{- end -}}
 
 {{/*
-The value of SESSION_SANDBOX_EXTRA_ENV for the API's container: the skills, and what the operator adds. Takes `chart`, and if need be
-`style` and `access`.
+The value of SESSION_SANDBOX_EXTRA_ENV for the API: the skills, and what the operator adds. Takes what overlayfs-mount.variables takes.
 */}}
 {{- define "overlayfs-mount.sessionSandboxExtraEnv" -}}
 {{- $theirs := (include "overlayfs-mount.operatorVariables" .chart | fromJson).SESSION_SANDBOX_EXTRA_ENV | default "[]" -}}
@@ -189,10 +188,18 @@ The value of SESSION_SANDBOX_EXTRA_ENV for the API's container: the skills, and 
 {{- include "overlayfs-mount.merged" (dict "theirs" $theirs "ours" $ours) -}}
 {{- end -}}
 
-{{/* Variables as a container's `env`. Takes what overlayfs-mount.variables takes. */}}
+{{/*
+Variables as a container's `env`. Takes what overlayfs-mount.variables takes. The API gets SESSION_SANDBOX_EXTRA_ENV also where the
+operator says nothing of it: by it the skills reach sandboxes that the API makes.
+*/}}
 {{- define "overlayfs-mount.env" -}}
+{{- $variables := include "overlayfs-mount.variables" . | fromJson -}}
+{{- if eq .for "api" -}}
+{{- $sandbox := include "overlayfs-mount.sessionSandboxExtraEnv" . -}}
+{{- if ne $sandbox "[]" -}}{{- $_ := set $variables "SESSION_SANDBOX_EXTRA_ENV" $sandbox -}}{{- end -}}
+{{- end -}}
 {{- $rows := list -}}
-{{- range $name, $value := include "overlayfs-mount.variables" . | fromJson -}}
+{{- range $name, $value := $variables -}}
 {{- $rows = append $rows (dict "name" $name "value" $value) -}}
 {{- end -}}
 {{- with $rows -}}{{- toYaml . -}}{{- end -}}

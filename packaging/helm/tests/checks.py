@@ -1,0 +1,465 @@
+"""The checks of the charts. Run by `run`, which brings the tools.
+
+A check is a function whose name begins with `check_`; it fails by an AssertionError that says what is wrong.
+"""
+
+import argparse
+import itertools
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+PROGRAMS = ["api", "sandbox", "workflow-host", "repo-cache"]
+STYLES = ["union", "list"]
+# The oldest that the chart is for, and the newest that the validator knows.
+KUBERNETES = ["1.29.0", "1.37.0"]
+
+SEVERAL = """
+overlays:
+  sources:
+    - {repo: paradigmxyz/centaur, ref: main, visibility: public}
+    - {repo: your-org/overlay, ref: v1.4.0, toolsSubdir: "", skillsSubdir: skills, personasSubdir: personas, promptPath: prompts/SYSTEM.md}
+    - {repo: your-org/flows, toolsSubdir: x/./tools/, workflowsSubdir: "", skillsSubdir: null, required: false}
+    - {repo: ""}
+    - {repo: your-org/last, visibility: " PUBLIC ", workflowsSubdir: ., subdirs: {skills: s/k}}
+"""
+
+COMPAT = """
+toolServer:
+  repo: paradigmxyz/centaur
+  ref: main
+  subdir: ""
+  visibility: public
+  extraSources:
+    - {repo: your-org/overlay, ref: v1, subdir: t, workflowsSubdir: w, skillsSubdir: ""}
+    - {repo: your-org/more, visibility: private}
+    - {repo: ""}
+"""
+
+COMPAT_AS_LIST = """
+overlays:
+  sources:
+    - {repo: paradigmxyz/centaur, ref: main, visibility: public, toolsSubdir: tools}
+    - {repo: your-org/overlay, ref: v1, toolsSubdir: t, workflowsSubdir: w, skillsSubdir: .agents/skills}
+    - {repo: your-org/more, visibility: private}
+"""
+
+# Values of the platform, by what they are about. Each is given to the chart and to the program as it is.
+PLATFORM = {
+    "nothing": "{}",
+    "several sources": SEVERAL,
+    "compat": COMPAT,
+    "list in place of compat": COMPAT_AS_LIST,
+    "no repo cache": SEVERAL + "repoCache: {enabled: false}\n",
+    "no tool server": "toolServer: {enabled: false}\n",
+    "no tool server, with sources": SEVERAL + "toolServer: {enabled: false}\n",
+    "no repo": "toolServer: {repo: ''}\n",
+    "null repo": "toolServer: {repo: null}\n",
+    "no list": "overlays: {sources: null}\ntoolServer: {repo: a/b, subdir: null}\n",
+    "dropped entries only": "overlays: {sources: [{repo: ''}]}\n",
+    "workflows off": "overlays: {sources: [{repo: a/b, workflowsSubdir: ''}, {repo: c/d, toolsSubdir: '', workflowsSubdir: ''}]}\n",
+    "all off": "overlays: {sources: [{repo: a/b, toolsSubdir: '', workflowsSubdir: '', skillsSubdir: ''}]}\n",
+    "a directory": "overlays: {sources: [{path: /srv/mine, name: me/mine, visibility: public}, {path: /srv/other/}, {repo: a/b}]}\n",
+    "names with signs": "overlays: {sources: [{repo: a.b/c_d-e, ref: feature/x@y, toolsSubdir: 'a\\b & <c>'}, {repo: f/g, toolsSubdir: 'é'}]}\n",
+    "the cache elsewhere": SEVERAL + "repoCache: {hostPath: /data/repos/, autoReload: false, syncIntervalSeconds: 1000000}\n",
+    "repositories": SEVERAL
+    + """
+repoCache:
+  syncIntervalSeconds: 7
+  repositories: [x/extra, {repo: your-org/overlay, ref: listed, visibility: public}, {repo: y/z, ref: r}, {ref: none}]
+  repositoryRefs: {x/extra: pinned, paradigmxyz/centaur: keyed, a/empty: ""}
+  image: {repository: not-ours}
+""",
+    "operator": SEVERAL
+    + """
+apiRs:
+  extraEnv:
+    OTHER: x
+    NUMBER: 5
+    TOOL_DIRS: /mine
+    KUBERNETES_TOOLS_REF: theirs
+    KUBERNETES_WORKFLOW_DIRS: /w
+    SESSION_SANDBOX_EXTRA_ENV: '[{"value":"<1> & \\"2\\"","name":"X"},{"name":"CENTAUR_PUBLIC_SKILL_DIRS","value":"/mine"}]'
+""",
+    "operator, as a list": SEVERAL
+    + """
+apiRs:
+  extraEnv:
+    - {name: WORKFLOW_DIRS, value: /first}
+    - {name: WORKFLOW_DIRS, value: /second}
+    - {name: SESSION_SANDBOX_EXTRA_ENV, value: " [] "}
+    - {name: TOOL_DIRS, valueFrom: {secretKeyRef: {name: s, key: k}}}
+""",
+    "operator, no list": SEVERAL + "apiRs: {extraEnv: {SESSION_SANDBOX_EXTRA_ENV: 'no list', KUBERNETES_WORKFLOW_DIRS: ''}}\n",
+    "operator, a mapping": SEVERAL + "apiRs: {extraEnv: {SESSION_SANDBOX_EXTRA_ENV: '{\"a\": 1}'}}\n",
+    "operator, empty": SEVERAL + "apiRs: {extraEnv: {SESSION_SANDBOX_EXTRA_ENV: ''}}\n",
+    "keys of the platform": SEVERAL + "api: {replicaCount: 2}\nsandboxes: {x: 1}\ntoolServer: {image: x}\nglobal: {imagePullSecrets: [{name: pull}]}\n",
+}
+
+# Values of our own, on top of several sources.
+OURS = {
+    "public access": "access: public\n",
+    "no access": "access: none\n",
+    "elsewhere": "mount: {at: /overlay/view, uid: 1000000, gid: 1000000, git: true, keep: 1h}\n",
+    "surfaces": "surfaces: {tools: {at: bin/tools, subdir: t}, skills: {subdir: ''}, claude: {at: .claude/skills, entries: children}}\n",
+    "node": "node: {enabled: true, tolerations: [{operator: Exists}]}\n",
+    "metrics": "metrics: {enabled: true}\nnode: {enabled: true}\n",
+    "no daemons": "sync: {enabled: false}\nserviceAccount: {create: false}\nenv: {configMaps: false}\n",
+    "a token": "repoCache: {githubToken: {existingSecretName: github}}\nimagePullSecrets: [{name: pull}]\n",
+    "a digest": "image: {digest: 'sha256:" + "0" * 64 + "'}\n",
+}
+
+# Values that are refused, and what has to be said of them.
+REFUSED = {
+    "overlays: {sources: [{repo: a/b, toolSubdir: x}]}": ["'toolSubdir' not allowed"],
+    "overlays: {sources: [{repo: a/b, ref: 1.10}]}": ["/overlays/sources/0/ref", "got number, want"],
+    "overlays: {sources: [{repo: just-a-name}]}": ["/overlays/sources/0/repo", "'just-a-name' does not match"],
+    "overlays: {sources: [{repo: a/b, ref: main~1}]}": ["overlays.sources[0].ref: `main~1` is no ref", "cure: "],
+    "overlays: {sources: [{repo: a/b, toolsSubdir: ../x}]}": ["overlays.sources[0].toolsSubdir: `../x`", "cure: "],
+    "overlays: {sources: [{repo: a/b, subdirs: {claude: /x}}]}": ["overlays.sources[0].subdirs.claude: `/x`", "cure: "],
+    "overlays: {sources: [{repo: a/b, path: /x}]}": ["both `repo` and `path`", "cure: "],
+    "overlays: {sources: [{path: x}]}": ["/overlays/sources/0/path"],
+    "overlays: {sources: [{path: /x/../y}]}": ["overlays.sources[0].path: `/x/../y`", "cure: "],
+    "overlays: {sources: [{repo: a/b, toolsSubdir: x, subdirs: {tools: z}}]}": ["`toolsSubdir` says it too"],
+    "toolServer: {extraSources: [{repo: a/b, toolsSubdir: x}]}": ["'toolsSubdir' not allowed"],
+    "repoCache: {syncIntervalSeconds: 0}": ["/repoCache/syncIntervalSeconds", "minimum"],
+    "repoCache: {hostPath: repos}": ["/repoCache/hostPath"],
+    "repoCache: {repositories: [x/y]}\nmount: {git: true}": ["repoCache.repositories", "cure: "],
+    "apiRs: {extraEnv: {TOOL_DIRS: 5}}": ["/apiRs/extraEnv/TOOL_DIRS", "got number, want string"],
+    "access: some": ["/access", "one of 'all', 'public', 'none'"],
+    "fuseAccess: yes": ["/fuseAccess"],
+    "mount: {at: /view}": ["/mount/at"],
+    "mount: {at: /a/../b}": ["mount.at: `/a/../b`", "cure: "],
+    "mount: {att: /a/b}": ["'att' not allowed"],
+    "mount: {keep: 1 hour}": ["/mount/keep"],
+    "env: {style: both}": ["/env/style", "one of 'union', 'list'"],
+    "env: {style: list}\nmount: {at: /a/b}\noverlays: {sources: [{path: '/x:y'}]}": ["holds `:`", "cure: "],
+    "node: {enabled: true}\nfuseAccess: none": ["node.enabled", "cure: "],
+    "surfaces: {tools: {depht: 1}}": ["'depht' not allowed"],
+    "state: {sizeLimit: 5 apples}": ["/state/sizeLimit"],
+}
+
+
+class Charts:
+    """The charts in a directory of their own, with the program and helm."""
+
+    def __init__(self, helm, program, charts, scratch):
+        self.helm, self.program, self.scratch = helm, program, scratch
+        shutil.copytree(charts, scratch / "helm")
+        self.chart = scratch / "helm" / "overlayfs-mount"
+        self.example = scratch / "helm" / "examples" / "sandbox"
+        self.run_helm("dependency", "build", self.example)
+
+    def run_helm(self, *arguments):
+        done = subprocess.run([self.helm, *map(str, arguments)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def values(self, *texts):
+        """Files with these values, as arguments."""
+        arguments = []
+        for text in texts:
+            path = self.scratch / f"values-{hash(text) & 0xFFFFFFFFFFFF:x}.yaml"
+            path.write_text(text)
+            arguments += ["--values", path]
+        return arguments
+
+    def render(self, *texts, chart=None, settings=()):
+        sets = itertools.chain.from_iterable(("--set", setting) for setting in settings)
+        text = self.run_helm("template", "r", chart or self.chart, "--namespace", "n", *self.values(*texts), *sets)
+        return [document for document in yaml.safe_load_all(text) if document]
+
+    def env(self, origin, path, program, style):
+        done = subprocess.run(
+            [self.program, "env", origin, path, "--for", program, "--style", style, "--format", "json"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+def only(documents, kind, end):
+    found = [d for d in documents if d["kind"] == kind and d["metadata"]["name"].endswith(end)]
+    assert len(found) == 1, f"{len(found)} of {kind} *{end}"
+    return found[0]
+
+
+def variables(documents, program):
+    return only(documents, "ConfigMap", f"-overlay-env-{program}").get("data") or {}
+
+
+def validate(documents):
+    assert documents, "nothing was rendered"
+    for version in KUBERNETES:
+        for document in documents:
+            try:
+                kubernetes_validate.validate(document, version, strict=True)
+            except Exception as error:
+                raise AssertionError(f"{document['kind']} {document['metadata']['name']}, {version}: {error}") from error
+
+
+def same(got, wanted, where):
+    wrong = [f"{k}: chart {got.get(k)!r}, program {wanted.get(k)!r}" for k in sorted({*got, *wanted}) if got.get(k) != wanted.get(k)]
+    assert not wrong, f"{where}: " + "; ".join(wrong)
+
+
+def check_lint(charts):
+    for chart in [charts.chart, charts.example]:
+        charts.run_helm("lint", "--strict", chart)
+
+
+def check_versions_are_those_of_the_program(charts):
+    version = subprocess.run([charts.program, "--version"], capture_output=True, text=True).stdout.split()[-1]
+    chart = yaml.safe_load((charts.chart / "Chart.yaml").read_text())
+    assert chart["appVersion"] == version, f"appVersion {chart['appVersion']}, program {version}"
+
+
+def check_everything_rendered_is_valid(charts):
+    for name, text in PLATFORM.items():
+        validate(charts.render(text))
+    for text in OURS.values():
+        documents = charts.render(SEVERAL, text)
+        validate(documents)
+    assert any(d["kind"] == "DaemonSet" for d in charts.render("{}"))
+
+
+def check_what_is_off_is_not_there(charts):
+    names = {d["metadata"]["name"] for d in charts.render(SEVERAL, OURS["no daemons"])}
+    assert names == {"r-overlayfs-mount-overlay-config"}, names
+    names = {d["metadata"]["name"] for d in charts.render(PLATFORM["no repo cache"]) if d["kind"] == "DaemonSet"}
+    assert not names, names
+
+
+def check_variables_are_those_of_the_program(charts):
+    compared = 0
+    for (name, text), style in itertools.product(PLATFORM.items(), STYLES):
+        (_, path) = charts.values(text)
+        documents = charts.render(text, settings=[f"env.style={style}"])
+        for program in PROGRAMS:
+            wanted = charts.env("--values", path, program, style)
+            same(variables(documents, program), wanted, f"{name}, {program}, {style}")
+            compared += len(wanted)
+    assert compared > 300, f"only {compared} variables were compared"
+
+
+def check_the_configuration_gives_the_same_variables(charts):
+    """Our own keys are in overlays.yaml, which the program has to read without a word, and which gives the same variables."""
+    schema = json.loads(subprocess.run([charts.program, "config", "schema"], capture_output=True, text=True).stdout)
+    texts = {"nothing": "{}", "compat": COMPAT, **OURS}
+    for (name, text), style in itertools.product(texts.items(), STYLES):
+        sources = [] if name in ("nothing", "compat") else [SEVERAL]
+        documents = charts.render(*sources, text, "env: {configMaps: true}", settings=[f"env.style={style}"])
+        data = only(documents, "ConfigMap", "-overlay-config")["data"]
+        access = yaml.safe_load(text).get("access", "all")
+        permitted = ["all", "public", "none"][["all", "public", "none"].index(access) :]
+        assert set(data) == {f"{access}.yaml" for access in permitted} | {"sync.yaml"}, f"{name}: {set(data)}"
+        for file in permitted:
+            path = charts.scratch / f"{file}.yaml"
+            path.write_text(data[f"{file}.yaml"])
+            jsonschema.validate(yaml.safe_load(data[f"{file}.yaml"]), schema)
+            for program in PROGRAMS:
+                wanted = charts.env("-c", path, program, style)
+                if file == access:
+                    same(variables(documents, program), wanted, f"{name}, {file}.yaml, {program}, {style}")
+        # What sync reads names the same repositories; of its own format it says no less.
+        path = charts.scratch / "sync.yaml"
+        path.write_text(data["sync.yaml"])
+        origin = "-c" if "mount" in yaml.safe_load(data["sync.yaml"]) else "--values"
+        command = only(documents, "DaemonSet", "-overlay-sync")["spec"]["template"]["spec"]["containers"][0]["command"] if name != "no daemons" else [origin]
+        assert origin in command, f"{name}: {command}, not {origin}"
+        same(variables(documents, "repo-cache"), charts.env(origin, path, "repo-cache", "list"), f"{name}, sync.yaml")
+
+
+def check_compat_and_list_are_the_same(charts):
+    def without_config(text):
+        documents = charts.render(text, settings=["node.enabled=true", "env.style=list"])
+        return [d for d in documents if not d["metadata"]["name"].endswith("-overlay-config")]
+
+    assert without_config(COMPAT) == without_config(COMPAT_AS_LIST)
+    assert without_config(COMPAT) != without_config(SEVERAL)
+
+
+def check_bad_values_are_refused(charts):
+    for text, said in REFUSED.items():
+        arguments = [charts.helm, "template", "r", charts.chart, *charts.values(text)]
+        done = subprocess.run(arguments, capture_output=True, text=True)
+        assert done.returncode != 0, f"not refused: {text}"
+        missing = [part for part in said if part not in done.stderr]
+        assert not missing, f"{text}: {missing} is not in: {done.stderr}"
+
+
+def pods(documents):
+    for document in documents:
+        if document["kind"] == "Pod":
+            yield document["metadata"]["name"], document["spec"]
+        elif "template" in document.get("spec", {}):
+            yield document["metadata"]["name"], document["spec"]["template"]["spec"]
+
+
+def ours(spec):
+    """The containers that run our image."""
+    every = spec.get("initContainers", []) + spec["containers"]
+    return [container for container in every if container["image"].startswith("overlayfs-mount:")]
+
+
+def check_only_what_mounts_is_privileged(charts):
+    seen = set()
+    renderings = [charts.render(SEVERAL, OURS["node"])]
+    renderings += [charts.render(chart=charts.example, settings=[f"overlayfs-mount.fuseAccess={way}"]) for way in ["privileged", "devicePlugin", "none"]]
+    for documents in renderings:
+        for name, spec in pods(documents):
+            assert spec["automountServiceAccountToken"] is False, name
+            for container in ours(spec):
+                context, mounts = container["securityContext"], container["volumeMounts"]
+                where = f"{name}/{container['name']}"
+                propagates = any(mount.get("mountPropagation") == "Bidirectional" for mount in mounts)
+                is_mounting = container["command"][:2] == ["overlayfs-mount", "mount"]
+                assert context.get("privileged", False) == propagates == is_mounting, where
+                assert context["readOnlyRootFilesystem"] is True, where
+                assert container["resources"]["requests"]["memory"] and container["resources"]["limits"]["memory"], where
+                if not is_mounting:
+                    assert context["allowPrivilegeEscalation"] is False and context["capabilities"] == {"drop": ["ALL"]}, where
+                    assert context["seccompProfile"] == {"type": "RuntimeDefault"}, where
+                assert all("subPath" not in mount for mount in mounts), where
+                seen.add(container["name"])
+    wanted = {"sync", "mount", "overlayfs-mount", "overlayfs-mount-wait", "overlayfs-mount-program", "overlayfs-mount-export"}
+    assert seen == wanted, seen
+
+
+def check_probes_never_touch_the_mount(charts):
+    for settings, wanted in [([], "exec"), (["overlayfs-mount.metrics.enabled=true"], "httpGet")]:
+        for name, spec in pods(charts.render(chart=charts.example, settings=settings)):
+            for container in ours(spec):
+                if container["command"][:2] != ["overlayfs-mount", "mount"]:
+                    continue
+                at = container["command"][-1]
+                assert container["startupProbe"]["exec"]["command"] == ["overlayfs-mount", "status", at], name
+                for probe in ["readinessProbe", "livenessProbe"]:
+                    assert wanted in container[probe], f"{name}: {probe}"
+                    command = container[probe].get("exec", {}).get("command", ["overlayfs-mount", "status", at])
+                    assert command == ["overlayfs-mount", "status", at], f"{name}: {probe}: {command}"
+                stop = container["lifecycle"]["preStop"]["exec"]["command"]
+                assert stop == ["overlayfs-mount", "unmount", "--lazy", at], f"{name}: {stop}"
+
+
+def check_sandbox_pods(charts):
+    """The ways in which a pod gets a view, each with what it needs and nothing else."""
+    validate(charts.render(chart=charts.example))
+    for way, access in itertools.product(["privileged", "devicePlugin", "none"], ["all", "public", "none"]):
+        where = f"{way}, {access}"
+        settings = [f"overlayfs-mount.fuseAccess={way}", f"agent.access={access}"]
+        documents = charts.render(chart=charts.example, settings=settings)
+        validate(documents)
+        pod = only(documents, "Pod", "-agent")["spec"]
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        (agent,) = pod["containers"]
+        for container in pod["initContainers"] + [agent]:
+            lacking = {mount["name"] for mount in container["volumeMounts"]} - volumes
+            assert not lacking, f"{where}: {container['name']} mounts {lacking}"
+        names = [container["name"] for container in pod["initContainers"]]
+        last = {"privileged": "overlayfs-mount", "devicePlugin": "overlayfs-mount-program", "none": "overlayfs-mount-export"}[way]
+        assert names == ["home", "overlayfs-mount-wait", last], f"{where}: {names}"
+        sidecars = [container["name"] for container in pod["initContainers"] if container.get("restartPolicy") == "Always"]
+        assert sidecars == (["overlayfs-mount"] if way == "privileged" else []), f"{where}: {sidecars}"
+        (home,) = [mount for mount in agent["volumeMounts"] if mount["name"] == "home"]
+        assert home["mountPath"] == "/home/agent" and "subPath" not in home, where
+        assert (home.get("mountPropagation") == "HostToContainer") == (way == "privileged"), where
+        has_device = "smarter-devices/fuse" in agent["resources"]["limits"]
+        assert has_device == (way == "devicePlugin") == (agent["command"][1:2] == ["exec"]), where
+        # A public pod is not given the private part of the cache, and one without access nothing of it.
+        cache = [volume["hostPath"]["path"] for volume in pod["volumes"] if volume["name"] == "overlayfs-mount-cache"]
+        path = "/var/lib/centaur/repos"
+        assert cache == {"all": [path], "public": [f"{path}/public"], "none": []}[access], f"{where}: {cache}"
+        (wait,) = [container for container in pod["initContainers"] if container["name"] == "overlayfs-mount-wait"]
+        assert f"/etc/overlayfs-mount/{access}.yaml" in wait["command"], where
+
+
+def check_a_pod_gets_no_more_than_the_values_permit(charts):
+    settings = ["overlayfs-mount.access=public", "agent.access=all"]
+    pod = only(charts.render(chart=charts.example, settings=settings), "Pod", "-agent")["spec"]
+    assert "/etc/overlayfs-mount/public.yaml" in pod["initContainers"][1]["command"], pod["initContainers"][1]["command"]
+
+
+def check_pods_with_the_view_of_the_node(charts):
+    settings = ["overlayfs-mount.sandbox.view=node", "overlayfs-mount.node.enabled=true", "overlayfs-mount.mount.at=/overlay/github", "agent.access=all"]
+    arguments = [charts.helm, "template", "r", charts.example, *sum((["--set", s] for s in settings), [])]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode != 0 and "cannot carry the view" in done.stderr, done.stderr
+    # The API of the example has no volume of its own.
+    (charts.example / "templates" / "agent.yaml").rename(charts.scratch / "agent.yaml")
+    try:
+        documents = charts.render(chart=charts.example, settings=settings)
+    finally:
+        (charts.scratch / "agent.yaml").rename(charts.example / "templates" / "agent.yaml")
+    validate(documents)
+    api = only(documents, "Deployment", "-api")["spec"]["template"]["spec"]
+    node = only(documents, "DaemonSet", "-overlay-node")["spec"]["template"]["spec"]
+    (volume,) = [volume for volume in api["volumes"] if volume["name"] == "overlay"]
+    (views,) = [volume for volume in node["volumes"] if volume["name"] == "views"]
+    assert volume["hostPath"]["path"] == views["hostPath"]["path"], volume
+    assert not any(container["securityContext"].get("privileged") for container in api["initContainers"])
+    (mount,) = api["containers"][0]["volumeMounts"]
+    assert mount == {"name": "overlay", "mountPath": "/overlay", "mountPropagation": "HostToContainer", "readOnly": True}, mount
+    assert api["initContainers"][0]["command"][-1] == node["containers"][0]["command"][-1] == "/overlay/github"
+
+
+def check_the_api_of_the_example_gives_skills_to_sandboxes(charts):
+    theirs = '[{"name":"X","value":"1"}]'
+    values = yaml.safe_dump({"overlayfs-mount": {"apiRs": {"extraEnv": {"SESSION_SANDBOX_EXTRA_ENV": theirs}}}})
+    for text, first in [("{}", []), (values, [{"name": "X", "value": "1"}])]:
+        api = only(charts.render(text, chart=charts.example), "Deployment", "-api")["spec"]["template"]["spec"]
+        env = api["containers"][0]["env"]
+        assert len({row["name"] for row in env}) == len(env), "a variable twice"
+        (sandbox,) = [row["value"] for row in env if row["name"] == "SESSION_SANDBOX_EXTRA_ENV"]
+        skills = "/home/agent/github/.agents/skills"
+        ours = [{"name": name, "value": skills} for name in ["CENTAUR_PUBLIC_SKILL_DIRS", "CENTAUR_SKILL_DIRS"]]
+        assert json.loads(sandbox) == first + ours, sandbox
+
+
+def check_every_command_is_one_of_the_program(charts):
+    """Each command that a container runs is understood: its options exist."""
+    for documents in [charts.render(SEVERAL, OURS["node"]), charts.render(chart=charts.example)]:
+        for name, spec in pods(documents):
+            for container in ours(spec):
+                commands = [container["command"]]
+                commands += [probe["exec"]["command"] for key, probe in container.items() if key.endswith("Probe") and "exec" in probe]
+                commands += [hook["exec"]["command"] for hook in container.get("lifecycle", {}).values()]
+                for command in commands:
+                    if command[0] != "overlayfs-mount":
+                        continue
+                    text = subprocess.run([charts.program, command[1], "--help"], capture_output=True, text=True).stdout
+                    for option in [part for part in command[2:] if part.startswith("-")]:
+                        assert option in text.replace(",", " ").split(), f"{name}: {command[1]} has no {option}"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ["helm", "program", "charts"]:
+        parser.add_argument(f"--{name}", type=pathlib.Path, required=True)
+    arguments = parser.parse_args()
+    failed = 0
+    checks = [(name, check) for name, check in globals().items() if name.startswith("check_")]
+    with tempfile.TemporaryDirectory() as scratch:
+        charts = Charts(arguments.helm, arguments.program, arguments.charts, pathlib.Path(scratch))
+        for name, check in checks:
+            start, told = time.monotonic(), "ok"
+            try:
+                check(charts)
+            except AssertionError as error:
+                failed, told = failed + 1, f"FAILED\n  {error}"
+            print(f"{name.removeprefix('check_').replace('_', ' ')} ({time.monotonic() - start:.1f} s): {told}", flush=True)
+    print(f"{len(checks) - failed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
