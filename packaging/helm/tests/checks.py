@@ -5,7 +5,9 @@ A check is a function whose name begins with `check_`; it fails by an AssertionE
 
 import argparse
 import itertools
+import contextlib
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -176,6 +178,16 @@ class Charts:
         sets = itertools.chain.from_iterable(("--set", setting) for setting in settings)
         text = self.run_helm("template", "r", chart or self.chart, "--namespace", "n", *self.values(*texts), *sets)
         return [document for document in yaml.safe_load_all(text) if document]
+
+    @contextlib.contextmanager
+    def without(self, template):
+        """The example without one of its templates."""
+        place, aside = self.example / "templates" / template, self.scratch / template
+        place.rename(aside)
+        try:
+            yield
+        finally:
+            aside.rename(place)
 
     def env(self, origin, path, program, style):
         done = subprocess.run(
@@ -395,11 +407,8 @@ def check_pods_with_the_view_of_the_node(charts):
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode != 0 and "cannot carry the view" in done.stderr, done.stderr
     # The API of the example has no volume of its own.
-    (charts.example / "templates" / "agent.yaml").rename(charts.scratch / "agent.yaml")
-    try:
+    with charts.without("agent.yaml"):
         documents = charts.render(chart=charts.example, settings=settings)
-    finally:
-        (charts.scratch / "agent.yaml").rename(charts.example / "templates" / "agent.yaml")
     validate(documents)
     api = only(documents, "Deployment", "-api")["spec"]["template"]["spec"]
     node = only(documents, "DaemonSet", "-overlay-node")["spec"]["template"]["spec"]
@@ -441,13 +450,47 @@ def check_every_command_is_one_of_the_program(charts):
                         assert option in text.replace(",", " ").split(), f"{name}: {command[1]} has no {option}"
 
 
+WIRED = """
+overlayfs-mount:
+  overlays:
+    sources:
+      - {repo: your-org/public, visibility: public, url: "file:///origins/your-org/public"}
+      - {repo: your-org/private, url: "file:///origins/your-org/private"}
+"""
+
+
+def check_what_is_rendered_works(charts):
+    """Real mounts: wiring.py runs the containers."""
+    at = "overlayfs-mount.mount.at=/overlay/github"
+    node = ["overlayfs-mount.sandbox.view=node", "overlayfs-mount.node.enabled=true", at, "agent.access=all"]
+    renderings = {
+        "sidecar": charts.render(WIRED, chart=charts.example, settings=["agent.access=all"]),
+        "public": charts.render(WIRED, chart=charts.example, settings=["agent.access=public"]),
+        "export": charts.render(WIRED, chart=charts.example, settings=["overlayfs-mount.fuseAccess=none"]),
+    }
+    with charts.without("agent.yaml"):
+        renderings["node"] = charts.render(WIRED, chart=charts.example, settings=node)
+    wiring = pathlib.Path(__file__).with_name("wiring.py")
+    inside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
+    done = subprocess.run(
+        [*inside, sys.executable, wiring],
+        input=json.dumps(renderings),
+        env={**os.environ, "PROGRAM": str(charts.program)},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def main():
     parser = argparse.ArgumentParser()
     for name in ["helm", "program", "charts"]:
         parser.add_argument(f"--{name}", type=pathlib.Path, required=True)
+    parser.add_argument("--only", default="", help="checks whose name holds this")
     arguments = parser.parse_args()
     failed = 0
-    checks = [(name, check) for name, check in globals().items() if name.startswith("check_")]
+    checks = [(name, check) for name, check in globals().items() if name.startswith("check_") and arguments.only in name]
     with tempfile.TemporaryDirectory() as scratch:
         charts = Charts(arguments.helm, arguments.program, arguments.charts, pathlib.Path(scratch))
         for name, check in checks:
