@@ -105,7 +105,19 @@ apiRs:
     "operator, no list": SEVERAL + "apiRs: {extraEnv: {SESSION_SANDBOX_EXTRA_ENV: 'no list', KUBERNETES_WORKFLOW_DIRS: ''}}\n",
     "operator, a mapping": SEVERAL + "apiRs: {extraEnv: {SESSION_SANDBOX_EXTRA_ENV: '{\"a\": 1}'}}\n",
     "operator, empty": SEVERAL + "apiRs: {extraEnv: {SESSION_SANDBOX_EXTRA_ENV: ''}}\n",
-    "keys of the platform": SEVERAL + "api: {replicaCount: 2}\nsandboxes: {x: 1}\ntoolServer: {image: x}\nglobal: {imagePullSecrets: [{name: pull}]}\n",
+    "keys of the platform": SEVERAL
+    + """
+nameOverride: ""
+fullnameOverride: centaur
+global: {imagePullSecrets: [{name: pull}]}
+sandbox: {image: {repository: agent}, runtimeClassName: gvisor, extraEnv: {A: b}, resources: {}}
+overlay: {systemPrompt: ""}
+toolServer: {port: 8080}
+repoCache: {image: {repository: agent}, githubToken: {token: "", secretKey: t}, egressPorts: [443], readinessProbe: {periodSeconds: 5}}
+apiRs: {syncInfraSecrets: true, extraEnv: {A: b, NUMBER: 5}}
+networkPolicy: {enabled: true}
+containerSecurityContext: {allowPrivilegeEscalation: false}
+""",
 }
 
 # Values of our own, on top of several sources.
@@ -419,7 +431,7 @@ def check_a_pod_gets_no_more_than_the_values_permit(charts):
 
 
 def check_pods_with_the_view_of_the_node(charts):
-    settings = ["overlayfs-mount.sandbox.view=node", "overlayfs-mount.node.enabled=true", "overlayfs-mount.mount.at=/overlay/github", "agent.access=all"]
+    settings = ["overlayfs-mount.pod.view=node", "overlayfs-mount.node.enabled=true", "overlayfs-mount.mount.at=/overlay/github", "agent.access=all"]
     arguments = [charts.helm, "template", "r", charts.example, *sum((["--set", s] for s in settings), [])]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode != 0 and "cannot carry the view" in done.stderr, done.stderr
@@ -486,7 +498,7 @@ overlayfs-mount:
 def check_what_is_rendered_works(charts):
     """Real mounts: wiring.py runs the containers."""
     at = "overlayfs-mount.mount.at=/overlay/github"
-    node = ["overlayfs-mount.sandbox.view=node", "overlayfs-mount.node.enabled=true", at, "agent.access=all"]
+    node = ["overlayfs-mount.pod.view=node", "overlayfs-mount.node.enabled=true", at, "agent.access=all"]
     renderings = {
         "sidecar": charts.render(WIRED, chart=charts.example, settings=["agent.access=all"]),
         "public": charts.render(WIRED, chart=charts.example, settings=["agent.access=public"]),

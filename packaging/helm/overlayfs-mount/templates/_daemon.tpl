@@ -66,11 +66,11 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 {{- define "overlayfs-mount.wait" -}}
 name: overlayfs-mount-wait
 {{ include "overlayfs-mount.container" .chart }}
-command: [overlayfs-mount, wait, -c, /etc/overlayfs-mount/{{ .access }}.yaml, --timeout, {{ .chart.Values.sandbox.wait.timeout | quote }}]
+command: [overlayfs-mount, wait, -c, /etc/overlayfs-mount/{{ .access }}.yaml, --timeout, {{ .chart.Values.pod.wait.timeout | quote }}]
 securityContext:
   {{- include "overlayfs-mount.confined" . | nindent 2 }}
 resources:
-  {{- toYaml .chart.Values.sandbox.resources | nindent 2 }}
+  {{- toYaml .chart.Values.pod.resources | nindent 2 }}
 env:
   {{- include "overlayfs-mount.runDir" . | nindent 2 }}
 volumeMounts:

@@ -10,10 +10,10 @@ and pod.resources also `resources`, pod.env also `for` and `style`. docs/KUBERNE
 {{- define "overlayfs-mount.pod.facts" -}}
 {{- $values := .chart.Values -}}
 {{- $kind := $values.fuseAccess -}}
-{{- if eq $kind "privileged" -}}{{- $kind = $values.sandbox.view -}}{{- end -}}
+{{- if eq $kind "privileged" -}}{{- $kind = $values.pod.view -}}{{- end -}}
 {{- $access := include "overlayfs-mount.access" . -}}
 {{- if and (eq $kind "node") (ne $access $values.access) -}}
-{{- fail (printf "overlayfs-mount: this pod asks for access `%s`, and the node's daemon has mounted `%s`\n  cure: `sandbox.view: sidecar`, or a release of its own with `access: %s`" $access $values.access $access) -}}
+{{- fail (printf "overlayfs-mount: this pod asks for access `%s`, and the node's daemon has mounted `%s`\n  cure: `pod.view: sidecar`, or a release of its own with `access: %s`" $access $values.access $access) -}}
 {{- end -}}
 {{- if and (eq $kind "node") .volume -}}
 {{- fail (printf "overlayfs-mount: volume `%s` cannot carry the view of the node's daemon\n  cure: leave `volume` out, and set `mount.at` to a place of its own, as /overlay/github" .volume) -}}
@@ -44,15 +44,15 @@ and pod.resources also `resources`, pod.env also `for` and `style`. docs/KUBERNE
 {{/* Entries of `initContainers`, before those that read the view: wait for the sources, then mount. */}}
 {{- define "overlayfs-mount.pod.initContainers" -}}
 {{- $facts := include "overlayfs-mount.pod.facts" . | fromJson -}}
-{{- $daemon := dict "chart" .chart "access" $facts.access "volume" $facts.volume "resources" .chart.Values.sandbox.resources -}}
+{{- $daemon := dict "chart" .chart "access" $facts.access "volume" $facts.volume "resources" .chart.Values.pod.resources -}}
 {{- if eq $facts.kind "node" -}}
 - name: overlayfs-mount-wait
   {{- include "overlayfs-mount.container" .chart | nindent 2 }}
-  command: [overlayfs-mount, wait, --timeout, {{ .chart.Values.sandbox.wait.timeout | quote }}, {{ include "overlayfs-mount.mountPoint" .chart | quote }}]
+  command: [overlayfs-mount, wait, --timeout, {{ .chart.Values.pod.wait.timeout | quote }}, {{ include "overlayfs-mount.mountPoint" .chart | quote }}]
   securityContext:
     {{- include "overlayfs-mount.confined" . | nindent 4 }}
   resources:
-    {{- toYaml .chart.Values.sandbox.resources | nindent 4 }}
+    {{- toYaml .chart.Values.pod.resources | nindent 4 }}
   volumeMounts:
     - name: {{ $facts.volume }}
       mountPath: /overlay
@@ -76,7 +76,7 @@ and pod.resources also `resources`, pod.env also `for` and `style`. docs/KUBERNE
   securityContext:
     {{- include "overlayfs-mount.confined" . | nindent 4 }}
   resources:
-    {{- toYaml .chart.Values.sandbox.resources | nindent 4 }}
+    {{- toYaml .chart.Values.pod.resources | nindent 4 }}
   volumeMounts:
     - name: {{ ternary "overlayfs-mount-program" $facts.volume (eq $facts.kind "devicePlugin") }}
       mountPath: /overlay

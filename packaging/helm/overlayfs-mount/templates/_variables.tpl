@@ -59,10 +59,10 @@ and `access` in place of those of the values.
 
 {{- define "overlayfs-mount.variablesOfApi" -}}
 {{- $variables := dict -}}
-{{- $directories := dict "surface" "tools" "seen" "cache" | merge (deepCopy .) -}}
+{{- $directories := merge (dict "surface" "tools" "seen" "cache") . -}}
 {{- $_ := set $variables "TOOL_DIRS" (include "overlayfs-mount.directories" $directories | default "/app/tools") -}}
 {{- with include "overlayfs-mount.directories" (set $directories "public" true) -}}{{- $_ := set $variables "KUBERNETES_PUBLIC_TOOL_DIRS" . -}}{{- end -}}
-{{- $directories = dict "surface" "workflows" "seen" "cache" | merge (deepCopy .) -}}
+{{- $directories = merge (dict "surface" "workflows" "seen" "cache") . -}}
 {{- $_ := set $variables "WORKFLOW_DIRS" (include "overlayfs-mount.directories" $directories | default "/app/workflows") -}}
 {{- with include "overlayfs-mount.directories" (set $directories "seen" "view") -}}{{- $_ := set $variables "KUBERNETES_WORKFLOW_DIRS" . -}}{{- end -}}
 {{- $variables = merge $variables (include "overlayfs-mount.toolSources" . | fromJson) -}}
@@ -101,7 +101,7 @@ and `access` in place of those of the values.
 
 {{- define "overlayfs-mount.variablesOfSandbox" -}}
 {{- $variables := dict -}}
-{{- $directories := dict "surface" "skills" "seen" "view" | merge (deepCopy .) -}}
+{{- $directories := merge (dict "surface" "skills" "seen" "view") . -}}
 {{- with include "overlayfs-mount.directories" $directories -}}{{- $_ := set $variables "CENTAUR_SKILL_DIRS" . -}}{{- end -}}
 {{- with include "overlayfs-mount.directories" (set $directories "public" true) -}}{{- $_ := set $variables "CENTAUR_PUBLIC_SKILL_DIRS" . -}}{{- end -}}
 {{- toRawJson $variables -}}
@@ -114,7 +114,7 @@ and `access` in place of those of the values.
 {{- $value = (include "overlayfs-mount.operatorVariables" .chart | fromJson).KUBERNETES_WORKFLOW_DIRS | default "" -}}
 {{- end -}}
 {{- if not $value -}}
-{{- $value = include "overlayfs-mount.directories" (dict "surface" "workflows" "seen" "view" | merge (deepCopy .)) -}}
+{{- $value = include "overlayfs-mount.directories" (merge (dict "surface" "workflows" "seen" "view") .) -}}
 {{- end -}}
 {{- if not $value -}}
 {{- $directories := list -}}
