@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -118,13 +119,16 @@ class Container:
         status = self.start(command, extra).process.wait(timeout=PATIENCE)
         assert status == 0, f"{self.pod.name}/{self.spec['name']}: exit {status}"
 
-    def exec(self, command, **more):
+    def exec(self, command, timeout=PATIENCE):
         """A command in the container that runs, as a probe or a hook is run."""
         inside = ["nsenter", "--target", str(self.process.pid), "--mount", "--root", "--wd"]
-        return subprocess.run([*inside, *self.confined(command)], timeout=PATIENCE, capture_output=True, text=True, **more)
+        return subprocess.run([*inside, *self.confined(command)], timeout=timeout, capture_output=True, text=True)
 
     def probe(self, name):
-        return self.exec(self.spec[name]["exec"]["command"]).returncode == 0
+        try:
+            return self.exec(self.spec[name]["exec"]["command"], timeout=self.spec[name]["timeoutSeconds"]).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
 
     def serve(self):
         self.start()
@@ -201,6 +205,10 @@ def sidecar(machine, documents):
     assert agent.says("echo mine > /home/agent/mine; cat /home/agent/mine") == "mine"
     assert "Read-only" in agent.says("echo x > /home/agent/github/x")
     assert daemon.probe("readinessProbe") and daemon.probe("livenessProbe")
+    # With a daemon that hangs the probe fails, and does not hang with it: nobody could end it.
+    daemon.process.send_signal(signal.SIGSTOP)
+    assert not daemon.probe("livenessProbe"), "alive, and stopped"
+    daemon.process.send_signal(signal.SIGCONT)
 
     daemon.kill()
     daemon = pod.container("overlayfs-mount").serve()

@@ -83,7 +83,7 @@ volumeMounts:
 {{- $at := include "overlayfs-mount.mountPoint" .chart -}}
 {{ include "overlayfs-mount.container" .chart }}
 command: [overlayfs-mount, mount, -f, -c, /etc/overlayfs-mount/{{ .access }}.yaml, -o, allow_other
-{{- if .chart.Values.metrics.enabled }}, --metrics, "0.0.0.0:{{ int .chart.Values.metrics.port }}"{{- end }}, {{ $at | quote }}]
+{{- if .chart.Values.metrics.enabled }}, --metrics, {{ include "overlayfs-mount.metricsAddress" .chart | quote }}{{- end }}, {{ $at | quote }}]
 securityContext:
   {{- include "overlayfs-mount.privileged" . | nindent 2 }}
 resources:

@@ -67,6 +67,10 @@ imagePullSecrets:
 {{- end -}}
 {{- end -}}
 
+{{- define "overlayfs-mount.metricsAddress" -}}
+{{- printf "%s:%d" .Values.metrics.address (int .Values.metrics.port) -}}
+{{- end -}}
+
 {{/* What every container that is not privileged gets. Root, since the cache belongs to root, and nothing that root may do. */}}
 {{- define "overlayfs-mount.confined" -}}
 allowPrivilegeEscalation: false
