@@ -37,6 +37,8 @@ class Machine:
     def __init__(self):
         # Everything here is gone with the name space.
         shell("mount -t tmpfs node /mnt && mkdir /mnt/roots /mnt/node && mount -t tmpfs roots /mnt/roots && mount -t tmpfs node /mnt/node && mount --make-private /mnt/roots && mount --make-shared /mnt/node")
+        # As a runtime hands it out: some machines keep their own from users.
+        shell("mknod -m 666 /mnt/fuse c 10 229")
         self.node = pathlib.Path("/mnt/node")
         self.roots = 0
 
@@ -86,6 +88,7 @@ class Container:
                 lines.append(f"mkdir -p {root}{path} && mount --rbind {path} {root}{path} && mount --make-rslave {root}{path}")
             elif os.path.exists(path):
                 lines.append(f"mkdir -p {root}{os.path.dirname(path)} && cp {path} {root}{path}")
+        lines.append(f"mount --bind /mnt/fuse {root}/dev/fuse")
         lines.append(f"mkdir {root}/program && touch {root}/program/overlayfs-mount && mount --bind {PROGRAM} {root}/program/overlayfs-mount")
         mounts = [(m["mountPath"], self.pod.volumes[m["name"]], PROPAGATION[m.get("mountPropagation")], m.get("readOnly")) for m in self.spec["volumeMounts"]]
         mounts += [(path, source, "rprivate", True) for path, source in extra]
@@ -93,9 +96,11 @@ class Container:
             lines.append(f"mkdir -p {root}{path} && mount --rbind {source} {root}{path} && mount --make-{propagation} {root}{path}")
             if is_read_only:
                 lines.append(f"mount -o remount,bind,ro {root}{path}")
+        # No chroot: in one there are no user name spaces. The old root is a slave when it goes, or its mounts went everywhere.
+        lines.append(f"mkdir {root}/old && pivot_root {root} {root}/old && cd / && mount --make-rslave /old && umount -l /old && rmdir /old")
         if self.context.get("readOnlyRootFilesystem"):
-            lines.append(f"mount -o remount,ro {root}")
-        return "\n".join([*lines, f"exec chroot {root} {shlex.join(self.confined(command))}"])
+            lines.append("mount -o remount,ro /")
+        return "\n".join([*lines, f"exec {shlex.join(self.confined(command))}"])
 
     def confined(self, command):
         context = self.context
@@ -236,10 +241,12 @@ def public(machine, documents):
 def node(machine, documents):
     """The node's daemon mounts for pods that are not privileged."""
     daemon_pod = Pod(machine, "node", find(documents, "DaemonSet", "-node"), documents)
+    # The pod comes before the daemon, as on a node that starts.
+    pod = Pod(machine, "api", find(documents, "Deployment", "-api"), documents)
+    waiting = pod.container("overlayfs-mount-wait").start().process
     daemon_pod.container("overlayfs-mount-wait").run()
     daemon = daemon_pod.container("mount").serve()
-    pod = Pod(machine, "api", find(documents, "Deployment", "-api"), documents)
-    pod.container("overlayfs-mount-wait").run()
+    assert waiting.wait(timeout=PATIENCE) == 0, "the pod does not see the mount"
     api = Agent(pod.container("api"), ["sh"])
     assert api.says("ls $TOOL_DIRS") == "slack", api.says("env; ls -la /overlay /overlay/github")
     daemon.kill()
@@ -248,6 +255,18 @@ def node(machine, documents):
     api.end()
     daemon.stop()
     assert not machine.mounts(), machine.mounts()
+
+
+def device_plugin(machine, documents):
+    """Below `exec` the agent has the view, without any privilege."""
+    pod = Pod(machine, "device", find(documents, "Pod", "-agent"), documents)
+    pod.container("overlayfs-mount-wait").run()
+    pod.container("overlayfs-mount-program").run()
+    container = pod.container("agent")
+    agent = Agent(container, [*container.spec["command"][:-2], "sh"])
+    assert agent.says("cat $CENTAUR_SKILL_DIRS/review/SKILL.md") == "public", agent.says("ls -lR /home/agent")
+    assert agent.says("id -u; echo mine > /home/agent/mine; cat /home/agent/mine") == "1000\nmine"
+    agent.end()
 
 
 def export(machine, documents):
@@ -268,8 +287,9 @@ def main():
     origin(machine.node, "your-org/public", {".agents/skills/review/SKILL.md": "public", ".agents/skills/triage/SKILL.md": "triage"})
     origin(machine.node, "your-org/private", {"secret": "secret", "tools/slack/pyproject.toml": "[project]"})
     sync(machine, renderings["sidecar"])
-    for story in [sidecar, public, node, export]:
-        story(machine, renderings[story.__name__])
+    for story in [sidecar, public, node, export, device_plugin]:
+        if story.__name__ in renderings:
+            story(machine, renderings[story.__name__])
 
 
 if __name__ == "__main__":
