@@ -34,8 +34,9 @@ type OfRepository = Arc<Mutex<Vec<Known>>>;
 #[derive(Debug)]
 struct Known {
     pinned: Weak<Repository>,
-    /// The commits that were found in it, with the looks that its lenders had then.
-    found: HashMap<Oid, Vec<Option<SystemTime>>>,
+    /// The commits that were found in it since its lenders have looked as they do.
+    found: HashSet<Oid>,
+    stamps: Vec<Option<SystemTime>>,
 }
 
 impl Pins {
@@ -61,7 +62,8 @@ impl Pins {
             let Ok(pinned) = Repository::open_left(directory, key) else { continue };
             let pinned = Arc::new(pinned);
             let of_repository = held(&self.repositories).entry(key).or_default().clone();
-            let known = Known { pinned: Arc::downgrade(&pinned), found: HashMap::new() };
+            let pinned_by = Arc::downgrade(&pinned);
+            let known = Known { pinned: pinned_by, found: HashSet::new(), stamps: Vec::new() };
             held(&of_repository).insert(0, known);
             left.push(pinned);
         }
@@ -106,7 +108,8 @@ impl Pins {
         let mut known = held(&of_repository);
         known.retain(|known| known.pinned.strong_count() > 0);
         for known in known.iter().rev() {
-            if known.found.get(commit) == Some(&stamps)
+            if known.stamps == stamps
+                && known.found.contains(commit)
                 && let Some(pinned) = known.pinned.upgrade()
             {
                 pinned.set_lender(repository.clone());
@@ -120,7 +123,11 @@ impl Pins {
             && pinned.expect_here(commit).is_ok()
         {
             pinned.set_lender(repository.clone());
-            known.found.insert(*commit, stamps);
+            if known.stamps != stamps {
+                known.found.clear();
+                known.stamps = stamps;
+            }
+            known.found.insert(*commit);
             return Ok(pinned);
         }
         // A second time, for what was changed while it was linked.
@@ -128,8 +135,8 @@ impl Pins {
             Err(PinError::Incomplete(_)) => pin_anew(root, &lenders, repository, commit),
             pinned => pinned,
         }?;
-        let found = HashMap::from([(*commit, stamps)]);
-        known.push(Known { pinned: Arc::downgrade(&pinned), found });
+        let found = HashSet::from([*commit]);
+        known.push(Known { pinned: Arc::downgrade(&pinned), found, stamps });
         Ok(pinned)
     }
 }

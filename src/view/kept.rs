@@ -113,7 +113,9 @@ impl Kept {
         }
         let mut held = self.held();
         if let Held::Here(snapshot) = &*held {
-            let weak = Arc::downgrade(snapshot);
+            // A weak reference to what nobody holds would still take its room.
+            let is_held = Arc::strong_count(snapshot) > 1;
+            let weak = if is_held { Arc::downgrade(snapshot) } else { Weak::new() };
             *held = Held::Elsewhere(weak);
         }
     }

@@ -13,6 +13,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::Repository;
@@ -149,6 +150,24 @@ impl Lent<'_> {
     fn below(&self) -> PathBuf {
         Path::new(&self.above).join(&self.name)
     }
+
+    fn key(&self) -> FileKey {
+        file_key(&self.above, &self.name)
+    }
+}
+
+/// Tells a file below an object directory from all others there: there are thousands, most of them for a day.
+type FileKey = [u8; 16];
+
+fn file_key(above: &OsStr, name: &OsStr) -> FileKey {
+    let mut hash = Sha256::new();
+    hash.update(above.as_encoded_bytes());
+    hash.update(b"/");
+    hash.update(name.as_encoded_bytes());
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut key = [0; 16];
+    key.copy_from_slice(&digest[..16]);
+    key
 }
 
 /// The names in a directory that is there, with whether each is a regular file.
@@ -235,7 +254,7 @@ pub struct PinDirectory {
     /// Where directories go that are not needed any more.
     removal: Sender<PathBuf>,
     /// Files below `objects`.
-    linked: Mutex<HashSet<PathBuf>>,
+    linked: Mutex<HashSet<FileKey>>,
 }
 
 impl PinDirectory {
@@ -283,7 +302,7 @@ impl PinDirectory {
         for (above, is_file) in names(&objects)? {
             if !is_file && (above == "pack" || above.len() == 2) {
                 let files = names(&objects.join(&above))?;
-                linked.extend(files.into_iter().map(|(name, _)| Path::new(&above).join(name)));
+                linked.extend(files.into_iter().map(|(name, _)| file_key(&above, &name)));
             }
         }
         Ok(Self { path, removal, linked: Mutex::new(linked) })
@@ -304,20 +323,19 @@ impl PinDirectory {
         for round in 0..ROUNDS {
             let listed = lenders.list()?;
             if had_any && round == 0 {
-                let present: HashSet<_> = listed.iter().map(Lent::below).collect();
+                let present: HashSet<_> = listed.iter().map(Lent::key).collect();
                 if !linked.is_subset(&present) {
                     return Ok(Filled::Outgrown);
                 }
             }
             let mut is_still = true;
             for lent in &listed {
-                let below = lent.below();
-                if linked.contains(&below) {
+                if linked.contains(&lent.key()) {
                     continue;
                 }
                 is_still = false;
-                if self.link(lent, &below)? {
-                    linked.insert(below);
+                if self.link(lent, &lent.below())? {
+                    linked.insert(lent.key());
                 }
             }
             // An object that is packed meanwhile is missed where its pack came after the packs were listed: what holds
