@@ -51,7 +51,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "control",
         rooms: &["union", "snapshot", "view", "sync"],
-        crates: &["serde", "serde_json"],
+        crates: &["httparse", "prometheus", "serde", "serde_json"],
     },
     Room {
         name: "lint",

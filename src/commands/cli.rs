@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config;
+use crate::control::http::Address;
 
 /// Mount a read-only union view of ordered git sources.
 #[derive(Debug, Parser)]
@@ -95,6 +96,10 @@ pub struct MountArgs {
     /// Show the revision set of the start for good: nothing that moves later is followed
     #[arg(long)]
     pub pin: bool,
+    /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`
+    /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<Address>,
     /// Mount options, as mount(8) gives them
     #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',')]
     pub options: Vec<String>,

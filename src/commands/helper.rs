@@ -87,6 +87,7 @@ fn parse(rest: &[OsString]) -> Helper {
         foreground: false,
         sync: false,
         pin: false,
+        metrics: None,
         options,
         log: None,
     })

@@ -1,5 +1,6 @@
 //! From `-c`, `--values`, `--source` or nothing to a configuration and a snapshot.
 
+use std::env;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use super::cli::ConfigArgs;
 use super::failure::Failure;
 use crate::config::resolved::Config;
 use crate::config::{self, ConfigError, Environment, Loaded};
+use crate::control::http::Address;
 use crate::snapshot::Snapshot;
 use crate::sync::Shared;
 use crate::sync::build::build;
@@ -43,4 +45,19 @@ fn load(arguments: &ConfigArgs) -> Result<Loaded, ConfigError> {
 /// The snapshot of the configuration that the arguments name; mounts nothing.
 pub(super) fn snapshot(config: &Config) -> Result<Arc<Snapshot>, Failure> {
     Ok(Arc::new(build(config, &Shared::new(config))?))
+}
+
+/// The variable that names where metrics are served, where no option does.
+const METRICS: &str = "OVERLAYFS_MOUNT_METRICS";
+
+/// Where metrics are served: as an option says, else as the environment says, else nowhere.
+pub(super) fn metrics(option: Option<&Address>) -> Result<Option<Address>, Failure> {
+    if option.is_some() {
+        return Ok(option.cloned());
+    }
+    let Some(value) = env::var_os(METRICS).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let address = value.to_string_lossy().parse();
+    address.map(Some).map_err(|error| Failure::usage(format!("{METRICS}: {error}")))
 }

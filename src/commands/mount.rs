@@ -8,6 +8,7 @@ use super::failure::Failure;
 use super::input;
 use crate::config::resolved::{Access, AllowOther, Config, Links, Overrides};
 use crate::config::{self, ConfigError};
+use crate::control::http::Address;
 use crate::daemon::{self, DaemonError, LogTo, Plan, Stopped};
 use crate::machine::background::{self, Launch, Ready};
 use crate::machine::mountpoint;
@@ -65,9 +66,10 @@ fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> 
     }
     config.mount.at.clone_from(&mountpoint);
     let stamp = Plan::stamp_of(&config);
+    let metrics = input::metrics(arguments.metrics.as_ref().or(options.metrics.as_ref()))?;
     let is_pinned = arguments.pin || options.is_pinned;
     let Options { overrides, forbids_execution, .. } = options;
-    Ok(Plan { config, mountpoint, forbids_execution, is_pinned, overrides, stamp })
+    Ok(Plan { config, mountpoint, forbids_execution, is_pinned, overrides, stamp, metrics })
 }
 
 /// What `-o` says beyond the configuration.
@@ -77,6 +79,7 @@ struct Options {
     forbids_execution: bool,
     is_pinned: bool,
     log: Option<PathBuf>,
+    metrics: Option<Address>,
 }
 
 /// What mount(8), fstab and systemd give to every helper and what means nothing here, or is so anyway.
@@ -150,6 +153,7 @@ impl Options {
             ("access", "public") => overrides.access = Some(Access::Public),
             ("access", "none") => overrides.access = Some(Access::None),
             ("log", value) if !value.is_empty() => self.log = Some(value.into()),
+            ("metrics", value) => self.metrics = Some(value.parse().map_err(Failure::usage)?),
             _ => return Err(unknown(option)),
         }
         Ok(())
@@ -165,7 +169,7 @@ fn number(name: &str, value: &str) -> Result<u32, Failure> {
 
 fn unknown(option: &str) -> Failure {
     Failure::usage(format!("mount option `{option}` is not known")).with_cure(
-        "use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, access=all|public|none, or log=FILE",
+        "use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, access=all|public|none, metrics=ADDR, or log=FILE",
     )
 }
 

@@ -34,6 +34,14 @@ pub enum ControlError {
         /// Why.
         error: io::Error,
     },
+    /// Metrics cannot be served there.
+    #[error("metrics cannot be served at `{address}`: {error}")]
+    Bind {
+        /// Where they should be.
+        address: String,
+        /// Why.
+        error: io::Error,
+    },
     /// The daemon did not answer in time.
     #[error("the daemon on `{}` has not answered", .socket.display())]
     Silent {
@@ -77,6 +85,12 @@ impl ControlError {
             Self::Forbidden { .. } => Some("ask as the user who mounted, or as root".to_owned()),
             Self::InUse { .. } => Some("overlayfs-mount unmount, or mount elsewhere".to_owned()),
             Self::Listen { .. } => Some("set OVERLAYFS_MOUNT_RUN_DIR to a directory of yours with mode 0700".to_owned()),
+            Self::Bind { error, .. } => Some(match error.kind() {
+                io::ErrorKind::AddrInUse => "another process listens there (`ss -ltnp` names it): end it, or give another port to `--metrics`".to_owned(),
+                io::ErrorKind::AddrNotAvailable => "give an address of this machine to `--metrics`, as 127.0.0.1:9100".to_owned(),
+                io::ErrorKind::PermissionDenied => "give a port above 1023 to `--metrics`".to_owned(),
+                _ => "give `--metrics` a port, as 9100, or an address of this machine, as 127.0.0.1:9100".to_owned(),
+            }),
             Self::Silent { .. } => Some("ask again; the daemon's log says what it is doing".to_owned()),
             Self::Answer { .. } => Some("use the same version of overlayfs-mount as the daemon, or mount again".to_owned()),
             Self::Refused { cure, .. } => cure.clone(),

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::DaemonError;
 use crate::config::resolved::Config;
+use crate::control::tally::Rounds;
 use crate::sync::Moved;
 use crate::sync::cycle::{Cycle, RoundReport, Settings};
 use crate::sync::fetch::Stop;
@@ -35,13 +36,18 @@ pub(super) struct Fetching {
 
 impl Fetching {
     /// Starts fetching, at once and then at each interval.
-    pub(super) fn start(config: Config) -> Result<Self, DaemonError> {
+    pub(super) fn start(config: Config, rounds: Arc<Rounds>) -> Result<Self, DaemonError> {
         let settings = Settings::default();
         let stop = settings.stop.clone();
         let problems = Arc::new(Mutex::new(Problems::new()));
         let (sender, requests) = mpsc::channel();
-        let fetcher =
-            Fetcher { config, settings, cycle: Cycle::default(), problems: problems.clone() };
+        let fetcher = Fetcher {
+            config,
+            settings,
+            cycle: Cycle::default(),
+            problems: problems.clone(),
+            rounds,
+        };
         let thread = thread::Builder::new()
             .name("fetch".into())
             .spawn(move || fetcher.run(&requests))
@@ -81,6 +87,7 @@ struct Fetcher {
     settings: Settings,
     cycle: Cycle,
     problems: Arc<Mutex<Problems>>,
+    rounds: Arc<Rounds>,
 }
 
 impl Fetcher {
@@ -101,7 +108,9 @@ impl Fetcher {
     }
 
     fn round(&mut self) {
-        let problems = match self.cycle.round(&self.config, &self.settings, &|_step| {}) {
+        let outcome = self.cycle.round(&self.config, &self.settings, &|_step| {});
+        self.rounds.over(&outcome);
+        let problems = match outcome {
             Ok(report) => problems(&report),
             Err(error) => {
                 let said = format!("{error}; cure: {}", error.cure());

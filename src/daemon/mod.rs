@@ -11,6 +11,7 @@ mod outcome;
 mod start;
 mod stop;
 mod update;
+mod vitals;
 
 pub use error::DaemonError;
 pub use log::{LogTo, start_log};

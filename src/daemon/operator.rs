@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::DaemonError;
 use super::start::Plan;
 use super::update::Updates;
+use super::vitals::Vitals;
 use crate::config::resolved::Origin;
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
@@ -30,13 +31,15 @@ impl Doors {
         view: Arc<View>,
         counts: Arc<Counts>,
         updates: Updates,
+        vitals: Arc<Vitals>,
     ) -> Result<Self, DaemonError> {
         let run_dir = RunDir::make()?;
         let config = match &plan.config.origin {
             Origin::File(path) | Origin::Values(path) => Some(path.clone()),
             Origin::CommandLine => None,
         };
-        let daemon = Daemon { view, counts, updates, mountpoint: plan.mountpoint.clone(), config };
+        let daemon =
+            Daemon { view, counts, updates, vitals, mountpoint: plan.mountpoint.clone(), config };
         let socket = run_dir.socket(&plan.mountpoint);
         Ok(Self { _server: Server::start(&socket, Arc::new(daemon))? })
     }
@@ -47,6 +50,7 @@ struct Daemon {
     view: Arc<View>,
     counts: Arc<Counts>,
     updates: Updates,
+    vitals: Arc<Vitals>,
     mountpoint: PathBuf,
     config: Option<PathBuf>,
 }
@@ -58,7 +62,7 @@ impl Operator for Daemon {
             supervisor_pid: None,
             mountpoint: self.mountpoint.clone(),
             config: self.config.clone(),
-            is_stopping: false,
+            is_stopping: self.vitals.is_stopping(),
         };
         tracing::debug!(
             requests = ?self.counts.all(),

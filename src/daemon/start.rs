@@ -12,7 +12,9 @@ use super::fetch::Fetching;
 use super::operator::Doors;
 use super::stop::{Ending, Stopped};
 use super::update;
+use super::vitals::{Mounted, Vitals};
 use crate::config::resolved::{AllowOther, Config, Origin, Overrides};
+use crate::control::http::Address;
 use crate::fuse::{self, Owner};
 use crate::machine::mount::{MountRequest, mount};
 use crate::machine::mountinfo::MountTable;
@@ -41,6 +43,8 @@ pub struct Plan {
     pub overrides: Overrides,
     /// How the configuration's file looked before it was read.
     pub stamp: Stamp,
+    /// Where metrics and health are served; `None`: nowhere.
+    pub metrics: Option<Address>,
 }
 
 impl Plan {
@@ -69,12 +73,15 @@ pub fn run(
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
     let ending = Ending::listen()?;
+    // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
+    let vitals = Arc::new(Vitals::default());
+    let http = vitals.serve(plan.metrics.as_ref())?;
     // Goes last, when nobody reads pins any more.
     let pins = Arc::new(Pins::open(&plan.config.state.dir, &plan.mountpoint));
     let shared = Arc::new(Shared::new(&plan.config));
     let archive = Archive::open(&pins, &plan.config, shared.clone()).map(Arc::new);
     let caches = Caches { shared, pins: pins.clone(), archive: archive.clone() };
-    let (snapshot, fetching) = first(&plan.config, &caches)?;
+    let (snapshot, fetching) = first(&plan.config, &caches, &vitals)?;
     let snapshot = Arc::new(snapshot);
     let settings =
         Settings { links: plan.config.mount.links, has_xattrs: plan.config.mount.has_xattrs };
@@ -82,16 +89,22 @@ pub fn run(
     let view = Arc::new(View::with_archive(snapshot, settings, archive));
     clear_stale(&plan.mountpoint)?;
     let made = create_mountpoint(&plan.mountpoint)?;
-    let parts = Parts { view, caches, fetching };
+    let parts = Parts { view, caches, fetching, vitals };
     let outcome = serve(plan, parts, ending, ready);
     remove_mountpoint(&made);
+    // It knows the view, and with it what is pinned.
+    drop(http);
     drop(pins);
     outcome
 }
 
 /// The first snapshot: from what the cache has; where a source is missing and the cache is ours to keep, from what a first round brings.
-fn first(config: &Config, caches: &Caches) -> Result<(Snapshot, Option<Fetching>), DaemonError> {
-    let start = || Fetching::start(config.clone());
+fn first(
+    config: &Config,
+    caches: &Caches,
+    vitals: &Vitals,
+) -> Result<(Snapshot, Option<Fetching>), DaemonError> {
+    let start = || Fetching::start(config.clone(), vitals.rounds.get_or_init(Arc::default).clone());
     let build = || {
         let rebuilt = rebuild(config, &caches.shared, None, None)?;
         Ok(rebuilt.snapshot)
@@ -127,6 +140,7 @@ struct Parts {
     view: Arc<View>,
     caches: Caches,
     fetching: Option<Fetching>,
+    vitals: Arc<Vitals>,
 }
 
 fn serve(
@@ -135,23 +149,27 @@ fn serve(
     ending: Ending,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
-    let Parts { view, caches, fetching } = parts;
-    let pins = caches.pins.clone();
+    let Parts { view, caches, fetching, vitals } = parts;
+    let (pins, blobs) = (caches.pins.clone(), caches.shared.blobs.clone());
     let request = request(plan);
     let mounted = mount(&request)?;
     let connection = connection(&plan.mountpoint);
     let undo = Undo { mountpoint: &plan.mountpoint };
     let served = fuse::serve(view.clone(), mounted.fd, owner(&plan.config))?;
+    let kernel = served.kernel.clone();
     let (updates, updating) =
-        update::start(plan, view.clone(), caches, served.kernel.clone(), fetching)?;
-    let doors = Doors::open(plan, view.clone(), served.counts.clone(), updates.clone())?;
+        update::start(plan, view.clone(), caches, kernel, fetching, vitals.clone())?;
+    let counts = served.counts.clone();
+    let doors = Doors::open(plan, view.clone(), counts.clone(), updates.clone(), vitals.clone())?;
+    let (session, alive) = (served.alive.clone(), updating.alive);
+    vitals.mounted(Mounted { view: view.clone(), counts, blobs, session, updating: alive });
     ready()?;
     undo.disarm();
     announce(plan, &view.snapshot());
-    let stopped = ending.wait(plan, served, connection, &updates);
+    let stopped = ending.wait(plan, served, connection, &updates, &vitals);
     drop(doors);
     updates.end();
-    if updating.join().is_err() {
+    if updating.thread.join().is_err() {
         warn!("the thread that kept the view up to date had panicked");
     }
     // Nothing has been dropped yet that is to be found by the next daemon.

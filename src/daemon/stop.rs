@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use super::DaemonError;
 use super::start::Plan;
 use super::update::Updates;
+use super::vitals::Vitals;
 use crate::fuse::{Served, SessionError};
 use crate::machine::unmount::unmount;
 use crate::machine::{MachineError, connections};
@@ -65,6 +66,7 @@ impl Ending {
         served: Served,
         connection: Option<u32>,
         updates: &Updates,
+        vitals: &Vitals,
     ) -> Result<Stopped, DaemonError> {
         let sender = self.sender;
         thread::Builder::new()
@@ -85,6 +87,7 @@ impl Ending {
                 Ok(Event::Signal(signal)) => {
                     let name = signal_name(signal);
                     info!(signal = name, "stopping");
+                    vitals.stop();
                     let outcome = stop(plan, &self.events, connection);
                     return outcome.map(|()| Stopped::Signal(signal));
                 }

@@ -3,8 +3,8 @@
 //! One thread, which answers no request of the kernel and holds no lock (see `view::flip`). Others ask it over a channel.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::DaemonError;
 use super::fetch::{Fetching, Problems};
 use super::outcome::{notes, report, states};
 use super::start::{Caches, Plan};
+use super::vitals::Vitals;
 use crate::config::resolved::{Access, Config, Origin, Overrides};
 use crate::config::{self, Environment, Loaded};
 use crate::control::ControlError;
@@ -72,6 +73,13 @@ impl Updates {
     }
 }
 
+/// The thread that keeps a view up to date.
+pub(super) struct Updating {
+    pub(super) thread: JoinHandle<()>,
+    /// Can be upgraded for as long as it runs.
+    pub(super) alive: Weak<()>,
+}
+
 /// Starts the thread that keeps a view up to date.
 pub(super) fn start(
     plan: &Plan,
@@ -79,7 +87,8 @@ pub(super) fn start(
     caches: Caches,
     kernel: KernelCache,
     fetching: Option<Fetching>,
-) -> Result<(Updates, JoinHandle<()>), DaemonError> {
+    vitals: Arc<Vitals>,
+) -> Result<(Updates, Updating), DaemonError> {
     let (sender, requests) = mpsc::channel();
     let looks = sender.clone();
     // The last look may be asked for when the thread has ended already.
@@ -99,14 +108,22 @@ pub(super) fn start(
         config_stamp: plan.stamp,
         retry_at: None,
         last_said: String::new(),
+        vitals,
     };
     let stamps = updater.look();
     updater.watch.follow(stamps.clone(), stamps);
+    updater.vitals.tally.looked();
+    let life = Arc::new(());
+    let alive = Arc::downgrade(&life);
     let thread = thread::Builder::new()
         .name("update".into())
-        .spawn(move || updater.run(&requests))
+        .spawn(move || {
+            updater.run(&requests);
+            // Goes with the thread, also by a panic.
+            drop(life);
+        })
         .map_err(|error| DaemonError::Start { step: "starting a thread", error })?;
-    Ok((Updates(sender), thread))
+    Ok((Updates(sender), Updating { thread, alive }))
 }
 
 struct Updater {
@@ -129,6 +146,8 @@ struct Updater {
     retry_at: Option<Instant>,
     /// What the log said last about failures.
     last_said: String,
+    /// Who counts what is done here.
+    vitals: Arc<Vitals>,
 }
 
 /// The file of a configuration, if it came from one.
@@ -197,6 +216,7 @@ impl Updater {
     /// Looks whether anything moved, and follows it.
     fn tick(&mut self) {
         if self.is_pinned {
+            self.vitals.tally.looked();
             return;
         }
         let stamp = config_stamp(&self.config.origin);
@@ -204,6 +224,7 @@ impl Updater {
         let is_retry = self.retry_at.is_some_and(|at| Instant::now() >= at);
         let has_news = self.fetch_problems() != self.problems;
         if !has_config_moved && !is_retry && !has_news && !self.watch.has_moved() {
+            self.vitals.tally.looked();
             return;
         }
         self.config_stamp = stamp;
@@ -248,6 +269,7 @@ impl Updater {
             Origin::Values(path) => config::load_values(path, &environment),
             Origin::CommandLine => Ok(Loaded { config: self.config.clone(), warnings: Vec::new() }),
         };
+        self.vitals.tally.configured(loaded.is_ok());
         let Loaded { mut config, warnings } = loaded.map_err(|error| ControlError::Refused {
             message: error.to_string(),
             cure: Some("correct the configuration; the view stays as it is".to_owned()),
@@ -308,6 +330,7 @@ impl Updater {
         let before = self.view.snapshot();
         let Caches { shared, pins, archive: _ } = &self.caches;
         let rebuilt = rebuild(&self.config, shared, Some(pins), Some(&before));
+        self.vitals.tally.rebuilt(rebuilt.is_ok());
         self.retry_at = None;
         let Rebuilt { snapshot, stale } = rebuilt.map_err(|error| {
             self.watch.follow(stamps.clone(), stamps.clone());
@@ -360,6 +383,7 @@ impl Updater {
         if let Some(archive) = archive {
             archive.keep(&next, &self.config);
         }
+        let started = Instant::now();
         let changes = self.view.flip(next.clone(), keeping, &self.kernel);
         if let Some(archive) = archive {
             archive.leave(&before.id);
@@ -367,6 +391,7 @@ impl Updater {
         }
         memory::give_back();
         if !is_same_set {
+            self.vitals.tally.flipped(started.elapsed(), changes.len());
             info!(revision = %next.id, previous = %before.id, changed = changes.len(), "flipped");
         }
         changes

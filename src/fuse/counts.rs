@@ -1,6 +1,8 @@
-//! How many requests of each kind the kernel has sent.
+//! How many requests of each kind the kernel has sent, and how many of them failed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use fuser::Errno;
 
 macro_rules! counts {
     ($($name:ident),* $(,)?) => {
@@ -14,6 +16,11 @@ macro_rules! counts {
             /// Each kind with its count, in a fixed order.
             pub fn all(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.get()),)*]
+            }
+
+            /// Of each kind, in the order of [`Counts::all`], how many were answered with each error.
+            pub fn errors(&self) -> Vec<Vec<(&'static str, u64)>> {
+                vec![$(self.$name.errors(),)*]
             }
         }
     };
@@ -38,17 +45,47 @@ counts!(
     other,
 );
 
+/// The errors that are told apart: all that the table of `errno` gives for a reason.
+const ERRORS: [(Errno, &str); 8] = [
+    (Errno::EIO, "EIO"),
+    (Errno::ESTALE, "ESTALE"),
+    (Errno::EACCES, "EACCES"),
+    (Errno::ENOTDIR, "ENOTDIR"),
+    (Errno::EISDIR, "EISDIR"),
+    (Errno::EINVAL, "EINVAL"),
+    (Errno::ENAMETOOLONG, "ENAMETOOLONG"),
+    (Errno::ENODATA, "ENODATA"),
+];
+
 /// One counter.
 #[derive(Debug, Default)]
-pub(super) struct Count(AtomicU64);
+pub(super) struct Count {
+    all: AtomicU64,
+    /// In the order of [`ERRORS`].
+    errors: [AtomicU64; ERRORS.len()],
+}
 
 impl Count {
     /// Counts one request.
     pub(super) fn one(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.all.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the error with which a request was answered.
+    pub(super) fn failed(&self, errno: Errno) {
+        if let Some(position) = ERRORS.iter().position(|(known, _)| *known == errno) {
+            self.errors[position].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.all.load(Ordering::Relaxed)
+    }
+
+    /// Those that have happened, and EIO always: that it is 0 is worth knowing.
+    fn errors(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.errors.iter().map(|count| count.load(Ordering::Relaxed));
+        let named = ERRORS.iter().zip(counts).map(|((_, name), count)| (*name, count));
+        named.filter(|(name, count)| *count > 0 || *name == "EIO").collect()
     }
 }

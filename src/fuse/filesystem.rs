@@ -20,7 +20,7 @@ use fuser::{
 use tracing::{error, trace};
 
 use super::attr::{BLOCK_BYTES, file_attr};
-use super::counts::Counts;
+use super::counts::{Count, Counts};
 use super::errno::errno;
 use super::reply::{GENERATION, Names, NamesWithAttributes, absent, sized};
 use super::session::Owner;
@@ -52,18 +52,21 @@ impl Filesystem {
     /// Asks the view. A number that it cannot know is stale; a panic costs this request and nothing more.
     fn ask<T>(
         &self,
+        count: &Count,
         ino: INodeNo,
         question: impl FnOnce(&View, Number) -> Result<T, ViewError>,
     ) -> Result<T, Errno> {
-        let number = u32::try_from(ino.0).map(Number).map_err(|_| Errno::ESTALE)?;
-        let answer = catch_unwind(AssertUnwindSafe(|| question(&self.view, number)));
-        match answer {
-            Ok(answer) => answer.map_err(|error| errno(&error)),
-            Err(_panic) => {
-                error!(inode = number.0, "a request handler panicked; please report this");
-                Err(Errno::EIO)
-            }
-        }
+        let answer = match u32::try_from(ino.0).map(Number) {
+            Err(_) => Err(Errno::ESTALE),
+            Ok(number) => match catch_unwind(AssertUnwindSafe(|| question(&self.view, number))) {
+                Ok(answer) => answer.map_err(|error| errno(&error)),
+                Err(_panic) => {
+                    error!(inode = number.0, "a request handler panicked; please report this");
+                    Err(Errno::EIO)
+                }
+            },
+        };
+        answer.inspect_err(|errno| count.failed(*errno))
     }
 }
 
@@ -108,7 +111,9 @@ impl fuser::Filesystem for Filesystem {
         let _answering = self.view.answering();
         self.counts.lookup.one();
         trace!(parent = parent.0, ?name, "lookup");
-        match self.ask(parent, |view, parent| view.lookup(parent, name.as_bytes())) {
+        match self
+            .ask(&self.counts.lookup, parent, |view, parent| view.lookup(parent, name.as_bytes()))
+        {
             Ok(Found::Present { attr, attr_lifetime, name_lifetime }) => reply.entry_with_ttls(
                 &attr_lifetime.duration(),
                 &name_lifetime.duration(),
@@ -138,7 +143,7 @@ impl fuser::Filesystem for Filesystem {
         let _answering = self.view.answering();
         self.counts.getattr.one();
         trace!(ino = ino.0, "getattr");
-        match self.ask(ino, View::attr) {
+        match self.ask(&self.counts.getattr, ino, View::attr) {
             Ok((attr, lifetime)) => {
                 reply.attr(&lifetime.duration(), &file_attr(&attr, self.owner));
             }
@@ -150,7 +155,7 @@ impl fuser::Filesystem for Filesystem {
         let _answering = self.view.answering();
         self.counts.readlink.one();
         trace!(ino = ino.0, "readlink");
-        match self.ask(ino, View::read_link) {
+        match self.ask(&self.counts.readlink, ino, View::read_link) {
             Ok(target) => reply.data(&target),
             Err(errno) => reply.error(errno),
         }
@@ -175,7 +180,9 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.counts.read.one();
         trace!(ino = ino.0, offset, size, "read");
-        match self.ask(ino, |view, number| view.read(number, offset, size as usize)) {
+        match self
+            .ask(&self.counts.read, ino, |view, number| view.read(number, offset, size as usize))
+        {
             Ok(bytes) => reply.data(&bytes),
             Err(errno) => reply.error(errno),
         }
@@ -199,7 +206,9 @@ impl fuser::Filesystem for Filesystem {
         self.counts.readdir.one();
         trace!(ino = ino.0, offset, "readdir");
         let mut names = Names(reply);
-        match self.ask(ino, |view, number| view.list(number, offset, Depth::Names, &mut names)) {
+        match self.ask(&self.counts.readdir, ino, |view, number| {
+            view.list(number, offset, Depth::Names, &mut names)
+        }) {
             Ok(()) => names.0.ok(),
             Err(errno) => names.0.error(errno),
         }
@@ -217,8 +226,9 @@ impl fuser::Filesystem for Filesystem {
         self.counts.readdirplus.one();
         trace!(ino = ino.0, offset, "readdirplus");
         let mut names = NamesWithAttributes { reply, owner: self.owner, has_any: false };
-        let answer =
-            self.ask(ino, |view, number| view.list(number, offset, Depth::Attributes, &mut names));
+        let answer = self.ask(&self.counts.readdirplus, ino, |view, number| {
+            view.list(number, offset, Depth::Attributes, &mut names)
+        });
         match answer {
             Ok(()) => names.reply.ok(),
             // What was already counted must reach the kernel, or it would never be taken back.
@@ -243,7 +253,9 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let _answering = self.view.answering();
         self.counts.getxattr.one();
-        match self.ask(ino, |view, number| view.xattr(number, name.as_bytes())) {
+        match self
+            .ask(&self.counts.getxattr, ino, |view, number| view.xattr(number, name.as_bytes()))
+        {
             Ok(value) => sized(reply, &value, size),
             Err(errno) => reply.error(errno),
         }
@@ -251,7 +263,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         self.counts.listxattr.one();
-        match self.ask(ino, |view, _| view.listed_xattrs()) {
+        match self.ask(&self.counts.listxattr, ino, |view, _| view.listed_xattrs()) {
             Ok(()) => sized(reply, b"", size),
             Err(errno) => reply.error(errno),
         }

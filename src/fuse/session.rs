@@ -3,7 +3,7 @@
 use std::io;
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
 use fuser::{Config, Session, SessionACL};
@@ -30,6 +30,8 @@ pub struct Served {
     pub kernel: KernelCache,
     /// Requests so far.
     pub counts: Arc<Counts>,
+    /// Can be upgraded for as long as the kernel is answered.
+    pub alive: Weak<()>,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -87,7 +89,14 @@ pub fn serve(view: Arc<View>, fd: OwnedFd, owner: Owner) -> Result<Served, Sessi
     let filesystem = Filesystem::new(view, owner, counts.clone());
     let session = Session::from_fd(filesystem, fd, acl, config).map_err(SessionError::Handshake)?;
     let kernel = KernelCache::new(session.notifier());
-    let thread = thread::Builder::new().name("session".into()).spawn(move || session.run());
+    let life = Arc::new(());
+    let alive = Arc::downgrade(&life);
+    let thread = thread::Builder::new().name("session".into()).spawn(move || {
+        let outcome = session.run();
+        // Goes with the thread, also by a panic.
+        drop(life);
+        outcome
+    });
     let thread = thread.map_err(SessionError::Threads)?;
-    Ok(Served { kernel, counts, thread })
+    Ok(Served { kernel, counts, alive, thread })
 }

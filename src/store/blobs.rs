@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quick_cache::sync::Cache;
@@ -63,6 +63,8 @@ pub struct BlobCache {
     /// The large blob that was decoded last: the cache may not admit it beside the ones that it holds, and without it
     /// each of the many reads of one pass would decode it anew.
     last_large: Mutex<Option<(BlobKey, Arc<Spilled>)>>,
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 /// A large blob in a file without a name.
@@ -131,12 +133,19 @@ impl BlobCache {
                 quick_cache::sync::DefaultLifecycle::default(),
             ),
             last_large: Mutex::new(None),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
         }
     }
 
     /// Bytes that decoded blobs take at present, in memory and on disk.
     pub fn used_bytes(&self) -> (u64, u64) {
         (self.small.weight(), self.large.weight())
+    }
+
+    /// Reads of blobs that were held, and of blobs that were not.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 
     /// Bytes of a blob from `offset`: `len` of them, or as many as there are before its end.
@@ -154,11 +163,14 @@ impl BlobCache {
         decode: impl FnOnce() -> Result<Vec<u8>, StoreError>,
     ) -> Result<Vec<u8>, StoreError> {
         if let Some(blob) = self.small.get(&key) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(slice(&blob, offset, len));
         }
         if let Some(blob) = self.large.get(&key) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
             return blob.read(offset, len);
         }
+        self.misses.fetch_add(1, Ordering::Relaxed);
         let size_bytes = size()?;
         self.check_size(key, size_bytes)?;
         let decode = || whole(key, size_bytes, decode()?);

@@ -86,6 +86,11 @@ impl View {
         self.nodes.len()
     }
 
+    /// How many sets that were left can still be read.
+    pub fn kept_sets(&self) -> usize {
+        self.now.load().kept.len()
+    }
+
     /// How many of the 2^32 inode numbers were given out.
     pub fn used_numbers(&self) -> u64 {
         self.numbers.used()

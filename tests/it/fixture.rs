@@ -68,6 +68,7 @@ impl Sandbox {
         command
             .current_dir(self.directory.path())
             .env_remove("OVERLAYFS_MOUNT_CONFIG")
+            .env_remove("OVERLAYFS_MOUNT_METRICS")
             .env_remove("XDG_CONFIG_HOME")
             .env_remove("XDG_STATE_HOME")
             .env_remove("GIT_DIR")
@@ -178,6 +179,13 @@ impl Sandbox {
         let mut all = vec!["mount"];
         all.extend(arguments);
         self.succeed(&all);
+        guard
+    }
+
+    /// Mounts by a command of the caller's.
+    pub(crate) fn mount_by(&self, command: &mut Command) -> Mount<'_> {
+        let guard = Mount { sandbox: self };
+        assert_success(&command.output().unwrap(), "mount");
         guard
     }
 

@@ -84,6 +84,11 @@ fn help_lists_the_commands_and_the_exit_statuses() {
     Exit status: 0 done, 1 failed, 2 usage or configuration.
     exit 0
     ");
+}
+
+#[test]
+fn help_of_a_command_lists_its_options() {
+    let sandbox = Sandbox::new();
     insta::assert_snapshot!(say(&sandbox, &["mount", "--help"]), @r"
     Mount the view; returns when it can be read
 
@@ -101,6 +106,8 @@ fn help_lists_the_commands_and_the_exit_statuses() {
           --sync               Clone and fetch the sources into the repo cache while mounted
           --pin                Show the revision set of the start for good: nothing that moves later is
                                followed
+          --metrics <ADDR>     Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT
+                               or `[IPV6]:PORT` (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
       -o, --options <OPT,...>  Mount options, as mount(8) gives them
           --log <FILE>         Write the log to this file
       -h, --help               Print help
@@ -150,7 +157,7 @@ fn wrong_usage_is_said_with_what_is_right() {
     ");
     insta::assert_snapshot!(say(&sandbox, &["mount", "-o", "rw,allow_root"]), @r"
     2> error: mount option `allow_root` is not known
-    2>   cure: use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, access=all|public|none, or log=FILE
+    2>   cure: use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, access=all|public|none, metrics=ADDR, or log=FILE
     exit 2
     ");
     insta::assert_snapshot!(say(&sandbox, &["explain", "../x"]), @r"

@@ -18,6 +18,7 @@ mod lint;
 mod live;
 mod merging;
 mod mounting;
+mod observing;
 mod pins;
 mod serving;
 mod torn;

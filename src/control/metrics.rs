@@ -1,0 +1,239 @@
+//! Every metric, once: its name, kind, labels and meaning; and the page on which their values are written.
+//!
+//! docs/OPERATIONS.md has the same table, and a test holds the two together.
+
+use prometheus::core::Collector;
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric as Sample, MetricFamily, MetricType};
+use prometheus::{Histogram, TextEncoder};
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Grows until the process ends.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// How often, and how long in all.
+    Histogram,
+}
+
+/// Which process tells a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Teller {
+    /// `mount`.
+    Mount,
+    /// `sync`, and `mount` where it keeps the repo cache.
+    Fetching,
+    /// `sync` alone: a mount names only sources that it shows.
+    Sync,
+    /// Each of them.
+    Every,
+}
+
+/// A metric.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name, with its unit.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// Who tells it.
+    pub teller: Teller,
+    /// What it means.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($id:ident = $kind:ident $name:literal [$($label:literal),*] $teller:ident $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub(super) const $id: Metric = Metric {
+                name: concat!("overlayfs_mount_", $name),
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                teller: Teller::$teller,
+                help: $help,
+            };
+        )*
+        /// All metrics, in the order of the page.
+        pub const ALL: &[Metric] = &[$($id),*];
+    };
+}
+
+metrics! {
+    BUILD = Gauge "build_info" ["version"] Every "The version that runs; always 1.";
+    REVISION = Gauge "revision_info" ["revision"] Mount "The revision set that is shown; always 1.";
+    REVISION_SINCE = Gauge "revision_timestamp_seconds" [] Mount "When the revision set that is shown was built.";
+    SOURCES = Gauge "sources" ["state"] Mount "Sources by state: ready, stale, missing, broken.";
+    SOURCE = Gauge "source_info" ["source", "ref", "revision", "visibility"] Mount "A source and the revision of it that is shown; always 1.";
+    SOURCE_STATE = Gauge "source_state" ["source", "state"] Mount "1 for the state that a source is in, 0 for the others.";
+    PINS = Gauge "source_pins" ["state"] Mount "Git sources by whether what they show outlives their repository: pinned, unpinned.";
+    ENTRIES = Gauge "entries" ["surface"] Mount "Entries that are shown.";
+    HIDDEN = Gauge "hidden_entries" ["surface"] Mount "Entries that a later source hides.";
+    KEPT = Gauge "kept_sets" [] Mount "Revision sets that were left and can still be read.";
+    LOOK = Gauge "last_look_timestamp_seconds" [] Mount "When sources and configuration were last looked at, and what had moved was followed.";
+    REBUILDS = Counter "rebuilds_total" [] Mount "How often something had moved and the next revision set was to be built.";
+    REBUILD_FAILURES = Counter "rebuild_failures_total" [] Mount "How often it could not be built, or the configuration was wrong: the view stayed as it was.";
+    FLIPS = Counter "flips_total" [] Mount "How often another revision set took the place of the current one.";
+    FLIP_DURATION = Histogram "flip_duration_seconds" [] Mount "How long it took to put a revision set in place, without building it.";
+    CHANGED_NAMES = Counter "changed_names_total" [] Mount "Names of the view that flips changed.";
+    REQUESTS = Counter "requests_total" ["operation"] Mount "Requests of the kernel.";
+    REQUEST_ERRORS = Counter "request_errors_total" ["operation", "error"] Mount "Requests that were answered with an error; absent names and refused writes are none.";
+    NODES = Gauge "nodes" [] Mount "Files and directories that the kernel knows.";
+    NUMBERS = Gauge "used_inode_numbers_ratio" [] Mount "The part of all inode numbers that was given out; at 1 a new mount is needed.";
+    BLOB_BYTES = Gauge "blob_cache_bytes" ["place"] Mount "Bytes of decoded contents that are held: memory, disk.";
+    BLOB_HITS = Counter "blob_cache_hits_total" [] Mount "Reads of git contents that were held.";
+    BLOB_MISSES = Counter "blob_cache_misses_total" [] Mount "Reads of git contents that were not held and had to be decoded.";
+    ROUNDS = Counter "fetch_rounds_total" ["outcome"] Fetching "Rounds of fetching by outcome: success, failure. A success left all of the repo cache as the remotes are.";
+    ROUND_SUCCESS = Gauge "fetch_last_success_timestamp_seconds" [] Fetching "When the last round that was a success ended; 0 before.";
+    FETCH_FAILED = Gauge "fetch_failed_sources" [] Fetching "Sources that could not be fetched in the last round.";
+    FETCH_SOURCE_FAILED = Gauge "fetch_source_failed" ["source"] Sync "1 if a source could not be fetched in the last round, else 0.";
+}
+
+/// The metrics of one moment.
+#[derive(Debug, Default)]
+pub struct Page {
+    families: Vec<MetricFamily>,
+}
+
+impl Page {
+    /// A page with what every process tells.
+    pub fn new() -> Self {
+        let mut page = Self::default();
+        page.each(&BUILD, [(vec![env!("CARGO_PKG_VERSION").to_owned()], 1.0)]);
+        page
+    }
+
+    /// Writes a metric without labels.
+    pub(super) fn one(&mut self, metric: &Metric, value: f64) {
+        self.each(metric, [(Vec::new(), value)]);
+    }
+
+    /// Writes a metric with the values of its labels, in order. Without any value it is left out.
+    pub(super) fn each(
+        &mut self,
+        metric: &Metric,
+        values: impl IntoIterator<Item = (Vec<String>, f64)>,
+    ) {
+        let samples = values.into_iter().map(|(labels, value)| sample(metric, labels, value));
+        self.put(metric, samples.collect());
+    }
+
+    /// Writes a metric of a histogram.
+    pub(super) fn histogram(&mut self, metric: &Metric, histogram: &Histogram) {
+        let samples = histogram.collect().into_iter().flat_map(|mut family| family.take_metric());
+        self.put(metric, samples.collect());
+    }
+
+    fn put(&mut self, metric: &Metric, samples: Vec<Sample>) {
+        if samples.is_empty() {
+            return;
+        }
+        let mut family = MetricFamily::default();
+        family.set_name(metric.name.to_owned());
+        family.set_help(metric.help.to_owned());
+        family.set_field_type(match metric.kind {
+            Kind::Counter => MetricType::COUNTER,
+            Kind::Gauge => MetricType::GAUGE,
+            Kind::Histogram => MetricType::HISTOGRAM,
+        });
+        family.set_metric(samples);
+        self.families.push(family);
+    }
+
+    /// The page in the text format of Prometheus, version 0.0.4.
+    ///
+    /// # Errors
+    /// A metric has no name.
+    pub fn text(&self) -> Result<String, String> {
+        TextEncoder::new().encode_to_string(&self.families).map_err(|error| error.to_string())
+    }
+}
+
+fn sample(metric: &Metric, labels: Vec<String>, value: f64) -> Sample {
+    let pairs = metric.labels.iter().zip(labels).map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value(value);
+        pair
+    });
+    let mut sample = Sample::from_label(pairs.collect());
+    match metric.kind {
+        Kind::Counter => {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            sample.set_counter(counter);
+        }
+        Kind::Gauge | Kind::Histogram => {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            sample.set_gauge(gauge);
+        }
+    }
+    sample
+}
+
+/// A count as a page has it.
+#[expect(clippy::cast_precision_loss, reason = "values of Prometheus are floats: exact up to 2^53")]
+pub(super) fn float(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_the_customs_of_prometheus() {
+        let names: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for metric in ALL {
+            let is_plain = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(metric.name.chars().all(is_plain), "{}", metric.name);
+            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"));
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+            if metric.kind == Kind::Histogram {
+                assert!(metric.name.ends_with("_seconds"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_about_metrics_has_all_of_them_and_no_others() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/OPERATIONS.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let rows: Vec<_> =
+            text.lines().filter(|line| line.starts_with("| `overlayfs_mount_")).collect();
+        let row = |metric: &Metric| {
+            let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            let kind = format!("{:?}", metric.kind).to_lowercase();
+            let teller = match metric.teller {
+                Teller::Every => "both",
+                Teller::Mount => "mount",
+                Teller::Fetching => "sync, mount --sync",
+                Teller::Sync => "sync",
+            };
+            let (name, labels, help) =
+                (metric.name, labels.join(", "), metric.help.trim_end_matches('.'));
+            format!("| `{name}` | {kind} | {labels} | {teller} | {help} |")
+        };
+        let expected: Vec<_> = ALL.iter().map(row).collect();
+        assert_eq!(rows, expected, "the table should be:\n{}", expected.join("\n"));
+    }
+
+    #[test]
+    fn values_of_labels_are_escaped() {
+        let mut page = Page::default();
+        page.each(&REVISION, [(vec!["a\"b\\c\nd".to_owned()], 1.0)]);
+        assert_eq!(
+            page.text().unwrap(),
+            "# HELP overlayfs_mount_revision_info The revision set that is shown; always 1.\n\
+             # TYPE overlayfs_mount_revision_info gauge\n\
+             overlayfs_mount_revision_info{revision=\"a\\\"b\\\\c\\nd\"} 1\n"
+        );
+    }
+}

@@ -1,0 +1,224 @@
+//! Metrics, health and readiness over HTTP.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+
+use crate::fixture::{Mount, PATIENCE, Sandbox, can_mount, wait_for};
+
+/// The address at which a process serves, as its log says.
+fn address(log: &str) -> Option<String> {
+    let line = log.lines().find(|line| line.contains("metrics are served"))?;
+    let rest = line.split_once("address=")?.1;
+    Some(rest.split_whitespace().next()?.trim_matches('"').to_owned())
+}
+
+/// Mounts with metrics on a free port; the log is in `log`.
+fn mount<'a>(sandbox: &'a Sandbox, more: &[&str]) -> (Mount<'a>, String) {
+    let mut arguments = vec!["--metrics", "0", "--log", "log"];
+    arguments.extend(more);
+    let mount = sandbox.mount_with(&arguments);
+    let log = fs::read_to_string(sandbox.path("log")).unwrap();
+    let address = address(&log).expect(&log);
+    (mount, address)
+}
+
+/// Status and body of an answer; `None` if nobody answers.
+fn try_get(address: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+fn get(address: &str, path: &str) -> (u16, String) {
+    try_get(address, path).expect("an answer")
+}
+
+/// The samples of the page by name and labels.
+fn metrics(address: &str) -> BTreeMap<String, String> {
+    let (status, page) = get(address, "/metrics");
+    assert_eq!(status, 200, "{page}");
+    let samples = page.lines().filter(|line| !line.starts_with('#'));
+    let samples = samples.map(|line| line.rsplit_once(' ').expect(line));
+    samples.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn number(value: &str) -> f64 {
+    value.parse().unwrap()
+}
+
+/// The names of the metrics on a page, each with its kind.
+fn told(address: &str) -> BTreeSet<(String, String)> {
+    let (_, page) = get(address, "/metrics");
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    types.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
+}
+
+/// The metrics that docs/OPERATIONS.md promises of these processes, each with its kind.
+fn promised(tellers: &[&str]) -> BTreeSet<(String, String)> {
+    let page = include_str!("../../docs/OPERATIONS.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `overlayfs_mount_"));
+    let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+    let cells = cells.filter(|cells| tellers.contains(&cells[4]));
+    cells.map(|cells| (cells[1].trim_matches('`').to_owned(), cells[2].to_owned())).collect()
+}
+
+fn two_sources(sandbox: &Sandbox) {
+    sandbox.repo("acme/base").skill("review", "one\n").skill("plan", "plan\n").commit();
+    sandbox.repo("acme/team").skill("review", "team\n").package("tools/slack", "one").commit();
+    sandbox.configure("    - {repo: acme/base, visibility: public}\n    - repo: acme/team", "");
+}
+
+#[test]
+fn metrics_follow_the_view() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let (mount, at) = mount(&sandbox, &[]);
+    assert_eq!(get(&at, "/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(get(&at, "/readyz"), (200, "ok\n".to_owned()));
+    assert_eq!(told(&at), promised(&["both", "mount"]));
+    let before = metrics(&at);
+    assert_eq!(before["overlayfs_mount_flips_total"], "0");
+    assert_eq!(before["overlayfs_mount_sources{state=\"ready\"}"], "2");
+    assert_eq!(before["overlayfs_mount_hidden_entries{surface=\"skills\"}"], "1");
+    assert_eq!(before["overlayfs_mount_entries{surface=\"skills\"}"], "2");
+    sandbox.shell("cat $VIEW/.agents/skills/plan/SKILL.md");
+    sandbox.existing("acme/base").skill("added", "added\n").commit();
+    sandbox.succeed(&["reload", "view"]);
+    let after = metrics(&at);
+    assert_eq!(after["overlayfs_mount_flips_total"], "1");
+    assert_eq!(after["overlayfs_mount_flip_duration_seconds_count"], "1");
+    assert_eq!(after["overlayfs_mount_changed_names_total"], "2");
+    assert_eq!(after["overlayfs_mount_kept_sets"], "1");
+    assert_eq!(after["overlayfs_mount_entries{surface=\"skills\"}"], "3");
+    assert_ne!(after["overlayfs_mount_blob_cache_misses_total"], "0");
+    let lookups = "overlayfs_mount_requests_total{operation=\"lookup\"}";
+    assert!(number(&after[lookups]) > number(&before[lookups]));
+    let look = "overlayfs_mount_last_look_timestamp_seconds";
+    wait_for("the next look", || number(&metrics(&at)[look]) > number(&after[look]));
+    let revision = sandbox.shell("cat $VIEW/.overlay/revision");
+    let revision = revision.trim();
+    assert_eq!(after[&format!("overlayfs_mount_revision_info{{revision=\"{revision}\"}}")], "1");
+    // A source that is away is stale; a configuration that is wrong stops the looks.
+    fs::rename(sandbox.path("repos/acme/team"), sandbox.path("away")).unwrap();
+    let stale = "overlayfs_mount_source_state{source=\"acme/team\",state=\"stale\"}";
+    wait_for("the stale source", || metrics(&at)[stale] == "1");
+    assert_eq!(metrics(&at)["overlayfs_mount_sources{state=\"stale\"}"], "1");
+    fs::write(sandbox.path("overlays.yaml"), "acess: all\n").unwrap();
+    wait_for("the failure", || metrics(&at)["overlayfs_mount_rebuild_failures_total"] != "0");
+    // What is served is served: neither makes it ill.
+    assert_eq!((get(&at, "/healthz").0, get(&at, "/readyz").0), (200, 200));
+    mount.unmount();
+    assert_eq!(try_get(&at, "/healthz"), None);
+}
+
+#[test]
+fn s70_metrics_of_a_public_view_name_no_private_source() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let (mount, at) = mount(&sandbox, &["-o", "access=public"]);
+    let (_, page) = get(&at, "/metrics");
+    assert!(page.contains("source=\"acme/base\"") && !page.contains("team"), "{page}");
+    mount.unmount();
+}
+
+#[test]
+fn s70_health_and_readiness_say_what_can_be_served() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let remote = sandbox.repo("../remotes/base");
+    remote.skill("review", "one\n").commit();
+    // The first round waits for its turn for as long as this is locked.
+    let turn = fs::File::create(sandbox.path("repos/.overlayfs-mount-sync.lock")).unwrap();
+    turn.lock().unwrap();
+    let url = format!("file://{}", sandbox.path("remotes/base").display());
+    sandbox.configure(&format!("    - {{repo: acme/base, ref: main, url: \"{url}\"}}"), "");
+    let log = sandbox.path("log");
+    let mut starting = sandbox
+        .overlay(&["mount", "-f", "--sync", "--metrics", "127.0.0.1:0", "--log", "log"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut at = None;
+    wait_for("the address", || {
+        at = address(&fs::read_to_string(&log).unwrap_or_default());
+        at.is_some()
+    });
+    let at = at.unwrap();
+    assert_eq!(get(&at, "/healthz").0, 200);
+    assert_eq!(get(&at, "/readyz"), (503, "the view is not mounted yet\n".to_owned()));
+    turn.unlock().unwrap();
+    wait_for("readiness", || {
+        assert!(starting.try_wait().unwrap().is_none(), "{}", fs::read_to_string(&log).unwrap());
+        try_get(&at, "/readyz").is_some_and(|(status, _)| status == 200)
+    });
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md"), "one\n");
+    assert_eq!(told(&at), promised(&["both", "mount", "sync, mount --sync"]));
+    assert_ne!(metrics(&at)["overlayfs_mount_fetch_rounds_total{outcome=\"success\"}"], "0");
+    // Held while it stops: alive, and not to be sent anything new.
+    let mut holder = sandbox
+        .command("sh")
+        .args(["-euc", "cd $VIEW/.agents/skills; touch $HOME/held; read x"])
+        .env("VIEW", sandbox.view())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for("the holder", || sandbox.path("home/held").exists());
+    sandbox.shell(&format!("kill -TERM {}", starting.id()));
+    wait_for("the end of readiness", || {
+        let (status, said) = get(&at, "/readyz");
+        status == 503 && said == "the view is about to be unmounted\n"
+    });
+    assert_eq!(get(&at, "/healthz").0, 200);
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    assert!(starting.wait().unwrap().success());
+    assert_eq!(try_get(&at, "/healthz"), None);
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+}
+
+#[test]
+fn an_address_that_is_taken_or_wrong_leaves_nothing_mounted() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    two_sources(&sandbox);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap();
+    let said = sandbox.fail(1, &["mount", "--metrics", &at.to_string()]);
+    assert!(said.contains(&format!("error: metrics cannot be served at `{at}`: ")), "{said}");
+    assert!(said.contains("\n  cure: another process listens there"), "{said}");
+    let said = sandbox.fail(1, &["mount", "-o", "metrics=192.0.2.1:9100"]);
+    assert!(said.contains("give an address of this machine"), "{said}");
+    let said = sandbox.fail(2, &["mount", "--metrics", "*:9100"]);
+    assert!(said.contains("cure: write PORT for this machine only"), "{said}");
+    let mut command = sandbox.overlay(&["mount"]);
+    let output = command.env("OVERLAYFS_MOUNT_METRICS", "x").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("OVERLAYFS_MOUNT_METRICS: `x`"));
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+    assert!(!sandbox.view().exists());
+    // The environment names one as well.
+    let mut command = sandbox.overlay(&["mount", "--log", "log"]);
+    let mount = sandbox.mount_by(command.env("OVERLAYFS_MOUNT_METRICS", ":0"));
+    let at = address(&fs::read_to_string(sandbox.path("log")).unwrap()).unwrap();
+    assert!(at.starts_with("127.0.0.1:"), "{at}");
+    assert_eq!(get(&at, "/readyz").0, 200);
+    mount.unmount();
+}
