@@ -312,6 +312,10 @@ pub struct SyncArgs {
     /// `repoCache.interval` until SIGTERM)
     #[arg(long)]
     pub once: bool,
+    /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`
+    /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
+    #[arg(long, value_name = "ADDR", conflicts_with = "once")]
+    pub metrics: Option<Address>,
 }
 
 /// Arguments of `doctor`.

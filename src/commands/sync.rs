@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -13,6 +13,8 @@ use signal_hook::iterator::Signals;
 use super::cli::SyncArgs;
 use super::failure::{FAILED, Failure};
 use super::input;
+use crate::control::http::HttpServer;
+use crate::control::tally::Rounds;
 use crate::daemon::{self, LogTo};
 use crate::sync::Moved;
 use crate::sync::cycle::{Cycle, Failed, RoundReport, Settings, SourceReport, Step, round};
@@ -34,11 +36,15 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
     if !io::stderr().is_terminal() {
         daemon::start_log(&LogTo::Stderr).map_err(Failure::new)?;
     }
+    let rounds = Arc::new(Rounds::default());
+    let _http = serve(arguments, &rounds, &voice)?;
     let mut cycle = Cycle::default();
     let mut config = config;
     let mut is_announced = false;
     while !settings.stop.is_set() {
-        match cycle.round(&config, &settings, &|step| voice.hear(step)) {
+        let outcome = cycle.round(&config, &settings, &|step| voice.hear(step));
+        rounds.over(&outcome);
+        match outcome {
             Ok(report) => {
                 voice.tell_ready(&report);
                 voice.is_over("round");
@@ -66,6 +72,18 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Serves metrics and health, where that is asked for, until what this returns is dropped.
+fn serve(
+    arguments: &SyncArgs,
+    rounds: &Arc<Rounds>,
+    voice: &Voice,
+) -> Result<Option<HttpServer>, Failure> {
+    let Some(address) = input::metrics(arguments.metrics.as_ref())? else { return Ok(None) };
+    let server = HttpServer::start(&address, rounds.clone())?;
+    voice.say(&format!("metrics are served at {}\n", server.address()));
+    Ok(Some(server))
 }
 
 /// Has the signals that end a program end the round instead. SIGHUP does nothing: the configuration is read for each round.

@@ -4,9 +4,36 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Stdio;
+use std::process::{Child, ExitStatus, Stdio};
 
 use crate::fixture::{Mount, PATIENCE, Sandbox, can_mount, wait_for};
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Running {
+    fn pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap())
+    }
+
+    /// Asks it to end.
+    fn stop(&self) {
+        nix::sys::signal::kill(self.pid(), nix::sys::signal::Signal::SIGTERM).unwrap();
+    }
+
+    fn wait(mut self) -> ExitStatus {
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.stop();
+            self.0.wait().unwrap();
+        }
+    }
+}
 
 /// The address at which a process serves, as its log says.
 fn address(log: &str) -> Option<String> {
@@ -149,11 +176,9 @@ fn s70_health_and_readiness_say_what_can_be_served() {
     let url = format!("file://{}", sandbox.path("remotes/base").display());
     sandbox.configure(&format!("    - {{repo: acme/base, ref: main, url: \"{url}\"}}"), "");
     let log = sandbox.path("log");
-    let mut starting = sandbox
-        .overlay(&["mount", "-f", "--sync", "--metrics", "127.0.0.1:0", "--log", "log"])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut command =
+        sandbox.overlay(&["mount", "-f", "--sync", "--metrics", "127.0.0.1:0", "--log", "log"]);
+    let mut starting = Running(command.spawn().unwrap());
     let mut at = None;
     wait_for("the address", || {
         at = address(&fs::read_to_string(&log).unwrap_or_default());
@@ -164,7 +189,7 @@ fn s70_health_and_readiness_say_what_can_be_served() {
     assert_eq!(get(&at, "/readyz"), (503, "the view is not mounted yet\n".to_owned()));
     turn.unlock().unwrap();
     wait_for("readiness", || {
-        assert!(starting.try_wait().unwrap().is_none(), "{}", fs::read_to_string(&log).unwrap());
+        assert!(starting.0.try_wait().unwrap().is_none(), "{}", fs::read_to_string(&log).unwrap());
         try_get(&at, "/readyz").is_some_and(|(status, _)| status == 200)
     });
     assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md"), "one\n");
@@ -179,7 +204,7 @@ fn s70_health_and_readiness_say_what_can_be_served() {
         .spawn()
         .unwrap();
     wait_for("the holder", || sandbox.path("home/held").exists());
-    sandbox.shell(&format!("kill -TERM {}", starting.id()));
+    starting.stop();
     wait_for("the end of readiness", || {
         let (status, said) = get(&at, "/readyz");
         status == 503 && said == "the view is about to be unmounted\n"
@@ -187,7 +212,7 @@ fn s70_health_and_readiness_say_what_can_be_served() {
     assert_eq!(get(&at, "/healthz").0, 200);
     drop(holder.stdin.take());
     holder.wait().unwrap();
-    assert!(starting.wait().unwrap().success());
+    assert!(starting.wait().success());
     assert_eq!(try_get(&at, "/healthz"), None);
     assert_eq!(sandbox.mounts(), Vec::<String>::new());
 }
@@ -221,4 +246,62 @@ fn an_address_that_is_taken_or_wrong_leaves_nothing_mounted() {
     assert!(at.starts_with("127.0.0.1:"), "{at}");
     assert_eq!(get(&at, "/readyz").0, 200);
     mount.unmount();
+}
+
+#[test]
+fn sync_tells_of_its_rounds() {
+    let sandbox = Sandbox::new();
+    let (base, team) = (sandbox.repo("../remotes/base"), sandbox.repo("../remotes/team"));
+    base.skill("review", "one\n").commit();
+    let url =
+        |name: &str| format!("url: \"file://{}\"", sandbox.path("remotes").join(name).display());
+    sandbox.configure(
+        &format!(
+            "    - {{repo: acme/base, {}}}\n    - {{repo: acme/team, {}}}",
+            url("base"),
+            url("team")
+        ),
+        "",
+    );
+    let text = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
+    let text = text.replace("{path: repos}", "{path: repos, interval: 100ms}");
+    fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    let said = fs::File::create(sandbox.path("said")).unwrap();
+    let mut command = sandbox.overlay(&["sync", "--metrics", "0"]);
+    let syncing = Running(command.stderr(said).spawn().unwrap());
+    let said = || fs::read_to_string(sandbox.path("said")).unwrap();
+    let mut at = String::new();
+    wait_for("the address", || {
+        let line = said()
+            .lines()
+            .find_map(|line| line.strip_prefix("metrics are served at ").map(str::to_owned));
+        at = line.unwrap_or_default();
+        !at.is_empty()
+    });
+    // The second has no commit yet: nothing is ready, and all is well.
+    let failure = "overlayfs_mount_fetch_rounds_total{outcome=\"failure\"}";
+    wait_for("a failure", || metrics(&at)[failure] != "0");
+    assert_eq!(get(&at, "/readyz"), (503, "no round was a success yet\n".to_owned()));
+    assert_eq!(get(&at, "/healthz").0, 200);
+    let source = |name: &str| {
+        metrics(&at)[&format!("overlayfs_mount_fetch_source_failed{{source=\"{name}\"}}")].clone()
+    };
+    assert_eq!((source("acme/base"), source("acme/team")), ("0".to_owned(), "1".to_owned()));
+    assert_eq!(metrics(&at)["overlayfs_mount_fetch_failed_sources"], "1");
+    team.skill("plan", "plan\n").commit();
+    wait_for("readiness", || get(&at, "/readyz").0 == 200);
+    assert_eq!(told(&at), promised(&["both", "sync", "sync, mount --sync"]));
+    assert_ne!(metrics(&at)["overlayfs_mount_fetch_last_success_timestamp_seconds"], "0");
+    // A remote that goes changes what is counted, and not that the cache can be used.
+    fs::rename(sandbox.path("remotes/team"), sandbox.path("away")).unwrap();
+    wait_for("the failure", || source("acme/team") == "1");
+    assert_eq!(get(&at, "/readyz").0, 200);
+    syncing.stop();
+    assert!(syncing.wait().success());
+    assert_eq!(try_get(&at, "/healthz"), None);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken_at = taken.local_addr().unwrap().to_string();
+    let said = sandbox.fail(1, &["sync", "--metrics", &taken_at]);
+    assert!(said.contains("cure: another process listens there"), "{said}");
+    sandbox.fail(2, &["sync", "--once", "--metrics", "0"]);
 }
