@@ -4,10 +4,48 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tracing::warn;
+
 use crate::control::protocol::{CHANGES_MAX, ChangeKind, ChangeReport, ReloadReport};
+use crate::snapshot::collisions::Collision;
 use crate::snapshot::status::SourceNote;
 use crate::snapshot::{Snapshot, Source, SourceState};
 use crate::union::change::{Change, Side};
+
+/// At most so many new collisions are told one by one.
+const COLLISIONS_MAX: usize = 20;
+
+/// What following a move came to.
+pub(super) struct Followed {
+    /// The report. Its warnings are about what is not well and stays so until somebody acts.
+    pub(super) report: ReloadReport,
+    /// What is hidden since now, a sentence each. Told once.
+    pub(super) collisions: Vec<String>,
+}
+
+impl Followed {
+    /// All of it, for whoever asked for it.
+    pub(super) fn whole(self) -> ReloadReport {
+        let Self { mut report, collisions } = self;
+        report.warnings.extend(collisions);
+        report
+    }
+}
+
+/// Logs what is hidden since now, and tells it a sentence each; both within bounds.
+pub(super) fn tell(collisions: &[Collision]) -> Vec<String> {
+    let mut said = Vec::new();
+    for collision in collisions.iter().take(COLLISIONS_MAX) {
+        let Collision { path, source, hidden_path, hidden_source } = collision;
+        warn!(%path, source, hidden = hidden_source, hidden_path = %hidden_path, "an entry hides another since now");
+        said.push(collision.to_string());
+    }
+    if let Some(more @ 1..) = collisions.len().checked_sub(COLLISIONS_MAX) {
+        warn!(more, "more entries hide others since now; `overlayfs-mount check` shows them");
+        said.push(format!("and {more} more; `overlayfs-mount check` shows them"));
+    }
+    said
+}
 
 /// What of the sources' states a reader of `status.json` can see.
 pub(super) fn states(snapshot: &Snapshot) -> Vec<&SourceState> {

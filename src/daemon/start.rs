@@ -22,6 +22,7 @@ use crate::machine::mountpoint::{create_mountpoint, remove_mountpoint};
 use crate::machine::stale::{Liveness, detach, probe};
 use crate::machine::{connections, user};
 use crate::snapshot::Snapshot;
+use crate::snapshot::collisions::hidden_entries;
 use crate::sync::archive::Archive;
 use crate::sync::build::rebuild;
 use crate::sync::pin::Pins;
@@ -260,6 +261,13 @@ fn announce(plan: &Plan, snapshot: &Snapshot) {
         if let Some(error) = source.state.error() {
             warn!(source = %source.label, state = source.state.word(), error, "a source is not served");
         }
+    }
+    let hidden = hidden_entries(snapshot);
+    if hidden > 0 {
+        info!(
+            hidden,
+            "entries of later sources hide earlier ones; `overlayfs-mount check` shows them"
+        );
     }
     info!(
         mountpoint = %plan.mountpoint.display(),

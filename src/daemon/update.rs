@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::DaemonError;
 use super::fetch::{Fetching, Problems};
-use super::outcome::{notes, report, states};
+use super::outcome::{Followed, notes, report, states, tell};
 use super::start::{Caches, Plan};
 use super::vitals::Vitals;
 use crate::config::resolved::{Access, Config, Origin, Overrides};
@@ -22,6 +22,7 @@ use crate::control::protocol::ReloadReport;
 use crate::fuse::KernelCache;
 use crate::machine::memory;
 use crate::snapshot::Snapshot;
+use crate::snapshot::collisions::new_collisions;
 use crate::sync::archive::Archive;
 use crate::sync::build::{Rebuilt, rebuild};
 use crate::sync::watch::{Stamps, Watch, look};
@@ -170,7 +171,7 @@ impl Updater {
         loop {
             match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(Request::Reload(answer)) => {
-                    let outcome = self.reload();
+                    let outcome = self.reload().map(Followed::whole);
                     // Whoever asked may have gone away.
                     answer.send(outcome).unwrap_or_default();
                 }
@@ -230,7 +231,7 @@ impl Updater {
         self.config_stamp = stamp;
         let outcome = if has_config_moved { self.reload() } else { self.update() };
         let said = match &outcome {
-            Ok(report) => report.warnings.join("\n"),
+            Ok(followed) => followed.report.warnings.join("\n"),
             Err(error) => error.to_string(),
         };
         // What goes on failing is said once.
@@ -255,7 +256,7 @@ impl Updater {
     }
 
     /// Reads the configuration anew, and then the sources.
-    fn reload(&mut self) -> Result<ReloadReport, ControlError> {
+    fn reload(&mut self) -> Result<Followed, ControlError> {
         if self.is_pinned {
             let message = "the view was mounted with `--pin`: it shows the revision set of its start for good";
             let cure =
@@ -287,9 +288,9 @@ impl Updater {
         } else if (self.config.access, &self.config.sources) != (before.access, &before.sources) {
             self.forget_forbidden(before.access);
         }
-        let mut report = outcome?;
-        report.warnings.splice(0..0, said);
-        Ok(report)
+        let mut followed = outcome?;
+        followed.report.warnings.splice(0..0, said);
+        Ok(followed)
     }
 
     /// Drops the sets that were left and show what may not be shown any more.
@@ -324,7 +325,7 @@ impl Updater {
     }
 
     /// Builds the next snapshot, and flips if it differs.
-    fn update(&mut self) -> Result<ReloadReport, ControlError> {
+    fn update(&mut self) -> Result<Followed, ControlError> {
         // Looked at first: what moves while the snapshot is built is seen at the next look.
         let stamps = self.look();
         let before = self.view.snapshot();
@@ -359,7 +360,8 @@ impl Updater {
         let changes = self.publish(&before, next);
         self.keep_looking(stamps);
         let now = self.view.snapshot();
-        Ok(report(&before, &now, &changes, warnings))
+        let report = report(&before, &now, &changes, warnings);
+        Ok(Followed { report, collisions: tell(&new_collisions(&before, &now)) })
     }
 
     /// Remembers how the files looked before the snapshot was built. It may have other files than the one before: these may have moved

@@ -1,5 +1,6 @@
 //! A revision set made readable: immutable, shared.
 
+pub mod collisions;
 pub mod difference;
 pub mod explanation;
 pub mod report;

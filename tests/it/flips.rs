@@ -340,6 +340,95 @@ fn s69_a_push_to_the_remote_is_fetched_and_shown() {
 }
 
 #[test]
+fn s71_what_is_hidden_since_a_flip_is_said_once() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let base = sandbox.repo("acme/base");
+    base.skill("review", "base\n")
+        .skill("plan", "base\n")
+        .package("tools/x/slack", "base")
+        .commit();
+    let team = sandbox.repo("acme/team");
+    team.skill("review", "team\n").commit();
+    sandbox.configure("    - repo: acme/base\n    - repo: acme/team", "");
+    let mount = sandbox.mount_with(&["--log", "log"]);
+    let log = || fs::read_to_string(sandbox.path("log")).unwrap();
+    let warnings = || log().lines().filter(|line| line.contains(" WARN ")).count();
+    assert!(log().contains("`overlayfs-mount check` shows them hidden=1\n"), "{}", log());
+    let reload = || {
+        let output = sandbox.overlay(&["reload", "view"]).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    // What was hidden at the start is no news.
+    assert_eq!((reload(), warnings()), (String::new(), 0));
+    team.skill("plan", "team\n").package("tools/slack", "team").commit();
+    reload();
+    assert_eq!(warnings(), 2, "{}", log());
+    for line in [
+        "path=tools/slack source=\"acme/team\" hidden=\"acme/base\" hidden_path=tools/x/slack\n",
+        "path=.agents/skills/plan source=\"acme/team\" hidden=\"acme/base\" ",
+    ] {
+        assert!(log().contains(line), "{}", log());
+    }
+    // Another revision on either side hides nothing new.
+    team.skill("plan", "again\n").commit();
+    base.skill("plan", "again\n").commit();
+    reload();
+    assert_eq!(warnings(), 2, "{}", log());
+    // Too many are counted.
+    for number in 0..25 {
+        base.skill(&format!("s{number}"), "base\n");
+        team.skill(&format!("s{number}"), "team\n");
+    }
+    base.commit();
+    team.commit();
+    reload();
+    assert_eq!(warnings(), 2 + 21, "{}", log());
+    assert!(log().contains("`overlayfs-mount check` shows them more=5\n"), "{}", log());
+    mount.unmount();
+}
+
+#[test]
+fn s71_reload_says_what_it_hides() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let (base, team) = (sandbox.repo("acme/base"), sandbox.repo("acme/team"));
+    base.commit();
+    team.commit();
+    sandbox.configure("    - repo: acme/base\n    - repo: acme/team", "");
+    let mount = sandbox.mount();
+    // Whether `reload` or the daemon by itself is first is decided by chance, which favours the one that waits.
+    let pid = mount.pid();
+    let mut names = 0..20;
+    wait_for("a reload that was faster", || {
+        let name = format!("r{}", names.next().expect("one of 20 is faster"));
+        base.skill(&name, "base\n");
+        team.skill(&name, "team\n");
+        sandbox.shell(&format!("kill -STOP {pid}"));
+        base.commit();
+        team.commit();
+        let reload = sandbox.overlay(&["reload", "view"]).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for("the request", || {
+            let open = fs::read_dir(format!("/proc/{}/fd", reload.id())).unwrap().flatten();
+            let mut targets = open.filter_map(|file| fs::read_link(file.path()).ok());
+            targets.any(|target| target.to_string_lossy().starts_with("socket:"))
+        });
+        sandbox.shell(&format!("kill -CONT {pid}"));
+        let said = String::from_utf8(reload.wait_with_output().unwrap().stderr).unwrap();
+        let expected =
+            format!("warning: `.agents/skills/{name}` of `acme/team` hides that of `acme/base`\n");
+        assert!(said.is_empty() || said == expected, "{said}");
+        !said.is_empty()
+    });
+    mount.unmount();
+}
+
+#[test]
 fn a_mount_that_cannot_fetch_what_it_needs_says_why() {
     if !can_mount() {
         return;
