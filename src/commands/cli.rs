@@ -106,6 +106,22 @@ pub struct MountArgs {
     /// Write the log to this file
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
+    /// What the log looks like: auto, text, json or journald
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = LogFormat::Auto, hide_possible_values = true)]
+    pub log_format: LogFormat,
+}
+
+/// What the log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// As is best here.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// Fields of journald.
+    Journald,
 }
 
 /// Arguments of `unmount`.
@@ -316,6 +332,9 @@ pub struct SyncArgs {
     /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
     #[arg(long, value_name = "ADDR", conflicts_with = "once")]
     pub metrics: Option<Address>,
+    /// What is said looks like a log: text, json or journald (auto: for people)
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = LogFormat::Auto, hide_possible_values = true)]
+    pub log_format: LogFormat,
 }
 
 /// Arguments of `doctor`.

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::cli::{ConfigArgs, MountArgs};
+use super::cli::{ConfigArgs, LogFormat, MountArgs};
 use super::failure::{Failure, USAGE};
 use super::mount;
 
@@ -90,6 +90,7 @@ fn parse(rest: &[OsString]) -> Helper {
         metrics: None,
         options,
         log: None,
+        log_format: LogFormat::Auto,
     })
 }
 

@@ -4,11 +4,12 @@ use std::env;
 use std::io::Write;
 use std::sync::Arc;
 
-use super::cli::ConfigArgs;
+use super::cli::{ConfigArgs, LogFormat};
 use super::failure::Failure;
 use crate::config::resolved::Config;
 use crate::config::{self, ConfigError, Environment, Loaded};
 use crate::control::http::Address;
+use crate::daemon::{self, LogLines, LogTo};
 use crate::snapshot::Snapshot;
 use crate::sync::Shared;
 use crate::sync::build::build;
@@ -60,4 +61,21 @@ pub(super) fn metrics(option: Option<&Address>) -> Result<Option<Address>, Failu
     };
     let address = value.to_string_lossy().parse();
     address.map(Some).map_err(|error| Failure::usage(format!("{METRICS}: {error}")))
+}
+
+/// Starts the log of this process.
+pub(super) fn start_log(to: &LogTo, format: LogFormat) -> Result<(), Failure> {
+    let lines = match format {
+        LogFormat::Json => LogLines::Json,
+        LogFormat::Auto | LogFormat::Text | LogFormat::Journald => LogLines::Text,
+    };
+    daemon::start_log(to, lines).map_err(|error| {
+        let failure = Failure::new(format!("the log cannot be written to {to}: {error}"));
+        failure.with_cure(match to {
+            LogTo::Journal => "take `--log-format json` or `--log-format text`",
+            LogTo::Stderr | LogTo::File(_) | LogTo::JournalOr(_) => {
+                "name another file with `--log FILE`"
+            }
+        })
+    })
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::cli::MountArgs;
+use super::cli::{LogFormat, MountArgs};
 use super::failure::Failure;
 use super::input;
 use crate::config::resolved::{Access, AllowOther, Config, Links, Overrides};
@@ -173,19 +173,33 @@ fn unknown(option: &str) -> Failure {
     )
 }
 
-fn start_log(plan: &Plan, arguments: &MountArgs, is_foreground: bool) -> Result<(), Failure> {
-    let of_options = Options::parse(&arguments.options)?.log;
-    let file = arguments.log.as_ref().or(of_options.as_ref());
-    let to = match file {
-        Some(path) => LogTo::File(path.clone()),
-        None if is_foreground => LogTo::Stderr,
-        None => {
-            let run_dir = RunDir::make()?;
-            LogTo::JournalOr(run_dir.log(&plan.mountpoint))
+/// Where the log goes. journald writes no files.
+fn log_to(
+    plan: &Plan,
+    arguments: &MountArgs,
+    options: &Options,
+    is_foreground: bool,
+) -> Result<LogTo, Failure> {
+    let file = arguments.log.as_ref().or(options.log.as_ref());
+    match (file, arguments.log_format) {
+        (Some(_), LogFormat::Journald) => {
+            Err(Failure::usage("the log cannot go to a file and to journald")
+                .with_cure("leave out `--log`, or take `--log-format json`"))
         }
-    };
-    daemon::start_log(&to).map_err(|error| {
-        Failure::new(format!("the log cannot be written to {to}: {error}"))
-            .with_cure("name another file with `--log FILE`")
-    })
+        (Some(path), LogFormat::Auto | LogFormat::Text | LogFormat::Json) => {
+            Ok(LogTo::File(path.clone()))
+        }
+        (None, LogFormat::Journald) => Ok(LogTo::Journal),
+        (None, _) if is_foreground => Ok(LogTo::Stderr),
+        (None, LogFormat::Auto) => Ok(LogTo::JournalOr(RunDir::make()?.log(&plan.mountpoint))),
+        (None, LogFormat::Text | LogFormat::Json) => {
+            Ok(LogTo::File(RunDir::make()?.log(&plan.mountpoint)))
+        }
+    }
+}
+
+fn start_log(plan: &Plan, arguments: &MountArgs, is_foreground: bool) -> Result<(), Failure> {
+    let options = Options::parse(&arguments.options)?;
+    let to = log_to(plan, arguments, &options, is_foreground)?;
+    input::start_log(&to, arguments.log_format)
 }

@@ -9,8 +9,9 @@ use std::thread;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tracing::{info, warn};
 
-use super::cli::SyncArgs;
+use super::cli::{LogFormat, SyncArgs};
 use super::failure::{FAILED, Failure};
 use super::input;
 use crate::control::http::HttpServer;
@@ -26,15 +27,13 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
     let config = input::config(&arguments.config)?;
     let settings = Settings::default();
     stop_on_signals(&settings.stop)?;
-    let voice = Voice::new(!arguments.once);
+    let is_logged = start_log(arguments)?;
+    let voice = Voice::new(!arguments.once, is_logged);
     if arguments.once {
         let report = round(&config, &settings, &|step| voice.hear(step))?;
         voice.tell_ready(&report);
         let status = if report.is_success() { 0 } else { FAILED };
         return Ok(ExitCode::from(status));
-    }
-    if !io::stderr().is_terminal() {
-        daemon::start_log(&LogTo::Stderr).map_err(Failure::new)?;
     }
     let rounds = Arc::new(Rounds::default());
     let _http = serve(arguments, &rounds, &voice)?;
@@ -52,7 +51,7 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
             Err(_) if settings.stop.is_set() => break,
             Err(error) => {
                 let text = format!("error: {error}\n  cure: {}\n", error.cure());
-                voice.complain("round", text);
+                voice.complain("round", text, || warn!(%error, cure = error.cure(), "no round"));
             }
         }
         if !is_announced {
@@ -68,7 +67,9 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
                 config = anew;
                 voice.is_over("configuration");
             }
-            Err(failure) => voice.complain("configuration", failure.text()),
+            Err(failure) => voice.complain("configuration", failure.text(), || {
+                warn!(error = failure.message(), "the configuration stays as it was");
+            }),
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -82,8 +83,25 @@ fn serve(
 ) -> Result<Option<HttpServer>, Failure> {
     let Some(address) = input::metrics(arguments.metrics.as_ref())? else { return Ok(None) };
     let server = HttpServer::start(&address, rounds.clone())?;
-    voice.say(&format!("metrics are served at {}\n", server.address()));
+    let address = server.address();
+    if voice.is_logged {
+        info!(%address, "metrics are served");
+    } else {
+        voice.say(&format!("metrics are served at {address}\n"));
+    }
     Ok(Some(server))
+}
+
+/// Starts the log, where there is one. True if all that is said goes there.
+fn start_log(arguments: &SyncArgs) -> Result<bool, Failure> {
+    let to = match arguments.log_format {
+        // One round says what it does, and people see bars.
+        LogFormat::Auto if arguments.once || io::stderr().is_terminal() => return Ok(false),
+        LogFormat::Auto | LogFormat::Text | LogFormat::Json => LogTo::Stderr,
+        LogFormat::Journald => LogTo::Journal,
+    };
+    input::start_log(&to, arguments.log_format)?;
+    Ok(arguments.log_format != LogFormat::Auto)
 }
 
 /// Has the signals that end a program end the round instead. SIGHUP does nothing: the configuration is read for each round.
@@ -92,15 +110,17 @@ fn stop_on_signals(stop: &Stop) -> Result<(), Failure> {
     let stop = stop.clone();
     thread::spawn(move || {
         for signal in signals.forever().filter(|signal| *signal != SIGHUP) {
-            tracing::info!(signal, "stopping");
+            info!(signal, "stopping");
             stop.set();
         }
     });
     Ok(())
 }
 
-/// What is said of a round: bars on a terminal, one line a source elsewhere.
+/// What is said of a round: bars on a terminal, one line a source elsewhere, or events of a log.
 struct Voice {
+    /// Whether it goes to the log.
+    is_logged: bool,
     bars: Option<MultiProgress>,
     open: Mutex<HashMap<String, ProgressBar>>,
     /// Says only what is new: rounds go on for days.
@@ -110,9 +130,9 @@ struct Voice {
 }
 
 impl Voice {
-    fn new(is_terse: bool) -> Self {
-        let bars = io::stderr().is_terminal().then(MultiProgress::new);
-        Self { bars, open: Mutex::default(), is_terse, problems: Mutex::default() }
+    fn new(is_terse: bool, is_logged: bool) -> Self {
+        let bars = (!is_logged && io::stderr().is_terminal()).then(MultiProgress::new);
+        Self { is_logged, bars, open: Mutex::default(), is_terse, problems: Mutex::default() }
     }
 
     fn hear(&self, step: Step<'_>) {
@@ -151,20 +171,29 @@ impl Voice {
         match &source.outcome {
             Ok(moved) => {
                 let is_news = self.is_over(&key);
-                if !self.is_terse || is_news || !matches!(moved, Moved::Unchanged(_)) {
+                if self.is_terse && !is_news && matches!(moved, Moved::Unchanged(_)) {
+                    return;
+                }
+                if self.is_logged {
+                    info!(source = source.label, outcome = words(moved), "fetched");
+                } else {
                     self.say(&format!("{}: {}\n", source.label, words(moved)));
                 }
             }
             Err(failed) => {
                 let text = problem(&format!("source `{}`", source.label), failed);
-                self.complain(&key, text);
+                self.complain(&key, text, || {
+                    warn!(source = source.label, error = %failed, cure = failed.cure, "not fetched");
+                });
             }
         }
     }
 
     fn tell_ready(&self, report: &RoundReport) {
         match &report.ready_problem {
-            Some(failed) => self.complain("ready file", problem("the ready file", failed)),
+            Some(failed) => self.complain("ready file", problem("the ready file", failed), || {
+                warn!(error = %failed, cure = failed.cure, "the ready file is not as it should be");
+            }),
             None => {
                 self.is_over("ready file");
             }
@@ -172,10 +201,14 @@ impl Voice {
     }
 
     /// Says a problem unless it was said last time too.
-    fn complain(&self, key: &str, text: String) {
+    fn complain(&self, key: &str, text: String, log: impl FnOnce()) {
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         if problems.get(key) != Some(&text) {
-            self.say(&text);
+            if self.is_logged {
+                log();
+            } else {
+                self.say(&text);
+            }
             problems.insert(key.to_owned(), text);
         }
     }

@@ -1,4 +1,4 @@
-//! Where the log goes: standard error, a file, or journald.
+//! Where the log goes, standard error, a file, or journald; and what its lines look like.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -6,10 +6,13 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use tracing::Subscriber;
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt as lines;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Registry, fmt as text};
 
 /// The variable that sets what is logged, as `info` or `overlayfs_mount::sync=debug`.
 const LOG_VARIABLE: &str = "OVERLAYFS_MOUNT_LOG";
@@ -21,6 +24,8 @@ pub enum LogTo {
     Stderr,
     /// A file, appended to.
     File(PathBuf),
+    /// journald.
+    Journal,
     /// journald where it runs, else this file.
     JournalOr(PathBuf),
 }
@@ -29,9 +34,19 @@ impl fmt::Display for LogTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stderr => f.write_str("standard error"),
+            Self::Journal => f.write_str("journald"),
             Self::File(path) | Self::JournalOr(path) => write!(f, "`{}`", path.display()),
         }
     }
+}
+
+/// What a line looks like. journald has fields of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLines {
+    /// For people.
+    Text,
+    /// One object with the keys `timestamp`, `level`, `fields` and `target`; the message is the field `message`.
+    Json,
 }
 
 /// Where journald listens (`systemd-journald.service(8)`).
@@ -40,41 +55,55 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 /// Starts the log of this process.
 ///
 /// # Errors
-/// The file cannot be written to.
-pub fn start_log(to: &LogTo) -> io::Result<()> {
+/// The file cannot be written to, or journald is asked for and does not run.
+pub fn start_log(to: &LogTo, lines: LogLines) -> io::Result<()> {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
+    registry.with(layer(to, lines)?).try_init().map_err(io::Error::other)
+}
+
+type BoxedLayer<S> = Box<dyn Layer<S> + Send + Sync>;
+
+fn layer<S>(to: &LogTo, lines: LogLines) -> io::Result<BoxedLayer<S>>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     match to {
-        LogTo::Stderr => {
-            let is_terminal = io::stderr().is_terminal();
-            let layer = text::layer().with_writer(io::stderr).with_ansi(is_terminal);
-            start(registry.with(layer.with_target(false)))
+        LogTo::Stderr => Ok(to_stderr(lines)),
+        LogTo::Journal => to_journal(),
+        LogTo::JournalOr(path) if Path::new(JOURNAL).exists() => {
+            to_journal().or_else(|_| to_file(path, lines))
         }
-        LogTo::File(path) => start(registry.with(file_layer(path)?)),
-        LogTo::JournalOr(path) => match journal() {
-            Some(layer) => start(registry.with(layer)),
-            None => start(registry.with(file_layer(path)?)),
-        },
+        LogTo::File(path) | LogTo::JournalOr(path) => to_file(path, lines),
     }
 }
 
-fn start(subscriber: impl SubscriberInitExt) -> io::Result<()> {
-    subscriber.try_init().map_err(io::Error::other)
-}
-
-fn journal() -> Option<tracing_journald::Layer> {
-    if !Path::new(JOURNAL).exists() {
-        return None;
+fn to_stderr<S>(lines: LogLines) -> BoxedLayer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let layer = lines::layer().with_writer(io::stderr);
+    match lines {
+        LogLines::Text => layer.with_ansi(io::stderr().is_terminal()).with_target(false).boxed(),
+        LogLines::Json => layer.json().with_current_span(false).with_span_list(false).boxed(),
     }
-    tracing_journald::layer().ok().map(|layer| layer.with_field_prefix(None))
 }
 
-type FileLayer<S> =
-    text::Layer<S, text::format::DefaultFields, text::format::Format, Mutex<std::fs::File>>;
-
-type Filtered = tracing_subscriber::layer::Layered<EnvFilter, Registry>;
-
-fn file_layer(path: &Path) -> io::Result<FileLayer<Filtered>> {
+fn to_file<S>(path: &Path, lines: LogLines) -> io::Result<BoxedLayer<S>>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     let file = OpenOptions::new().create(true).append(true).open(path)?;
-    Ok(text::layer().with_writer(Mutex::new(file)).with_ansi(false))
+    let layer = lines::layer().with_writer(Mutex::new(file)).with_ansi(false);
+    Ok(match lines {
+        LogLines::Text => layer.boxed(),
+        LogLines::Json => layer.json().with_current_span(false).with_span_list(false).boxed(),
+    })
+}
+
+fn to_journal<S>() -> io::Result<BoxedLayer<S>>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    Ok(tracing_journald::layer()?.with_field_prefix(None).boxed())
 }

@@ -14,6 +14,6 @@ mod update;
 mod vitals;
 
 pub use error::DaemonError;
-pub use log::{LogTo, start_log};
+pub use log::{LogLines, LogTo, start_log};
 pub use start::{Plan, announce_to_systemd, run};
 pub use stop::Stopped;

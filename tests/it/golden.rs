@@ -110,6 +110,7 @@ fn help_of_a_command_lists_its_options() {
                                or `[IPV6]:PORT` (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
       -o, --options <OPT,...>  Mount options, as mount(8) gives them
           --log <FILE>         Write the log to this file
+          --log-format <KIND>  What the log looks like: auto, text, json or journald [default: auto]
       -h, --help               Print help
     exit 0
     ");

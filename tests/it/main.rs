@@ -16,6 +16,7 @@ mod flips;
 mod golden;
 mod lint;
 mod live;
+mod logging;
 mod merging;
 mod mounting;
 mod observing;

@@ -1,0 +1,111 @@
+//! What the log looks like.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::fixture::{Sandbox, can_mount};
+
+/// The lines of a log of JSON objects, each with the keys that are promised and no others.
+fn objects(log: &str) -> Vec<Value> {
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    for line in &lines {
+        let keys: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["fields", "level", "target", "timestamp"], "{line}");
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z'), "{line}");
+        assert!(line["fields"]["message"].is_string(), "{line}");
+    }
+    lines
+}
+
+fn has(lines: &[Value], level: &str, message: &str) -> bool {
+    lines.iter().any(|line| line["level"] == level && line["fields"]["message"] == message)
+}
+
+#[test]
+fn a_log_of_json_is_one_object_a_line() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("review", "x\n").commit();
+    sandbox
+        .configure("    - repo: acme/base\n    - {repo: \"acme/go\\\"ne\", required: false}", "");
+    let mount = sandbox.mount_with(&["--log", "log", "--log-format", "json"]);
+    mount.unmount();
+    let lines = objects(&fs::read_to_string(sandbox.path("log")).unwrap());
+    assert!(has(&lines, "INFO", "mounted") && has(&lines, "INFO", "unmounted"), "{lines:?}");
+    let missing = lines.iter().find(|line| line["level"] == "WARN").unwrap();
+    assert_eq!(missing["fields"]["source"], "acme/go\"ne", "{missing}");
+    // Without a file: in the foreground on standard error, else in the run directory.
+    let foreground = "timeout 60 \"$1\" mount -f --log-format json 2>said & pid=$!
+        until [ -e $VIEW/.overlay/revision ]; do sleep 0.01; done; kill -TERM $pid; wait $pid";
+    let mut command = sandbox.command("sh");
+    command.args(["-uc", foreground, "sh", env!("CARGO_BIN_EXE_overlayfs-mount")]);
+    assert!(command.env("VIEW", sandbox.view()).status().unwrap().success());
+    assert!(has(&objects(&fs::read_to_string(sandbox.path("said")).unwrap()), "INFO", "mounted"));
+    sandbox.mount_with(&["--log-format", "json"]).unmount();
+    let log = sandbox.shell("cat run/ours/*.log");
+    assert!(has(&objects(&log), "INFO", "mounted"), "{log}");
+}
+
+#[test]
+fn a_log_for_people_stays_what_it_was() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("review", "x\n").commit();
+    sandbox.configure("    - repo: acme/base", "");
+    for format in ["auto", "text"] {
+        sandbox.mount_with(&["--log", "log", "--log-format", format]).unmount();
+        let log = fs::read_to_string(sandbox.path("log")).unwrap();
+        assert!(
+            log.contains("  INFO overlayfs_mount::daemon::start: mounted mountpoint=/"),
+            "{log}"
+        );
+        fs::remove_file(sandbox.path("log")).unwrap();
+    }
+}
+
+#[test]
+fn journald_is_refused_where_it_cannot_be_had() {
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("review", "x\n").commit();
+    sandbox.configure("    - repo: acme/base", "");
+    let said = sandbox.fail(2, &["mount", "--log", "log", "--log-format", "journald"]);
+    assert!(said.contains("cannot go to a file and to journald\n  cure: leave out"), "{said}");
+    if !Path::new("/run/systemd/journal/socket").exists() {
+        for command in ["mount", "sync"] {
+            let said = sandbox.fail(1, &[command, "--log-format", "journald"]);
+            assert!(said.contains("the log cannot be written to journald: "), "{said}");
+            assert!(said.contains("cure: take `--log-format json`"), "{said}");
+        }
+    }
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+}
+
+#[test]
+fn sync_says_what_it_does_as_a_log_too() {
+    let sandbox = Sandbox::new();
+    let remote = sandbox.repo("../remotes/base");
+    remote.skill("review", "x\n").commit();
+    let url = format!("file://{}", sandbox.path("remotes/base").display());
+    sandbox.configure(
+        &format!(
+            "    - {{repo: acme/base, url: \"{url}\"}}\n    - {{repo: acme/gone, url: \"{url}-gone\"}}"
+        ),
+        "",
+    );
+    let said = sandbox.fail(1, &["sync", "--once", "--log-format", "json"]);
+    let lines = objects(&said);
+    let of = |source: &str| lines.iter().find(|line| line["fields"]["source"] == source).unwrap();
+    assert_eq!(of("acme/base")["fields"]["message"], "fetched", "{said}");
+    assert!(of("acme/base")["fields"]["outcome"].as_str().unwrap().starts_with("cloned at "));
+    assert_eq!(of("acme/gone")["level"], "WARN", "{said}");
+    assert!(of("acme/gone")["fields"]["cure"].is_string(), "{said}");
+    let said = sandbox.fail(1, &["sync", "--once", "--log-format", "text"]);
+    assert!(said.contains("  INFO fetched source=\"acme/base\" outcome=\"unchanged at "), "{said}");
+}
