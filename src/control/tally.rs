@@ -25,11 +25,11 @@ impl Count {
     }
 }
 
-/// A moment, to the millisecond; 0 before the first.
+/// When something happened last, to the millisecond; 0 before the first time.
 #[derive(Debug, Default)]
-struct Moment(AtomicU64);
+struct LastTime(AtomicU64);
 
-impl Moment {
+impl LastTime {
     fn set_now(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.0.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -49,7 +49,7 @@ pub struct Tally {
     changed_names: Count,
     rebuilds: Count,
     rebuild_failures: Count,
-    look: Moment,
+    look: LastTime,
     /// Whether the next set could not be built.
     is_behind: AtomicBool,
     /// Whether the configuration could not be read.
@@ -69,7 +69,7 @@ impl Default for Tally {
             changed_names: Count::default(),
             rebuilds: Count::default(),
             rebuild_failures: Count::default(),
-            look: Moment::default(),
+            look: LastTime::default(),
             is_behind: AtomicBool::new(false),
             has_wrong_config: AtomicBool::new(false),
         }
@@ -123,7 +123,7 @@ impl Tally {
 pub struct Rounds {
     successes: Count,
     failures: Count,
-    success: Moment,
+    success: LastTime,
     is_first_over: AtomicBool,
     /// Whether each source failed in the last round, by label.
     sources: Mutex<BTreeMap<String, bool>>,

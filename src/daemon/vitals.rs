@@ -81,14 +81,10 @@ impl Observed for Vitals {
 
     fn health(&self) -> Result<(), String> {
         let Some(mounted) = self.mounted.get() else { return Ok(()) };
-        let alive = [
+        all_alive([
             (&mounted.session, "the session with the kernel has ended"),
             (&mounted.updating, "the thread that keeps the view up to date has ended"),
-        ];
-        match alive.into_iter().find(|(alive, _)| alive.strong_count() == 0) {
-            Some((_, reason)) => Err(reason.to_owned()),
-            None => Ok(()),
-        }
+        ])
     }
 
     fn readiness(&self) -> Result<(), String> {
@@ -114,5 +110,34 @@ impl Mounted {
         let (hits, misses) = self.blobs.hits_and_misses();
         let blobs = BlobCacheUse { memory_bytes, disk_bytes, hits, misses };
         write_use(page, &self.view, &requests, &blobs);
+    }
+}
+
+/// Fails with the reason of the first that lives no more.
+fn all_alive<const N: usize>(lives: [(&Weak<()>, &str); N]) -> Result<(), String> {
+    match lives.into_iter().find(|(life, _)| life.strong_count() == 0) {
+        Some((_, reason)) => Err(reason.to_owned()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_has_ended_or_panicked_is_ill() {
+        let (one, other) = (Arc::new(()), Arc::new(()));
+        let (first, second) = (Arc::downgrade(&one), Arc::downgrade(&other));
+        let health = || all_alive([(&first, "the first"), (&second, "the second")]);
+        assert_eq!(health(), Ok(()));
+        let panicking = std::thread::spawn(move || {
+            assert!(Arc::strong_count(&other) > 1, "for this test");
+            drop(other);
+        });
+        assert!(panicking.join().is_err());
+        assert_eq!(health(), Err("the second".to_owned()));
+        drop(one);
+        assert_eq!(health(), Err("the first".to_owned()));
     }
 }

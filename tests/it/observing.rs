@@ -150,6 +150,32 @@ fn metrics_follow_the_view() {
 }
 
 #[test]
+fn errors_are_counted_by_request_and_number() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let base = sandbox.repo("acme/base");
+    base.write("bad", "bad\n").write("good", "good\n").commit();
+    let blob = base.git(&["rev-parse", "HEAD:bad"]);
+    let (start, rest) = blob.split_at(2);
+    fs::remove_file(base.path.join(".git/objects").join(start).join(rest)).unwrap();
+    sandbox.configure("    - repo: acme/base", "");
+    let (mount, at) = mount(&sandbox, &[]);
+    let errors = || {
+        let samples = metrics(&at);
+        let errors = samples.iter().filter(|(name, _)| name.contains("_errors_total{"));
+        errors.map(|(_, value)| number(value)).sum::<f64>()
+    };
+    sandbox.shell("cat $VIEW/acme/base/good; test ! -e $VIEW/acme/base/absent; ! touch $VIEW/x");
+    assert!(errors() < 0.5, "absent names and refused writes are no errors");
+    let before = errors();
+    assert!(!sandbox.shell_output("cat $VIEW/acme/base/bad").status.success());
+    assert!(errors() > before + 0.5, "{:?}", metrics(&at));
+    mount.unmount();
+}
+
+#[test]
 fn s70_metrics_of_a_public_view_name_no_private_source() {
     if !can_mount() {
         return;
@@ -215,6 +241,34 @@ fn s70_health_and_readiness_say_what_can_be_served() {
     assert!(starting.wait().success());
     assert_eq!(try_get(&at, "/healthz"), None);
     assert_eq!(sandbox.mounts(), Vec::<String>::new());
+}
+
+#[test]
+fn s70_readiness_waits_for_the_first_round_though_the_cache_is_full() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repo("../remotes/base").skill("review", "one\n").commit();
+    let url = format!("file://{}", sandbox.path("remotes/base").display());
+    sandbox.configure(&format!("    - {{repo: acme/base, ref: main, url: \"{url}\"}}"), "");
+    sandbox.succeed(&["sync", "--once"]);
+    let turn = fs::File::create(sandbox.path("repos/.overlayfs-mount-sync.lock")).unwrap();
+    turn.lock().unwrap();
+    let (mount, at) = mount(&sandbox, &["--sync"]);
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md"), "one\n");
+    let waits = "the first round of fetching is not over yet\n".to_owned();
+    assert_eq!(get(&at, "/readyz"), (503, waits));
+    assert_eq!(get(&at, "/healthz").0, 200);
+    turn.unlock().unwrap();
+    wait_for("readiness", || get(&at, "/readyz").0 == 200);
+    // A remote that goes does not take it back.
+    fs::rename(sandbox.path("remotes/base"), sandbox.path("away")).unwrap();
+    sandbox.succeed(&["reload", "view"]);
+    assert_eq!(metrics(&at)["overlayfs_mount_fetch_rounds_total{outcome=\"failure\"}"], "1");
+    assert_eq!(metrics(&at)["overlayfs_mount_sources{state=\"stale\"}"], "1");
+    assert_eq!(get(&at, "/readyz").0, 200);
+    mount.unmount();
 }
 
 #[test]

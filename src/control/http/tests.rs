@@ -150,6 +150,16 @@ fn many_who_say_nothing_do_not_keep_others_out() {
 }
 
 #[test]
+fn one_who_stops_in_the_middle_is_cut_off() {
+    let server = start(Fake);
+    let mut stream = connect(server.address());
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: ").unwrap();
+    let started = Instant::now();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    assert!(started.elapsed() < PATIENCE);
+}
+
+#[test]
 fn one_who_does_not_read_keeps_nobody_waiting() {
     let server = start(Clumsy);
     let at = server.address();
