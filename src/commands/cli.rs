@@ -1,5 +1,6 @@
 //! The command line, as data.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Read configuration and refs anew; returns when every new look-up sees the result
     Reload(ReloadArgs),
+    /// Run a command with the view mounted for it alone: no root, no fusermount3
+    Exec(ExecArgs),
     /// Print the variables by which the platform's programs find what a view shows
     Env(EnvArgs),
     /// Wait until the sources can be read, or a view is mounted and can be read
@@ -214,6 +217,29 @@ pub struct ReloadArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `exec`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: the command's, or 128 + signal; 125 not started, 126 not executable, 127 not found."
+)]
+pub struct ExecArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Where to mount (default: `mount.at` of the configuration); its parents need not exist
+    #[arg(long, value_name = "DIR")]
+    pub at: Option<PathBuf>,
+    /// Mount options, as for `mount`
+    #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',')]
+    pub options: Vec<String>,
+    /// Write the log to this file (default: to journald where it runs, else nowhere)
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// The command with its arguments
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
+    pub command: Vec<OsString>,
 }
 
 /// Arguments of `env`.

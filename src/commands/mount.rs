@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::input;
 use crate::config::resolved::{Access, AllowOther, Config, Links, Overrides};
 use crate::config::{self, ConfigError};
-use crate::daemon::{self, DaemonError, LogTo, Plan, Stopped};
+use crate::daemon::{self, Audience, DaemonError, LogTo, Plan, Stopped};
 use crate::machine::background::{self, Launch, Ready};
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
@@ -57,26 +57,38 @@ fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> 
     let mut options = Options::parse(&arguments.options)?;
     options.overrides.is_synced = arguments.sync.then_some(true);
     options.overrides.apply(&mut config);
+    options.is_pinned |= arguments.pin;
     let wanted = arguments.mountpoint.as_deref().unwrap_or(&config.mount.at);
     let mountpoint = mountpoint::resolve(wanted)?;
+    plan_at(config, mountpoint, &options, Audience::Everybody)
+}
+
+/// What to mount, where the mount point is known.
+pub(super) fn plan_at(
+    mut config: Config,
+    mountpoint: PathBuf,
+    options: &Options,
+    audience: Audience,
+) -> Result<Plan, Failure> {
     let problems = config::check_mountpoint(&config, &mountpoint);
     if !problems.is_empty() {
         return Err(ConfigError { problems }.into());
     }
     config.mount.at.clone_from(&mountpoint);
     let stamp = Plan::stamp_of(&config);
-    let is_pinned = arguments.pin || options.is_pinned;
-    let Options { overrides, forbids_execution, .. } = options;
-    Ok(Plan { config, mountpoint, forbids_execution, is_pinned, overrides, stamp })
+    let Options { overrides, forbids_execution, is_pinned, .. } = options;
+    let (overrides, forbids_execution) = (*overrides, *forbids_execution);
+    let is_pinned = *is_pinned;
+    Ok(Plan { config, mountpoint, forbids_execution, is_pinned, overrides, stamp, audience })
 }
 
 /// What `-o` says beyond the configuration.
 #[derive(Default)]
-struct Options {
-    overrides: Overrides,
+pub(super) struct Options {
+    pub(super) overrides: Overrides,
     forbids_execution: bool,
-    is_pinned: bool,
-    log: Option<PathBuf>,
+    pub(super) is_pinned: bool,
+    pub(super) log: Option<PathBuf>,
 }
 
 /// What mount(8), fstab and systemd give to every helper and what means nothing here, or is so anyway.
@@ -120,7 +132,7 @@ const IGNORED: [&str; 36] = [
 ];
 
 impl Options {
-    fn parse(words: &[String]) -> Result<Self, Failure> {
+    pub(super) fn parse(words: &[String]) -> Result<Self, Failure> {
         let mut options = Self::default();
         for word in words {
             options.add(word)?;
@@ -180,7 +192,12 @@ fn start_log(plan: &Plan, arguments: &MountArgs, is_foreground: bool) -> Result<
             LogTo::JournalOr(run_dir.log(&plan.mountpoint))
         }
     };
-    daemon::start_log(&to).map_err(|error| {
+    log_to(&to)
+}
+
+/// Starts the log of a daemon.
+pub(super) fn log_to(to: &LogTo) -> Result<(), Failure> {
+    daemon::start_log(to).map_err(|error| {
         Failure::new(format!("the log cannot be written to {to}: {error}"))
             .with_cure("name another file with `--log FILE`")
     })

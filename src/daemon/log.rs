@@ -23,12 +23,15 @@ pub enum LogTo {
     File(PathBuf),
     /// journald where it runs, else this file.
     JournalOr(PathBuf),
+    /// journald where it runs, else nowhere.
+    Journal,
 }
 
 impl fmt::Display for LogTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stderr => f.write_str("standard error"),
+            Self::Journal => f.write_str("journald"),
             Self::File(path) | Self::JournalOr(path) => write!(f, "`{}`", path.display()),
         }
     }
@@ -51,6 +54,10 @@ pub fn start_log(to: &LogTo) -> io::Result<()> {
             start(registry.with(layer.with_target(false)))
         }
         LogTo::File(path) => start(registry.with(file_layer(path)?)),
+        LogTo::Journal => match journal() {
+            Some(layer) => start(registry.with(layer)),
+            None => Ok(()),
+        },
         LogTo::JournalOr(path) => match journal() {
             Some(layer) => start(registry.with(layer)),
             None => start(registry.with(file_layer(path)?)),

@@ -14,9 +14,9 @@ use super::stop::{Ending, Stopped};
 use super::update;
 use crate::config::resolved::{AllowOther, Config, Origin, Overrides};
 use crate::fuse::{self, Owner};
-use crate::machine::mount::{MountRequest, mount};
+use crate::machine::mount::{MountRequest, mount, mount_over};
 use crate::machine::mountinfo::MountTable;
-use crate::machine::mountpoint::{create_mountpoint, remove_mountpoint};
+use crate::machine::mountpoint::Claim;
 use crate::machine::stale::{Liveness, detach, probe};
 use crate::machine::{connections, user};
 use crate::snapshot::Snapshot;
@@ -41,6 +41,18 @@ pub struct Plan {
     pub overrides: Overrides,
     /// How the configuration's file looked before it was read.
     pub stamp: Stamp,
+    /// Who sees the mount.
+    pub audience: Audience,
+}
+
+/// Who sees a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody in the name space of who asked for it: it can be found, asked and taken away.
+    Everybody,
+    /// One command with its children, in a name space of their own: no control socket, it may hide another view at its place,
+    /// and it ends at once.
+    OneCommand,
 }
 
 impl Plan {
@@ -70,7 +82,10 @@ pub fn run(
 ) -> Result<Stopped, DaemonError> {
     let ending = Ending::listen()?;
     // Goes last, when nobody reads pins any more.
-    let pins = Arc::new(Pins::open(&plan.config.state.dir, &plan.mountpoint));
+    // What one command sees is kept for nobody.
+    let keeps_for_next = plan.audience != Audience::OneCommand;
+    let of_mount = keeps_for_next.then_some(plan.mountpoint.as_path());
+    let pins = Arc::new(Pins::open(&plan.config.state.dir, of_mount));
     let shared = Arc::new(Shared::new(&plan.config));
     let archive = Archive::open(&pins, &plan.config, shared.clone()).map(Arc::new);
     let caches = Caches { shared, pins: pins.clone(), archive: archive.clone() };
@@ -80,11 +95,13 @@ pub fn run(
         Settings { links: plan.config.mount.links, has_xattrs: plan.config.mount.has_xattrs };
     let archive = archive.map(|archive| archive as Arc<dyn view::Archive>);
     let view = Arc::new(View::with_archive(snapshot, settings, archive));
-    clear_stale(&plan.mountpoint)?;
-    let made = create_mountpoint(&plan.mountpoint)?;
+    if plan.audience == Audience::Everybody {
+        clear_stale(&plan.mountpoint)?;
+    }
+    let claim = Claim::make(&plan.mountpoint)?;
     let parts = Parts { view, caches, fetching };
     let outcome = serve(plan, parts, ending, ready);
-    remove_mountpoint(&made);
+    claim.release();
     drop(pins);
     outcome
 }
@@ -138,13 +155,21 @@ fn serve(
     let Parts { view, caches, fetching } = parts;
     let pins = caches.pins.clone();
     let request = request(plan);
-    let mounted = mount(&request)?;
+    let mounted = match plan.audience {
+        Audience::Everybody => mount(&request)?,
+        Audience::OneCommand => mount_over(&request)?,
+    };
     let connection = connection(&plan.mountpoint);
     let undo = Undo { mountpoint: &plan.mountpoint };
     let served = fuse::serve(view.clone(), mounted.fd, owner(&plan.config))?;
     let (updates, updating) =
         update::start(plan, view.clone(), caches, served.kernel.clone(), fetching)?;
-    let doors = Doors::open(plan, view.clone(), served.counts.clone(), updates.clone())?;
+    let doors = match plan.audience {
+        Audience::Everybody => {
+            Some(Doors::open(plan, view.clone(), served.counts.clone(), updates.clone())?)
+        }
+        Audience::OneCommand => None,
+    };
     ready()?;
     undo.disarm();
     announce(plan, &view.snapshot());

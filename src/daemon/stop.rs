@@ -11,7 +11,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use super::DaemonError;
-use super::start::Plan;
+use super::start::{Audience, Plan};
 use super::update::Updates;
 use crate::fuse::{Served, SessionError};
 use crate::machine::unmount::unmount;
@@ -101,6 +101,13 @@ fn signal_name(signal: i32) -> String {
 
 /// Unmounts; what is held is detached, served for a while, and then cut off.
 fn stop(plan: &Plan, events: &Receiver<Event>, connection: Option<u32>) -> Result<(), DaemonError> {
+    if plan.audience == Audience::OneCommand {
+        // The end of this process cuts off whoever the command has left behind.
+        return match unmount(&plan.mountpoint, true) {
+            Ok(()) | Err(MachineError::NotMounted { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+    }
     match unmount(&plan.mountpoint, false) {
         Ok(()) | Err(MachineError::NotMounted { .. }) => {}
         Err(busy) => {

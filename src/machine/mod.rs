@@ -4,7 +4,9 @@
 //! that may serve it: the one operation that has to ask a mount ([`stale::probe`]) does so in a thread with a deadline.
 
 pub mod background;
+pub mod command;
 pub mod connections;
+mod cure;
 pub mod doctor;
 pub mod error;
 pub mod exit;
@@ -15,7 +17,9 @@ pub mod mount;
 pub mod mountinfo;
 pub mod mountpoint;
 pub mod namespace;
+
 pub mod run_dir;
+pub mod site;
 pub mod stale;
 pub mod unmount;
 pub mod user;

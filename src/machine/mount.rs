@@ -54,6 +54,14 @@ pub enum Via {
 /// The mount point cannot be used (see [`mountpoint::check`]), or the kernel or `fusermount3` refused. Then nothing is mounted.
 pub fn mount(request: &MountRequest) -> Result<Mounted, MachineError> {
     mountpoint::check(&request.mountpoint)?;
+    mount_over(request)
+}
+
+/// As [`mount`], also where a view of ours is mounted already: that is hidden.
+///
+/// # Errors
+/// The kernel or `fusermount3` refused. Then nothing is mounted.
+pub fn mount_over(request: &MountRequest) -> Result<Mounted, MachineError> {
     if user::has_sys_admin() {
         Ok(Mounted { fd: mount_by_kernel(request)?, via: Via::Kernel })
     } else {

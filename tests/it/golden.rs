@@ -68,6 +68,7 @@ fn help_lists_the_commands_and_the_exit_statuses() {
       export       Write the same tree as plain files, put in place atomically
       status       Show what is mounted, from which revisions, and what is wrong
       reload       Read configuration and refs anew; returns when every new look-up sees the result
+      exec         Run a command with the view mounted for it alone: no root, no fusermount3
       env          Print the variables by which the platform's programs find what a view shows
       wait         Wait until the sources can be read, or a view is mounted and can be read
       sync         Clone and fetch the sources into the repo cache

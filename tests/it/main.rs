@@ -11,6 +11,7 @@ mod clients;
 mod commands;
 mod diff;
 mod env;
+mod exec;
 mod fixture;
 mod flips;
 mod golden;
