@@ -201,7 +201,7 @@ fn nothing_is_left_when_it_is_killed() {
         return;
     }
     let sandbox = simple();
-    let (mut child, _output) = start(&sandbox, "echo ready; exec sleep 600");
+    let (mut child, _output) = start(&sandbox, "echo ready; exec sleep 60");
     let all = children(child.id());
     assert_eq!(all.len(), 2, "the daemon and the command: {all:?}");
     assert!(sandbox.view().exists());
@@ -274,7 +274,7 @@ fn two_at_one_new_place_do_not_take_it_from_each_other() {
         return;
     }
     let sandbox = simple();
-    let (mut first, _output) = start(&sandbox, "echo ready; exec sleep 600");
+    let (mut first, _output) = start(&sandbox, "echo ready; exec sleep 60");
     let script =
         "echo ready; read line; cat view/.agents/skills/review/SKILL.md >/dev/null && echo read";
     let mut command = sandbox.overlay(&["exec", "--", "sh", "-c", script]);
