@@ -1,11 +1,12 @@
 //! The command line, as data.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use super::exec::ExecArgs;
+pub use super::pass::PassArgs;
 use crate::config;
 
 /// Mount a read-only union view of ordered git sources.
@@ -46,6 +47,8 @@ pub enum Command {
     Reload(ReloadArgs),
     /// Run a command with the view mounted for it alone: no root, no fusermount3
     Exec(ExecArgs),
+    /// Mount for a daemon that has no privileges, and hand it the descriptor over a socket
+    Pass(PassArgs),
     /// Print the variables by which the platform's programs find what a view shows
     Env(EnvArgs),
     /// Wait until the sources can be read, or a view is mounted and can be read
@@ -86,9 +89,15 @@ pub struct MountArgs {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Where to mount (default: `mount.at` of the configuration)
+    /// Where to mount (default: `mount.at` of the configuration), or `/dev/fd/N` as for `--fuse-fd`
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: Option<PathBuf>,
+    /// Serve a mount that was made already: its descriptor of /dev/fuse
+    #[arg(long, value_name = "N", conflicts_with = "fuse_socket")]
+    pub fuse_fd: Option<u16>,
+    /// Serve a mount that `pass` makes: the path of its socket
+    #[arg(long, value_name = "PATH")]
+    pub fuse_socket: Option<PathBuf>,
     /// Stay in the foreground
     #[arg(short = 'f', long)]
     pub foreground: bool,
@@ -217,29 +226,6 @@ pub struct ReloadArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
-}
-
-/// Arguments of `exec`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Exit status: the command's, or 128 + signal; 125 not started, 126 not executable, 127 not found."
-)]
-pub struct ExecArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Where to mount (default: `mount.at` of the configuration); its parents need not exist
-    #[arg(long, value_name = "DIR")]
-    pub at: Option<PathBuf>,
-    /// Mount options, as for `mount`
-    #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',')]
-    pub options: Vec<String>,
-    /// Write the log to this file (default: to journald where it runs, else nowhere)
-    #[arg(long, value_name = "FILE")]
-    pub log: Option<PathBuf>,
-    /// The command with its arguments
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
-    pub command: Vec<OsString>,
 }
 
 /// Arguments of `env`.

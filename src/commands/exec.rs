@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 
-use super::cli::ExecArgs;
+use super::cli::ConfigArgs;
 use super::failure::Failure;
 use super::input;
 use super::mount::{Options, log_to, plan_at};
@@ -23,6 +24,29 @@ use crate::machine::background::{self, HowItWent, Leash, Ready};
 use crate::machine::command::{self, Becoming, Running};
 use crate::machine::site::{Site, enter_again};
 use crate::machine::{namespace, user};
+
+/// Arguments of `exec`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: the command's, or 128 + signal; 125 not started, 126 not executable, 127 not found."
+)]
+pub struct ExecArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Where to mount (default: `mount.at` of the configuration); its parents need not exist
+    #[arg(long, value_name = "DIR")]
+    pub at: Option<PathBuf>,
+    /// Mount options, as for `mount`
+    #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',')]
+    pub options: Vec<String>,
+    /// Write the log to this file (default: to journald where it runs, else nowhere)
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// The command with its arguments
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
+    pub command: Vec<OsString>,
+}
 
 /// The exit status if the command was not started; as that of env(1) and timeout(1).
 const NOT_STARTED: u8 = 125;

@@ -17,6 +17,7 @@ mod input;
 mod ls;
 mod mount;
 mod output;
+mod pass;
 mod reload;
 mod schema;
 mod status;
@@ -66,6 +67,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Exec(arguments) => Ok(exec::run(&arguments)),
+        Command::Pass(arguments) => pass::run(&arguments),
         Command::Env(arguments) => env::run(&arguments),
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Sync(arguments) => sync::run(&arguments),

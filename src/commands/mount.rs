@@ -8,20 +8,20 @@ use super::failure::Failure;
 use super::input;
 use crate::config::resolved::{Access, AllowOther, Config, Links, Overrides};
 use crate::config::{self, ConfigError};
-use crate::daemon::{self, Audience, DaemonError, LogTo, Plan, Stopped};
+use crate::daemon::{self, Audience, DaemonError, Given, LogTo, Plan, Stopped};
 use crate::machine::background::{self, Launch, Ready};
-use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
+use crate::machine::{descriptor, mountpoint};
 
 /// Mounts, in the foreground or behind a process that returns.
 pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
     if arguments.foreground {
         let plan = plan(arguments)?;
         start_log(&plan, arguments, true)?;
-        return finish(daemon::run(&plan, || {
+        return serve(arguments, &plan, || {
             daemon::announce_to_systemd();
             Ok(())
-        }));
+        });
     }
     if !background::is_launched() {
         // Wrong usage and configuration are said here, before anything is started.
@@ -31,10 +31,33 @@ pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
             Launch::Failed(status) => Ok(ExitCode::from(status)),
         };
     }
-    let ready = Ready::detach_self()?;
+    let ready = Ready::detach_self_but(given_number(arguments))?;
     let plan = plan_quietly(arguments)?;
     start_log(&plan, arguments, false)?;
-    finish(daemon::run(&plan, || ready.announce().map_err(DaemonError::from)))
+    serve(arguments, &plan, || ready.announce().map_err(DaemonError::from))
+}
+
+fn serve(
+    arguments: &MountArgs,
+    plan: &Plan,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<ExitCode, Failure> {
+    finish(match given(arguments) {
+        Some(given) => daemon::run_given(plan, given, ready),
+        None => daemon::run(plan, ready),
+    })
+}
+
+/// Where the descriptor of a mount that was made already comes from.
+fn given(arguments: &MountArgs) -> Option<Given> {
+    let socket = || arguments.fuse_socket.clone().map(Given::Socket);
+    given_number(arguments).map(Given::Number).or_else(socket)
+}
+
+/// The number of the descriptor of a mount that was made already.
+fn given_number(arguments: &MountArgs) -> Option<i32> {
+    let in_place = || arguments.mountpoint.as_deref().and_then(descriptor::number_in);
+    arguments.fuse_fd.map(i32::from).or_else(in_place)
 }
 
 fn finish(outcome: Result<Stopped, DaemonError>) -> Result<ExitCode, Failure> {
@@ -58,7 +81,16 @@ fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> 
     options.overrides.is_synced = arguments.sync.then_some(true);
     options.overrides.apply(&mut config);
     options.is_pinned |= arguments.pin;
-    let wanted = arguments.mountpoint.as_deref().unwrap_or(&config.mount.at);
+    let named =
+        arguments.mountpoint.as_deref().filter(|path| descriptor::number_in(path).is_none());
+    let wanted = named.unwrap_or(&config.mount.at);
+    if given(arguments).is_some() {
+        // Where it is mounted is another's business, and may be another name space: here it is a name.
+        let mountpoint = std::path::absolute(wanted).map_err(|error| {
+            Failure::new(format!("mount point `{}`: {error}", wanted.display()))
+        })?;
+        return plan_at(config, mountpoint, &options, Audience::Given);
+    }
     let mountpoint = mountpoint::resolve(wanted)?;
     plan_at(config, mountpoint, &options, Audience::Everybody)
 }
@@ -70,7 +102,12 @@ pub(super) fn plan_at(
     options: &Options,
     audience: Audience,
 ) -> Result<Plan, Failure> {
-    let problems = config::check_mountpoint(&config, &mountpoint);
+    let problems = match audience {
+        Audience::Everybody | Audience::OneCommand => {
+            config::check_mountpoint(&config, &mountpoint)
+        }
+        Audience::Given => Vec::new(),
+    };
     if !problems.is_empty() {
         return Err(ConfigError { problems }.into());
     }
@@ -86,7 +123,7 @@ pub(super) fn plan_at(
 #[derive(Default)]
 pub(super) struct Options {
     pub(super) overrides: Overrides,
-    forbids_execution: bool,
+    pub(super) forbids_execution: bool,
     pub(super) is_pinned: bool,
     pub(super) log: Option<PathBuf>,
 }

@@ -14,5 +14,5 @@ mod update;
 
 pub use error::DaemonError;
 pub use log::{LogTo, start_log};
-pub use start::{Audience, Plan, announce_to_systemd, run};
+pub use start::{Audience, Given, Plan, announce_to_systemd, run, run_given};
 pub use stop::Stopped;

@@ -1,6 +1,8 @@
 //! From a configuration to a view that can be read.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +12,7 @@ use tracing::{info, warn};
 use super::DaemonError;
 use super::fetch::Fetching;
 use super::operator::Doors;
-use super::stop::{Ending, Stopped};
+use super::stop::{Ending, Reins, Stopped};
 use super::update;
 use crate::config::resolved::{AllowOther, Config, Origin, Overrides};
 use crate::fuse::{self, Owner};
@@ -18,7 +20,7 @@ use crate::machine::mount::{MountRequest, mount, mount_over};
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint::Claim;
 use crate::machine::stale::{Liveness, detach, probe};
-use crate::machine::{connections, user};
+use crate::machine::{connections, descriptor, pass, user};
 use crate::snapshot::Snapshot;
 use crate::sync::archive::Archive;
 use crate::sync::build::rebuild;
@@ -53,6 +55,17 @@ pub enum Audience {
     /// One command with its children, in a name space of their own: no control socket, it may hide another view at its place,
     /// and it ends at once.
     OneCommand,
+    /// Whoever the one lets see it who mounted it for us: it is not ours to take away.
+    Given,
+}
+
+/// A mount that somebody else made: where its descriptor comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// It was inherited under this number.
+    Number(i32),
+    /// The privileged side mounts, and passes it over this socket.
+    Socket(PathBuf),
 }
 
 impl Plan {
@@ -80,6 +93,26 @@ pub fn run(
     plan: &Plan,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
+    run_on(plan, None, ready)
+}
+
+/// As [`run`], on a mount that somebody else made.
+///
+/// # Errors
+/// As there.
+pub fn run_given(
+    plan: &Plan,
+    given: Given,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<Stopped, DaemonError> {
+    run_on(plan, Some(given), ready)
+}
+
+fn run_on(
+    plan: &Plan,
+    given: Option<Given>,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<Stopped, DaemonError> {
     let ending = Ending::listen()?;
     // Goes last, when nobody reads pins any more.
     // What one command sees is kept for nobody.
@@ -98,10 +131,15 @@ pub fn run(
     if plan.audience == Audience::Everybody {
         clear_stale(&plan.mountpoint)?;
     }
-    let claim = Claim::make(&plan.mountpoint)?;
-    let parts = Parts { view, caches, fetching };
+    let claim = match &given {
+        Some(_) => None,
+        None => Some(Claim::make(&plan.mountpoint)?),
+    };
+    let parts = Parts { view, caches, fetching, given };
     let outcome = serve(plan, parts, ending, ready);
-    claim.release();
+    if let Some(claim) = claim {
+        claim.release();
+    }
     drop(pins);
     outcome
 }
@@ -144,6 +182,40 @@ struct Parts {
     view: Arc<View>,
     caches: Caches,
     fetching: Option<Fetching>,
+    given: Option<Given>,
+}
+
+/// The descriptor of a mount, and what has to be done about the mount in the end.
+struct Attached<'a> {
+    fd: OwnedFd,
+    connection: Option<u32>,
+    undo: Option<Undo<'a>>,
+    keeper: Option<UnixStream>,
+}
+
+/// Mounts, unless that was done.
+fn attach(plan: &Plan, given: Option<Given>) -> Result<Attached<'_>, DaemonError> {
+    if let Some(given) = given {
+        let (fd, keeper) = match given {
+            Given::Number(number) => (descriptor::take(number)?, None),
+            Given::Socket(socket) => {
+                let (fd, keeper) = pass::fetch(&socket)?;
+                (fd, Some(keeper))
+            }
+        };
+        return Ok(Attached { fd, connection: None, undo: None, keeper });
+    }
+    let request = request(plan);
+    let mounted = match plan.audience {
+        Audience::Everybody => mount(&request)?,
+        Audience::OneCommand | Audience::Given => mount_over(&request)?,
+    };
+    Ok(Attached {
+        fd: mounted.fd,
+        connection: connection(&plan.mountpoint),
+        undo: Some(Undo { mountpoint: &plan.mountpoint }),
+        keeper: None,
+    })
 }
 
 fn serve(
@@ -152,28 +224,24 @@ fn serve(
     ending: Ending,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
-    let Parts { view, caches, fetching } = parts;
+    let Parts { view, caches, fetching, given } = parts;
     let pins = caches.pins.clone();
-    let request = request(plan);
-    let mounted = match plan.audience {
-        Audience::Everybody => mount(&request)?,
-        Audience::OneCommand => mount_over(&request)?,
-    };
-    let connection = connection(&plan.mountpoint);
-    let undo = Undo { mountpoint: &plan.mountpoint };
-    let served = fuse::serve(view.clone(), mounted.fd, owner(&plan.config))?;
+    let Attached { fd, connection, undo, keeper } = attach(plan, given)?;
+    let served = fuse::serve(view.clone(), fd, owner(&plan.config))?;
     let (updates, updating) =
         update::start(plan, view.clone(), caches, served.kernel.clone(), fetching)?;
     let doors = match plan.audience {
-        Audience::Everybody => {
+        Audience::Everybody | Audience::Given => {
             Some(Doors::open(plan, view.clone(), served.counts.clone(), updates.clone())?)
         }
         Audience::OneCommand => None,
     };
     ready()?;
-    undo.disarm();
+    if let Some(undo) = undo {
+        undo.disarm();
+    }
     announce(plan, &view.snapshot());
-    let stopped = ending.wait(plan, served, connection, &updates);
+    let stopped = ending.wait(plan, served, Reins { connection, keeper }, &updates);
     drop(doors);
     updates.end();
     if updating.join().is_err() {

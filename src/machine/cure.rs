@@ -43,6 +43,8 @@ impl MachineError {
             | Self::Proc { .. }
             | Self::Namespace { .. }
             | Self::Site { .. }
+            | Self::Descriptor { .. }
+            | Self::Pass { .. }
             | Self::Run { .. }
             | Self::Background { .. } => return self.cure_around(),
         };
@@ -94,6 +96,13 @@ impl MachineError {
             }
             Self::Site { .. } => {
                 "name a mount point whose parent exists, as `--at DIR`".to_owned()
+            }
+            Self::Descriptor { .. } => {
+                "give the number of a descriptor of /dev/fuse that was mounted and is not closed when this program is executed"
+                    .to_owned()
+            }
+            Self::Pass { .. } => {
+                "start `overlayfs-mount pass --socket PATH` first, with `--allow-uid` for this user".to_owned()
             }
             Self::Background { .. } => "run in the foreground with `-f`".to_owned(),
             _ => return None,

@@ -171,6 +171,24 @@ pub enum MachineError {
         /// Why.
         error: Errno,
     },
+    /// A descriptor that was given to us cannot be served.
+    #[error("{origin}: {reason}")]
+    Descriptor {
+        /// Where it came from.
+        origin: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The socket over which a descriptor is passed cannot be used.
+    #[error("socket `{}`: {step}: {error}", .path.display())]
+    Pass {
+        /// The socket.
+        path: PathBuf,
+        /// The step that failed.
+        step: &'static str,
+        /// Why.
+        error: io::Error,
+    },
     /// A program cannot be run in place of this one.
     #[error("`{program}` cannot be run: {step}: {error}")]
     Run {

@@ -7,6 +7,7 @@ pub mod background;
 pub mod command;
 pub mod connections;
 mod cure;
+pub mod descriptor;
 pub mod doctor;
 pub mod error;
 pub mod exit;
@@ -18,6 +19,7 @@ pub mod mountinfo;
 pub mod mountpoint;
 pub mod namespace;
 
+pub mod pass;
 pub mod run_dir;
 pub mod site;
 pub mod stale;

@@ -19,6 +19,7 @@ mod lint;
 mod live;
 mod merging;
 mod mounting;
+mod passing;
 mod pins;
 mod serving;
 mod torn;
