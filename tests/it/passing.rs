@@ -30,7 +30,8 @@ impl Ended {
 impl Drop for Ended {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
-            child.kill().unwrap();
+            // Whatever it mounted goes with it.
+            kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
             child.wait().unwrap();
         }
     }
@@ -98,15 +99,18 @@ fn a_daemon_without_privileges_serves_what_another_mounts() {
     // The mount goes with its daemon, and another one may come, also after one was killed.
     assert_eq!(daemon.end(), Some(0));
     wait_for("the unmount", || sandbox.mounts().is_empty());
-    drop(serve_without_privileges(&sandbox));
+    let mut killed = serve_without_privileges(&sandbox);
+    wait_for("the view", || skill(&sandbox).is_some());
+    let mut child = killed.0.take().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
     wait_for("the unmount", || sandbox.mounts().is_empty());
-    let daemon = serve_without_privileges(&sandbox);
+    let mut daemon = serve_without_privileges(&sandbox);
     wait_for("the view", || skill(&sandbox).is_some());
     // And with the one who made it.
     assert_eq!(passing.end(), Some(0));
     assert_eq!(sandbox.mounts(), Vec::<String>::new());
     assert!(!sandbox.path("door").exists() && !sandbox.view().exists());
-    let mut daemon = daemon;
     let status = daemon.0.take().unwrap().wait().unwrap();
     assert!(status.success(), "{status}");
 }
