@@ -324,6 +324,9 @@ pub struct SyncArgs {
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

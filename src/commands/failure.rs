@@ -54,6 +54,11 @@ impl Failure {
         &self.message
     }
 
+    /// What to do about it.
+    pub(super) fn cure(&self) -> Option<&str> {
+        self.cure.as_deref()
+    }
+
     /// Sets another exit status, for commands whose statuses mean something else.
     pub(super) fn with_status(self, status: u8) -> Self {
         Self { status, ..self }

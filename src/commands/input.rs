@@ -26,6 +26,16 @@ pub(super) fn config_quietly(arguments: &ConfigArgs) -> Result<Config, Failure> 
     Ok(load(arguments)?.config)
 }
 
+/// As [`config_quietly`]; `None` if none is named and none is found.
+pub(super) fn config_if_any(arguments: &ConfigArgs) -> Result<Option<Config>, Failure> {
+    let is_named =
+        arguments.values.is_some() || arguments.config.is_some() || !arguments.sources.is_empty();
+    if !is_named && config::discover(&Environment::of_process()).is_err() {
+        return Ok(None);
+    }
+    config_quietly(arguments).map(Some)
+}
+
 fn load(arguments: &ConfigArgs) -> Result<Loaded, ConfigError> {
     let environment = Environment::of_process();
     if let Some(path) = &arguments.values {

@@ -117,7 +117,7 @@ impl MachineError {
             Self::MountpointMissing { .. }
             | Self::MountpointNotADirectory { .. }
             | Self::MountpointTaken { .. }
-            | Self::MountpointUnusable { .. } => "stale",
+            | Self::MountpointUnusable { .. } => "mount-point",
             Self::FusermountMissing | Self::FusermountUnusable { .. } => "fusermount",
             Self::Fusermount { message, .. } => fusermount_check(message),
             Self::Mount { .. } => "privileges",
@@ -136,6 +136,8 @@ impl MachineError {
 fn fusermount_check(message: &str) -> &'static str {
     if message.contains("allow_other") {
         "allow-other"
+    } else if message.contains("write access") {
+        "mount-point"
     } else if message.contains("/dev/fuse") {
         "device"
     } else {
@@ -148,7 +150,9 @@ fn device_cure(error: Errno) -> &'static str {
     match error {
         Errno::ENOENT => "modprobe fuse; in a container pass the device (--device /dev/fuse)",
         Errno::ENODEV | Errno::ENXIO => "modprobe fuse",
-        Errno::EACCES => "chmod 0666 /dev/fuse as root, or mount as root",
+        Errno::EACCES => {
+            "chmod 0666 /dev/fuse as root (its file system must not be nodev), or mount as root"
+        }
         Errno::EPERM => {
             "the device cgroup forbids it: pass the device (--device /dev/fuse, a device plugin) or run privileged"
         }

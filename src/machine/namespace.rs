@@ -64,7 +64,7 @@ fn keep_mounts_inside() -> Result<(), MachineError> {
 }
 
 fn failed(step: &'static str, error: Errno) -> MachineError {
-    MachineError::Namespace { step, error, obstacle: obstacle() }
+    MachineError::Namespace { step, error, obstacle: obstacles().into_iter().next() }
 }
 
 /// Whether programs that this process starts keep the right to mount although their user is not root.
@@ -152,10 +152,11 @@ const FORBIDDING: [(&str, &str, Obstacle); 3] = [
     ),
 ];
 
-/// The first thing that keeps a user name space from being of use, as far as it can be seen without trying.
-pub fn obstacle() -> Option<Obstacle> {
+/// What keeps a user name space from being of use, as far as it can be seen without trying; what is surest comes first.
+pub fn obstacles() -> Vec<Obstacle> {
+    let mut found = Vec::new();
     if !Path::new("/proc/self/ns/user").exists() {
-        return Some(Obstacle {
+        found.push(Obstacle {
             check: "user-namespaces",
             seen: "the kernel has no user name spaces, or /proc is not mounted",
             cure: "use a kernel with CONFIG_USER_NS",
@@ -164,12 +165,13 @@ pub fn obstacle() -> Option<Obstacle> {
     let forbids = |(file, forbidden, _): &&(&str, &str, Obstacle)| {
         fs::read_to_string(file).is_ok_and(|text| text.trim() == *forbidden)
     };
-    let known = FORBIDDING.iter().find(forbids).map(|(_, _, obstacle)| *obstacle);
-    known.or_else(|| {
-        user::is_filtered().then_some(Obstacle {
+    found.extend(FORBIDDING.iter().filter(forbids).map(|(_, _, obstacle)| *obstacle));
+    if user::is_filtered() {
+        found.push(Obstacle {
             check: "seccomp",
             seen: "a seccomp filter is in force, as in most containers",
             cure: "allow unshare and mount (a seccomp profile of your own, or `--security-opt seccomp=unconfined`)",
-        })
-    })
+        });
+    }
+    found
 }

@@ -67,6 +67,21 @@ impl Site {
         Err(unusable(io::ErrorKind::NotFound.into()))
     }
 
+    /// The deepest directory on its way that exists.
+    pub fn existing(&self) -> &Path {
+        &self.existing
+    }
+
+    /// Whether some of it does not exist.
+    pub fn is_missing(&self) -> bool {
+        self.existing != self.mountpoint
+    }
+
+    /// Whether some of it does not exist and can be made only in a name space of one's own.
+    pub fn is_covered(&self) -> bool {
+        self.is_covered
+    }
+
     /// Makes what is missing in memory, unless it can be made where it belongs; then the one who mounts makes and removes it.
     ///
     /// In a mount name space of this process's own, with the right to mount in it. Afterwards relative paths mean what they

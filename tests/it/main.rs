@@ -10,6 +10,7 @@
 mod clients;
 mod commands;
 mod diff;
+mod doctor;
 mod env;
 mod exec;
 mod fixture;
