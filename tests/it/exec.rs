@@ -389,3 +389,41 @@ fn what_forbids_a_name_space_is_said_with_its_cure() {
     assert!(said.contains("cure: sysctl user.max_user_namespaces"), "{said}");
     assert!(!Path::new(&sandbox.view()).exists());
 }
+
+#[test]
+fn root_gets_a_mount_point_below_what_is_read_only_and_without_cap_sys_admin() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    let program = env!("CARGO_BIN_EXE_overlayfs-mount");
+    let script = format!(
+        r"
+        mkdir -p fixed/there; echo kept >fixed/file; ln -s file fixed/link
+        mount --bind fixed fixed; mount -o remount,bind,ro fixed
+        mount -t tmpfs tmpfs fixed/there; cd fixed/there
+        {program} exec -c ../../overlays.yaml --at ../a/b -- sh -euc '
+            pwd; cat ../file ../link; echo written >new; cat ../a/b/.overlay/revision | wc -c; ls ..'
+        cat new; ls ..
+        cd ../..
+        # As root of most containers: a user name space is made, and root stays root.
+        setpriv --bounding-set -sys_admin --inh-caps -all {program} exec --at new/place -- sh -euc '
+            id -u; id -g; cat new/place/.agents/skills/review/SKILL.md >/dev/null; stat -c %u overlays.yaml'
+        ls -d new 2>/dev/null || echo gone
+        "
+    );
+    let mut command = sandbox.command("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-euc", &script]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("unshare:") {
+        eprintln!("SKIPPED: {said}");
+        return;
+    }
+    let there = sandbox.path("fixed/there").canonicalize().unwrap();
+    let expected = format!(
+        "{}\nkept\nkept\n65\na\nfile\nlink\nthere\nwritten\nfile\nlink\nthere\n0\n0\n0\ngone\n",
+        there.display()
+    );
+    assert_says(&output, &expected);
+}
