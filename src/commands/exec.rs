@@ -101,7 +101,8 @@ fn call(arguments: &ExecArgs) -> Result<ExitCode, Failure> {
     let handed_on = namespace::let_programs_mount()?;
     let leash = match background::launch_leashed()? {
         HowItWent::Ready(leash) => leash,
-        HowItWent::Failed(status) => return Ok(ExitCode::from(status)),
+        // It has said why, unless it was killed; then the status of its end is not the command's.
+        HowItWent::Failed(_) => return Ok(ExitCode::from(NOT_STARTED)),
     };
     handed_on.take_back()?;
     again();

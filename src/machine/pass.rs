@@ -4,10 +4,11 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,7 +18,9 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use tracing::{info, warn};
 
 use super::mount::{MountRequest, mount_for};
+use super::mountinfo::{Mount, MountTable};
 use super::mountpoint::{self, Claim};
+use super::stale::{Liveness, probe};
 use super::unmount::unmount;
 use super::{MachineError, descriptor};
 
@@ -128,6 +131,7 @@ impl Passing {
             return None;
         }
         let path = &self.request.mountpoint;
+        self.clear_dead();
         let mounted = mountpoint::check(path).and_then(|()| mount_for(ids, &self.request));
         let fd = match mounted {
             Ok(fd) => fd,
@@ -145,6 +149,16 @@ impl Passing {
         Some(peer)
     }
 
+    /// Detaches a view that was left when both sides were killed.
+    fn clear_dead(&self) {
+        let path = &self.request.mountpoint;
+        let is_ours = MountTable::read()
+            .is_ok_and(|table| table.topmost_at(path).is_some_and(Mount::is_ours));
+        if is_ours && probe(path, PROBE) == Liveness::Dead {
+            self.unmount();
+        }
+    }
+
     fn unmount(&self) {
         match unmount(&self.request.mountpoint, true) {
             Ok(()) => info!(mountpoint = %self.request.mountpoint.display(), "unmounted"),
@@ -158,7 +172,7 @@ impl Passing {
 ///
 /// # Errors
 /// Nobody listens, or this user is not served.
-pub fn fetch(socket: &Path) -> Result<(std::os::fd::OwnedFd, UnixStream), MachineError> {
+pub fn fetch(socket: &Path) -> Result<(OwnedFd, UnixStream), MachineError> {
     let failed = |step| move |error| MachineError::Pass { path: socket.to_owned(), step, error };
     let stream = UnixStream::connect(socket).map_err(failed("connecting"))?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed("connecting"))?;
@@ -173,4 +187,6 @@ pub fn fetch(socket: &Path) -> Result<(std::os::fd::OwnedFd, UnixStream), Machin
 }
 
 /// How long the privileged side may take.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a mount that may be dead has for its answer.
+const PROBE: Duration = Duration::from_secs(2);

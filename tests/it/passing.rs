@@ -116,6 +116,36 @@ fn a_daemon_without_privileges_serves_what_another_mounts() {
 }
 
 #[test]
+fn what_two_killed_processes_left_is_replaced() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    let serve = || {
+        let mut command = sandbox.overlay(&["mount", "-f", "--fuse-socket", "door"]);
+        let daemon = Ended(Some(command.stderr(Stdio::null()).spawn().unwrap()));
+        wait_for("the view", || skill(&sandbox).is_some());
+        daemon
+    };
+    let mut both = [pass(&sandbox, &[]), serve()];
+    for child in &mut both {
+        let mut child = child.0.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert_eq!(sandbox.mounts().len(), 1, "nobody has unmounted");
+    // The socket is left as well.
+    let passing = pass(&sandbox, &[]);
+    wait_for("a new socket", || UnixStream::connect(sandbox.path("door")).is_ok());
+    let daemon = serve();
+    assert_eq!(sandbox.mounts().len(), 1);
+    assert_eq!(passing.end(), Some(0));
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+    let mut daemon = daemon;
+    assert!(daemon.0.take().unwrap().wait().unwrap().success());
+}
+
+#[test]
 fn nothing_is_passed_to_others_and_nothing_of_theirs_is_read() {
     if !can_mount() {
         return;
