@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    overlayfs_mount::commands::run(std::env::args_os().collect())
+    let arguments: Vec<_> = std::env::args_os().collect();
+    overlayfs_mount::commands::run(&arguments)
 }

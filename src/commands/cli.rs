@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use super::exec::ExecArgs;
+pub use super::pass::PassArgs;
 use crate::config;
 use crate::control::http::Address;
 
@@ -44,6 +46,10 @@ pub enum Command {
     Status(StatusArgs),
     /// Read configuration and refs anew; returns when every new look-up sees the result
     Reload(ReloadArgs),
+    /// Run a command with the view mounted for it alone: no root, no fusermount3
+    Exec(ExecArgs),
+    /// Mount for a daemon that has no privileges, and hand it the descriptor over a socket
+    Pass(PassArgs),
     /// Print the variables by which the platform's programs find what a view shows
     Env(EnvArgs),
     /// Wait until the sources can be read, or a view is mounted and can be read
@@ -84,9 +90,15 @@ pub struct MountArgs {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Where to mount (default: `mount.at` of the configuration)
+    /// Where to mount (default: `mount.at` of the configuration), or `/dev/fd/N` as for `--fuse-fd`
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: Option<PathBuf>,
+    /// Serve a mount that was made already: its descriptor of /dev/fuse
+    #[arg(long, value_name = "N", conflicts_with = "fuse_socket")]
+    pub fuse_fd: Option<u16>,
+    /// Serve a mount that `pass` makes: the path of its socket
+    #[arg(long, value_name = "PATH")]
+    pub fuse_socket: Option<PathBuf>,
     /// Stay in the foreground
     #[arg(short = 'f', long)]
     pub foreground: bool,
@@ -340,6 +352,9 @@ pub struct SyncArgs {
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -54,6 +54,11 @@ impl Failure {
         &self.message
     }
 
+    /// What to do about it.
+    pub(super) fn cure(&self) -> Option<&str> {
+        self.cure.as_deref()
+    }
+
     /// Sets another exit status, for commands whose statuses mean something else.
     pub(super) fn with_status(self, status: u8) -> Self {
         Self { status, ..self }
@@ -112,8 +117,17 @@ impl From<BuildError> for Failure {
 
 impl From<MachineError> for Failure {
     fn from(error: MachineError) -> Self {
-        Self { cure: error.cure(), ..Self::new(&error) }
+        Self { cure: cure(&error), ..Self::new(&error) }
     }
+}
+
+/// The cure, and the check of `doctor` that says more.
+fn cure(error: &MachineError) -> Option<String> {
+    let cure = error.cure()?;
+    Some(match error.check() {
+        Some(check) => format!("{cure} (`overlayfs-mount doctor`, check `{check}`, says more)"),
+        None => cure,
+    })
 }
 
 impl From<ControlError> for Failure {
@@ -124,9 +138,11 @@ impl From<ControlError> for Failure {
 
 impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Self {
-        if let DaemonError::Build(error) = error {
-            return error.into();
-        }
+        let error = match error {
+            DaemonError::Build(error) => return error.into(),
+            DaemonError::Machine(error) => return error.into(),
+            error => error,
+        };
         Self { cure: error.cure(), ..Self::new(&error) }
     }
 }

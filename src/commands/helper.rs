@@ -84,6 +84,8 @@ fn parse(rest: &[OsString]) -> Helper {
     Helper::Mount(MountArgs {
         config: configuration(source, &mut options),
         mountpoint: Some(mountpoint.into()),
+        fuse_fd: None,
+        fuse_socket: None,
         foreground: false,
         sync: false,
         pin: false,

@@ -29,6 +29,16 @@ pub(super) fn config_quietly(arguments: &ConfigArgs) -> Result<Config, Failure> 
     Ok(load(arguments)?.config)
 }
 
+/// As [`config_quietly`]; `None` if none is named and none is found.
+pub(super) fn config_if_any(arguments: &ConfigArgs) -> Result<Option<Config>, Failure> {
+    let is_named =
+        arguments.values.is_some() || arguments.config.is_some() || !arguments.sources.is_empty();
+    if !is_named && config::discover(&Environment::of_process()).is_err() {
+        return Ok(None);
+    }
+    config_quietly(arguments).map(Some)
+}
+
 fn load(arguments: &ConfigArgs) -> Result<Loaded, ConfigError> {
     let environment = Environment::of_process();
     if let Some(path) = &arguments.values {
@@ -73,7 +83,7 @@ pub(super) fn start_log(to: &LogTo, format: LogFormat) -> Result<(), Failure> {
         let failure = Failure::new(format!("the log cannot be written to {to}: {error}"));
         failure.with_cure(match to {
             LogTo::Journal => "take `--log-format json` or `--log-format text`",
-            LogTo::Stderr | LogTo::File(_) | LogTo::JournalOr(_) => {
+            LogTo::Stderr | LogTo::File(_) | LogTo::JournalOr(_) | LogTo::JournalOrNowhere => {
                 "name another file with `--log FILE`"
             }
         })

@@ -8,6 +8,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod env;
+mod exec;
 mod explain;
 mod export;
 mod failure;
@@ -16,6 +17,7 @@ mod input;
 mod ls;
 mod mount;
 mod output;
+mod pass;
 mod reload;
 mod schema;
 mod status;
@@ -28,16 +30,23 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
+use crate::machine;
 use cli::{Cli, Command, ConfigCommand};
 use failure::Failure;
 
 /// Runs the program with the arguments of its process, the program's own name first.
-pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    if let Some(helper) = helper::recognize(&arguments) {
+pub fn run(arguments: &[OsString]) -> ExitCode {
+    if let Some(becoming) = machine::command::recognize(arguments) {
+        return exec::become_command(&becoming);
+    }
+    if let Some(helper) = helper::recognize(arguments) {
         return helper::run(helper);
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
+        Err(error) if exec::is_meant(arguments) && error.use_stderr() => {
+            return exec::wrong_usage(&error);
+        }
         Err(error) => error.exit(),
     };
     match dispatch(cli) {
@@ -57,6 +66,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Export(arguments) => export::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Exec(arguments) => Ok(exec::run(&arguments)),
+        Command::Pass(arguments) => pass::run(&arguments),
         Command::Env(arguments) => env::run(&arguments),
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Sync(arguments) => sync::run(&arguments),

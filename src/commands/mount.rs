@@ -9,20 +9,20 @@ use super::input;
 use crate::config::resolved::{Access, AllowOther, Config, Links, Overrides};
 use crate::config::{self, ConfigError};
 use crate::control::http::Address;
-use crate::daemon::{self, DaemonError, LogTo, Plan, Stopped};
+use crate::daemon::{self, Audience, DaemonError, Given, LogTo, Plan, Stopped};
 use crate::machine::background::{self, Launch, Ready};
-use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
+use crate::machine::{descriptor, mountpoint};
 
 /// Mounts, in the foreground or behind a process that returns.
 pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
     if arguments.foreground {
         let plan = plan(arguments)?;
         start_log(&plan, arguments, true)?;
-        return finish(daemon::run(&plan, || {
+        return serve(arguments, &plan, || {
             daemon::announce_to_systemd();
             Ok(())
-        }));
+        });
     }
     if !background::is_launched() {
         // Wrong usage and configuration are said here, before anything is started.
@@ -32,10 +32,33 @@ pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
             Launch::Failed(status) => Ok(ExitCode::from(status)),
         };
     }
-    let ready = Ready::detach_self()?;
+    let ready = Ready::detach_self_but(given_number(arguments))?;
     let plan = plan_quietly(arguments)?;
     start_log(&plan, arguments, false)?;
-    finish(daemon::run(&plan, || ready.announce().map_err(DaemonError::from)))
+    serve(arguments, &plan, || ready.announce().map_err(DaemonError::from))
+}
+
+fn serve(
+    arguments: &MountArgs,
+    plan: &Plan,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<ExitCode, Failure> {
+    finish(match given(arguments) {
+        Some(given) => daemon::run_given(plan, given, ready),
+        None => daemon::run(plan, ready),
+    })
+}
+
+/// Where the descriptor of a mount that was made already comes from.
+fn given(arguments: &MountArgs) -> Option<Given> {
+    let socket = || arguments.fuse_socket.clone().map(Given::Socket);
+    given_number(arguments).map(Given::Number).or_else(socket)
+}
+
+/// The number of the descriptor of a mount that was made already.
+fn given_number(arguments: &MountArgs) -> Option<i32> {
+    let in_place = || arguments.mountpoint.as_deref().and_then(descriptor::number_in);
+    arguments.fuse_fd.map(i32::from).or_else(in_place)
 }
 
 fn finish(outcome: Result<Stopped, DaemonError>) -> Result<ExitCode, Failure> {
@@ -58,27 +81,62 @@ fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> 
     let mut options = Options::parse(&arguments.options)?;
     options.overrides.is_synced = arguments.sync.then_some(true);
     options.overrides.apply(&mut config);
-    let wanted = arguments.mountpoint.as_deref().unwrap_or(&config.mount.at);
+    options.is_pinned |= arguments.pin;
+    options.metrics = input::metrics(arguments.metrics.as_ref().or(options.metrics.as_ref()))?;
+    let named =
+        arguments.mountpoint.as_deref().filter(|path| descriptor::number_in(path).is_none());
+    let wanted = named.unwrap_or(&config.mount.at);
+    if given(arguments).is_some() {
+        // Where it is mounted is another's business, and may be another name space: here it is a name.
+        let mountpoint = std::path::absolute(wanted).map_err(|error| {
+            Failure::new(format!("mount point `{}`: {error}", wanted.display()))
+        })?;
+        return plan_at(config, mountpoint, &options, Audience::Given);
+    }
     let mountpoint = mountpoint::resolve(wanted)?;
-    let problems = config::check_mountpoint(&config, &mountpoint);
+    plan_at(config, mountpoint, &options, Audience::Everybody)
+}
+
+/// What to mount, where the mount point is known.
+pub(super) fn plan_at(
+    mut config: Config,
+    mountpoint: PathBuf,
+    options: &Options,
+    audience: Audience,
+) -> Result<Plan, Failure> {
+    let problems = match audience {
+        Audience::Everybody | Audience::OneCommand => {
+            config::check_mountpoint(&config, &mountpoint)
+        }
+        Audience::Given => Vec::new(),
+    };
     if !problems.is_empty() {
         return Err(ConfigError { problems }.into());
     }
     config.mount.at.clone_from(&mountpoint);
     let stamp = Plan::stamp_of(&config);
-    let metrics = input::metrics(arguments.metrics.as_ref().or(options.metrics.as_ref()))?;
-    let is_pinned = arguments.pin || options.is_pinned;
-    let Options { overrides, forbids_execution, .. } = options;
-    Ok(Plan { config, mountpoint, forbids_execution, is_pinned, overrides, stamp, metrics })
+    let Options { overrides, forbids_execution, is_pinned, .. } = options;
+    let (overrides, forbids_execution) = (*overrides, *forbids_execution);
+    let (is_pinned, metrics) = (*is_pinned, options.metrics.clone());
+    Ok(Plan {
+        config,
+        mountpoint,
+        forbids_execution,
+        is_pinned,
+        overrides,
+        stamp,
+        audience,
+        metrics,
+    })
 }
 
 /// What `-o` says beyond the configuration.
 #[derive(Default)]
-struct Options {
-    overrides: Overrides,
-    forbids_execution: bool,
-    is_pinned: bool,
-    log: Option<PathBuf>,
+pub(super) struct Options {
+    pub(super) overrides: Overrides,
+    pub(super) forbids_execution: bool,
+    pub(super) is_pinned: bool,
+    pub(super) log: Option<PathBuf>,
     metrics: Option<Address>,
 }
 
@@ -123,7 +181,7 @@ const IGNORED: [&str; 36] = [
 ];
 
 impl Options {
-    fn parse(words: &[String]) -> Result<Self, Failure> {
+    pub(super) fn parse(words: &[String]) -> Result<Self, Failure> {
         let mut options = Self::default();
         for word in words {
             options.add(word)?;

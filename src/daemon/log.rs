@@ -10,7 +10,7 @@ use tracing::Subscriber;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt as lines;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Identity, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -28,13 +28,15 @@ pub enum LogTo {
     Journal,
     /// journald where it runs, else this file.
     JournalOr(PathBuf),
+    /// journald where it runs, else nowhere.
+    JournalOrNowhere,
 }
 
 impl fmt::Display for LogTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stderr => f.write_str("standard error"),
-            Self::Journal => f.write_str("journald"),
+            Self::Journal | Self::JournalOrNowhere => f.write_str("journald"),
             Self::File(path) | Self::JournalOr(path) => write!(f, "`{}`", path.display()),
         }
     }
@@ -75,6 +77,10 @@ where
             to_journal().or_else(|_| to_file(path, lines))
         }
         LogTo::File(path) | LogTo::JournalOr(path) => to_file(path, lines),
+        LogTo::JournalOrNowhere if Path::new(JOURNAL).exists() => {
+            to_journal().or_else(|_| Ok(Identity::new().boxed()))
+        }
+        LogTo::JournalOrNowhere => Ok(Identity::new().boxed()),
     }
 }
 

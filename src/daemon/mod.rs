@@ -15,5 +15,5 @@ mod vitals;
 
 pub use error::DaemonError;
 pub use log::{LogLines, LogTo, start_log};
-pub use start::{Plan, announce_to_systemd, run};
+pub use start::{Audience, Given, Plan, announce_to_systemd, run, run_given};
 pub use stop::Stopped;

@@ -1,6 +1,8 @@
 //! From a configuration to a view that can be read.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +12,17 @@ use tracing::{info, warn};
 use super::DaemonError;
 use super::fetch::Fetching;
 use super::operator::Doors;
-use super::stop::{Ending, Stopped};
+use super::stop::{Ending, Reins, Stopped};
 use super::update;
 use super::vitals::{Mounted, Vitals};
 use crate::config::resolved::{AllowOther, Config, Origin, Overrides};
 use crate::control::http::Address;
 use crate::fuse::{self, Owner};
-use crate::machine::mount::{MountRequest, mount};
+use crate::machine::mount::{MountRequest, mount, mount_over};
 use crate::machine::mountinfo::MountTable;
-use crate::machine::mountpoint::{create_mountpoint, remove_mountpoint};
+use crate::machine::mountpoint::Claim;
 use crate::machine::stale::{Liveness, detach, probe};
-use crate::machine::{connections, user};
+use crate::machine::{connections, descriptor, pass, user};
 use crate::snapshot::Snapshot;
 use crate::snapshot::collisions::hidden_entries;
 use crate::sync::archive::Archive;
@@ -46,6 +48,29 @@ pub struct Plan {
     pub stamp: Stamp,
     /// Where metrics and health are served; `None`: nowhere.
     pub metrics: Option<Address>,
+    /// Who sees the mount.
+    pub audience: Audience,
+}
+
+/// Who sees a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody in the name space of who asked for it: it can be found, asked and taken away.
+    Everybody,
+    /// One command with its children, in a name space of their own: no control socket, it may hide another view at its place,
+    /// and it ends at once.
+    OneCommand,
+    /// Whoever the one lets see it who mounted it for us: it is not ours to take away.
+    Given,
+}
+
+/// A mount that somebody else made: where its descriptor comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// It was inherited under this number.
+    Number(i32),
+    /// The privileged side mounts, and passes it over this socket.
+    Socket(PathBuf),
 }
 
 impl Plan {
@@ -73,12 +98,35 @@ pub fn run(
     plan: &Plan,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
+    run_on(plan, None, ready)
+}
+
+/// As [`run`], on a mount that somebody else made.
+///
+/// # Errors
+/// As there.
+pub fn run_given(
+    plan: &Plan,
+    given: Given,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<Stopped, DaemonError> {
+    run_on(plan, Some(given), ready)
+}
+
+fn run_on(
+    plan: &Plan,
+    given: Option<Given>,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<Stopped, DaemonError> {
     let ending = Ending::listen()?;
     // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
     let vitals = Arc::new(Vitals::default());
     let http = vitals.serve(plan.metrics.as_ref())?;
     // Goes last, when nobody reads pins any more.
-    let pins = Arc::new(Pins::open(&plan.config.state.dir, &plan.mountpoint));
+    // What one command sees is kept for nobody.
+    let keeps_for_next = plan.audience != Audience::OneCommand;
+    let of_mount = keeps_for_next.then_some(plan.mountpoint.as_path());
+    let pins = Arc::new(Pins::open(&plan.config.state.dir, of_mount));
     let shared = Arc::new(Shared::new(&plan.config));
     let archive = Archive::open(&pins, &plan.config, shared.clone()).map(Arc::new);
     let caches = Caches { shared, pins: pins.clone(), archive: archive.clone() };
@@ -88,11 +136,18 @@ pub fn run(
         Settings { links: plan.config.mount.links, has_xattrs: plan.config.mount.has_xattrs };
     let archive = archive.map(|archive| archive as Arc<dyn view::Archive>);
     let view = Arc::new(View::with_archive(snapshot, settings, archive));
-    clear_stale(&plan.mountpoint)?;
-    let made = create_mountpoint(&plan.mountpoint)?;
-    let parts = Parts { view, caches, fetching, vitals };
+    if plan.audience == Audience::Everybody {
+        clear_stale(&plan.mountpoint)?;
+    }
+    let claim = match &given {
+        Some(_) => None,
+        None => Some(Claim::make(&plan.mountpoint)?),
+    };
+    let parts = Parts { view, caches, fetching, given, vitals };
     let outcome = serve(plan, parts, ending, ready);
-    remove_mountpoint(&made);
+    if let Some(claim) = claim {
+        claim.release();
+    }
     // It knows the view, and with it what is pinned.
     drop(http);
     drop(pins);
@@ -142,6 +197,40 @@ struct Parts {
     caches: Caches,
     fetching: Option<Fetching>,
     vitals: Arc<Vitals>,
+    given: Option<Given>,
+}
+
+/// The descriptor of a mount, and what has to be done about the mount in the end.
+struct Attached<'a> {
+    fd: OwnedFd,
+    connection: Option<u32>,
+    undo: Option<Undo<'a>>,
+    keeper: Option<UnixStream>,
+}
+
+/// Mounts, unless that was done.
+fn attach(plan: &Plan, given: Option<Given>) -> Result<Attached<'_>, DaemonError> {
+    if let Some(given) = given {
+        let (fd, keeper) = match given {
+            Given::Number(number) => (descriptor::take(number)?, None),
+            Given::Socket(socket) => {
+                let (fd, keeper) = pass::fetch(&socket)?;
+                (fd, Some(keeper))
+            }
+        };
+        return Ok(Attached { fd, connection: None, undo: None, keeper });
+    }
+    let request = request(plan);
+    let mounted = match plan.audience {
+        Audience::Everybody => mount(&request)?,
+        Audience::OneCommand | Audience::Given => mount_over(&request)?,
+    };
+    Ok(Attached {
+        fd: mounted.fd,
+        connection: connection(&plan.mountpoint),
+        undo: Some(Undo { mountpoint: &plan.mountpoint }),
+        keeper: None,
+    })
 }
 
 fn serve(
@@ -150,24 +239,29 @@ fn serve(
     ending: Ending,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
-    let Parts { view, caches, fetching, vitals } = parts;
+    let Parts { view, caches, fetching, given, vitals } = parts;
     let (pins, blobs) = (caches.pins.clone(), caches.shared.blobs.clone());
-    let request = request(plan);
-    let mounted = mount(&request)?;
-    let connection = connection(&plan.mountpoint);
-    let undo = Undo { mountpoint: &plan.mountpoint };
-    let served = fuse::serve(view.clone(), mounted.fd, owner(&plan.config))?;
+    let Attached { fd, connection, undo, keeper } = attach(plan, given)?;
+    let served = fuse::serve(view.clone(), fd, owner(&plan.config))?;
     let kernel = served.kernel.clone();
     let (updates, updating) =
         update::start(plan, view.clone(), caches, kernel, fetching, vitals.clone())?;
     let counts = served.counts.clone();
-    let doors = Doors::open(plan, view.clone(), counts.clone(), updates.clone(), vitals.clone())?;
+    let doors = match plan.audience {
+        Audience::Everybody | Audience::Given => {
+            let (counts, updates) = (counts.clone(), updates.clone());
+            Some(Doors::open(plan, view.clone(), counts, updates, vitals.clone())?)
+        }
+        Audience::OneCommand => None,
+    };
     let (session, alive) = (served.alive.clone(), updating.alive);
     vitals.mounted(Mounted { view: view.clone(), counts, blobs, session, updating: alive });
     ready()?;
-    undo.disarm();
+    if let Some(undo) = undo {
+        undo.disarm();
+    }
     announce(plan, &view.snapshot());
-    let stopped = ending.wait(plan, served, connection, &updates, &vitals);
+    let stopped = ending.wait(plan, served, Reins { connection, keeper }, &updates, &vitals);
     drop(doors);
     updates.end();
     if updating.thread.join().is_err() {

@@ -1,5 +1,6 @@
 //! The end of a view: an unmount from outside, or a signal.
 
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -11,7 +12,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use super::DaemonError;
-use super::start::Plan;
+use super::start::{Audience, Plan};
 use super::update::Updates;
 use super::vitals::Vitals;
 use crate::fuse::{Served, SessionError};
@@ -31,6 +32,15 @@ pub enum Stopped {
 enum Event {
     Signal(i32),
     Ended(Result<(), SessionError>),
+}
+
+/// What ends a mount beside unmounting it.
+#[derive(Debug)]
+pub(super) struct Reins {
+    /// The number by which the kernel knows the connection, where we mounted.
+    pub(super) connection: Option<u32>,
+    /// What tells somebody else who mounted that we have ended.
+    pub(super) keeper: Option<UnixStream>,
 }
 
 /// Hears signals from before the mount on, so that none is lost.
@@ -64,7 +74,7 @@ impl Ending {
         self,
         plan: &Plan,
         served: Served,
-        connection: Option<u32>,
+        reins: Reins,
         updates: &Updates,
         vitals: &Vitals,
     ) -> Result<Stopped, DaemonError> {
@@ -88,7 +98,7 @@ impl Ending {
                     let name = signal_name(signal);
                     info!(signal = name, "stopping");
                     vitals.stop();
-                    let outcome = stop(plan, &self.events, connection);
+                    let outcome = stop(plan, &self.events, reins);
                     return outcome.map(|()| Stopped::Signal(signal));
                 }
                 // Both threads hold a sender until they have sent.
@@ -103,7 +113,31 @@ fn signal_name(signal: i32) -> String {
 }
 
 /// Unmounts; what is held is detached, served for a while, and then cut off.
-fn stop(plan: &Plan, events: &Receiver<Event>, connection: Option<u32>) -> Result<(), DaemonError> {
+fn stop(plan: &Plan, events: &Receiver<Event>, reins: Reins) -> Result<(), DaemonError> {
+    match plan.audience {
+        Audience::Everybody => stop_for_all(plan, events, reins.connection),
+        // The end of this process cuts off whoever the command has left behind.
+        Audience::OneCommand => match unmount(&plan.mountpoint, true) {
+            Ok(()) | Err(MachineError::NotMounted { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        },
+        Audience::Given => {
+            if let Some(keeper) = reins.keeper {
+                drop(keeper);
+                if !ended(events, plan.config.mount.stop_timeout) {
+                    warn!("still held: the end of this process aborts the connection");
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn stop_for_all(
+    plan: &Plan,
+    events: &Receiver<Event>,
+    connection: Option<u32>,
+) -> Result<(), DaemonError> {
     match unmount(&plan.mountpoint, false) {
         Ok(()) | Err(MachineError::NotMounted { .. }) => {}
         Err(busy) => {

@@ -5,15 +5,20 @@
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use super::MachineError;
+use super::exit::Process;
 
 /// Set for the daemon only, to the number of the process that started it.
 const MARKER: &str = "OVERLAYFS_MOUNT_LAUNCHED_BY";
@@ -45,6 +50,70 @@ pub fn is_launched() -> bool {
 /// # Errors
 /// It cannot be started or waited for.
 pub fn launch() -> Result<Launch, MachineError> {
+    let (mut child, mut reader) = start(ourselves())?;
+    match outcome(&mut child, &mut reader)? {
+        None => Ok(Launch::Ready(child.id())),
+        Some(code) => Ok(Launch::Failed(code)),
+    }
+}
+
+/// A daemon that ends when this goes away, in whatever way: also when this process is killed.
+#[derive(Debug)]
+pub struct Leash {
+    child: Child,
+    process: Option<Process>,
+    /// The daemon sees when nobody can read any more what it says.
+    reader: PipeReader,
+}
+
+/// How the launch of a daemon on a leash ended.
+#[derive(Debug)]
+pub enum HowItWent {
+    /// It is ready.
+    Ready(Leash),
+    /// As [`Launch::Failed`].
+    Failed(u8),
+}
+
+/// As [`launch`], for a daemon that is not to live longer than this process.
+///
+/// # Errors
+/// It cannot be started or waited for.
+pub fn launch_leashed() -> Result<HowItWent, MachineError> {
+    let (mut child, mut reader) = start(ourselves())?;
+    match outcome(&mut child, &mut reader)? {
+        None => {
+            let process = Process::open(child.id())?;
+            Ok(HowItWent::Ready(Leash { child, process, reader }))
+        }
+        Some(code) => Ok(HowItWent::Failed(code)),
+    }
+}
+
+impl Leash {
+    /// The number of the daemon's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Lets the daemon end and waits for that; after `patience` it is killed.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub fn release(self, patience: Duration) -> Result<(), MachineError> {
+        let Self { mut child, process, reader } = self;
+        drop(reader);
+        if process.is_some_and(|process| process.wait(patience).is_err()) {
+            child.kill().map_err(failed("killing the daemon"))?;
+        }
+        // Somebody else in this process may have collected it already.
+        drop(child.wait());
+        Ok(())
+    }
+}
+
+/// This program with its own arguments.
+fn ourselves() -> Command {
     let mut arguments = env::args_os();
     // The program itself, also after its file was replaced.
     let mut command = Command::new("/proc/self/exe");
@@ -52,21 +121,25 @@ pub fn launch() -> Result<Launch, MachineError> {
         command.arg0(name);
     }
     command.args(arguments);
-    launch_command(command)
+    command
 }
 
-fn launch_command(mut command: Command) -> Result<Launch, MachineError> {
-    let (mut reader, writer) = io::pipe().map_err(failed("pipe"))?;
+fn start(mut command: Command) -> Result<(Child, PipeReader), MachineError> {
+    let (reader, writer) = io::pipe().map_err(failed("pipe"))?;
     command.env(MARKER, std::process::id().to_string()).stdin(writer).stdout(Stdio::null());
-    let mut child = command.spawn().map_err(failed("starting the daemon"))?;
-    // The command holds the writing end, and with it open the end of the daemon would not be seen.
-    drop(command);
+    // With the command goes the writing end that it holds; with that open the end of the daemon would not be seen.
+    let child = command.spawn().map_err(failed("starting the daemon"))?;
+    Ok((child, reader))
+}
+
+/// Waits until the daemon is ready, or has ended: then its exit code.
+fn outcome(child: &mut Child, reader: &mut PipeReader) -> Result<Option<u8>, MachineError> {
     let mut said = [0_u8; 1];
     match reader.read_exact(&mut said) {
-        Ok(()) if said[0] == READY => Ok(Launch::Ready(child.id())),
+        Ok(()) if said[0] == READY => Ok(None),
         Ok(()) | Err(_) => {
             let status = child.wait().map_err(failed("waiting for the daemon"))?;
-            Ok(Launch::Failed(exit_code(status)))
+            Ok(Some(exit_code(status)))
         }
     }
 }
@@ -90,10 +163,18 @@ impl Ready {
     /// # Errors
     /// The kernel refused, or `/proc` is not mounted.
     pub fn detach_self() -> Result<Self, MachineError> {
+        Self::detach_self_but(None)
+    }
+
+    /// As [`Ready::detach_self`], with one descriptor that stays open.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn detach_self_but(kept: Option<RawFd>) -> Result<Self, MachineError> {
         let channel = io::stdin().as_fd().try_clone_to_owned().map_err(failed("standard input"))?;
         // Programs that are started later must not hold the channel open.
         dup2_stdin(null(false)?).map_err(io::Error::from).map_err(failed("standard input"))?;
-        close_inherited(&channel)?;
+        close_inherited(&[Some(channel.as_raw_fd()), kept])?;
         setsid().map_err(io::Error::from).map_err(failed("setsid"))?;
         umask(Mode::from_bits_truncate(0o022));
         // A name for people (`ps`, the holders of a mount); without it the process works as well.
@@ -105,13 +186,35 @@ impl Ready {
     ///
     /// # Errors
     /// The caller is not there any more: nobody wants the daemon, which should undo what it did and end. Or the kernel refused.
-    pub fn announce(mut self) -> Result<(), MachineError> {
+    pub fn announce(self) -> Result<(), MachineError> {
+        self.tell().map(drop)
+    }
+
+    /// As [`Ready::announce`]; then `abandoned` is called, in a thread, when the caller has let go of its [`Leash`] or has ended.
+    ///
+    /// # Errors
+    /// As there, or no thread can be started.
+    pub fn announce_on_leash(
+        self,
+        abandoned: impl FnOnce() + Send + 'static,
+    ) -> Result<(), MachineError> {
+        let channel = self.tell()?;
+        let waiting = thread::Builder::new().name("leash".into()).spawn(move || {
+            // A pipe without readers is in error for its writer, and that needs not be asked for.
+            let mut polled = [PollFd::new(channel.as_fd(), PollFlags::empty())];
+            while matches!(poll(&mut polled, PollTimeout::NONE), Ok(0) | Err(Errno::EINTR)) {}
+            abandoned();
+        });
+        waiting.map(drop).map_err(failed("starting a thread"))
+    }
+
+    fn tell(mut self) -> Result<File, MachineError> {
         env::set_current_dir("/").map_err(failed("chdir"))?;
         self.channel.write_all(&[READY]).map_err(failed("telling the caller"))?;
-        drop(self.channel);
         let null = null(true)?;
         dup2_stdout(&null).map_err(io::Error::from).map_err(failed("standard output"))?;
-        dup2_stderr(&null).map_err(io::Error::from).map_err(failed("standard error"))
+        dup2_stderr(&null).map_err(io::Error::from).map_err(failed("standard error"))?;
+        Ok(self.channel)
     }
 
     /// Gives up. The caller is told by the end of this process, which must follow, with an exit code other than 0.
@@ -126,13 +229,12 @@ fn null(is_writable: bool) -> Result<File, MachineError> {
 }
 
 /// Closes all descriptors from 3 on but `kept`.
-fn close_inherited(kept: &OwnedFd) -> Result<(), MachineError> {
-    use std::os::fd::AsRawFd;
+fn close_inherited(kept: &[Option<RawFd>]) -> Result<(), MachineError> {
     let entries = fs::read_dir("/proc/self/fd").map_err(failed("/proc/self/fd"))?;
     let numbers: Vec<RawFd> = entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|number| *number > 2 && *number != kept.as_raw_fd())
+        .filter(|number| *number > 2 && !kept.contains(&Some(*number)))
         .collect();
     for number in numbers {
         // The descriptor of the listing itself is among them and closed already.
@@ -146,6 +248,14 @@ mod tests {
     use super::*;
     use std::time::{Duration, Instant};
 
+    fn launch_command(command: Command) -> Launch {
+        let (mut child, mut reader) = start(command).unwrap();
+        match outcome(&mut child, &mut reader).unwrap() {
+            None => Launch::Ready(child.id()),
+            Some(code) => Launch::Failed(code),
+        }
+    }
+
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
@@ -155,11 +265,11 @@ mod tests {
     #[test]
     fn readiness_and_failure_reach_the_caller() {
         let started = Instant::now();
-        let launched = launch_command(shell("printf R >&0; exec 0>&-; sleep 0.1")).unwrap();
+        let launched = launch_command(shell("printf R >&0; exec 0>&-; sleep 0.1"));
         assert!(matches!(launched, Launch::Ready(_)));
-        assert_eq!(launch_command(shell("exit 3")).unwrap(), Launch::Failed(3));
-        assert_eq!(launch_command(shell("kill -9 $$")).unwrap(), Launch::Failed(137));
-        assert_eq!(launch_command(shell("exit 0")).unwrap(), Launch::Failed(1));
+        assert_eq!(launch_command(shell("exit 3")), Launch::Failed(3));
+        assert_eq!(launch_command(shell("kill -9 $$")), Launch::Failed(137));
+        assert_eq!(launch_command(shell("exit 0")), Launch::Failed(1));
         assert!(started.elapsed() < Duration::from_secs(30));
     }
 
@@ -167,6 +277,6 @@ mod tests {
     fn only_a_child_of_the_launcher_is_launched() {
         assert!(!is_launched());
         let script = format!("test \"${MARKER}\" = $PPID && printf R >&0");
-        assert!(matches!(launch_command(shell(&script)).unwrap(), Launch::Ready(_)));
+        assert!(matches!(launch_command(shell(&script)), Launch::Ready(_)));
     }
 }

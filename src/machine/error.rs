@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use thiserror::Error;
 
 use super::holders::Holder;
+use super::namespace::Obstacle;
 
 /// What this machine did not do.
 #[derive(Debug, Error)]
@@ -151,8 +152,48 @@ pub enum MachineError {
         error: io::Error,
     },
     /// A user and mount name space cannot be entered.
-    #[error("a user and mount name space cannot be entered: {step}: {error}")]
+    #[error("a user and mount name space cannot be entered: {step}: {}{}", .error.desc(), seen(.obstacle.as_ref()))]
     Namespace {
+        /// The step that failed.
+        step: &'static str,
+        /// Why.
+        error: Errno,
+        /// What is known to forbid it.
+        obstacle: Option<Obstacle>,
+    },
+    /// The directories above a mount point cannot be made in a name space of our own.
+    #[error("`{}` cannot be made in this name space: {step}: {}", .path.display(), .error.desc())]
+    Site {
+        /// The mount point.
+        path: PathBuf,
+        /// The step that failed.
+        step: String,
+        /// Why.
+        error: Errno,
+    },
+    /// A descriptor that was given to us cannot be served.
+    #[error("{origin}: {reason}")]
+    Descriptor {
+        /// Where it came from.
+        origin: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The socket over which a descriptor is passed cannot be used.
+    #[error("socket `{}`: {step}: {error}", .path.display())]
+    Pass {
+        /// The socket.
+        path: PathBuf,
+        /// The step that failed.
+        step: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+    /// A program cannot be run in place of this one.
+    #[error("`{program}` cannot be run: {step}: {error}")]
+    Run {
+        /// The program.
+        program: String,
         /// The step that failed.
         step: &'static str,
         /// Why.
@@ -168,93 +209,6 @@ pub enum MachineError {
     },
 }
 
-impl MachineError {
-    /// What to do about it, in words to act on.
-    pub fn cure(&self) -> Option<String> {
-        let cure = match self {
-            Self::Device { error } => device_cure(*error).to_owned(),
-            Self::MountpointMissing { path } => format!("mkdir -p '{}'", path.display()),
-            Self::MountpointNotADirectory { .. } | Self::MountpointUnusable { .. } => {
-                "name a directory of yours as mount point".to_owned()
-            }
-            Self::MountpointTaken { path, .. } => {
-                format!("overlayfs-mount unmount '{}'", path.display())
-            }
-            Self::Mount { error: Errno::EPERM, .. } => {
-                "in a container add CAP_SYS_ADMIN and allow `mount` (seccomp, AppArmor), or use \
-                 `overlayfs-mount exec` or `export`"
-                    .to_owned()
-            }
-            Self::Mount { error: Errno::ENODEV, .. } => "modprobe fuse".to_owned(),
-            Self::FusermountMissing => {
-                "install the package fuse3, or mount as root with CAP_SYS_ADMIN, or use `overlayfs-mount exec`"
-                    .to_owned()
-            }
-            Self::FusermountUnusable { .. } => {
-                "set FUSERMOUNT_PATH to a fusermount3 that may be executed".to_owned()
-            }
-            Self::Fusermount { message, path, .. } => fusermount_cure(message, path),
-            Self::NotMounted { .. } => "overlayfs-mount status lists what is mounted".to_owned(),
-            Self::Busy { path, holders } if holders.is_empty() => format!(
-                "run as root to see who holds it, or `overlayfs-mount unmount --lazy '{}'`",
-                path.display()
-            ),
-            Self::Busy { path, .. } => format!(
-                "end these processes or leave the directory, or `overlayfs-mount unmount --lazy '{}'`",
-                path.display()
-            ),
-            Self::Unmount { error: Errno::EPERM, .. } => {
-                "unmount as the user who mounted, or as root".to_owned()
-            }
-            Self::StillMounted { path } => {
-                format!("overlayfs-mount unmount --lazy '{}'", path.display())
-            }
-            Self::StillRunning { pid } => format!("kill -TERM {pid}"),
-            Self::NoConnectionControl { .. } => {
-                "mount -t fusectl fusectl /sys/fs/fuse/connections".to_owned()
-            }
-            Self::Abort { .. } => "abort as root, or as the user who mounted".to_owned(),
-            Self::RunDir { path, .. } => format!(
-                "make `{}` a directory of yours with mode 0700, or set OVERLAYFS_MOUNT_RUN_DIR",
-                path.display()
-            ),
-            Self::Proc { .. } => "mount -t proc proc /proc".to_owned(),
-            Self::Namespace { .. } => "allow user name spaces (sysctl user.max_user_namespaces, \
-                 kernel.apparmor_restrict_unprivileged_userns=0), or use `overlayfs-mount export`"
-                .to_owned(),
-            Self::Background { .. } => "run in the foreground with `-f`".to_owned(),
-            Self::Mount { .. } | Self::Unmount { .. } => "overlayfs-mount doctor".to_owned(),
-            Self::Wait { .. } => return None,
-        };
-        Some(cure)
-    }
-}
-
-/// What helps when `/dev/fuse` cannot be opened.
-fn device_cure(error: Errno) -> &'static str {
-    match error {
-        Errno::ENOENT => "modprobe fuse; in a container pass the device (--device /dev/fuse)",
-        Errno::ENODEV | Errno::ENXIO => "modprobe fuse",
-        Errno::EACCES => "chmod 0666 /dev/fuse as root, or mount as root",
-        Errno::EPERM => {
-            "the device cgroup forbids it: pass the device (--device /dev/fuse, a device plugin) or run privileged"
-        }
-        _ => "overlayfs-mount doctor",
-    }
-}
-
-fn fusermount_cure(message: &str, path: &std::path::Path) -> String {
-    if message.contains("allow_other") {
-        "write `user_allow_other` into /etc/fuse.conf, or set `allowOther: false`".to_owned()
-    } else if message.contains("has no write access") {
-        format!("mount on a directory of yours: `{}` is not writable for you", path.display())
-    } else if message.contains("/dev/fuse: Permission denied") {
-        device_cure(Errno::EACCES).to_owned()
-    } else if message.contains("peration not permitted") {
-        "fusermount3 has to be owned by root and setuid, and no_new_privs must be off; in a container add \
-         CAP_SYS_ADMIN, or use `overlayfs-mount exec` or `export`"
-            .to_owned()
-    } else {
-        "overlayfs-mount doctor".to_owned()
-    }
+fn seen(obstacle: Option<&Obstacle>) -> String {
+    obstacle.map(|obstacle| format!(" ({})", obstacle.seen)).unwrap_or_default()
 }

@@ -4,8 +4,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -14,10 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-
 use super::mount::MountRequest;
-use super::{FS_SUBTYPE, MachineError};
+use super::{FS_SUBTYPE, MachineError, descriptor};
 
 /// How long the program may take: it does nothing but a few system calls.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -90,7 +87,7 @@ pub fn mount(request: &MountRequest) -> Result<OwnedFd, MachineError> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(unusable)?;
-    let received = receive(&ours);
+    let received = descriptor::receive(&ours);
     if received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
         // Not reaped on failure: it cannot be killed, and waiting would be for ever.
         child.kill().map_err(unusable)?;
@@ -154,26 +151,6 @@ fn escape(name: &OsStr) -> Vec<u8> {
     escaped
 }
 
-/// Receives one descriptor; `None` if the other side closed without sending one.
-fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0_u8; 1];
-    loop {
-        let mut parts = [IoSliceMut::new(&mut byte)];
-        match recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Ok(_) => break,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let received = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    Ok(received)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,12 +168,5 @@ mod tests {
             options(&request),
             "ro,nosuid,nodev,fsname=/etc/a\\,b\\\\c.yaml,subtype=overlayfs-mount,default_permissions,allow_other"
         );
-    }
-
-    #[test]
-    fn a_side_that_closes_without_a_descriptor_sent_none() {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        drop(theirs);
-        assert!(receive(&ours).unwrap().is_none());
     }
 }

@@ -4,7 +4,10 @@
 //! that may serve it: the one operation that has to ask a mount ([`stale::probe`]) does so in a thread with a deadline.
 
 pub mod background;
+pub mod command;
 pub mod connections;
+mod cure;
+pub mod descriptor;
 pub mod doctor;
 pub mod error;
 pub mod exit;
@@ -15,7 +18,10 @@ pub mod mount;
 pub mod mountinfo;
 pub mod mountpoint;
 pub mod namespace;
+
+pub mod pass;
 pub mod run_dir;
+pub mod site;
 pub mod stale;
 pub mod unmount;
 pub mod user;

@@ -54,8 +54,16 @@ pub enum Via {
 /// The mount point cannot be used (see [`mountpoint::check`]), or the kernel or `fusermount3` refused. Then nothing is mounted.
 pub fn mount(request: &MountRequest) -> Result<Mounted, MachineError> {
     mountpoint::check(&request.mountpoint)?;
+    mount_over(request)
+}
+
+/// As [`mount`], also where a view of ours is mounted already: that is hidden.
+///
+/// # Errors
+/// The kernel or `fusermount3` refused. Then nothing is mounted.
+pub fn mount_over(request: &MountRequest) -> Result<Mounted, MachineError> {
     if user::has_sys_admin() {
-        Ok(Mounted { fd: mount_by_kernel(request)?, via: Via::Kernel })
+        Ok(Mounted { fd: mount_for(user::effective_ids(), request)?, via: Via::Kernel })
     } else {
         Ok(Mounted { fd: fusermount::mount(request)?, via: Via::Fusermount })
     }
@@ -72,9 +80,12 @@ pub fn open_device() -> Result<OwnedFd, MachineError> {
     })
 }
 
-fn mount_by_kernel(request: &MountRequest) -> Result<OwnedFd, MachineError> {
+/// Mounts by `mount(2)`, for the user and the group that will serve it.
+///
+/// # Errors
+/// The kernel refused. Then nothing is mounted.
+pub fn mount_for((uid, gid): (u32, u32), request: &MountRequest) -> Result<OwnedFd, MachineError> {
     let fd = open_device()?;
-    let (uid, gid) = user::effective_ids();
     let mut options = format!("fd={},rootmode=40000,user_id={uid},group_id={gid}", fd.as_raw_fd());
     if request.default_permissions {
         options.push_str(",default_permissions");

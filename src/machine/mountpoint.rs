@@ -1,9 +1,11 @@
 //! Mount points: their absolute name, whether one can be used, making one.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
 
 use super::MachineError;
 use super::mountinfo::MountTable;
@@ -96,6 +98,57 @@ pub fn create_mountpoint(path: &Path) -> Result<Vec<PathBuf>, MachineError> {
     Ok(made)
 }
 
+/// A mount point that is in use in some name space. Removing its directory would take the mounts on it away in all others (rmdir(2) of a
+/// directory that is a mount point elsewhere succeeds), so whoever made it removes it only if nobody else uses it.
+#[derive(Debug)]
+pub struct Claim {
+    made: Vec<PathBuf>,
+    directory: Option<Flock<File>>,
+}
+
+impl Claim {
+    /// Makes a mount point as [`create_mountpoint`] does and claims it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn make(path: &Path) -> Result<Self, MachineError> {
+        let mut made = create_mountpoint(path)?;
+        // Whatever is mounted there is not asked: it may be dead, or hang.
+        let tries = if MountTable::read()?.topmost_at(path).is_some() { 0 } else { TRIES };
+        for _ in 0..tries {
+            let directory = File::open(path).ok();
+            let directory = directory
+                .and_then(|file| Flock::lock(file, FlockArg::LockSharedNonblock).ok())
+                .filter(|directory| is_at(directory, path));
+            if directory.is_some() {
+                return Ok(Self { made, directory });
+            }
+            // Its maker may just have removed it.
+            made.extend(create_mountpoint(path)?);
+        }
+        Ok(Self { made, directory: None })
+    }
+
+    /// Removes what was made, unless somebody else uses it.
+    pub fn release(self) {
+        let Self { made, directory } = self;
+        // Where nothing can be locked nothing is known of others.
+        let is_last =
+            directory.is_none_or(|held| held.relock(FlockArg::LockExclusiveNonblock).is_ok());
+        if is_last {
+            remove_mountpoint(&made);
+        }
+    }
+}
+
+/// How often a mount point may vanish while it is claimed.
+const TRIES: usize = 10;
+
+fn is_at(directory: &File, path: &Path) -> bool {
+    let id = |found: fs::Metadata| (found.dev(), found.ino());
+    directory.metadata().ok().map(id) == fs::metadata(path).ok().map(id)
+}
+
 /// Removes directories that [`create_mountpoint`] made, the innermost first, as far as they are empty.
 pub fn remove_mountpoint(made: &[PathBuf]) {
     for directory in made.iter().rev() {
@@ -119,6 +172,20 @@ mod tests {
         check(&path).unwrap();
         remove_mountpoint(&made);
         assert!(!dir.path().join("a").exists());
+    }
+
+    #[test]
+    fn a_mount_point_that_others_use_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let maker = Claim::make(&path).unwrap();
+        let other = Claim::make(&path).unwrap();
+        maker.release();
+        assert!(path.exists(), "somebody else uses it");
+        other.release();
+        assert!(path.exists(), "who did not make it does not remove it");
+        Claim::make(&path.join("c")).unwrap().release();
+        assert!(path.exists() && !path.join("c").exists());
     }
 
     #[test]

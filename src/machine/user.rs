@@ -21,6 +21,12 @@ pub fn has_no_new_privs() -> bool {
         .is_ok_and(|status| field(&status, "NoNewPrivs:").is_some_and(|value| value == "1"))
 }
 
+/// Whether a seccomp filter decides about this process's system calls.
+pub fn is_filtered() -> bool {
+    fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| field(&status, "Seccomp:").is_some_and(|value| value == "2"))
+}
+
 /// Whether `/etc/fuse.conf` lets every user mount with `allow_other`.
 pub fn user_allow_other() -> bool {
     fs::read_to_string(Path::new("/etc/fuse.conf")).is_ok_and(|text| conf_allows_other(&text))

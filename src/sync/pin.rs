@@ -40,9 +40,10 @@ struct Known {
 }
 
 impl Pins {
-    /// Takes the root of a mount, and what an earlier daemon left there: [`Pins::left`] gives it once. Where there can be no root,
+    /// Takes the root of a mount, and what an earlier daemon left there: [`Pins::left`] gives it once. Without a mount it is a root that goes
+    /// with this daemon. Where there can be no root,
     /// nothing is pinned.
-    pub fn open(state_dir: &Path, mountpoint: &Path) -> Self {
+    pub fn open(state_dir: &Path, mountpoint: Option<&Path>) -> Self {
         let root = Root::open(state_dir, mountpoint).map_err(|error| {
             format!("nothing can be kept in the state directory `{}`: {error}", state_dir.display())
         });

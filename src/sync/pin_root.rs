@@ -45,8 +45,8 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Takes the directory of a mount, made if need be.
-    pub(super) fn open(state_dir: &Path, mountpoint: &Path) -> io::Result<Self> {
+    /// Takes the directory of a mount, made if need be; without a mount one that goes with this daemon.
+    pub(super) fn open(state_dir: &Path, mountpoint: Option<&Path>) -> io::Result<Self> {
         let all = state_dir.join("pins");
         fs::create_dir_all(state_dir)?;
         expect_ours(state_dir)?;
@@ -68,8 +68,10 @@ impl Root {
             }
         }
         // While `starting` is locked nobody takes a root: one that is not locked has been left.
-        let name = name_of(mountpoint);
-        let (path, lock, is_shared_over_time) = take(&all, &name)?;
+        let (path, lock, is_shared_over_time) = match mountpoint {
+            Some(mountpoint) => take(&all, &name_of(mountpoint))?,
+            None => take_new(&all, "alone")?,
+        };
         let left = left_behind(&all)?;
         drop(starting);
         PinDirectory::prepare(&path)?;
@@ -169,6 +171,11 @@ fn take(all: &Path, name: &str) -> io::Result<(PathBuf, File, bool)> {
     if lock.try_lock().is_ok() {
         return Ok((own, lock, true));
     }
+    take_new(all, name)
+}
+
+/// Takes a root that nobody else had or will have.
+fn take_new(all: &Path, name: &str) -> io::Result<(PathBuf, File, bool)> {
     let path = create_root(all, name)?;
     let lock = open_directory(&path)?;
     lock.try_lock().map_err(io::Error::from)?;

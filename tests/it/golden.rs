@@ -68,6 +68,8 @@ fn help_lists_the_commands_and_the_exit_statuses() {
       export       Write the same tree as plain files, put in place atomically
       status       Show what is mounted, from which revisions, and what is wrong
       reload       Read configuration and refs anew; returns when every new look-up sees the result
+      exec         Run a command with the view mounted for it alone: no root, no fusermount3
+      pass         Mount for a daemon that has no privileges, and hand it the descriptor over a socket
       env          Print the variables by which the platform's programs find what a view shows
       wait         Wait until the sources can be read, or a view is mounted and can be read
       sync         Clone and fetch the sources into the repo cache
@@ -95,23 +97,26 @@ fn help_of_a_command_lists_its_options() {
     Usage: overlayfs-mount mount [OPTIONS] [MOUNTPOINT]
 
     Arguments:
-      [MOUNTPOINT]  Where to mount (default: `mount.at` of the configuration)
+      [MOUNTPOINT]  Where to mount (default: `mount.at` of the configuration), or `/dev/fd/N` as for
+                    `--fuse-fd`
 
     Options:
-      -c, --config <FILE>      The configuration file
-          --values <FILE>      A Helm values file of the platform, as it is
-          --source <SPEC>      A source, without any file: PATH, or `owner/repo[@REF]`; repeat it, the
-                               last is on top
-      -f, --foreground         Stay in the foreground
-          --sync               Clone and fetch the sources into the repo cache while mounted
-          --pin                Show the revision set of the start for good: nothing that moves later is
-                               followed
-          --metrics <ADDR>     Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT
-                               or `[IPV6]:PORT` (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
-      -o, --options <OPT,...>  Mount options, as mount(8) gives them
-          --log <FILE>         Write the log to this file
-          --log-format <KIND>  What the log looks like: auto, text, json or journald [default: auto]
-      -h, --help               Print help
+      -c, --config <FILE>       The configuration file
+          --values <FILE>       A Helm values file of the platform, as it is
+          --source <SPEC>       A source, without any file: PATH, or `owner/repo[@REF]`; repeat it, the
+                                last is on top
+          --fuse-fd <N>         Serve a mount that was made already: its descriptor of /dev/fuse
+          --fuse-socket <PATH>  Serve a mount that `pass` makes: the path of its socket
+      -f, --foreground          Stay in the foreground
+          --sync                Clone and fetch the sources into the repo cache while mounted
+          --pin                 Show the revision set of the start for good: nothing that moves later is
+                                followed
+          --metrics <ADDR>      Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT
+                                or `[IPV6]:PORT` (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
+      -o, --options <OPT,...>   Mount options, as mount(8) gives them
+          --log <FILE>          Write the log to this file
+          --log-format <KIND>   What the log looks like: auto, text, json or journald [default: auto]
+      -h, --help                Print help
     exit 0
     ");
     insta::assert_snapshot!(say(&sandbox, &["check", "-h"]), @r"

@@ -10,7 +10,9 @@
 mod clients;
 mod commands;
 mod diff;
+mod doctor;
 mod env;
+mod exec;
 mod fixture;
 mod flips;
 mod golden;
@@ -20,6 +22,7 @@ mod logging;
 mod merging;
 mod mounting;
 mod observing;
+mod passing;
 mod pins;
 mod serving;
 mod torn;

@@ -18,7 +18,7 @@ exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -euc "$SCRIPT"
 "#;
 
 /// Runs a shell script as a user without privileges; `None`, loudly, where this cannot be done.
-fn as_ordinary_user(sandbox: &Sandbox, script: &str) -> Option<Output> {
+pub(crate) fn as_ordinary_user(sandbox: &Sandbox, script: &str) -> Option<Output> {
     let mut command = sandbox.command("timeout");
     command
         .args(["-s", "KILL", "60", "unshare", "--mount", "--propagation", "private"])
@@ -38,7 +38,7 @@ fn as_ordinary_user(sandbox: &Sandbox, script: &str) -> Option<Output> {
     None
 }
 
-fn assert_says(output: &Output, expected: &str) {
+pub(crate) fn assert_says(output: &Output, expected: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{said}");

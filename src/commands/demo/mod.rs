@@ -53,7 +53,8 @@ fn prepare_to_mount() -> Result<&'static str, Failure> {
         return Ok("through fusermount3");
     }
     namespace::enter_user_and_mount_namespace()?;
-    namespace::let_programs_mount()?;
+    // For every program that the demo starts.
+    let _handed_on = namespace::let_programs_mount()?;
     Ok("in a user namespace of its own")
 }
 

@@ -65,7 +65,7 @@ fn lines(snapshot: &Snapshot) -> Vec<String> {
 }
 
 fn archive(fixture: &Fixture, config: &Config) -> (Pins, Archive) {
-    let pins = Pins::open(&config.state.dir, &fixture.path().join("view"));
+    let pins = Pins::open(&config.state.dir, Some(&fixture.path().join("view")));
     let shared = Arc::new(Shared::new(config));
     let archive = Archive::open(&pins, config, shared).unwrap();
     (pins, archive)

@@ -1,6 +1,12 @@
 //! What of this machine would stop a mount: checks, each with what was seen and the cure.
 
+mod confinement;
+mod site;
+
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -40,29 +46,34 @@ pub struct Check {
 }
 
 impl Check {
-    fn new(id: &'static str, title: &'static str, seen: Seen) -> Self {
+    /// A check that was made.
+    pub fn new(id: &'static str, title: &'static str, seen: Seen) -> Self {
         let Seen { outcome, evidence, cure } = seen;
         Self { id, title, outcome, evidence, cure }
     }
 }
 
 /// The outcome of a check before it has a name.
-struct Seen {
+#[derive(Debug)]
+pub struct Seen {
     outcome: Outcome,
     evidence: String,
     cure: Option<String>,
 }
 
 impl Seen {
-    fn ok(evidence: impl Into<String>) -> Self {
+    /// Nothing to do.
+    pub fn ok(evidence: impl Into<String>) -> Self {
         Self { outcome: Outcome::Ok, evidence: evidence.into(), cure: None }
     }
 
-    fn warn(evidence: impl Into<String>, cure: impl Into<String>) -> Self {
+    /// Mounting works without it.
+    pub fn warn(evidence: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { outcome: Outcome::Warn, evidence: evidence.into(), cure: Some(cure.into()) }
     }
 
-    fn fail(evidence: impl Into<String>, cure: impl Into<String>) -> Self {
+    /// A mount would fail.
+    pub fn fail(evidence: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { outcome: Outcome::Fail, evidence: evidence.into(), cure: Some(cure.into()) }
     }
 }
@@ -74,12 +85,29 @@ pub fn checks() -> Vec<Check> {
         Check::new("proc", "/proc", proc()),
         Check::new("device", "/dev/fuse", device()),
         Check::new("privileges", "who may mount", privileges()),
+        Check::new("no-new-privs", "whether setuid programs have an effect", no_new_privs()),
         Check::new("fusermount", "fusermount3", fusermount_program()),
         Check::new("allow-other", "mounting for other users", allow_other()),
-        Check::new("user-namespaces", "user name spaces (`exec` without root)", user_namespaces()),
+        Check::new(
+            "user-namespaces",
+            "user name spaces (`exec` without root)",
+            confinement::user_namespaces(),
+        ),
+        Check::new("apparmor", "AppArmor", confinement::apparmor()),
+        Check::new("seccomp", "system calls that are filtered", confinement::seccomp()),
+        Check::new("features", "what the kernel has for us", confinement::features()),
         Check::new("run-dir", "run directory for control sockets", run_dir()),
         Check::new("connections", "control of FUSE connections", connections()),
         Check::new("stale", "views that are mounted", stale()),
+        Check::new("git", "the git program (`sync`)", git()),
+    ]
+}
+
+/// Looks at the place where a view is to be mounted.
+pub fn checks_of(mountpoint: &Path) -> Vec<Check> {
+    vec![
+        Check::new("mount-point", "the mount point", site::mount_point(mountpoint)),
+        Check::new("propagation", "who else sees a mount there", site::propagation(mountpoint)),
     ]
 }
 
@@ -111,10 +139,21 @@ fn proc() -> Seen {
 
 /// `fusermount3` opens the device with the rights of the user who calls it, so this holds for ordinary users too.
 fn device() -> Seen {
-    match mount::open_device() {
-        Ok(_) => Seen::ok("can be opened"),
-        Err(error) => Seen::fail(error.to_string(), error.cure().unwrap_or_default()),
-    }
+    let Err(error) = mount::open_device() else { return Seen::ok("can be opened") };
+    let more = match fs::metadata("/dev/fuse") {
+        Ok(found) => format!("mode {:04o} of user {}", found.mode() & 0o7777, found.uid()),
+        Err(_) if has_filesystem("fuse") => {
+            "the kernel has FUSE, so the device is not passed to this container".to_owned()
+        }
+        Err(_) => "the kernel has no FUSE, or its module is not loaded".to_owned(),
+    };
+    Seen::fail(format!("{error}; {more}"), error.cure().unwrap_or_default())
+}
+
+/// Whether the kernel knows a file system by now; a module may be loaded later.
+fn has_filesystem(name: &str) -> bool {
+    fs::read_to_string("/proc/filesystems")
+        .is_ok_and(|text| text.lines().any(|line| line.split_whitespace().last() == Some(name)))
 }
 
 fn privileges() -> Seen {
@@ -122,15 +161,31 @@ fn privileges() -> Seen {
     if user::has_sys_admin() {
         return Seen::ok(format!("user {uid} has CAP_SYS_ADMIN and mounts itself"));
     }
-    if user::has_no_new_privs() {
-        return Seen::fail(
-            format!(
-                "user {uid} has no CAP_SYS_ADMIN, and no_new_privs keeps fusermount3 from having it"
-            ),
-            "allow privilege escalation (NoNewPrivileges=no, allowPrivilegeEscalation: true), or use `overlayfs-mount exec`",
-        );
-    }
     Seen::ok(format!("user {uid} has no CAP_SYS_ADMIN and mounts through fusermount3"))
+}
+
+fn no_new_privs() -> Seen {
+    match (user::has_no_new_privs(), user::has_sys_admin()) {
+        (false, _) => Seen::ok("setuid programs have an effect"),
+        (true, true) => Seen::ok("no_new_privs is set, and this user needs no setuid program"),
+        (true, false) => Seen::fail(
+            "no_new_privs is set: fusermount3 has no privileges",
+            "allow privilege escalation (NoNewPrivileges=no, allowPrivilegeEscalation: true), or use `overlayfs-mount exec`",
+        ),
+    }
+}
+
+fn git() -> Seen {
+    let mut command = Command::new("git");
+    match command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output() {
+        Ok(output) if output.status.success() => {
+            Seen::ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        }
+        Ok(_) | Err(_) => Seen::warn(
+            "`git` cannot be run: nothing can be cloned or fetched",
+            "install git, for example with `apt-get install git`",
+        ),
+    }
 }
 
 fn fusermount_program() -> Seen {
@@ -174,33 +229,6 @@ fn allow_other() -> Seen {
             "write `user_allow_other` into /etc/fuse.conf, as root",
         )
     }
-}
-
-fn user_namespaces() -> Seen {
-    let read = |name: &str| {
-        fs::read_to_string(format!("/proc/sys/{name}")).map(|text| text.trim().to_owned())
-    };
-    let forbidding = [
-        ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
-        ("kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
-        (
-            "kernel/apparmor_restrict_unprivileged_userns",
-            "1",
-            "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns,`",
-        ),
-    ];
-    if !std::path::Path::new("/proc/self/ns/user").exists() {
-        return Seen::warn(
-            "the kernel has no user name spaces",
-            "use a kernel with CONFIG_USER_NS",
-        );
-    }
-    for (name, forbidden, cure) in forbidding {
-        if read(name).is_ok_and(|value| value == forbidden) {
-            return Seen::warn(format!("/proc/sys/{name} is {forbidden}"), cure);
-        }
-    }
-    Seen::ok("nothing known forbids them")
 }
 
 fn run_dir() -> Seen {
@@ -252,11 +280,19 @@ mod tests {
 
     #[test]
     fn what_is_not_ok_has_a_cure_and_ids_are_unique() {
-        let checks = checks();
+        let dir = tempfile::tempdir().unwrap();
+        let mut checks = checks();
+        checks.extend(checks_of(&dir.path().join("a/b")));
         for check in &checks {
             assert_eq!(check.cure.is_none(), check.outcome == Outcome::Ok, "{check:?}");
         }
         let ids: std::collections::HashSet<_> = checks.iter().map(|check| check.id).collect();
         assert_eq!(ids.len(), checks.len());
+        // What errors refer to is there.
+        for id in
+            ["device", "fusermount", "privileges", "mount-point", "stale", "apparmor", "seccomp"]
+        {
+            assert!(ids.contains(id), "{id}");
+        }
     }
 }

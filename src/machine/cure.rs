@@ -1,0 +1,177 @@
+//! What to do about each error of this room, and which check of `doctor` says more.
+
+use nix::errno::Errno;
+
+use super::MachineError;
+
+impl MachineError {
+    /// What to do about it, in words to act on.
+    pub fn cure(&self) -> Option<String> {
+        let cure = match self {
+            Self::Device { error } => device_cure(*error).to_owned(),
+            Self::MountpointMissing { path } => format!("mkdir -p '{}'", path.display()),
+            Self::MountpointNotADirectory { .. } | Self::MountpointUnusable { .. } => {
+                "name a directory of yours as mount point".to_owned()
+            }
+            Self::MountpointTaken { path, .. } => {
+                format!("overlayfs-mount unmount '{}'", path.display())
+            }
+            Self::Mount { error: Errno::EPERM | Errno::EACCES, .. } => {
+                "in a container add CAP_SYS_ADMIN and allow `mount` (seccomp, AppArmor), or use \
+                 `overlayfs-mount exec` or `export`"
+                    .to_owned()
+            }
+            Self::Mount { error: Errno::ENODEV, .. } => "modprobe fuse".to_owned(),
+            Self::FusermountMissing => {
+                "install the package fuse3, or mount as root with CAP_SYS_ADMIN, or use `overlayfs-mount exec`"
+                    .to_owned()
+            }
+            Self::FusermountUnusable { .. } => {
+                "set FUSERMOUNT_PATH to a fusermount3 that may be executed".to_owned()
+            }
+            Self::Fusermount { message, path, .. } => fusermount_cure(message, path),
+            Self::Mount { .. } => "overlayfs-mount doctor".to_owned(),
+            Self::NotMounted { .. }
+            | Self::Busy { .. }
+            | Self::Unmount { .. }
+            | Self::StillMounted { .. }
+            | Self::StillRunning { .. }
+            | Self::Wait { .. }
+            | Self::NoConnectionControl { .. }
+            | Self::Abort { .. } => return self.cure_of_unmounting(),
+            Self::RunDir { .. }
+            | Self::Proc { .. }
+            | Self::Namespace { .. }
+            | Self::Site { .. }
+            | Self::Descriptor { .. }
+            | Self::Pass { .. }
+            | Self::Run { .. }
+            | Self::Background { .. } => return self.cure_around(),
+        };
+        Some(cure)
+    }
+
+    fn cure_of_unmounting(&self) -> Option<String> {
+        let cure = match self {
+            Self::NotMounted { .. } => "overlayfs-mount status lists what is mounted".to_owned(),
+            Self::Busy { path, holders } if holders.is_empty() => format!(
+                "run as root to see who holds it, or `overlayfs-mount unmount --lazy '{}'`",
+                path.display()
+            ),
+            Self::Busy { path, .. } => format!(
+                "end these processes or leave the directory, or `overlayfs-mount unmount --lazy '{}'`",
+                path.display()
+            ),
+            Self::Unmount { error: Errno::EPERM, .. } => {
+                "unmount as the user who mounted, or as root".to_owned()
+            }
+            Self::StillMounted { path } => {
+                format!("overlayfs-mount unmount --lazy '{}'", path.display())
+            }
+            Self::StillRunning { pid } => format!("kill -TERM {pid}"),
+            Self::NoConnectionControl { .. } => {
+                "mount -t fusectl fusectl /sys/fs/fuse/connections".to_owned()
+            }
+            Self::Abort { .. } => "abort as root, or as the user who mounted".to_owned(),
+            Self::Unmount { .. } => "overlayfs-mount doctor".to_owned(),
+            _ => return None,
+        };
+        Some(cure)
+    }
+
+    /// For what is around a mount.
+    fn cure_around(&self) -> Option<String> {
+        let cure = match self {
+            Self::RunDir { path, .. } => format!(
+                "make `{}` a directory of yours with mode 0700, or set OVERLAYFS_MOUNT_RUN_DIR",
+                path.display()
+            ),
+            Self::Proc { .. } => "mount -t proc proc /proc".to_owned(),
+            Self::Namespace { obstacle: Some(obstacle), .. } => {
+                format!("{}, or use `overlayfs-mount export`", obstacle.cure)
+            }
+            Self::Namespace { obstacle: None, .. } => {
+                "allow user name spaces to this user (not in a chroot, at most 32 deep), or use `overlayfs-mount export`"
+                    .to_owned()
+            }
+            Self::Site { .. } => {
+                "name a mount point whose parent exists, as `--at DIR`".to_owned()
+            }
+            Self::Descriptor { .. } => {
+                "give the number of a descriptor of /dev/fuse that was mounted and is not closed when this program is executed"
+                    .to_owned()
+            }
+            Self::Pass { .. } => {
+                "start `overlayfs-mount pass --socket PATH` first, with `--allow-uid` for this user".to_owned()
+            }
+            Self::Background { .. } => "run in the foreground with `-f`".to_owned(),
+            _ => return None,
+        };
+        Some(cure)
+    }
+
+    /// The check of `doctor` that says more, if there is one.
+    pub fn check(&self) -> Option<&'static str> {
+        let check = match self {
+            Self::Device { .. } => "device",
+            Self::MountpointMissing { .. }
+            | Self::MountpointNotADirectory { .. }
+            | Self::MountpointTaken { .. }
+            | Self::MountpointUnusable { .. } => "mount-point",
+            Self::FusermountMissing | Self::FusermountUnusable { .. } => "fusermount",
+            Self::Fusermount { message, .. } => fusermount_check(message),
+            Self::Mount { .. } => "privileges",
+            Self::NoConnectionControl { .. } => "connections",
+            Self::RunDir { .. } => "run-dir",
+            Self::Proc { .. } => "proc",
+            Self::Namespace { obstacle, .. } => {
+                obstacle.as_ref().map_or("user-namespaces", |obstacle| obstacle.check)
+            }
+            _ => return None,
+        };
+        Some(check)
+    }
+}
+
+fn fusermount_check(message: &str) -> &'static str {
+    if message.contains("allow_other") {
+        "allow-other"
+    } else if message.contains("write access") {
+        "mount-point"
+    } else if message.contains("/dev/fuse") {
+        "device"
+    } else {
+        "fusermount"
+    }
+}
+
+/// What helps when `/dev/fuse` cannot be opened.
+fn device_cure(error: Errno) -> &'static str {
+    match error {
+        Errno::ENOENT => "modprobe fuse; in a container pass the device (--device /dev/fuse)",
+        Errno::ENODEV | Errno::ENXIO => "modprobe fuse",
+        Errno::EACCES => {
+            "chmod 0666 /dev/fuse as root (its file system must not be nodev), or mount as root"
+        }
+        Errno::EPERM => {
+            "the device cgroup forbids it: pass the device (--device /dev/fuse, a device plugin) or run privileged"
+        }
+        _ => "overlayfs-mount doctor",
+    }
+}
+
+fn fusermount_cure(message: &str, path: &std::path::Path) -> String {
+    if message.contains("allow_other") {
+        "write `user_allow_other` into /etc/fuse.conf, or set `allowOther: false`".to_owned()
+    } else if message.contains("has no write access") {
+        format!("mount on a directory of yours: `{}` is not writable for you", path.display())
+    } else if message.contains("/dev/fuse: Permission denied") {
+        device_cure(Errno::EACCES).to_owned()
+    } else if message.contains("peration not permitted") {
+        "fusermount3 has to be owned by root and setuid, and no_new_privs must be off; in a container add \
+         CAP_SYS_ADMIN, or use `overlayfs-mount exec` or `export`"
+            .to_owned()
+    } else {
+        "overlayfs-mount doctor".to_owned()
+    }
+}

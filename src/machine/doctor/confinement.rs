@@ -1,0 +1,72 @@
+//! What confines this process: name spaces, security modules, filters, an old kernel.
+
+use std::fs;
+
+use nix::fcntl::{OpenHow, openat2};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::Seen;
+use crate::machine::namespace::{Obstacle, obstacles};
+use crate::machine::user;
+
+fn known(check: &str) -> Option<Obstacle> {
+    obstacles().into_iter().find(|obstacle| obstacle.check == check)
+}
+
+fn said(obstacle: Obstacle) -> Seen {
+    Seen::warn(obstacle.seen, obstacle.cure)
+}
+
+pub(super) fn user_namespaces() -> Seen {
+    if let Some(obstacle) = known("user-namespaces") {
+        return said(obstacle);
+    }
+    let most = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
+    Seen::ok(format!("nothing known forbids them; at most {}", most.trim()))
+}
+
+pub(super) fn apparmor() -> Seen {
+    let profile = fs::read_to_string("/proc/self/attr/apparmor/current").unwrap_or_default();
+    let profile = profile.trim();
+    match known("apparmor") {
+        Some(_) if user::has_sys_admin() => {
+            Seen::ok("restricts user name spaces, and this user needs none")
+        }
+        Some(obstacle) => said(obstacle),
+        None if profile.is_empty() || profile == "unconfined" => Seen::ok("confines nothing here"),
+        None => Seen::warn(
+            format!("the profile `{profile}` confines this process, and may forbid to mount"),
+            "allow `mount` in the profile (`--security-opt apparmor=unconfined`), if mounting is refused",
+        ),
+    }
+}
+
+pub(super) fn seccomp() -> Seen {
+    match known("seccomp") {
+        None => Seen::ok("none"),
+        Some(_) if user::has_sys_admin() => Seen::ok(
+            "a filter is in force; this user has CAP_SYS_ADMIN, with which they allow to mount",
+        ),
+        Some(obstacle) => said(obstacle),
+    }
+}
+
+/// What needs a kernel of a certain age, or a filter that knows it: tried, since versions say nothing of either.
+pub(super) fn features() -> Seen {
+    let mut missing = Vec::new();
+    let root = std::path::Path::new("/");
+    if openat2(nix::fcntl::AT_FDCWD, root, OpenHow::new()).is_err() {
+        missing.push("openat2 (live directories cannot be served)");
+    }
+    let own = i32::try_from(std::process::id()).ok().and_then(Pid::from_raw);
+    if own.is_none_or(|own| pidfd_open(own, PidfdFlags::empty()).is_err()) {
+        missing.push("pidfd_open (`unmount` and `exec` cannot wait for a daemon)");
+    }
+    if missing.is_empty() {
+        return Seen::ok("openat2, pidfd_open");
+    }
+    Seen::warn(
+        format!("missing: {}", missing.join(", ")),
+        "use Linux 5.10 or newer, and a seccomp profile that knows these system calls",
+    )
+}
