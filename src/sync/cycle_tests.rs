@@ -229,14 +229,28 @@ fn what_a_kill_left_is_cleaned() {
     assert!(sync(&config).is_success());
     assert!(!half.exists());
     let mirror = fixture.at("cache/private/acme/base.git").path;
-    let left = ["shallow.lock", "packed-refs.lock", "refs/heads/main.lock", "HEAD.lock"];
-    for name in left.iter().chain(&["objects/pack/tmp_pack_x"]) {
+    let left = [
+        "shallow.lock",
+        "packed-refs.lock",
+        "packed-refs.new",
+        "refs/heads/main.lock",
+        "HEAD.lock",
+        "objects/info/commit-graphs/commit-graph-chain.lock",
+        "objects/ab/tmp_obj_x",
+        "objects/pack/multi-pack-index.lock",
+        "objects/pack/tmp_pack_x",
+        "objects/pack/.tmp-7-pack-x.pack",
+    ];
+    for name in left {
         fs::create_dir_all(mirror.join(name).parent().unwrap()).unwrap();
         fs::write(mirror.join(name), "").unwrap();
     }
     up.commit(&[("a", "2")]);
     assert!(matches!(moved(&sync(&config), 0), Moved::From(..)));
-    assert!(!mirror.join("objects/pack/tmp_pack_x").exists());
+    for name in left {
+        assert!(!mirror.join(name).exists(), "{name}");
+    }
+    fixture.at("cache/private/acme/base.git").git(&["pack-refs", "--all"]);
 }
 
 /// A program that stands in for git: it runs `script` where that says `fetch`.
