@@ -4,9 +4,7 @@
 //! one that fails keeps what it has and does not hold up the rest.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,10 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
 use super::fetch::{FetchCause, Git, Stop};
+use super::lock::lock;
 use super::mirror::{Moved, Updater};
 use super::places::Places;
 use super::ready;
@@ -25,10 +23,6 @@ use super::wanted::{Mirror, wanted};
 use crate::config::resolved::Config;
 use crate::union::source::{SourceName, Visibility};
 
-/// The file in the cache whose lock a round holds.
-const LOCK: &str = ".overlayfs-mount-sync.lock";
-/// How often a lock that another holds is tried again.
-const LOCK_TICK: Duration = Duration::from_millis(100);
 /// The longest that a source which keeps failing is left alone, unless the interval is longer.
 const BACK_OFF_MAX: Duration = Duration::from_secs(10 * 60);
 
@@ -354,42 +348,4 @@ fn tell_ready(config: &Config, is_ready: bool) -> Result<(), Failed> {
         let cure = cause.cure("", &config.repo_cache.token_file);
         Failed { cause, cure }
     })
-}
-
-/// Locks the cache, once others are done with it.
-fn lock(cache: &Path, settings: &Settings) -> Result<Flock<File>, RoundError> {
-    let place = cache.join(LOCK);
-    let failed = |error: &std::io::Error| {
-        let cause = FetchCause::of_cache(cache, error);
-        let cure = cause.cure("", Path::new(""));
-        RoundError::Cache { cause, cure }
-    };
-    std::fs::create_dir_all(cache).map_err(|error| failed(&error))?;
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&place);
-    let mut file = open.map_err(|error| failed(&error))?;
-    let deadline = Instant::now() + settings.lock_timeout;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut lock) => {
-                // Only for those who wait; a full disk is no reason not to fetch.
-                let note = format!("{}\n", std::process::id());
-                let told = lock.set_len(0).and_then(|()| lock.write_all(note.as_bytes()));
-                told.unwrap_or_default();
-                return Ok(lock);
-            }
-            Err((unlocked, nix::errno::Errno::EWOULDBLOCK)) => file = unlocked,
-            Err((_, errno)) => return Err(failed(&errno.into())),
-        }
-        if Instant::now() >= deadline || settings.stop.wait(LOCK_TICK) {
-            let mut pid = String::new();
-            file.rewind().and_then(|()| file.read_to_string(&mut pid)).unwrap_or_default();
-            let pid = pid.trim();
-            let holder = if pid.is_empty() {
-                "another process".to_owned()
-            } else {
-                format!("process {pid}, or a `git` that it left")
-            };
-            return Err(RoundError::Locked { cache: cache.to_owned(), holder });
-        }
-    }
 }
