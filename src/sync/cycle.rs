@@ -19,6 +19,7 @@ use super::lock::lock;
 use super::mirror::{Moved, Updater};
 use super::places::Places;
 use super::ready;
+use super::signals::Stamp;
 use super::wanted::{Mirror, wanted};
 use crate::config::resolved::Config;
 use crate::union::source::{SourceName, Visibility};
@@ -178,8 +179,8 @@ type Key = (SourceName, Visibility);
 struct Failing {
     times: u32,
     again_at: Instant,
-    /// Anew whenever the configuration of the repository changes.
-    mirror: String,
+    /// What it was asked with: anew whenever the configuration of the repository or the file of the token changes.
+    asked_with: String,
     sources: Vec<SourceReport>,
 }
 
@@ -206,9 +207,11 @@ impl Cycle {
             wants_history: config.mount.shows_git,
         };
         let mirrors = wanted(config);
-        let now = Instant::now();
+        let (now, token) = (Instant::now(), Stamp::of(token_file));
         let is_due = |mirror: &Mirror| match self.failing.get(&key(mirror)) {
-            Some(failing) => failing.again_at <= now || failing.mirror != format!("{mirror:?}"),
+            Some(failing) => {
+                failing.again_at <= now || failing.asked_with != asked_with(mirror, token)
+            }
             None => true,
         };
         let due: Vec<&Mirror> = mirrors.iter().filter(|mirror| is_due(mirror)).collect();
@@ -225,7 +228,8 @@ impl Cycle {
                 Some(reports) => {
                     sources.extend(reports.iter().cloned());
                     let times = before.map_or(0, |failing| failing.times) + 1;
-                    Failing::of(mirror, reports, times, config.repo_cache.interval)
+                    let asked_with = asked_with(mirror, token);
+                    Failing::of(asked_with, reports, times, config.repo_cache.interval)
                 }
                 None => before.inspect(|failing| sources.extend(failing.sources.iter().cloned())),
             };
@@ -239,6 +243,12 @@ impl Cycle {
         Ok(report)
     }
 
+    /// Has the next round ask for all sources: somebody waits for it, who may have mended what failed.
+    pub fn leave_none_alone(&mut self) {
+        let now = Instant::now();
+        self.failing.values_mut().for_each(|failing| failing.again_at = now);
+    }
+
     /// How long to wait for the next round: the interval, up to a tenth less or more, so that machines that were started
     /// together do not ask together.
     pub fn pause(&self, config: &Config) -> Duration {
@@ -249,7 +259,7 @@ impl Cycle {
 impl Failing {
     /// `None` if all went well.
     fn of(
-        mirror: &Mirror,
+        asked_with: String,
         sources: Vec<SourceReport>,
         times: u32,
         interval: Duration,
@@ -261,8 +271,12 @@ impl Failing {
         let pause = interval.saturating_mul(factor).min(BACK_OFF_MAX.max(interval));
         // A little less, so that the first time is the next round.
         let again_at = Instant::now() + jitter(pause).mul_f64(0.8);
-        Some(Self { times, again_at, mirror: format!("{mirror:?}"), sources })
+        Some(Self { times, again_at, asked_with, sources })
     }
+}
+
+fn asked_with(mirror: &Mirror, token: Stamp) -> String {
+    format!("{mirror:?} {token:?}")
 }
 
 fn key(mirror: &Mirror) -> Key {

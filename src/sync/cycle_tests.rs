@@ -332,7 +332,7 @@ fn a_source_that_fails_is_left_alone_for_a_while() {
     let config = config(&fixture, "{repo: acme/base, url: UP/up}, {repo: acme/no, url: UP/no}");
     let asked = Mutex::new(Vec::new());
     let mut cycle = Cycle::default();
-    let mut next = |config: &Config| {
+    let next = |cycle: &mut Cycle, config: &Config| {
         asked.lock().unwrap().clear();
         let watch = |step: Step<'_>| {
             if let Step::Started { label } = step {
@@ -344,11 +344,17 @@ fn a_source_that_fails_is_left_alone_for_a_while() {
         assert!(!report.is_success(), "a failure counts until it is over");
         asked.lock().unwrap().len()
     };
-    assert_eq!(next(&config), 2);
-    assert_eq!(next(&config), 1);
+    assert_eq!(next(&mut cycle, &config), 2);
+    assert_eq!(next(&mut cycle, &config), 1);
     let corrected =
         self::config(&fixture, "{repo: acme/base, url: UP/up}, {repo: acme/no, url: UP/neither}");
-    assert_eq!(next(&corrected), 2, "what was corrected is tried at once");
+    assert_eq!(next(&mut cycle, &corrected), 2, "what was corrected is tried at once");
+    assert_eq!(next(&mut cycle, &corrected), 1);
+    fs::write(fixture.path().join("token"), "new").unwrap();
+    assert_eq!(next(&mut cycle, &corrected), 2, "and so is it with another token");
+    assert_eq!(next(&mut cycle, &corrected), 1);
+    cycle.leave_none_alone();
+    assert_eq!(next(&mut cycle, &corrected), 2, "and when somebody waits for it");
     let pause = Cycle::default().pause(&config);
     assert!(pause >= Duration::from_secs(27) && pause <= Duration::from_secs(33), "{pause:?}");
 }
