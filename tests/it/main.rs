@@ -19,6 +19,7 @@ mod live;
 mod merging;
 mod mounting;
 mod pins;
+mod remotes;
 mod serving;
 mod torn;
 mod users;
