@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::DaemonError;
+use super::copy::Copying;
 use super::fetch::{Fetching, Problems};
 use super::outcome::{notes, report, states};
 use super::start::{Caches, Plan};
@@ -19,7 +20,7 @@ use crate::config::{self, Environment, Loaded};
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
 use crate::fuse::KernelCache;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Pinning, Snapshot};
 use crate::sync::build::{Rebuilt, rebuild};
 use crate::sync::watch::{Stamps, Watch, look};
 use crate::sync::{Stamp, follow};
@@ -86,6 +87,7 @@ pub(super) fn start(
         config: plan.config.clone(),
         overrides: plan.overrides,
         view,
+        copying: Copying::start(caches.pins.clone())?,
         caches,
         kernel,
         fetching,
@@ -111,6 +113,7 @@ struct Updater {
     overrides: Overrides,
     view: Arc<View>,
     caches: Caches,
+    copying: Copying,
     kernel: KernelCache,
     /// Who fetches, where the repo cache is ours to keep.
     fetching: Option<Fetching>,
@@ -170,9 +173,16 @@ impl Updater {
 
     /// Pins what the first snapshot serves, which was mounted without waiting for that.
     fn pin_first(&self) {
-        for source in &self.view.snapshot().sources {
-            let Some(git) = &source.git else { continue };
-            let (repository, pinning) = self.caches.pins.pin(&git.repository(), &git.commit());
+        let snapshot = self.view.snapshot();
+        self.copying.follow(&snapshot);
+        for source in &snapshot.sources {
+            let Some(git) =
+                source.git.as_ref().filter(|_| source.pinning.get() != Pinning::Awaited)
+            else {
+                continue;
+            };
+            let pins = &self.caches.pins;
+            let (repository, pinning) = pins.pin(&git.repository(), &git.commit(), git.lfs());
             git.adopt(repository);
             source.pinning.set(pinning);
         }
@@ -300,6 +310,7 @@ impl Updater {
         let changes = self.publish(&before, next);
         self.keep_looking(stamps);
         let now = self.view.snapshot();
+        self.copying.follow(&now);
         Ok(report(&before, &now, &changes, warnings))
     }
 
