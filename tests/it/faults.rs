@@ -302,3 +302,33 @@ fn a_ref_that_is_deleted_at_the_remote_is_stale_and_said() {
     assert_eq!((read_skill(&sandbox), state(&sandbox)), ("two\n".to_owned(), "ready".to_owned()));
     mount.unmount();
 }
+
+#[test]
+fn a_copy_for_which_there_is_no_room_is_said_and_takes_none() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = one_source(&sandbox);
+    repo.shell("head -c 4000000 /dev/urandom >noise");
+    repo.commit();
+    sandbox.configure("    - {repo: acme/base, pin: copy}", "");
+    fs::create_dir(sandbox.path("state")).unwrap();
+    let Some(small) = Small::mount(&sandbox.path("state")) else { return };
+    let mount = sandbox.mount();
+    let reason = || status(&sandbox)["sources"][0]["unpinned_because"].as_str().map(str::to_owned);
+    wait_for("the reason", || reason().is_some_and(|said| said.contains("copying an object")));
+    let said = reason().unwrap();
+    assert!(said.contains("No space left"), "{said}");
+    assert_eq!(read_skill(&sandbox), "one\n");
+    let copies = || sandbox.shell("find state/pins -mindepth 2 -name '*-[0-9]' -type d");
+    wait_for("what was copied to go", || copies().is_empty());
+    // The next commit needs less.
+    repo.shell("git rm -q noise");
+    repo.skill("review", "two\n").commit();
+    sandbox.succeed(&["reload", "view"]);
+    assert_eq!(read_skill(&sandbox), "two\n");
+    wait_for("the copy", || status(&sandbox)["sources"][0]["pinned"] == true);
+    sandbox.succeed(&["unmount", "view"]);
+    drop((small, mount));
+}

@@ -174,11 +174,13 @@ impl Copy<'_> {
         if self.has(oid) {
             return Ok(());
         }
-        let error = |error: &dyn std::fmt::Display| {
-            let error = io::Error::other(error.to_string());
-            failed("copying an object into", &self.objects)(error)
-        };
-        self.to.write_buf(kind, bytes).map_err(|cause| error(&cause))?;
+        self.to.write_buf(kind, bytes).map_err(|cause| {
+            // What the system said is below what the library says.
+            let said = cause
+                .downcast_any_ref::<io::Error>()
+                .map_or(cause.to_string(), io::Error::to_string);
+            failed("copying an object into", &self.objects)(io::Error::other(said))
+        })?;
         self.count += 1;
         Ok(())
     }
