@@ -97,6 +97,7 @@ impl Fetcher {
             match requests.recv_timeout(self.cycle.pause(&self.config)) {
                 Ok(Request { config, done }) => {
                     self.config = *config;
+                    self.cycle.leave_none_alone();
                     self.round();
                     // Whoever waited may have gone away.
                     done.send(()).unwrap_or_default();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::DaemonError;
+use super::copy::Copying;
 use super::fetch::{Fetching, Problems};
 use super::outcome::{Followed, notes, report, states, tell};
 use super::start::{Caches, Plan};
@@ -21,8 +22,8 @@ use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
 use crate::fuse::KernelCache;
 use crate::machine::memory;
-use crate::snapshot::Snapshot;
 use crate::snapshot::collisions::new_collisions;
+use crate::snapshot::{Pinning, Snapshot};
 use crate::sync::archive::Archive;
 use crate::sync::build::{Rebuilt, rebuild};
 use crate::sync::watch::{Stamps, Watch, look};
@@ -99,6 +100,7 @@ pub(super) fn start(
         overrides: plan.overrides,
         is_pinned: plan.is_pinned,
         view,
+        copying: Copying::start(caches.pins.clone())?,
         caches,
         kernel,
         fetching,
@@ -134,6 +136,7 @@ struct Updater {
     is_pinned: bool,
     view: Arc<View>,
     caches: Caches,
+    copying: Copying,
     kernel: KernelCache,
     /// Who fetches, where the repo cache is ours to keep.
     fetching: Option<Fetching>,
@@ -206,9 +209,16 @@ impl Updater {
     }
 
     fn pin_first(&self) {
-        for source in &self.view.snapshot().sources {
-            let Some(git) = &source.git else { continue };
-            let (repository, pinning) = self.caches.pins.pin(&git.repository(), &git.commit());
+        let snapshot = self.view.snapshot();
+        self.copying.follow(&snapshot);
+        for source in &snapshot.sources {
+            let Some(git) =
+                source.git.as_ref().filter(|_| source.pinning.get() != Pinning::Awaited)
+            else {
+                continue;
+            };
+            let pins = &self.caches.pins;
+            let (repository, pinning) = pins.pin(&git.repository(), &git.commit(), git.lfs());
             git.adopt(repository);
             source.pinning.set(pinning);
         }
@@ -360,6 +370,7 @@ impl Updater {
         let changes = self.publish(&before, next);
         self.keep_looking(stamps);
         let now = self.view.snapshot();
+        self.copying.follow(&now);
         let report = report(&before, &now, &changes, warnings);
         Ok(Followed { report, collisions: tell(&new_collisions(&before, &now)) })
     }

@@ -124,6 +124,8 @@ pub enum Pinning {
         /// Why it could not be pinned.
         reason: String,
     },
+    /// It will, when its objects have been copied.
+    Awaited,
     /// There is nothing to pin, or nothing is mounted.
     NotAsked,
 }

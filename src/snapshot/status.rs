@@ -137,6 +137,7 @@ fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime
     let (pinned, unpinned_because) = match source.pinning.get() {
         Pinning::Pinned => (Some(true), None),
         Pinning::Unpinned { reason } => (Some(false), Some(reason.clone())),
+        Pinning::Awaited => (Some(false), Some("its objects are being copied".to_owned())),
         Pinning::NotAsked => (None, None),
     };
     SourceStatus {

@@ -4,9 +4,7 @@
 //! one that fails keeps what it has and does not hold up the rest.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,21 +12,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
 use super::fetch::{FetchCause, Git, Stop};
+use super::lock::lock;
 use super::mirror::{Moved, Updater};
 use super::places::Places;
 use super::ready;
+use super::signals::Stamp;
 use super::wanted::{Mirror, wanted};
 use crate::config::resolved::Config;
 use crate::union::source::{SourceName, Visibility};
 
-/// The file in the cache whose lock a round holds.
-const LOCK: &str = ".overlayfs-mount-sync.lock";
-/// How often a lock that another holds is tried again.
-const LOCK_TICK: Duration = Duration::from_millis(100);
 /// The longest that a source which keeps failing is left alone, unless the interval is longer.
 const BACK_OFF_MAX: Duration = Duration::from_secs(10 * 60);
 
@@ -184,8 +179,8 @@ type Key = (SourceName, Visibility);
 struct Failing {
     times: u32,
     again_at: Instant,
-    /// Anew whenever the configuration of the repository changes.
-    mirror: String,
+    /// What it was asked with: anew whenever the configuration of the repository or the file of the token changes.
+    asked_with: String,
     sources: Vec<SourceReport>,
 }
 
@@ -212,9 +207,11 @@ impl Cycle {
             wants_history: config.mount.shows_git,
         };
         let mirrors = wanted(config);
-        let now = Instant::now();
+        let (now, token) = (Instant::now(), Stamp::of(token_file));
         let is_due = |mirror: &Mirror| match self.failing.get(&key(mirror)) {
-            Some(failing) => failing.again_at <= now || failing.mirror != format!("{mirror:?}"),
+            Some(failing) => {
+                failing.again_at <= now || failing.asked_with != asked_with(mirror, token)
+            }
             None => true,
         };
         let due: Vec<&Mirror> = mirrors.iter().filter(|mirror| is_due(mirror)).collect();
@@ -231,7 +228,8 @@ impl Cycle {
                 Some(reports) => {
                     sources.extend(reports.iter().cloned());
                     let times = before.map_or(0, |failing| failing.times) + 1;
-                    Failing::of(mirror, reports, times, config.repo_cache.interval)
+                    let asked_with = asked_with(mirror, token);
+                    Failing::of(asked_with, reports, times, config.repo_cache.interval)
                 }
                 None => before.inspect(|failing| sources.extend(failing.sources.iter().cloned())),
             };
@@ -245,6 +243,12 @@ impl Cycle {
         Ok(report)
     }
 
+    /// Has the next round ask for all sources: somebody waits for it, who may have mended what failed.
+    pub fn leave_none_alone(&mut self) {
+        let now = Instant::now();
+        self.failing.values_mut().for_each(|failing| failing.again_at = now);
+    }
+
     /// How long to wait for the next round: the interval, up to a tenth less or more, so that machines that were started
     /// together do not ask together.
     pub fn pause(&self, config: &Config) -> Duration {
@@ -255,7 +259,7 @@ impl Cycle {
 impl Failing {
     /// `None` if all went well.
     fn of(
-        mirror: &Mirror,
+        asked_with: String,
         sources: Vec<SourceReport>,
         times: u32,
         interval: Duration,
@@ -267,8 +271,12 @@ impl Failing {
         let pause = interval.saturating_mul(factor).min(BACK_OFF_MAX.max(interval));
         // A little less, so that the first time is the next round.
         let again_at = Instant::now() + jitter(pause).mul_f64(0.8);
-        Some(Self { times, again_at, mirror: format!("{mirror:?}"), sources })
+        Some(Self { times, again_at, asked_with, sources })
     }
+}
+
+fn asked_with(mirror: &Mirror, token: Stamp) -> String {
+    format!("{mirror:?} {token:?}")
 }
 
 fn key(mirror: &Mirror) -> Key {
@@ -354,42 +362,4 @@ fn tell_ready(config: &Config, is_ready: bool) -> Result<(), Failed> {
         let cure = cause.cure("", &config.repo_cache.token_file);
         Failed { cause, cure }
     })
-}
-
-/// Locks the cache, once others are done with it.
-fn lock(cache: &Path, settings: &Settings) -> Result<Flock<File>, RoundError> {
-    let place = cache.join(LOCK);
-    let failed = |error: &std::io::Error| {
-        let cause = FetchCause::of_cache(cache, error);
-        let cure = cause.cure("", Path::new(""));
-        RoundError::Cache { cause, cure }
-    };
-    std::fs::create_dir_all(cache).map_err(|error| failed(&error))?;
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&place);
-    let mut file = open.map_err(|error| failed(&error))?;
-    let deadline = Instant::now() + settings.lock_timeout;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut lock) => {
-                // Only for those who wait; a full disk is no reason not to fetch.
-                let note = format!("{}\n", std::process::id());
-                let told = lock.set_len(0).and_then(|()| lock.write_all(note.as_bytes()));
-                told.unwrap_or_default();
-                return Ok(lock);
-            }
-            Err((unlocked, nix::errno::Errno::EWOULDBLOCK)) => file = unlocked,
-            Err((_, errno)) => return Err(failed(&errno.into())),
-        }
-        if Instant::now() >= deadline || settings.stop.wait(LOCK_TICK) {
-            let mut pid = String::new();
-            file.rewind().and_then(|()| file.read_to_string(&mut pid)).unwrap_or_default();
-            let pid = pid.trim();
-            let holder = if pid.is_empty() {
-                "another process".to_owned()
-            } else {
-                format!("process {pid}, or a `git` that it left")
-            };
-            return Err(RoundError::Locked { cache: cache.to_owned(), holder });
-        }
-    }
 }

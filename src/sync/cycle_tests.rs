@@ -229,14 +229,28 @@ fn what_a_kill_left_is_cleaned() {
     assert!(sync(&config).is_success());
     assert!(!half.exists());
     let mirror = fixture.at("cache/private/acme/base.git").path;
-    let left = ["shallow.lock", "packed-refs.lock", "refs/heads/main.lock", "HEAD.lock"];
-    for name in left.iter().chain(&["objects/pack/tmp_pack_x"]) {
+    let left = [
+        "shallow.lock",
+        "packed-refs.lock",
+        "packed-refs.new",
+        "refs/heads/main.lock",
+        "HEAD.lock",
+        "objects/info/commit-graphs/commit-graph-chain.lock",
+        "objects/ab/tmp_obj_x",
+        "objects/pack/multi-pack-index.lock",
+        "objects/pack/tmp_pack_x",
+        "objects/pack/.tmp-7-pack-x.pack",
+    ];
+    for name in left {
         fs::create_dir_all(mirror.join(name).parent().unwrap()).unwrap();
         fs::write(mirror.join(name), "").unwrap();
     }
     up.commit(&[("a", "2")]);
     assert!(matches!(moved(&sync(&config), 0), Moved::From(..)));
-    assert!(!mirror.join("objects/pack/tmp_pack_x").exists());
+    for name in left {
+        assert!(!mirror.join(name).exists(), "{name}");
+    }
+    fixture.at("cache/private/acme/base.git").git(&["pack-refs", "--all"]);
 }
 
 /// A program that stands in for git: it runs `script` where that says `fetch`.
@@ -318,7 +332,7 @@ fn a_source_that_fails_is_left_alone_for_a_while() {
     let config = config(&fixture, "{repo: acme/base, url: UP/up}, {repo: acme/no, url: UP/no}");
     let asked = Mutex::new(Vec::new());
     let mut cycle = Cycle::default();
-    let mut next = |config: &Config| {
+    let next = |cycle: &mut Cycle, config: &Config| {
         asked.lock().unwrap().clear();
         let watch = |step: Step<'_>| {
             if let Step::Started { label } = step {
@@ -330,11 +344,17 @@ fn a_source_that_fails_is_left_alone_for_a_while() {
         assert!(!report.is_success(), "a failure counts until it is over");
         asked.lock().unwrap().len()
     };
-    assert_eq!(next(&config), 2);
-    assert_eq!(next(&config), 1);
+    assert_eq!(next(&mut cycle, &config), 2);
+    assert_eq!(next(&mut cycle, &config), 1);
     let corrected =
         self::config(&fixture, "{repo: acme/base, url: UP/up}, {repo: acme/no, url: UP/neither}");
-    assert_eq!(next(&corrected), 2, "what was corrected is tried at once");
+    assert_eq!(next(&mut cycle, &corrected), 2, "what was corrected is tried at once");
+    assert_eq!(next(&mut cycle, &corrected), 1);
+    fs::write(fixture.path().join("token"), "new").unwrap();
+    assert_eq!(next(&mut cycle, &corrected), 2, "and so is it with another token");
+    assert_eq!(next(&mut cycle, &corrected), 1);
+    cycle.leave_none_alone();
+    assert_eq!(next(&mut cycle, &corrected), 2, "and when somebody waits for it");
     let pause = Cycle::default().pause(&config);
     assert!(pause >= Duration::from_secs(27) && pause <= Duration::from_secs(33), "{pause:?}");
 }

@@ -60,7 +60,12 @@ impl Updater<'_> {
         places.take_from_other_part()?;
         let update = Update { updater: self, mirror, remote, places: &places, hear };
         if places.mirror.exists() {
-            return update.fetch();
+            let fetched = update.fetch();
+            if fetched.is_err() {
+                // An unfinished pack may be what fills the disk.
+                places.clean_mirror();
+            }
+            return fetched;
         }
         places.clear_clone()?;
         let cloned = update.clone();

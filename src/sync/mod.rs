@@ -17,6 +17,7 @@ pub mod inspect;
 mod label;
 mod layer;
 mod locate;
+mod lock;
 mod mirror;
 mod open;
 pub mod pin;

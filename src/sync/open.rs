@@ -10,7 +10,7 @@ use super::pin::Pins;
 use super::resolve::resolve;
 use super::shared::Shared;
 use super::signals::of_repository;
-use crate::config::resolved::{Config, Location, Mode, SourceSpec};
+use crate::config::resolved::{Config, Location, Mode, Pin, SourceSpec};
 use crate::snapshot::{Pinning, Snapshot, Source, SourceState};
 use crate::store::Store;
 use crate::store::dir::DirStore;
@@ -76,9 +76,12 @@ fn open_git(config: &Config, spec: &SourceSpec, means: Means<'_>) -> Result<Open
         signals.push(located.repository.common_dir().join("lfs/objects"));
     }
     let lfs = spec.serves_lfs.then(|| LfsObjects::scan(located.repository.common_dir()));
-    let (repository, pinning) = match means.pins {
-        Some(pins) => pins.pin(&located.repository, &oid),
-        None => (located.repository.clone(), Pinning::NotAsked),
+    let lent = &located.repository;
+    let (repository, pinning) = match (means.pins, spec.pin) {
+        (Some(pins), Pin::Auto) => pins.pin(lent, &oid, lfs.as_ref()),
+        (Some(pins), Pin::Copy) => pins.copied(lent, &oid, lfs.as_ref()),
+        (None, Pin::Copy) => (lent.clone(), Pinning::Awaited),
+        (None, Pin::Auto) => (lent.clone(), Pinning::NotAsked),
     };
     let used =
         means.last.and_then(|last| used_before(last, &located.repository, &oid, lfs.as_ref()));

@@ -11,9 +11,11 @@ use std::time::SystemTime;
 
 use tracing::info;
 
+use super::fetch::Stop;
 use super::pin_root::Root;
 use crate::snapshot::Pinning;
 use crate::store::git::Repository;
+use crate::store::git::lfs::LfsObjects;
 use crate::store::git::pin::{Filled, Lenders, PinDirectory, PinError};
 use crate::union::object::Oid;
 
@@ -23,6 +25,8 @@ pub struct Pins {
     /// Where they are, or why there can be none.
     root: Result<Root, String>,
     repositories: Mutex<HashMap<[u8; 16], OfRepository>>,
+    /// As `repositories`, where the objects are copies.
+    copies: Mutex<HashMap<[u8; 16], OfRepository>>,
     /// Which failures are in the log already.
     said: Mutex<HashSet<(PathBuf, String)>>,
 }
@@ -37,17 +41,27 @@ struct Known {
     /// The commits that were found in it since its lenders have looked as they do.
     found: HashSet<Oid>,
     stamps: Vec<Option<SystemTime>>,
+    /// The commits that were copied into it, with a digest of the LFS objects that there were then.
+    copied: HashSet<(Oid, Option<[u8; 32]>)>,
+}
+
+impl Known {
+    /// One in which nothing was looked for yet.
+    fn of(pinned: &Arc<Repository>) -> Self {
+        let (found, stamps, copied) = Default::default();
+        Self { pinned: Arc::downgrade(pinned), found, stamps, copied }
+    }
 }
 
 impl Pins {
     /// Takes the root of a mount, and what an earlier daemon left there: [`Pins::left`] gives it once. Without a mount it is a root that goes
-    /// with this daemon. Where there can be no root,
-    /// nothing is pinned.
+    /// with this daemon. Where there can be no root, nothing is pinned.
     pub fn open(state_dir: &Path, mountpoint: Option<&Path>) -> Self {
         let root = Root::open(state_dir, mountpoint).map_err(|error| {
             format!("nothing can be kept in the state directory `{}`: {error}", state_dir.display())
         });
-        Self { root, repositories: Mutex::default(), said: Mutex::default() }
+        let (repositories, copies, said) = Default::default();
+        Self { root, repositories, copies, said }
     }
 
     /// Where a mount keeps what is to outlive its daemon; nothing where there is no such place.
@@ -63,9 +77,7 @@ impl Pins {
             let Ok(pinned) = Repository::open_left(directory, key) else { continue };
             let pinned = Arc::new(pinned);
             let of_repository = held(&self.repositories).entry(key).or_default().clone();
-            let pinned_by = Arc::downgrade(&pinned);
-            let known = Known { pinned: pinned_by, found: HashSet::new(), stamps: Vec::new() };
-            held(&of_repository).insert(0, known);
+            held(&of_repository).insert(0, Known::of(&pinned));
             left.push(pinned);
         }
         left
@@ -79,11 +91,99 @@ impl Pins {
     }
 
     /// The repository to read a commit from: one of hard links of our own where that can be had, else the repository itself.
-    pub fn pin(&self, repository: &Arc<Repository>, commit: &Oid) -> (Arc<Repository>, Pinning) {
+    pub fn pin(
+        &self,
+        repository: &Arc<Repository>,
+        commit: &Oid,
+        lfs: Option<&LfsObjects>,
+    ) -> (Arc<Repository>, Pinning) {
+        let pinned = self.root.as_ref().map_err(Clone::clone).and_then(|root| {
+            let pinned = self.try_pin(root, repository, commit).and_then(|pinned| {
+                lfs.zip(pinned.pin()).map_or(Ok(()), |(lfs, pin)| pin.link_lfs(lfs))?;
+                Ok(pinned)
+            });
+            pinned.map_err(|error| error.to_string())
+        });
+        self.or_unpinned(repository, pinned)
+    }
+
+    /// The copy of a commit that is there; else the repository itself, and that a copy is to be made.
+    pub fn copied(
+        &self,
+        repository: &Arc<Repository>,
+        commit: &Oid,
+        lfs: Option<&LfsObjects>,
+    ) -> (Arc<Repository>, Pinning) {
+        let of_repository = held(&self.copies).entry(repository.key()).or_default().clone();
+        let known = held(&of_repository);
+        for known in known.iter().rev() {
+            let Some(pinned) = known.pinned.upgrade() else { continue };
+            if known.copied.contains(&(*commit, lfs.map(LfsObjects::digest))) {
+                return (pinned, Pinning::Pinned);
+            }
+            if known.copied.iter().any(|(copied, _)| copied == commit) {
+                return (pinned, Pinning::Awaited);
+            }
+        }
+        (repository.clone(), Pinning::Awaited)
+    }
+
+    /// Copies what a commit needs, which may take long; the repository to read it from then. Nothing if it was stopped.
+    pub fn copy(
+        &self,
+        repository: &Arc<Repository>,
+        commit: &Oid,
+        lfs: Option<&LfsObjects>,
+        stop: &Stop,
+    ) -> Option<(Arc<Repository>, Pinning)> {
         let pinned = match &self.root {
-            Ok(root) => self.try_pin(root, repository, commit).map_err(|error| error.to_string()),
-            Err(reason) => Err(reason.clone()),
+            Ok(root) => self.try_copy(root, repository, commit, lfs, stop).transpose()?,
+            Err(reason) => return Some(self.or_unpinned(repository, Err(reason.clone()))),
         };
+        Some(self.or_unpinned(repository, pinned.map_err(|error| error.to_string())))
+    }
+
+    fn try_copy(
+        &self,
+        root: &Root,
+        repository: &Arc<Repository>,
+        commit: &Oid,
+        lfs: Option<&LfsObjects>,
+        stop: &Stop,
+    ) -> Result<Option<Arc<Repository>>, PinError> {
+        let last = {
+            let of_repository = held(&self.copies).entry(repository.key()).or_default().clone();
+            let mut known = held(&of_repository);
+            known.retain(|known| known.pinned.strong_count() > 0);
+            known.last().and_then(|known| known.pinned.upgrade())
+        };
+        let last = last.filter(|last| last.pin().is_some_and(|pin| !pin.is_outgrown()));
+        let is_new = last.is_none();
+        let pinned = match last {
+            Some(last) => last,
+            None => Arc::new(open_empty(root, repository)?),
+        };
+        let Some(directory) = pinned.pin() else { return Ok(None) };
+        if !directory.copy(repository, commit, lfs, &|| stop.is_set())? {
+            return Ok(None);
+        }
+        pinned.expect_here(commit).map_err(|error| PinError::Incomplete(error.to_string()))?;
+        let of_repository = held(&self.copies).entry(repository.key()).or_default().clone();
+        let mut known = held(&of_repository);
+        if is_new {
+            known.push(Known::of(&pinned));
+        }
+        if let Some(known) = known.last_mut() {
+            known.copied.insert((*commit, lfs.map(LfsObjects::digest)));
+        }
+        Ok(Some(pinned))
+    }
+
+    fn or_unpinned(
+        &self,
+        repository: &Arc<Repository>,
+        pinned: Result<Arc<Repository>, String>,
+    ) -> (Arc<Repository>, Pinning) {
         match pinned {
             Ok(pinned) => (pinned, Pinning::Pinned),
             Err(reason) => {
@@ -136,8 +236,7 @@ impl Pins {
             Err(PinError::Incomplete(_)) => pin_anew(root, &lenders, repository, commit),
             pinned => pinned,
         }?;
-        let found = HashSet::from([*commit]);
-        known.push(Known { pinned: Arc::downgrade(&pinned), found, stamps });
+        known.push(Known { found: HashSet::from([*commit]), stamps, ..Known::of(&pinned) });
         Ok(pinned)
     }
 }
@@ -148,14 +247,26 @@ fn pin_anew(
     repository: &Arc<Repository>,
     commit: &Oid,
 ) -> Result<Arc<Repository>, PinError> {
-    let incomplete = |error: &dyn std::fmt::Display| PinError::Incomplete(error.to_string());
-    let (name, id_len) = (root.next(&repository.key()), repository.id_len());
-    let directory = PinDirectory::create(root.path(), &name, id_len, root.removal())?;
+    let directory = create(root, repository)?;
     directory.fill(lenders)?;
-    let pinned = Repository::open_pinned(repository.clone(), directory);
-    let pinned = pinned.map_err(|error| incomplete(&error))?;
-    pinned.expect_here(commit).map_err(|error| incomplete(&error))?;
+    let pinned = open(repository, directory)?;
+    pinned.expect_here(commit).map_err(|error| PinError::Incomplete(error.to_string()))?;
     Ok(Arc::new(pinned))
+}
+
+/// An empty directory for the objects of a repository, open.
+fn open_empty(root: &Root, repository: &Arc<Repository>) -> Result<Repository, PinError> {
+    create(root, repository).and_then(|directory| open(repository, directory))
+}
+
+fn create(root: &Root, repository: &Repository) -> Result<PinDirectory, PinError> {
+    let (name, id_len) = (root.next(&repository.key()), repository.id_len());
+    PinDirectory::create(root.path(), &name, id_len, root.removal())
+}
+
+fn open(repository: &Arc<Repository>, directory: PinDirectory) -> Result<Repository, PinError> {
+    Repository::open_pinned(repository.clone(), directory)
+        .map_err(|error| PinError::Incomplete(error.to_string()))
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

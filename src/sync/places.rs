@@ -140,11 +140,15 @@ impl Places {
     /// Removes what a killed `git` left in the mirror: locks, which would keep every later one out, and packs and objects
     /// that never got their names. The lock of the cache says that no git is at work.
     pub(super) fn clean_mirror(&self) {
-        let is_lock = |name: &str| has_end(name, ".lock");
+        let is_lock = |name: &str| has_end(name, ".lock") || name == "packed-refs.new";
         remove_files(&self.mirror, &is_lock, 0);
         remove_files(&self.mirror.join("refs"), &is_lock, usize::MAX);
-        let packs = self.mirror.join("objects/pack");
-        remove_files(&packs, &|name| name.starts_with("tmp_"), 0);
+        let objects = self.mirror.join("objects");
+        remove_files(&objects.join("info"), &is_lock, 1);
+        remove_files(&objects, &|name| name.starts_with("tmp_obj_"), 1);
+        let packs = objects.join("pack");
+        let is_unnamed = |name: &str| name.starts_with("tmp_") || name.starts_with(".tmp-");
+        remove_files(&packs, &|name| is_unnamed(name) || is_lock(name), 0);
         let is_keep = |name: &str| {
             has_end(name, ".keep")
                 && fs::read(packs.join(name)).is_ok_and(|why| why.starts_with(b"fetch-pack"))

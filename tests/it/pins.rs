@@ -240,3 +240,83 @@ fn s67_where_nothing_can_be_linked_the_repository_itself_is_served() {
         mount.unmount();
     }
 }
+
+/// Has `lfs: true` and an object for the pointer `model.bin`; gives the object's path.
+fn with_lfs(repo: &Repo<'_>, content: &str) -> PathBuf {
+    repo.write("object", content);
+    let id = repo.shell("sha256sum object | cut -d' ' -f1; rm object");
+    let size = content.len();
+    let text =
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{id}\nsize {size}\n");
+    repo.write("model.bin", text).commit();
+    let above = repo.path.join(".git/lfs/objects").join(&id[..2]).join(&id[2..4]);
+    fs::create_dir_all(&above).unwrap();
+    fs::write(above.join(&id), content).unwrap();
+    above.join(id)
+}
+
+#[test]
+fn s67_lfs_objects_are_kept_too() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = one_source(&sandbox);
+    let object = with_lfs(&repo, "the large object\n");
+    sandbox.configure("    - {repo: acme/base, lfs: true}", "");
+    let mount = sandbox.mount_pinned();
+    let first = sandbox.shell("cat $VIEW/.overlay/revision");
+    fs::remove_file(object).unwrap();
+    sandbox.shell("echo 2 > /proc/sys/vm/drop_caches || true");
+    sandbox.succeed(&["reload"]);
+    // What the set serves is decided when it is built.
+    let old = format!("cat $VIEW/.overlay/revisions/{}/acme/base/model.bin", first.trim());
+    assert_eq!(sandbox.shell(&old), "the large object\n");
+    assert!(sandbox.shell("cat $VIEW/acme/base/model.bin").starts_with("version https://git-lfs"));
+    mount.unmount();
+}
+
+#[test]
+fn s67_a_copy_is_kept_where_nothing_can_be_linked() {
+    if !can_mount() {
+        return;
+    }
+    let shared = Path::new("/dev/shm");
+    let sandbox = Sandbox::new();
+    let here = sandbox.path("home").metadata().unwrap().dev();
+    if !shared.metadata().is_ok_and(|shared| shared.dev() != here) {
+        eprintln!("SKIPPED: /dev/shm is no other file system");
+        return;
+    }
+    let repo = one_source(&sandbox);
+    let object = with_lfs(&repo, "the large object\n");
+    let elsewhere = tempfile::tempdir_in(shared).unwrap();
+    let text = format!(
+        "overlays: {{sources: [{{repo: acme/base, pin: copy, lfs: true}}]}}\nrepoCache: {{path: repos}}\n\
+         state: {{dir: {}}}\nmount: {{at: view}}\n",
+        elsewhere.path().display()
+    );
+    fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    let mount = sandbox.mount();
+    let is_pinned = || status(&sandbox)["sources"][0]["pinned"] == true;
+    wait_for("the copy", is_pinned);
+    let first = sandbox.shell("cat $VIEW/.overlay/revision");
+    let holder = Holder::new(&sandbox);
+    fs::remove_file(object).unwrap();
+    force_push(&repo);
+    sandbox.succeed(&["reload"]);
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md"), "two\n");
+    holder.assert_reads_old_revision();
+    let old = format!("$VIEW/.overlay/revisions/{}/acme/base", first.trim());
+    let kept = format!("cat {old}/.agents/skills/review/deep/part {old}/model.bin");
+    assert_eq!(sandbox.shell(&kept), "part one\nthe large object\n");
+    wait_for("the copy of the next", is_pinned);
+    // All of it goes, and what is there was never asked for a change.
+    fs::remove_dir_all(&repo.path).unwrap();
+    sandbox.shell("echo 2 > /proc/sys/vm/drop_caches || true");
+    assert_eq!(sandbox.shell("cat $VIEW/acme/base/.agents/skills/review/SKILL.md"), "two\n");
+    mount.unmount();
+    wait_for("the copies to go", || {
+        fs::read_dir(elsewhere.path().join("pins")).unwrap().count() == 0
+    });
+}

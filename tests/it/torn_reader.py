@@ -89,4 +89,7 @@ while not numbers[1]:
         fault("absent", str(error))
     except OSError as error:
         fault("absent", str(error))
+    except ValueError as error:
+        # A file that is there and not yet written.
+        fault("torn", str(error))
 print(json.dumps(found))

@@ -76,16 +76,31 @@ impl LfsObjects {
         self.sizes.get(&pointer.digest) == Some(&pointer.size_bytes)
     }
 
-    /// Opens an object.
+    /// Opens an object: where it is pinned, else in the repository.
     ///
     /// # Errors
     /// It was removed or cannot be read.
-    pub fn open(&self, pointer: &Pointer) -> io::Result<File> {
+    pub fn open(&self, pointer: &Pointer, pin: Option<&Path>) -> io::Result<File> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-        fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(path_of(&self.dir, &pointer.digest))
+        let open = |dir: &Path| {
+            let mut options = fs::OpenOptions::new();
+            options.read(true).custom_flags(flags).open(path_of(dir, &pointer.digest))
+        };
+        match pin.map(open) {
+            Some(Ok(file)) => Ok(file),
+            Some(Err(_)) | None => open(&self.dir),
+        }
+    }
+
+    /// Where an object is, and what that is below the directory of all.
+    pub(super) fn file(&self, pointer: &Pointer) -> (PathBuf, PathBuf) {
+        (path_of(&self.dir, &pointer.digest), path_of(Path::new(""), &pointer.digest))
+    }
+
+    /// As [`file`](Self::file), of all that are there.
+    pub(super) fn files(&self) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+        let both = |digest| (path_of(&self.dir, digest), path_of(Path::new(""), digest));
+        self.sizes.keys().map(both)
     }
 
     /// A digest of which objects are there.

@@ -1,6 +1,7 @@
 //! Git objects: a repository at one commit. Trees, commits and links are checked here, since nobody did before.
 
 mod commit;
+mod copy;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod lfs;
@@ -14,12 +15,14 @@ pub use commit::{Commit, oid};
 pub use repository::{OpenError, Repository};
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gix::objs::Kind as GitKind;
 
 use self::lfs::{LfsObjects, POINTER_BYTES, Pointer};
+use self::pin::PinDirectory;
 use self::repository::{expect_kind, unreadable};
 use super::blobs::{BlobCache, BlobKey, read_exactly};
 use super::empty::EMPTY_DIRECTORY;
@@ -128,12 +131,13 @@ impl GitStore {
 /// Bytes of the LFS object that stands for a pointer.
 fn lfs_bytes(
     lfs: &LfsObjects,
+    pin: Option<&Path>,
     oid: &Oid,
     pointer: &Pointer,
     offset: u64,
     len: usize,
 ) -> Result<Vec<u8>, StoreError> {
-    let file = lfs.open(pointer).map_err(|error| unreadable(oid, &format!("lfs: {error}")))?;
+    let file = lfs.open(pointer, pin).map_err(|error| unreadable(oid, &format!("lfs: {error}")))?;
     read_exactly(&file, pointer.size_bytes, offset, len)
 }
 
@@ -192,7 +196,9 @@ impl Store for GitStore {
         if let Some(lfs) = &self.lfs
             && let (Content::Lfs(pointer), _) = self.content(oid)?
         {
-            return lfs_bytes(lfs, oid, &pointer, offset, len);
+            let pin = self.repository();
+            let pin = pin.pin().map(PinDirectory::lfs_dir);
+            return lfs_bytes(lfs, pin.as_deref(), oid, &pointer, offset, len);
         }
         self.blob_bytes(oid, offset, len)
     }

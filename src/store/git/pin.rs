@@ -1,4 +1,5 @@
-//! A directory of our own that holds the objects of a repository as hard links, so that they stay when the repository loses them.
+//! A directory of our own that holds the objects of a repository as hard links, or copies of them, so that they stay when the repository
+//! loses them.
 //!
 //! It is laid out as a bare repository without refs. The repository that lends the objects is only listed and read; its files get
 //! one more name, outside of it. Alternates alone are no pin: the gc of a lender does not know its borrowers.
@@ -17,6 +18,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::Repository;
+use super::copy::Copied;
 
 /// At most so many object directories lend to one repository.
 const LENDERS_MAX: usize = 64;
@@ -75,7 +77,7 @@ pub enum PinError {
     },
 }
 
-fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinError {
+pub(super) fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinError {
     move |error| PinError::Io { step, path: path.to_owned(), error }
 }
 
@@ -255,6 +257,8 @@ pub struct PinDirectory {
     removal: Sender<PathBuf>,
     /// Files below `objects`.
     linked: Mutex<HashSet<FileKey>>,
+    /// How many objects are copies.
+    copied: Copied,
 }
 
 impl PinDirectory {
@@ -280,7 +284,7 @@ impl PinDirectory {
         let mut builder = DirBuilder::new();
         builder.mode(0o700);
         builder.create(&path).map_err(failed("creating", &path))?;
-        let made = Self { path, removal, linked: Mutex::default() };
+        let made = Self { path, removal, linked: Mutex::default(), copied: Copied::default() };
         for name in ["objects", "refs"] {
             builder.create(made.path.join(name)).map_err(failed("creating", &made.path))?;
         }
@@ -305,12 +309,21 @@ impl PinDirectory {
                 linked.extend(files.into_iter().map(|(name, _)| file_key(&above, &name)));
             }
         }
-        Ok(Self { path, removal, linked: Mutex::new(linked) })
+        Ok(Self { path, removal, linked: Mutex::new(linked), copied: Copied::default() })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where LFS objects are in it.
+    pub fn lfs_dir(&self) -> PathBuf {
+        self.path.join("lfs/objects")
+    }
+
+    pub(super) fn copied(&self) -> &Copied {
+        &self.copied
     }
 
     /// Links what it lacks of a repository, which may change meanwhile.

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use super::fixture::{Fixture, Made};
 use super::pin::{Filled, Lenders, PinDirectory, PinError};
 use super::{Repository, oid};
+use crate::union::object::Oid;
 
 fn lenders(made: &Made) -> (Arc<Repository>, Lenders) {
     let repository = Arc::new(Repository::open(&made.path).unwrap());
@@ -147,4 +148,48 @@ fn a_directory_orders_its_removal_when_it_goes() {
     let path = pin.path().to_owned();
     drop(pin);
     assert_eq!(removals.recv().unwrap(), path);
+}
+
+#[test]
+fn a_copy_has_what_a_commit_needs_and_the_next_costs_what_it_changed() {
+    let fixture = Fixture::new();
+    let made = fixture.with_files("r", &[("dir/file", "content"), ("dir/other", "old")]);
+    made.git(&["gc", "-q"]);
+    let first = oid(made.git(&["rev-parse", "HEAD"]).as_bytes()).unwrap();
+    let repository = Arc::new(Repository::open(&made.path).unwrap());
+    let (pin, _removals) = directory(&fixture, repository.id_len());
+    let copy = |commit: &Oid| pin.copy(&repository, commit, None, &|| false).unwrap();
+    let count = || fixture.at("pins/key-0").git(&["count-objects"]);
+    assert!(!pin.copy(&repository, &first, None, &|| true).unwrap(), "it was stopped");
+    assert!(copy(&first));
+    assert!(count().starts_with("5 objects"), "{}", count());
+    let second = oid(made.commit(&[("dir/other", "new")]).as_bytes()).unwrap();
+    assert!(copy(&second));
+    assert!(count().starts_with("9 objects"), "{}", count());
+    assert!(!pin.is_outgrown());
+    let many: Vec<_> =
+        (0..1_100).map(|number| (format!("many/{number}"), number.to_string())).collect();
+    let many: Vec<_> = many.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    assert!(copy(&oid(made.commit(&many).as_bytes()).unwrap()));
+    assert!(pin.is_outgrown(), "{}", count());
+    fs::remove_dir_all(&made.path).unwrap();
+    let git = fixture.at("pins/key-0");
+    git.git(&["fsck", "--full"]);
+    assert_eq!(git.git(&["cat-file", "-p", &format!("{first}:dir/other")]), "old");
+}
+
+#[test]
+fn what_a_repository_lacks_is_left_out_of_a_copy() {
+    let fixture = Fixture::new();
+    let made = fixture.with_files("r", &[("dir/file", "content"), ("other", "lost")]);
+    let lost = made.git(&["rev-parse", "HEAD:other"]);
+    fs::remove_file(made.path.join(".git/objects").join(&lost[..2]).join(&lost[2..])).unwrap();
+    let commit = oid(made.git(&["rev-parse", "HEAD"]).as_bytes()).unwrap();
+    let repository = Repository::open(&made.path).unwrap();
+    let (pin, _removals) = directory(&fixture, repository.id_len());
+    assert!(pin.copy(&repository, &commit, None, &|| false).unwrap());
+    assert_eq!(
+        fixture.at("pins/key-0").git(&["cat-file", "-p", &format!("{commit}:dir/file")]),
+        "content"
+    );
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
-use self::record::{ContentRecord, Record, SourceRecord};
+use self::record::{ContentRecord, LfsRecord, Record, SourceRecord};
 use super::pin::Pins;
 use super::pin_root::SETS;
 use super::shared::Shared;
@@ -112,7 +112,7 @@ impl Archive {
         pins: &Pins,
         left: &[Arc<Repository>],
     ) -> Result<Option<Arc<Repository>>, String> {
-        let ContentRecord::Git { commit, repository: key, .. } = &source.content else {
+        let ContentRecord::Git { commit, repository: key, lfs } = &source.content else {
             return Ok(None);
         };
         let commit = Oid::from_bytes(&commit.0).ok_or("its record is damaged")?;
@@ -124,7 +124,8 @@ impl Archive {
         let there = self.shared.repositories.open(&source.place.os_path());
         let there = there.map_err(|error| problem(&error))?;
         there.commit(&commit).map_err(|error| problem(&error))?;
-        Ok(Some(pins.pin(&there, &commit).0))
+        let lfs = lfs.as_ref().and_then(LfsRecord::objects);
+        Ok(Some(pins.pin(&there, &commit, lfs.as_ref()).0))
     }
 
     /// Writes a set down before it is shown. Where that fails the set stays in memory, and goes with the daemon.

@@ -95,6 +95,14 @@ pub enum FetchCause {
         /// What git said.
         said: String,
     },
+    /// Nobody whom this machine trusts vouches for the remote's certificate.
+    #[error("the certificate of `{remote}` is not trusted: {said}")]
+    Untrusted {
+        /// The remote.
+        remote: String,
+        /// What git said.
+        said: String,
+    },
     /// The remote does not answer.
     #[error("`{remote}` cannot be reached: {said}")]
     Unreachable {
@@ -207,6 +215,9 @@ impl FetchCause {
         {
             return Self::Malformed { remote, said };
         }
+        if has(&["certificate verification failed", "SSL certificate problem", "certificate has"]) {
+            return Self::Untrusted { remote, said };
+        }
         if has(&["Could not resolve", "Connection refused", "Failed to connect", "timed out"])
             || has(&["unable to access", "Connection reset", "early EOF", "Connection closed"])
             || has(&["unexpectedly", "Operation too slow", "No route to host"])
@@ -267,6 +278,10 @@ impl FetchCause {
             }
             Self::UnknownHost { .. } => {
                 "check the host's key, then `ssh-keyscan HOST >>~/.ssh/known_hosts`".to_owned()
+            }
+            Self::Untrusted { .. } => {
+                "have `GIT_SSL_CAINFO` name a PEM file with the certificate of who vouches for it"
+                    .to_owned()
             }
             Self::Unreachable { remote, .. } => {
                 format!("check the network, with `git ls-remote {remote}`; it is tried again")
@@ -350,6 +365,10 @@ mod tests {
         is(
             "fatal: unable to access 'https://git.example/': Could not resolve host: git.example",
             |cause| matches!(cause, FetchCause::Unreachable { .. }),
+        );
+        is(
+            "fatal: unable to access 'https://git.example/': server certificate verification failed. CAfile: none",
+            |cause| matches!(cause, FetchCause::Untrusted { .. }),
         );
         is(
             "git@git.example: Permission denied (publickey).\nfatal: Could not read from remote repository.",

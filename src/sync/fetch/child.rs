@@ -92,6 +92,8 @@ impl Child<'_> {
                 return Err(outcome.err().unwrap_or(Cut::Late));
             }
         }
+        // Whoever the child left behind when it was killed, its helpers for https and for packs, would go on writing.
+        killpg(group, Signal::SIGKILL).unwrap_or_default();
         let status = child.wait().map_err(Cut::NotStarted)?;
         outcome?;
         heard.drain(&events);
@@ -219,6 +221,18 @@ mod tests {
         Child { timeout, stop, hear: &|_| {} }.run(shell(script))
     }
 
+    fn wait_for_end(pid: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let is_running = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+        };
+        while is_running() {
+            assert!(Instant::now() < deadline, "{pid} was left running");
+            thread::yield_now();
+        }
+    }
+
     #[test]
     fn output_and_status_are_those_of_the_child() {
         let minute = Duration::from_secs(60);
@@ -242,17 +256,7 @@ mod tests {
         assert!(started.elapsed() < Duration::from_secs(20));
         let pids = std::fs::read_to_string(&file).unwrap();
         assert_eq!(pids.lines().count(), 2, "{pids}");
-        for pid in pids.lines() {
-            let deadline = Instant::now() + Duration::from_secs(10);
-            let is_running = || {
-                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-                stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
-            };
-            while is_running() {
-                assert!(Instant::now() < deadline, "{pid} was left running");
-                thread::yield_now();
-            }
-        }
+        pids.lines().for_each(wait_for_end);
     }
 
     #[test]
@@ -261,6 +265,16 @@ mod tests {
         stop.set();
         let outcome = run("sleep 300", Duration::from_secs(60), &stop);
         assert!(matches!(outcome, Err(Cut::Stopped)), "{outcome:?}");
+    }
+
+    #[test]
+    fn who_is_left_in_the_group_of_a_child_that_was_killed_ends_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pid");
+        let script = format!("sleep 300 >/dev/null 2>&1 & echo $! >{}; kill -9 $$", file.display());
+        let ended = run(&script, Duration::from_secs(60), &Stop::default()).unwrap();
+        assert_eq!(ended.status.code(), None);
+        wait_for_end(std::fs::read_to_string(&file).unwrap().trim());
     }
 
     #[test]

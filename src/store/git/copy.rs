@@ -1,0 +1,201 @@
+//! Copies of the objects that a commit needs, for where hard links cannot be had, or are not wanted.
+//!
+//! Objects are written loose, what a tree names before the tree: a tree that is there has all that is below it, so that the next commit
+//! costs what it changed. What cannot be read is left out, and is asked of the repository itself if anybody reads it.
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gix::objs::{Kind as GitKind, Write};
+use gix::odb::loose;
+
+use super::Repository;
+use super::lfs::{LfsObjects, POINTER_BYTES, Pointer};
+use super::pin::{PinDirectory, PinError, failed};
+use super::tree;
+use crate::union::object::{Kind, Object, Oid};
+
+/// A directory takes no more commits when it holds so many times the objects of its first one, and [`FEW`] more.
+const GROWTH: usize = 2;
+/// Small repositories are copied anew only now and then.
+const FEW: usize = 1000;
+
+/// How many objects were copied into a directory.
+#[derive(Debug, Default)]
+pub(super) struct Copied {
+    first: AtomicUsize,
+    all: AtomicUsize,
+}
+
+impl PinDirectory {
+    /// Copies what it lacks of a commit, and of the LFS objects that this commit names. False if it was stopped.
+    ///
+    /// # Errors
+    /// The commit cannot be read, or nothing can be written.
+    pub fn copy(
+        &self,
+        from: &Repository,
+        commit: &Oid,
+        lfs: Option<&LfsObjects>,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<bool, PinError> {
+        let objects = self.path().join("objects");
+        let hash = from.to_thread_local().object_hash();
+        let to = loose::Store::at(objects.clone(), hash);
+        let mut copy = Copy { from, to, objects, lfs, lfs_to: self.lfs_dir(), count: 0 };
+        let is_done = copy.commit(commit, is_stopped)?;
+        let counts = self.copied();
+        counts.all.fetch_add(copy.count, Ordering::Relaxed);
+        // Only the first is zero before.
+        counts.first.compare_exchange(0, copy.count, Ordering::Relaxed, Ordering::Relaxed).ok();
+        Ok(is_done)
+    }
+
+    /// True if most of what it holds is of commits that came before: a new one would take less of the disk.
+    pub fn is_outgrown(&self) -> bool {
+        let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
+        count(&self.copied().all) > GROWTH * count(&self.copied().first) + FEW
+    }
+
+    /// Links the LFS objects that a repository holds. What it has pruned meanwhile is passed over.
+    ///
+    /// # Errors
+    /// One of them cannot be linked.
+    pub fn link_lfs(&self, lfs: &LfsObjects) -> Result<(), PinError> {
+        for (from, below) in lfs.files() {
+            let to = self.lfs_dir().join(below);
+            if to.exists() {
+                continue;
+            }
+            make_above(&to)?;
+            match fs::hard_link(&from, &to) {
+                Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                    return Err(PinError::OtherFileSystem(from));
+                }
+                outcome => outcome.or_else(no_matter).map_err(failed("linking", &from))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One copy on its way.
+struct Copy<'a> {
+    from: &'a Repository,
+    to: loose::Store,
+    objects: PathBuf,
+    lfs: Option<&'a LfsObjects>,
+    lfs_to: PathBuf,
+    count: usize,
+}
+
+/// What is still to be done; the last is next.
+enum Step {
+    /// Copy what is below a tree, and then itself.
+    Tree(Oid),
+    /// Write a tree that all is below of.
+    Write(Oid, Vec<u8>),
+}
+
+impl Copy<'_> {
+    fn commit(&mut self, commit: &Oid, is_stopped: &dyn Fn() -> bool) -> Result<bool, PinError> {
+        let incomplete = |error: super::StoreError| PinError::Incomplete(error.to_string());
+        let tree = self.from.commit(commit).map_err(incomplete)?.tree;
+        let mut steps = vec![Step::Tree(tree)];
+        while let Some(step) = steps.pop() {
+            if is_stopped() {
+                return Ok(false);
+            }
+            match step {
+                Step::Tree(oid) => self.open(oid, &mut steps)?,
+                Step::Write(oid, bytes) => self.write(&oid, GitKind::Tree, &bytes)?,
+            }
+        }
+        let bytes = self.from.object(commit, GitKind::Commit).map_err(incomplete)?;
+        self.write(commit, GitKind::Commit, &bytes)?;
+        Ok(true)
+    }
+
+    fn open(&mut self, oid: Oid, steps: &mut Vec<Step>) -> Result<(), PinError> {
+        // LFS objects may have come since a tree was copied.
+        if self.lfs.is_none() && self.has(&oid) {
+            return Ok(());
+        }
+        let Ok(bytes) = self.from.object(&oid, GitKind::Tree) else { return Ok(()) };
+        let listed = tree::decode(&bytes, oid.as_bytes().len());
+        steps.push(Step::Write(oid, bytes));
+        let Ok((listed, _)) = listed else { return Ok(()) };
+        for listed in listed {
+            match listed.object {
+                Object::Frozen { kind: Kind::Directory, oid } => steps.push(Step::Tree(oid)),
+                Object::Frozen { kind: Kind::File { .. } | Kind::Link, oid } => self.blob(&oid)?,
+                Object::Empty | Object::Live { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn blob(&mut self, oid: &Oid) -> Result<(), PinError> {
+        let has = self.has(oid);
+        let is_small = || self.from.header(oid).is_ok_and(|(_, size)| size < POINTER_BYTES);
+        if has && (self.lfs.is_none() || !is_small()) {
+            return Ok(());
+        }
+        let Ok(bytes) = self.from.object(oid, GitKind::Blob) else { return Ok(()) };
+        if let Some(lfs) = self.lfs
+            && let Some(pointer) = Pointer::parse(&bytes).filter(|pointer| lfs.holds(pointer))
+        {
+            self.lfs(lfs, &pointer)?;
+        }
+        if has { Ok(()) } else { self.write(oid, GitKind::Blob, &bytes) }
+    }
+
+    fn lfs(&self, lfs: &LfsObjects, pointer: &Pointer) -> Result<(), PinError> {
+        let (from, below) = lfs.file(pointer);
+        let to = self.lfs_to.join(below);
+        if to.exists() {
+            return Ok(());
+        }
+        make_above(&to)?;
+        let unfinished = to.with_extension("new");
+        let copied = fs::copy(&from, &unfinished).and_then(|_| fs::rename(&unfinished, &to));
+        copied.or_else(no_matter).map_err(failed("copying", &from))
+    }
+
+    fn has(&self, oid: &Oid) -> bool {
+        let hex = oid.to_string();
+        self.objects.join(&hex[..2]).join(&hex[2..]).exists()
+    }
+
+    fn write(&mut self, oid: &Oid, kind: GitKind, bytes: &[u8]) -> Result<(), PinError> {
+        if self.has(oid) {
+            return Ok(());
+        }
+        self.to.write_buf(kind, bytes).map_err(|cause| {
+            // What the system said is below what the library says.
+            let said = cause
+                .downcast_any_ref::<io::Error>()
+                .map_or(cause.to_string(), io::Error::to_string);
+            failed("copying an object into", &self.objects)(io::Error::other(said))
+        })?;
+        self.count += 1;
+        Ok(())
+    }
+}
+
+fn make_above(file: &Path) -> Result<(), PinError> {
+    let Some(above) = file.parent() else { return Ok(()) };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(above);
+    made.map_err(failed("creating", above))
+}
+
+/// What has gone need not be kept, and what is there already is.
+fn no_matter(error: io::Error) -> io::Result<()> {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::AlreadyExists => Ok(()),
+        _ => Err(error),
+    }
+}
