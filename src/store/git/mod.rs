@@ -8,6 +8,9 @@ pub mod pin;
 #[cfg(test)]
 mod pin_tests;
 mod repository;
+mod stream;
+#[cfg(test)]
+mod stream_tests;
 mod tree;
 
 pub use commit::{Commit, oid};
@@ -21,7 +24,7 @@ use gix::objs::Kind as GitKind;
 
 use self::lfs::{LfsObjects, POINTER_BYTES, Pointer};
 use self::repository::{expect_kind, unreadable};
-use super::blobs::{BlobCache, BlobKey, read_exactly};
+use super::blobs::{BlobCache, BlobKey, BlobOrigin, read_exactly};
 use super::empty::EMPTY_DIRECTORY;
 use super::{Attributes, LeftOut, Listed, Store, StoreError};
 use crate::union::object::{Kind, Object, Oid};
@@ -44,6 +47,9 @@ enum Content {
     Blob,
     Lfs(Pointer),
 }
+
+/// A blob, and the LFS object that stands for it.
+type Located<'a> = (&'a Oid, Option<(&'a LfsObjects, Pointer)>);
 
 impl GitStore {
     /// Serves the tree of a commit. With `lfs` a pointer whose object is among these is served as the object.
@@ -88,14 +94,31 @@ impl GitStore {
     }
 
     fn blob_size(&self, oid: &Oid) -> Result<u64, StoreError> {
-        let (kind, size_bytes) = self.repository().header(oid)?;
-        expect_kind(oid, kind, GitKind::Blob).map(|()| size_bytes)
+        self.repository().size(oid)
     }
 
     fn blob_bytes(&self, oid: &Oid, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
-        let size = || self.blob_size(oid);
-        self.blobs
-            .read(self.key(oid), offset, len, size, || self.repository().object(oid, GitKind::Blob))
+        self.blobs.read(self.key(oid), self.repository().as_ref(), offset, len)
+    }
+
+    /// The blob of a file, and the LFS object that is served in its place, if there is one.
+    fn located<'a>(&'a self, file: &'a Object) -> Result<Located<'a>, StoreError> {
+        let oid = match file {
+            Object::Frozen { kind: Kind::File { .. }, oid } => oid,
+            Object::Frozen { kind: Kind::Directory, .. } | Object::Empty => {
+                return Err(StoreError::IsADirectory);
+            }
+            Object::Frozen { kind: Kind::Link, oid } => {
+                return Err(unreadable(oid, "it is a link"));
+            }
+            Object::Live { .. } => return Err(StoreError::Gone),
+        };
+        if let Some(lfs) = &self.lfs
+            && let (Content::Lfs(pointer), _) = self.content(oid)?
+        {
+            return Ok((oid, Some((lfs, pointer))));
+        }
+        Ok((oid, None))
     }
 
     /// Where the bytes of a blob are, and how many there are.
@@ -168,22 +191,25 @@ impl Store for GitStore {
     }
 
     fn read(&self, file: &Object, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
-        let oid = match file {
-            Object::Frozen { kind: Kind::File { .. }, oid } => oid,
-            Object::Frozen { kind: Kind::Directory, .. } | Object::Empty => {
-                return Err(StoreError::IsADirectory);
-            }
-            Object::Frozen { kind: Kind::Link, oid } => {
-                return Err(unreadable(oid, "it is a link"));
-            }
-            Object::Live { .. } => return Err(StoreError::Gone),
-        };
-        if let Some(lfs) = &self.lfs
-            && let (Content::Lfs(pointer), _) = self.content(oid)?
-        {
-            return lfs_bytes(lfs, oid, &pointer, offset, len);
+        match self.located(file)? {
+            (oid, Some((lfs, pointer))) => lfs_bytes(lfs, oid, &pointer, offset, len),
+            (oid, None) => self.blob_bytes(oid, offset, len),
         }
-        self.blob_bytes(oid, offset, len)
+    }
+
+    fn read_at_hand(
+        &self,
+        file: &Object,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.located(file)? {
+            (oid, Some((lfs, pointer))) => lfs_bytes(lfs, oid, &pointer, offset, len).map(Some),
+            (oid, None) => {
+                let repository = self.repository();
+                self.blobs.read_at_hand(self.key(oid), repository.as_ref(), offset, len)
+            }
+        }
     }
 
     fn read_link(&self, link: &Object) -> Result<Vec<u8>, StoreError> {

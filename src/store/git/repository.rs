@@ -88,6 +88,11 @@ impl Repository {
         self.pin.as_ref().map(|pin| &pin.directory)
     }
 
+    /// The repository that its pin was made of.
+    pub(super) fn lender(&self) -> Option<&Self> {
+        self.pin.as_ref().map(|pin| pin.lender.as_ref())
+    }
+
     /// Checks that a commit and the tree at its top are here, and not only in the repository that a pin was made of.
     ///
     /// # Errors
