@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::DaemonError;
 use super::fetch::Fetching;
@@ -18,7 +18,7 @@ use crate::machine::mount::{MountRequest, mount};
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint::{create_mountpoint, remove_mountpoint};
 use crate::machine::stale::{Liveness, detach, probe};
-use crate::machine::{connections, user};
+use crate::machine::{connections, read_ahead, user};
 use crate::snapshot::Snapshot;
 use crate::store::blobs::BlobCache;
 use crate::sync::Stamp;
@@ -134,6 +134,7 @@ fn serve(
     let connection = connection(&plan.mountpoint);
     let undo = Undo { mountpoint: &plan.mountpoint };
     let served = fuse::serve(view.clone(), mounted.fd, owner(&plan.config))?;
+    raise_read_ahead(&plan.mountpoint);
     let (updates, updating) =
         update::start(plan, view.clone(), caches, served.kernel.clone(), fetching)?;
     let doors = Doors::open(plan, view.clone(), served.counts.clone(), updates.clone())?;
@@ -199,6 +200,18 @@ fn owner(config: &Config) -> Owner {
 fn connection(mountpoint: &Path) -> Option<u32> {
     let table = MountTable::read().ok()?;
     table.topmost_at(mountpoint).map(|mount| mount.minor)
+}
+
+/// Makes reads of large files fewer and larger, where that is allowed. Not before the handshake, in which the kernel sets its own.
+fn raise_read_ahead(mountpoint: &Path) {
+    let Some(mount) =
+        MountTable::read().ok().and_then(|table| table.topmost_at(mountpoint).cloned())
+    else {
+        return;
+    };
+    if let Err(error) = read_ahead::raise(&mount) {
+        debug!(%error, "the kernel reads ahead no further than by itself");
+    }
 }
 
 /// Detaches a view of ours whose daemon has died. A second mount over it would succeed silently and hide it.

@@ -24,6 +24,7 @@ use super::counts::Counts;
 use super::errno::errno;
 use super::reply::{GENERATION, Names, NamesWithAttributes, absent, sized};
 use super::session::Owner;
+use super::waiting::{LongRead, WaitingReads};
 use crate::union::name::NAME_MAX;
 use crate::view::{Depth, Found, Number, View, ViewError};
 
@@ -36,11 +37,12 @@ pub(super) struct Filesystem {
     view: Arc<View>,
     owner: Owner,
     counts: Arc<Counts>,
+    waiting: WaitingReads,
 }
 
 impl Filesystem {
     pub(super) fn new(view: Arc<View>, owner: Owner, counts: Arc<Counts>) -> Self {
-        Self { view, owner, counts }
+        Self { view, owner, counts, waiting: WaitingReads::default() }
     }
 
     /// The answer to every request that would write. They come only where root remounted the view writable.
@@ -49,20 +51,28 @@ impl Filesystem {
         Errno::EROFS
     }
 
-    /// Asks the view. A number that it cannot know is stale; a panic costs this request and nothing more.
     fn ask<T>(
         &self,
         ino: INodeNo,
         question: impl FnOnce(&View, Number) -> Result<T, ViewError>,
     ) -> Result<T, Errno> {
-        let number = u32::try_from(ino.0).map(Number).map_err(|_| Errno::ESTALE)?;
-        let answer = catch_unwind(AssertUnwindSafe(|| question(&self.view, number)));
-        match answer {
-            Ok(answer) => answer.map_err(|error| errno(&error)),
-            Err(_panic) => {
-                error!(inode = number.0, "a request handler panicked; please report this");
-                Err(Errno::EIO)
-            }
+        ask(&self.view, ino, question)
+    }
+}
+
+/// Asks the view. A number that it cannot know is stale; a panic costs this request and nothing more.
+pub(super) fn ask<T>(
+    view: &View,
+    ino: INodeNo,
+    question: impl FnOnce(&View, Number) -> Result<T, ViewError>,
+) -> Result<T, Errno> {
+    let number = u32::try_from(ino.0).map(Number).map_err(|_| Errno::ESTALE)?;
+    let answer = catch_unwind(AssertUnwindSafe(|| question(view, number)));
+    match answer {
+        Ok(answer) => answer.map_err(|error| errno(&error)),
+        Err(_panic) => {
+            error!(inode = number.0, "a request handler panicked; please report this");
+            Err(Errno::EIO)
         }
     }
 }
@@ -175,8 +185,10 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.counts.read.one();
         trace!(ino = ino.0, offset, size, "read");
-        match self.ask(ino, |view, number| view.read(number, offset, size as usize)) {
-            Ok(bytes) => reply.data(&bytes),
+        let len = size as usize;
+        match self.ask(ino, |view, number| view.read_at_hand(number, offset, len)) {
+            Ok(Some(bytes)) => reply.data(&bytes),
+            Ok(None) => self.waiting.read(&self.view, LongRead { ino, offset, len }, reply),
             Err(errno) => reply.error(errno),
         }
     }

@@ -14,6 +14,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod mountpoint;
 pub mod namespace;
+pub mod read_ahead;
 pub mod run_dir;
 pub mod stale;
 pub mod unmount;

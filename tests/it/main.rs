@@ -14,6 +14,7 @@ mod env;
 mod fixture;
 mod flips;
 mod golden;
+mod large;
 mod lint;
 mod live;
 mod merging;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use gix::hash::{Hasher, Kind};
 
+use super::hashing::Hashing;
 use super::opened::Room;
 use super::unreadable;
 use crate::store::StoreError;
@@ -16,7 +17,7 @@ pub(in crate::store) struct Draft {
     size_bytes: u64,
     written_bytes: u64,
     room: Room,
-    hash: Hasher,
+    hash: Hashing,
     /// What the operating system said when there was no place for the bytes.
     failure: Option<io::Error>,
 }
@@ -33,7 +34,7 @@ impl Draft {
     }
 
     fn new(room: Room, oid: Oid, size_bytes: u64) -> Self {
-        let hash = hasher(&oid, size_bytes);
+        let hash = Hashing::beside(hasher(&oid, size_bytes));
         Self { oid, size_bytes, written_bytes: 0, room, hash, failure: None }
     }
 
@@ -54,7 +55,9 @@ impl Draft {
                 format!("decoded to {} bytes instead of {}", self.written_bytes, self.size_bytes);
             return Err(unreadable(&self.oid, cause));
         }
-        expect_id(&self.oid, self.hash).map(|()| self.room)
+        let hash = self.hash.finish();
+        let hash = hash.ok_or_else(|| unreadable(&self.oid, "it cannot be hashed".into()))?;
+        expect_id(&self.oid, hash).map(|()| self.room)
     }
 
     /// Ends a blob in memory.
@@ -107,7 +110,7 @@ impl Draft {
             Room::Memory(whole) => whole.clear(),
         }
         self.written_bytes = 0;
-        self.hash = hasher(&self.oid, self.size_bytes);
+        self.hash = Hashing::beside(hasher(&self.oid, self.size_bytes));
         Ok(())
     }
 }

@@ -22,8 +22,8 @@ use super::{BlobKey, BlobLimits, BlobOrigin, Streamed, options};
 use crate::store::StoreError;
 use crate::union::object::Oid;
 
-/// What decoding a blob as a stream takes: the window of the decoder and a piece of input and of output.
-const STREAM_BYTES: u64 = 1 << 20;
+/// What decoding a blob as a stream takes: the window of the decoder, pieces of input and output, and those that wait to be hashed.
+const STREAM_BYTES: u64 = 2 << 20;
 
 /// What decoding a blob that is stored as a difference takes, in sizes of the blob: what it differs from, itself, and the difference.
 const WHOLE_SIZES: u64 = 3;

@@ -7,6 +7,7 @@
 mod budget;
 mod directory;
 mod draft;
+mod hashing;
 mod large;
 mod opened;
 

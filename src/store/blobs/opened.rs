@@ -29,7 +29,7 @@ pub(super) struct Opened {
     size_bytes: u64,
     /// Whether its file had a name in the cache directory when it was opened: then closing it frees nothing.
     pub(super) has_name: bool,
-    opened: Instant,
+    since: Instant,
     /// Seconds after it was opened at which the file's time was renewed.
     renewed_secs: AtomicU64,
 }
@@ -37,7 +37,7 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) fn new(room: Room, size_bytes: u64, has_name: bool) -> Self {
         let renewed_secs = AtomicU64::new(0);
-        Self { room, size_bytes, has_name, opened: Instant::now(), renewed_secs }
+        Self { room, size_bytes, has_name, since: Instant::now(), renewed_secs }
     }
 
     pub(super) fn size_bytes(&self) -> u64 {
@@ -67,7 +67,7 @@ impl Opened {
     }
 
     fn renew(&self, file: &File) {
-        let now = self.opened.elapsed().as_secs();
+        let now = self.since.elapsed().as_secs();
         let last = self.renewed_secs.load(Ordering::Relaxed);
         if now < last + RENEWED.as_secs() {
             return;

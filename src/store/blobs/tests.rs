@@ -356,3 +356,26 @@ fn what_is_being_written_has_no_name_and_goes_with_its_writer() {
     assert!(draft.finish().is_err());
     assert!(directory.open(&blob.key.oid, 50_000).is_none());
 }
+
+#[test]
+fn s78_a_repository_that_lacks_a_blob_does_not_get_it_from_the_cache() {
+    struct Lacks;
+    impl BlobOrigin for Lacks {
+        fn size(&self, oid: &Oid) -> Result<u64, StoreError> {
+            Err(unreadable(oid, "it is not in the repository".to_owned()))
+        }
+        fn bytes(&self, oid: &Oid) -> Result<Vec<u8>, StoreError> {
+            self.size(oid).map(|_| Vec::new())
+        }
+        fn stream(&self, oid: &Oid, _draft: &mut Draft) -> Result<Streamed, StoreError> {
+            self.size(oid).map(|_| Streamed::Whole)
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cache = cache(&dir);
+    let blob = Blob::new(1, 50_000);
+    blob.check(&cache);
+    let other = BlobKey { repository: [1; 16], ..blob.key };
+    assert!(cache.read(other, &Lacks, 0, 1).is_err());
+    assert!(cache.read_at_hand(other, &Lacks, 0, 1).is_err());
+}

@@ -20,6 +20,10 @@ use crate::union::object::Oid;
 /// Tags are followed through at most so many tags.
 const TAGS_MAX: usize = 16;
 
+/// How many packs an open repository can come to know: at least this, or twice as many as it has. It cannot grow later, and a
+/// slot costs 360 bytes whether it is used or not.
+const SLOTS: Slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 256 };
+
 /// An open repository: a checkout, a bare one, a mirror, or a linked work tree.
 pub struct Repository {
     inner: gix::ThreadSafeRepository,
@@ -57,7 +61,7 @@ impl Repository {
         ];
         let options = gix::open::Options::isolated()
             .with(gix::sec::Trust::Full)
-            .object_store_slots(Slots::Given(1024))
+            .object_store_slots(SLOTS)
             .config_overrides(overrides);
         let opened = catch_unwind(AssertUnwindSafe(|| options.open(path)));
         let inner = match opened {
