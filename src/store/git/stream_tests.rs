@@ -90,6 +90,20 @@ fn blobs_are_found_in_alternates_and_with_a_multi_pack_index() {
 }
 
 #[test]
+fn packs_that_come_after_the_repository_was_opened_are_found() {
+    let fixture = Fixture::new();
+    let made = fixture.init("r", &["--bare"]);
+    let repository = Repository::open(&made.path).unwrap();
+    for n in 0..60 {
+        let content = format!("content {n}");
+        let id = made.blob(content.as_bytes());
+        made.git_with(&["pack-objects", "-q", "objects/pack/pack"], format!("{id}\n").as_bytes());
+        made.git(&["prune-packed", "-q"]);
+        assert_eq!(repository.bytes(&oid(&id)).unwrap(), content.as_bytes(), "pack {n}");
+    }
+}
+
+#[test]
 fn another_copy_is_taken_where_one_is_damaged() {
     let fixture = Fixture::new();
     let (made, [(id, bytes), _]) = two_alike(&fixture, "r", &[]);
