@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
+use std::process::Stdio;
 
-use super::fixture::{Sandbox, can_mount};
+use super::fixture::{Sandbox, can_mount, wait_for};
 
 const READ: &str = "sha256sum < $VIEW/.agents/skills/model/weights.bin";
 
@@ -48,6 +49,48 @@ fn s75_many_readers_of_a_large_file_get_all_of_it_and_it_is_kept_for_the_next_mo
     let mount = sandbox.mount();
     assert_eq!(sandbox.shell(READ).trim(), digest);
     assert_eq!(fs::metadata(&files[0]).unwrap().ino(), written);
+    mount.unmount();
+}
+
+#[test]
+fn s75_others_do_not_wait_for_a_large_file() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let digest = large(&sandbox);
+    sandbox.configure("    - repo: acme/base", "");
+    let mount = sandbox.mount();
+    // No decoded file gets its name while the directory is locked, and nobody reads it before.
+    fs::create_dir(sandbox.path("state/blobs")).unwrap();
+    let directory = fs::File::open(sandbox.path("state/blobs")).unwrap();
+    directory.lock().unwrap();
+    let file = sandbox.view().join(".agents/skills/model/weights.bin");
+    let reader = || {
+        let mut reader = sandbox.command("sha256sum");
+        reader.arg(&file).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let readers: Vec<_> = std::iter::repeat_with(reader).take(12).collect();
+    // The number of the system call that a process is in, and its first argument (proc_pid_syscall(5)): a read of the file.
+    let reads = |pid: u32| {
+        let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap();
+        call.starts_with(&format!("{} 0x3 ", nix::libc::SYS_read))
+    };
+    let waits_for_lock = || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let inode = format!(":{} ", directory.metadata().unwrap().ino());
+        locks.lines().any(|line| line.contains("->") && line.contains(&inode))
+    };
+    wait_for("reads that wait", || {
+        readers.iter().all(|reader| reads(reader.id())) && waits_for_lock()
+    });
+    sandbox.shell("test ! -e $VIEW/.agents/skills/absent; cat $VIEW/.agents/skills/model/SKILL.md");
+    drop(directory);
+    for reader in readers {
+        let said = reader.wait_with_output().unwrap().stdout;
+        let said = String::from_utf8(said).unwrap();
+        assert_eq!(said.split(' ').next(), digest.split(' ').next());
+    }
     mount.unmount();
 }
 
