@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::DaemonError;
 use super::fetch::Fetching;
@@ -22,7 +22,7 @@ use crate::machine::mount::{MountRequest, mount, mount_over};
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint::Claim;
 use crate::machine::stale::{Liveness, detach, probe};
-use crate::machine::{connections, descriptor, pass, user};
+use crate::machine::{connections, descriptor, pass, read_ahead, user};
 use crate::snapshot::Snapshot;
 use crate::snapshot::collisions::hidden_entries;
 use crate::sync::archive::Archive;
@@ -243,6 +243,9 @@ fn serve(
     let (pins, blobs) = (caches.pins.clone(), caches.shared.blobs.clone());
     let Attached { fd, connection, undo, keeper } = attach(plan, given)?;
     let served = fuse::serve(view.clone(), fd, owner(&plan.config))?;
+    if undo.is_some() {
+        raise_read_ahead(&plan.mountpoint);
+    }
     let kernel = served.kernel.clone();
     let (updates, updating) =
         update::start(plan, view.clone(), caches, kernel, fetching, vitals.clone())?;
@@ -323,6 +326,18 @@ fn owner(config: &Config) -> Owner {
 fn connection(mountpoint: &Path) -> Option<u32> {
     let table = MountTable::read().ok()?;
     table.topmost_at(mountpoint).map(|mount| mount.minor)
+}
+
+/// Makes reads of large files fewer and larger, where that is allowed. Not before the handshake, in which the kernel sets its own.
+fn raise_read_ahead(mountpoint: &Path) {
+    let Some(mount) =
+        MountTable::read().ok().and_then(|table| table.topmost_at(mountpoint).cloned())
+    else {
+        return;
+    };
+    if let Err(error) = read_ahead::raise(&mount) {
+        debug!(%error, "the kernel reads ahead no further than by itself");
+    }
 }
 
 /// Detaches a view of ours whose daemon has died. A second mount over it would succeed silently and hide it.

@@ -24,6 +24,7 @@ use super::counts::{Count, Counts};
 use super::errno::errno;
 use super::reply::{GENERATION, Names, NamesWithAttributes, absent, sized};
 use super::session::Owner;
+use super::waiting::{LongRead, WaitingReads};
 use crate::union::name::NAME_MAX;
 use crate::view::{Depth, Found, Number, View, ViewError};
 
@@ -36,11 +37,12 @@ pub(super) struct Filesystem {
     view: Arc<View>,
     owner: Owner,
     counts: Arc<Counts>,
+    waiting: WaitingReads,
 }
 
 impl Filesystem {
     pub(super) fn new(view: Arc<View>, owner: Owner, counts: Arc<Counts>) -> Self {
-        Self { view, owner, counts }
+        Self { view, owner, counts, waiting: WaitingReads::default() }
     }
 
     /// The answer to every request that would write. They come only where root remounted the view writable.
@@ -49,24 +51,30 @@ impl Filesystem {
         Errno::EROFS
     }
 
-    /// Asks the view. A number that it cannot know is stale; a panic costs this request and nothing more.
     fn ask<T>(
         &self,
         count: &Count,
         ino: INodeNo,
         question: impl FnOnce(&View, Number) -> Result<T, ViewError>,
     ) -> Result<T, Errno> {
-        let answer = match u32::try_from(ino.0).map(Number) {
-            Err(_) => Err(Errno::ESTALE),
-            Ok(number) => match catch_unwind(AssertUnwindSafe(|| question(&self.view, number))) {
-                Ok(answer) => answer.map_err(|error| errno(&error)),
-                Err(_panic) => {
-                    error!(inode = number.0, "a request handler panicked; please report this");
-                    Err(Errno::EIO)
-                }
-            },
-        };
-        answer.inspect_err(|errno| count.failed(*errno))
+        ask(&self.view, ino, question).inspect_err(|errno| count.failed(*errno))
+    }
+}
+
+/// Asks the view. A number that it cannot know is stale; a panic costs this request and nothing more.
+pub(super) fn ask<T>(
+    view: &View,
+    ino: INodeNo,
+    question: impl FnOnce(&View, Number) -> Result<T, ViewError>,
+) -> Result<T, Errno> {
+    let number = u32::try_from(ino.0).map(Number).map_err(|_| Errno::ESTALE)?;
+    let answer = catch_unwind(AssertUnwindSafe(|| question(view, number)));
+    match answer {
+        Ok(answer) => answer.map_err(|error| errno(&error)),
+        Err(_panic) => {
+            error!(inode = number.0, "a request handler panicked; please report this");
+            Err(Errno::EIO)
+        }
     }
 }
 
@@ -180,10 +188,15 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.counts.read.one();
         trace!(ino = ino.0, offset, size, "read");
-        match self
-            .ask(&self.counts.read, ino, |view, number| view.read(number, offset, size as usize))
-        {
-            Ok(bytes) => reply.data(&bytes),
+        let len = size as usize;
+        let at_hand =
+            self.ask(&self.counts.read, ino, |view, number| view.read_at_hand(number, offset, len));
+        match at_hand {
+            Ok(Some(bytes)) => reply.data(&bytes),
+            Ok(None) => {
+                let read = LongRead { ino, offset, len };
+                self.waiting.read(&self.view, &self.counts, read, reply);
+            }
             Err(errno) => reply.error(errno),
         }
     }

@@ -10,6 +10,7 @@ mod filesystem;
 mod kernel;
 mod reply;
 mod session;
+mod waiting;
 
 pub use counts::Counts;
 pub use kernel::KernelCache;

@@ -18,8 +18,8 @@ pub mod mount;
 pub mod mountinfo;
 pub mod mountpoint;
 pub mod namespace;
-
 pub mod pass;
+pub mod read_ahead;
 pub mod run_dir;
 pub mod site;
 pub mod stale;

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod walk;
 
 use std::fmt::{self, Debug};
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -115,6 +116,19 @@ pub trait Store: Send + Sync + Debug {
     /// The object is gone or cannot be read. Never fewer bytes than that without an error.
     fn read(&self, file: &Object, offset: u64, len: usize) -> Result<Vec<u8>, StoreError>;
 
+    /// The same as [`Store::read`], but `None` where that would take long: a large object must be decoded first.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn read_at_hand(
+        &self,
+        file: &Object,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(file, offset, len).map(Some)
+    }
+
     /// The target of a link, verbatim.
     ///
     /// # Errors
@@ -163,6 +177,18 @@ pub enum StoreError {
         size_bytes: u64,
         /// The most that is read.
         limit_bytes: u64,
+    },
+    /// A large blob was decoded and there was no place to keep it.
+    #[error("object {oid}: no room for its {size_bytes} bytes in `{}`: {error}; free room there, or set `state.dir` to a place with more", directory.display())]
+    NoRoom {
+        /// The id in hexadecimal digits.
+        oid: String,
+        /// Its size.
+        size_bytes: u64,
+        /// The cache directory.
+        directory: PathBuf,
+        /// What the operating system said.
+        error: std::io::Error,
     },
     /// The operating system failed.
     #[error("{0}")]

@@ -71,7 +71,7 @@ impl Repositories {
         };
         let look = Look::at(place, &open);
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (all.get(place)?.look == look).then_some(open)
+        (all.get(place)?.look == look && open.has_room_for_packs()).then_some(open)
     }
 }
 
@@ -82,6 +82,24 @@ mod tests {
 
     use super::*;
     use crate::store::git::fixture::Fixture;
+    use crate::store::git::oid;
+
+    #[test]
+    fn a_repository_with_more_packs_than_it_can_know_is_opened_anew() {
+        let fixture = Fixture::new();
+        let made = fixture.with_files("r", &[("file", "0")]);
+        let repositories = Repositories::default();
+        let opened = repositories.open(&made.path).unwrap();
+        let mut commit = String::new();
+        for number in 1..=200 {
+            commit = made.commit(&[("file", &number.to_string())]);
+            made.git(&["repack", "-q"]);
+        }
+        let again = repositories.open(&made.path).unwrap();
+        assert!(!Arc::ptr_eq(&opened, &again));
+        assert!(again.commit(&oid(commit.as_bytes()).unwrap()).is_ok());
+        assert!(Arc::ptr_eq(&again, &repositories.open(&made.path).unwrap()));
+    }
 
     #[test]
     fn a_repository_is_opened_anew_only_where_another_stands() {

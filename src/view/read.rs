@@ -22,6 +22,23 @@ impl View {
         on_object(&node, |source, object| source.store.read(object, offset, len))
     }
 
+    /// The same, but `None` where that would take long: a large object must be decoded first.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn read_at_hand(
+        &self,
+        number: Number,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<Vec<u8>>, ViewError> {
+        let node = self.nodes.get(number)?;
+        if let Node::Text(_) = &node {
+            return self.read(number, offset, len).map(Some);
+        }
+        on_object(&node, |source, object| source.store.read_at_hand(object, offset, len))
+    }
+
     /// The target of a link, verbatim.
     ///
     /// # Errors

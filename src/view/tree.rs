@@ -365,6 +365,7 @@ pub(super) fn unreadable(source: &Source, path: &RelPath, cause: StoreError) -> 
         StoreError::NotALink => ViewError::NotALink,
         cause @ (StoreError::Unreadable { .. }
         | StoreError::TooLarge { .. }
+        | StoreError::NoRoom { .. }
         | StoreError::Io(_)) => ViewError::Unreadable {
             source_label: source.label.clone(),
             path: path.to_string(),

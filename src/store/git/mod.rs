@@ -9,13 +9,15 @@ pub mod pin;
 #[cfg(test)]
 mod pin_tests;
 mod repository;
+mod stream;
+#[cfg(test)]
+mod stream_tests;
 mod tree;
 
 pub use commit::{Commit, oid};
 pub use repository::{OpenError, Repository};
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -24,7 +26,7 @@ use gix::objs::Kind as GitKind;
 use self::lfs::{LfsObjects, POINTER_BYTES, Pointer};
 use self::pin::PinDirectory;
 use self::repository::{expect_kind, unreadable};
-use super::blobs::{BlobCache, BlobKey, read_exactly};
+use super::blobs::{BlobCache, BlobKey, BlobOrigin, read_exactly};
 use super::empty::EMPTY_DIRECTORY;
 use super::{Attributes, LeftOut, Listed, Store, StoreError};
 use crate::union::object::{Kind, Object, Oid};
@@ -47,6 +49,9 @@ enum Content {
     Blob,
     Lfs(Pointer),
 }
+
+/// A blob, and the LFS object that stands for it.
+type Located<'a> = (&'a Oid, Option<(&'a LfsObjects, Pointer)>);
 
 impl GitStore {
     /// Serves the tree of a commit. With `lfs` a pointer whose object is among these is served as the object.
@@ -102,14 +107,47 @@ impl GitStore {
     }
 
     fn blob_size(&self, oid: &Oid) -> Result<u64, StoreError> {
-        let (kind, size_bytes) = self.repository().header(oid)?;
-        expect_kind(oid, kind, GitKind::Blob).map(|()| size_bytes)
+        self.repository().size(oid)
     }
 
     fn blob_bytes(&self, oid: &Oid, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
-        let size = || self.blob_size(oid);
-        self.blobs
-            .read(self.key(oid), offset, len, size, || self.repository().object(oid, GitKind::Blob))
+        self.blobs.read(self.key(oid), self.repository().as_ref(), offset, len)
+    }
+
+    /// The blob of a file, and the LFS object that is served in its place, if there is one.
+    fn located<'a>(&'a self, file: &'a Object) -> Result<Located<'a>, StoreError> {
+        let oid = match file {
+            Object::Frozen { kind: Kind::File { .. }, oid } => oid,
+            Object::Frozen { kind: Kind::Directory, .. } | Object::Empty => {
+                return Err(StoreError::IsADirectory);
+            }
+            Object::Frozen { kind: Kind::Link, oid } => {
+                return Err(unreadable(oid, "it is a link"));
+            }
+            Object::Live { .. } => return Err(StoreError::Gone),
+        };
+        if let Some(lfs) = &self.lfs
+            && let (Content::Lfs(pointer), _) = self.content(oid)?
+        {
+            return Ok((oid, Some((lfs, pointer))));
+        }
+        Ok((oid, None))
+    }
+
+    /// Bytes of the LFS object that stands for a pointer.
+    fn lfs_bytes(
+        &self,
+        lfs: &LfsObjects,
+        oid: &Oid,
+        pointer: &Pointer,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, StoreError> {
+        let repository = self.repository();
+        let pin = repository.pin().map(PinDirectory::lfs_dir);
+        let file = lfs.open(pointer, pin.as_deref());
+        let file = file.map_err(|error| unreadable(oid, &format!("lfs: {error}")))?;
+        read_exactly(&file, pointer.size_bytes, offset, len)
     }
 
     /// Where the bytes of a blob are, and how many there are.
@@ -126,19 +164,6 @@ impl GitStore {
         }
         Ok((Content::Blob, size_bytes))
     }
-}
-
-/// Bytes of the LFS object that stands for a pointer.
-fn lfs_bytes(
-    lfs: &LfsObjects,
-    pin: Option<&Path>,
-    oid: &Oid,
-    pointer: &Pointer,
-    offset: u64,
-    len: usize,
-) -> Result<Vec<u8>, StoreError> {
-    let file = lfs.open(pointer, pin).map_err(|error| unreadable(oid, &format!("lfs: {error}")))?;
-    read_exactly(&file, pointer.size_bytes, offset, len)
 }
 
 impl Store for GitStore {
@@ -183,24 +208,27 @@ impl Store for GitStore {
     }
 
     fn read(&self, file: &Object, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
-        let oid = match file {
-            Object::Frozen { kind: Kind::File { .. }, oid } => oid,
-            Object::Frozen { kind: Kind::Directory, .. } | Object::Empty => {
-                return Err(StoreError::IsADirectory);
-            }
-            Object::Frozen { kind: Kind::Link, oid } => {
-                return Err(unreadable(oid, "it is a link"));
-            }
-            Object::Live { .. } => return Err(StoreError::Gone),
-        };
-        if let Some(lfs) = &self.lfs
-            && let (Content::Lfs(pointer), _) = self.content(oid)?
-        {
-            let pin = self.repository();
-            let pin = pin.pin().map(PinDirectory::lfs_dir);
-            return lfs_bytes(lfs, pin.as_deref(), oid, &pointer, offset, len);
+        match self.located(file)? {
+            (oid, Some((lfs, pointer))) => self.lfs_bytes(lfs, oid, &pointer, offset, len),
+            (oid, None) => self.blob_bytes(oid, offset, len),
         }
-        self.blob_bytes(oid, offset, len)
+    }
+
+    fn read_at_hand(
+        &self,
+        file: &Object,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.located(file)? {
+            (oid, Some((lfs, pointer))) => {
+                self.lfs_bytes(lfs, oid, &pointer, offset, len).map(Some)
+            }
+            (oid, None) => {
+                let repository = self.repository();
+                self.blobs.read_at_hand(self.key(oid), repository.as_ref(), offset, len)
+            }
+        }
     }
 
     fn read_link(&self, link: &Object) -> Result<Vec<u8>, StoreError> {

@@ -1,6 +1,7 @@
 //! A git repository of whatever form, opened so that nothing but its own files decides what it says.
 
 use std::fmt::{self, Display};
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,10 +22,17 @@ use crate::union::object::Oid;
 /// Tags are followed through at most so many tags.
 const TAGS_MAX: usize = 16;
 
+/// How many packs an open repository can come to know: at least this, or twice as many as it has. It cannot grow later, and a
+/// slot costs 360 bytes whether it is used or not.
+const SLOTS: Slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: SLOTS_MIN };
+const SLOTS_MIN: usize = 256;
+
 /// An open repository: a checkout, a bare one, a mirror, or a linked work tree.
 pub struct Repository {
     inner: gix::ThreadSafeRepository,
     key: [u8; 16],
+    /// How many packs it had when it was opened.
+    packs: usize,
     /// Of one that is read from its pin.
     pin: Option<Pinned>,
     /// Handles of the library that nobody uses at present. A handle is for one thread at a time, and a new one costs 10 us and a buffer of
@@ -64,7 +72,7 @@ impl Repository {
         ];
         let options = gix::open::Options::isolated()
             .with(gix::sec::Trust::Full)
-            .object_store_slots(Slots::Given(1024))
+            .object_store_slots(SLOTS)
             .config_overrides(overrides);
         let opened = catch_unwind(AssertUnwindSafe(|| options.open(path)));
         let inner = match opened {
@@ -77,7 +85,8 @@ impl Repository {
         let digest: [u8; 32] = hash.finalize().into();
         let mut key = [0; 16];
         key.copy_from_slice(&digest[..16]);
-        Ok(Self { inner, key, pin: None, idle: Mutex::default() })
+        let packs = count_packs(inner.objects_dir());
+        Ok(Self { inner, key, packs, pin: None, idle: Mutex::default() })
     }
 
     /// Opens a repository by the objects of its pin. What these lack is looked for in the repository itself.
@@ -96,10 +105,10 @@ impl Repository {
     /// # Errors
     /// The pin cannot be read.
     pub fn open_left(directory: PinDirectory, key: [u8; 16]) -> Result<Self, OpenError> {
-        let Self { inner, .. } = Self::open(directory.path())?;
+        let Self { inner, packs, .. } = Self::open(directory.path())?;
         let lender = ArcSwapOption::empty();
         let pin = Some(Pinned { directory, lender });
-        Ok(Self { inner, key, pin, idle: Mutex::default() })
+        Ok(Self { inner, key, packs, pin, idle: Mutex::default() })
     }
 
     /// Looks for what its pin lacks in this repository from now on.
@@ -150,6 +159,11 @@ impl Repository {
     /// Where its objects are.
     pub fn objects_dir(&self) -> &Path {
         self.inner.objects_dir()
+    }
+
+    /// Whether all packs that it has by now can be known to it; else it has to be opened anew.
+    pub fn has_room_for_packs(&self) -> bool {
+        count_packs(self.objects_dir()) <= SLOTS_MIN.max(self.packs * 2) / 4 * 3
     }
 
     /// Tells it from every other repository: a digest of where its objects really are.
@@ -305,6 +319,11 @@ pub(super) fn expect_kind(oid: &Oid, found: GitKind, expected: GitKind) -> Resul
 
 pub(super) fn unreadable(oid: &Oid, cause: &str) -> StoreError {
     StoreError::Unreadable { oid: oid.to_string(), cause: cause.to_owned() }
+}
+
+fn count_packs(objects_dir: &Path) -> usize {
+    let files = fs::read_dir(objects_dir.join("pack")).into_iter().flatten().flatten();
+    files.filter(|file| file.file_name().as_encoded_bytes().ends_with(b".idx")).count()
 }
 
 /// What the library says, on one line.

@@ -1,0 +1,72 @@
+//! Reads that wait for a large object to be decoded, each in a thread of its own: those that answer the kernel go on with the rest.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use fuser::{INodeNo, ReplyData};
+
+use super::counts::Counts;
+use super::filesystem::ask;
+use crate::view::View;
+
+/// More reads than this do not wait beside the others: the next one keeps its thread.
+const THREADS_MAX: usize = 64;
+
+/// What is to be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LongRead {
+    pub(super) ino: INodeNo,
+    pub(super) offset: u64,
+    pub(super) len: usize,
+}
+
+/// The reads that wait at present.
+#[derive(Debug, Default)]
+pub(super) struct WaitingReads(Arc<AtomicUsize>);
+
+impl WaitingReads {
+    /// Reads and answers, later.
+    pub(super) fn read(
+        &self,
+        view: &Arc<View>,
+        counts: &Arc<Counts>,
+        read: LongRead,
+        reply: ReplyData,
+    ) {
+        let (view, counts) = (view.clone(), counts.clone());
+        let Some(counted) = self.count() else { return answer(&view, &counts, read, reply) };
+        let work = move || {
+            answer(&view, &counts, read, reply);
+            drop(counted);
+        };
+        if let Err(error) = thread::Builder::new().name("read".into()).spawn(work) {
+            // The request went with the closure, which answers it with an error.
+            tracing::warn!(%error, "a thread for a long read could not be started");
+        }
+    }
+
+    fn count(&self) -> Option<Counted> {
+        let counted = Counted(self.0.clone());
+        (self.0.fetch_add(1, Ordering::Relaxed) < THREADS_MAX).then_some(counted)
+    }
+}
+
+/// One read that waits.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn answer(view: &View, counts: &Counts, read: LongRead, reply: ReplyData) {
+    match ask(view, read.ino, |view, number| view.read(number, read.offset, read.len)) {
+        Ok(bytes) => reply.data(&bytes),
+        Err(errno) => {
+            counts.read.failed(errno);
+            reply.error(errno);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A large blob that can be read.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::slice;
+use crate::store::StoreError;
+
+/// A file that is read has its time renewed so often: what was used last is evicted last.
+const RENEWED: Duration = Duration::from_secs(60);
+
+/// Where the bytes of a large blob are.
+#[derive(Debug)]
+pub(super) enum Room {
+    /// In a file.
+    File(File),
+    /// In memory, where there is no room on disk.
+    Memory(Vec<u8>),
+}
+
+/// A large blob, whole and checked.
+#[derive(Debug)]
+pub(super) struct Opened {
+    room: Room,
+    size_bytes: u64,
+    /// Whether its file had a name in the cache directory when it was opened: then closing it frees nothing.
+    pub(super) has_name: bool,
+    since: Instant,
+    /// Seconds after it was opened at which the file's time was renewed.
+    renewed_secs: AtomicU64,
+}
+
+impl Opened {
+    pub(super) fn new(room: Room, size_bytes: u64, has_name: bool) -> Self {
+        let renewed_secs = AtomicU64::new(0);
+        Self { room, size_bytes, has_name, since: Instant::now(), renewed_secs }
+    }
+
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    pub(super) fn is_in_memory(&self) -> bool {
+        matches!(self.room, Room::Memory(_))
+    }
+
+    /// False for a file that was evicted and only takes room until it is closed.
+    pub(super) fn is_linked(&self) -> bool {
+        match &self.room {
+            Room::File(file) => file.metadata().is_ok_and(|metadata| metadata.nlink() > 0),
+            Room::Memory(_) => false,
+        }
+    }
+
+    pub(super) fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
+        match &self.room {
+            Room::Memory(bytes) => Ok(slice(bytes, offset, len)),
+            Room::File(file) => {
+                self.renew(file);
+                read_exactly(file, self.size_bytes, offset, len)
+            }
+        }
+    }
+
+    fn renew(&self, file: &File) {
+        let now = self.since.elapsed().as_secs();
+        let last = self.renewed_secs.load(Ordering::Relaxed);
+        if now < last + RENEWED.as_secs() {
+            return;
+        }
+        let ours =
+            self.renewed_secs.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
+        if ours.is_ok() {
+            // It only orders what is evicted.
+            file.set_modified(SystemTime::now()).unwrap_or_default();
+        }
+    }
+}
+
+/// Reads `len` bytes from `offset` of a file that must have `size_bytes`, or as many as there are before that size.
+///
+/// # Errors
+/// The file ends before its size, or cannot be read.
+pub(in crate::store) fn read_exactly(
+    file: &File,
+    size_bytes: u64,
+    offset: u64,
+    len: usize,
+) -> Result<Vec<u8>, StoreError> {
+    let left = usize::try_from(size_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len.min(left)).map_err(io::Error::from)?;
+    bytes.resize(len.min(left), 0);
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
