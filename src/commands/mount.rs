@@ -125,8 +125,8 @@ pub(super) fn plan_at(
         is_pinned,
         overrides,
         stamp,
-        audience,
         metrics,
+        audience,
     })
 }
 

@@ -143,7 +143,7 @@ fn run_on(
         Some(_) => None,
         None => Some(Claim::make(&plan.mountpoint)?),
     };
-    let parts = Parts { view, caches, fetching, given, vitals };
+    let parts = Parts { view, caches, fetching, vitals, given };
     let outcome = serve(plan, parts, ending, ready);
     if let Some(claim) = claim {
         claim.release();

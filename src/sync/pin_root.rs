@@ -23,6 +23,8 @@ use crate::store::git::pin::PinDirectory;
 
 /// How long another daemon that starts is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the last daemon of the same mount is waited for, before another place is taken.
+const PATIENCE_WITH_OWN: Duration = Duration::from_millis(200);
 /// How long what a mount kept stays for its next daemon, where that has not come.
 const LEFT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -168,8 +170,16 @@ fn take(all: &Path, name: &str) -> io::Result<(PathBuf, File, bool)> {
         Ok(()) | Err(_) => {}
     }
     let lock = open_directory(&own)?;
-    if lock.try_lock().is_ok() {
-        return Ok((own, lock, true));
+    // A daemon that ends holds it a moment longer than its mount; so does a child that it was just starting.
+    let deadline = Instant::now() + PATIENCE_WITH_OWN;
+    loop {
+        if lock.try_lock().is_ok() {
+            return Ok((own, lock, true));
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
     }
     take_new(all, name)
 }

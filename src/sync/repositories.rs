@@ -88,6 +88,7 @@ mod tests {
     fn a_repository_with_more_packs_than_it_can_know_is_opened_anew() {
         let fixture = Fixture::new();
         let made = fixture.with_files("r", &[("file", "0")]);
+        made.git(&["config", "gc.auto", "0"]);
         let repositories = Repositories::default();
         let opened = repositories.open(&made.path).unwrap();
         let mut commit = String::new();

@@ -270,7 +270,7 @@ fn large_blobs_are_read_in_pieces() {
     assert_eq!(store.attributes(&large).unwrap().size_bytes, 700_000);
     assert_eq!(store.read(&large, 350_000, 7).unwrap(), b"050000\n");
     assert_eq!(store.read(&large, 699_999, 7).unwrap(), b"\n");
-    assert_eq!(blobs.used_bytes(), (0, 0));
+    assert_eq!(blobs.used_bytes().0, 0);
     let small = BlobLimits { object_bytes: 1000, ..limits };
     let blobs = Arc::new(BlobCache::new(fixture.path().join("state"), small));
     let store = GitStore::new(store.repository().clone(), id(&commit), blobs, None).unwrap();
