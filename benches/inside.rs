@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +68,7 @@ fn merge(bencher: Bencher<'_, '_>, count: usize) {
 /// A repository of `count` skills, its configuration, and what is shared by its snapshots.
 struct World {
     directory: TempDir,
+    count: usize,
     config: Config,
     shared: Shared,
     turn: usize,
@@ -76,26 +77,43 @@ struct World {
 impl World {
     fn new(count: usize) -> Self {
         let directory = tempfile::tempdir().expect("a directory for temporary files");
-        let repository = directory.path().join("repos/bench/one");
-        git(directory.path(), &["init", "--quiet", "--bare", "repos/bench/one"], b"");
-        let names = 0..count;
-        let skills = names.map(|number| (format!("skill-{number:06}/SKILL.md"), "first\n"));
-        commit(&repository, "", skills);
         let file = directory.path().join("overlays.yaml");
         let text = "overlays: {sources: [{repo: bench/one, ref: main}]}\n\
                     repoCache: {path: repos}\nstate: {dir: state}\nmount: {at: view}\n";
         fs::write(&file, text).expect("a file of ours");
         let config = load_file(&file, &Environment::of_process()).expect("it is right").config;
         let shared = Shared::new(&config);
-        Self { directory, config, shared, turn: 0 }
+        let mut world = Self { directory, count, config, shared, turn: 0 };
+        let repository = world.repository();
+        fs::create_dir_all(&repository).expect("a directory of ours");
+        git(&repository, &["init", "--quiet", "--bare"], "");
+        world.commit();
+        world
     }
 
-    /// Changes one skill.
-    fn change(&mut self) {
+    fn repository(&self) -> PathBuf {
+        self.directory.path().join("repos/bench/one")
+    }
+
+    /// Commits the skills, of which the first is different each time. All others are one tree: what is in it makes no difference.
+    fn commit(&mut self) {
         self.turn += 1;
-        let skill = ("skill-000000/SKILL.md".to_owned(), &*format!("turn {}\n", self.turn));
-        let repository = self.directory.path().join("repos/bench/one");
-        commit(&repository, "from refs/heads/main^0\n", std::iter::once(skill));
+        let repository = self.repository();
+        let tree = |lines: &str| git(&repository, &["mktree"], lines);
+        let skill = |text: &str| {
+            let blob = git(&repository, &["hash-object", "-w", "--stdin"], text);
+            tree(&format!("100644 blob {blob}\tSKILL.md\n"))
+        };
+        let (first, other) = (skill(&format!("turn {}\n", self.turn)), skill("another\n"));
+        let line = |number: usize| {
+            let id = if number == 0 { &first } else { &other };
+            format!("040000 tree {id}\t{}\n", skill_name(number))
+        };
+        let skills = tree(&(0..self.count).map(line).collect::<String>());
+        let agents = tree(&format!("040000 tree {skills}\tskills\n"));
+        let root = tree(&format!("040000 tree {agents}\t.agents\n"));
+        let commit = git(&repository, &["commit-tree", "-m", "x", &root], "");
+        git(&repository, &["update-ref", "refs/heads/main", &commit], "");
     }
 
     fn view(&self) -> View {
@@ -105,27 +123,25 @@ impl World {
     }
 }
 
-fn git(directory: &Path, arguments: &[&str], input: &[u8]) {
-    let mut child = Command::new("git")
-        .args(arguments)
-        .current_dir(directory)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("git is installed");
-    child.stdin.take().expect("it is piped").write_all(input).expect("git reads its input");
-    assert!(child.wait().expect("it is a child").success(), "git {arguments:?}");
+fn skill_name(number: usize) -> String {
+    format!("skill-{number:06}")
 }
 
-fn commit<'a>(repository: &Path, from: &str, skills: impl Iterator<Item = (String, &'a str)>) {
-    let head = "commit refs/heads/main\ncommitter b <b@localhost> 1714564800 +0000\ndata 1\nx\n";
-    let mut stream = format!("{head}{from}").into_bytes();
-    for (path, text) in skills {
-        let (size, top) = (text.len(), ".agents/skills");
-        stream.extend(format!("M 100644 inline {top}/{path}\ndata {size}\n{text}\n").bytes());
+/// Runs git, and gives what it says without the last newline.
+fn git(directory: &Path, arguments: &[&str], input: &str) -> String {
+    let mut command = Command::new("git");
+    command.args(arguments).current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped());
+    for who in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{who}_NAME"), "b").env(format!("GIT_{who}_EMAIL"), "b@localhost");
     }
-    git(repository, &["fast-import", "--quiet", "--force"], &stream);
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    let mut child = command.spawn().expect("git is installed");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(input.as_bytes()).expect("git reads its input");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it is a child");
+    assert!(output.status.success(), "git {arguments:?}");
+    String::from_utf8(output.stdout).expect("ids are text").trim_end().to_owned()
 }
 
 fn find(view: &View, parent: Number, name: &str) -> Option<Number> {
@@ -146,7 +162,7 @@ fn skills(view: &View) -> Number {
 fn lookup(bencher: Bencher<'_, '_>, count: usize) {
     let view = World::new(count).view();
     let skills = skills(&view);
-    let names: Vec<String> = (0..count).map(|number| format!("skill-{number:06}")).collect();
+    let names: Vec<String> = (0..count).map(skill_name).collect();
     let mut turn = 0;
     bencher.bench_local(|| {
         turn = (turn + 7919) % count;
@@ -219,7 +235,7 @@ fn rebuild_one_changed(bencher: Bencher<'_, '_>, count: usize) {
     let mut world = World::new(count);
     let view = world.view();
     let snapshot = view.snapshot();
-    world.change();
+    world.commit();
     bencher.bench_local(|| {
         let next = rebuild(&world.config, &world.shared, None, Some(&snapshot));
         follow(&snapshot, next.expect("it can be read").snapshot, &mut Remembered::default())
@@ -234,7 +250,7 @@ fn flip_one_changed(bencher: Bencher<'_, '_>, count: usize) {
     let keeping = Keeping { sets: 1, time: Duration::ZERO };
     let mut remembered = Remembered::default();
     let next = || {
-        world.change();
+        world.commit();
         let before = view.snapshot();
         let next = rebuild(&world.config, &world.shared, None, Some(&before));
         Arc::new(follow(&before, next.expect("it can be read").snapshot, &mut remembered))

@@ -191,7 +191,16 @@ def main():
     # Readers and daemons before whatever else the machine does.
     os.setpriority(os.PRIO_PROCESS, 0, -10)
     measured = Run(asked, directory)
-    measured.run()
+    try:
+        measured.run()
+    finally:
+        # What was measured before something failed is worth as much.
+        if any(measured.samples.values()):
+            tell(measured)
+
+
+def tell(measured):
+    asked = measured.asked
     text = report.tables(measured)
     print(text)
     if asked.json:

@@ -5,12 +5,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 from tree import ENVIRONMENT, run
 
 PATIENCE_SECONDS = 60
+END_SECONDS = 5
 LONG = "entry_timeout=86400,attr_timeout=86400,negative_timeout=86400"
 MERGERFS_LONG = (
     "cache.files=full,cache.entry=86400,cache.negative_entry=86400,cache.attr=86400,cache.readdir=true,cache.symlinks=true"
@@ -79,8 +81,14 @@ class Mount:
         if self.system.foreground is None:
             return
         take_away(self.at)
-        if self.child:
-            self.child.wait(PATIENCE_SECONDS)
+        if not self.child:
+            return
+        try:
+            self.child.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            print(f"{self.system.name} is unmounted and has not ended after {END_SECONDS} s: killed", file=sys.stderr, flush=True)
+            self.child.kill()
+            self.child.wait()
 
 
 def take_away(at):
