@@ -28,7 +28,7 @@ fn cached(sandbox: &Sandbox) -> Vec<PathBuf> {
 }
 
 #[test]
-fn s75_many_readers_of_a_large_file_get_all_of_it_and_it_is_kept_for_the_next_mount() {
+fn s72_many_readers_of_a_large_file_get_all_of_it_and_it_is_kept_for_the_next_mount() {
     if !can_mount() {
         return;
     }
@@ -53,7 +53,7 @@ fn s75_many_readers_of_a_large_file_get_all_of_it_and_it_is_kept_for_the_next_mo
 }
 
 #[test]
-fn s75_others_do_not_wait_for_a_large_file() {
+fn s72_others_do_not_wait_for_a_large_file() {
     if !can_mount() {
         return;
     }
@@ -96,7 +96,7 @@ fn s75_others_do_not_wait_for_a_large_file() {
 }
 
 #[test]
-fn s77_a_damaged_file_of_the_cache_does_not_show() {
+fn s74_a_damaged_file_of_the_cache_does_not_show() {
     if !can_mount() {
         return;
     }

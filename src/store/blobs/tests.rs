@@ -134,7 +134,7 @@ fn only_small_blobs_are_at_hand_before_they_are_decoded() {
 }
 
 #[test]
-fn s75_a_large_blob_is_shared_by_caches_of_one_directory_and_is_there_after_a_restart() {
+fn s72_a_large_blob_is_shared_by_caches_of_one_directory_and_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = (cache(&dir), cache(&dir));
     let blob = Blob::new(1, 50_000);
@@ -148,7 +148,7 @@ fn s75_a_large_blob_is_shared_by_caches_of_one_directory_and_is_there_after_a_re
 }
 
 #[test]
-fn s78_cached_files_are_nobody_elses_to_read() {
+fn s75_cached_files_are_nobody_elses_to_read() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("made/on/demand");
     fs::create_dir_all(&place).unwrap();
@@ -159,7 +159,7 @@ fn s78_cached_files_are_nobody_elses_to_read() {
 }
 
 #[test]
-fn s76_files_stay_within_their_bound_and_what_was_used_last_stays() {
+fn s73_files_stay_within_their_bound_and_what_was_used_last_stays() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("made/on/demand");
     let (one, two) = (cache(&dir), cache(&dir));
@@ -205,7 +205,7 @@ fn a_blob_larger_than_the_cache_is_held_while_it_is_the_last() {
 }
 
 #[test]
-fn s77_a_damaged_file_is_dropped_and_the_blob_decoded_again() {
+fn s74_a_damaged_file_is_dropped_and_the_blob_decoded_again() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("made/on/demand");
     let blob = Blob::new(1, 50_000);
@@ -231,7 +231,7 @@ fn s77_a_damaged_file_is_dropped_and_the_blob_decoded_again() {
 }
 
 #[test]
-fn s77_a_file_that_is_cut_while_it_is_open_costs_a_decoding_and_no_byte() {
+fn s74_a_file_that_is_cut_while_it_is_open_costs_a_decoding_and_no_byte() {
     let dir = tempfile::tempdir().unwrap();
     let cache = cache(&dir);
     let blob = Blob::new(1, 50_000);
@@ -243,7 +243,7 @@ fn s77_a_file_that_is_cut_while_it_is_open_costs_a_decoding_and_no_byte() {
 }
 
 #[test]
-fn s77_what_is_not_what_its_id_says_is_never_seen() {
+fn s74_what_is_not_what_its_id_says_is_never_seen() {
     let dir = tempfile::tempdir().unwrap();
     let cache = cache(&dir);
     for is_stream in [true, false] {
@@ -286,7 +286,7 @@ fn errors_are_not_remembered_and_sizes_are_checked() {
 }
 
 #[test]
-fn s79_a_directory_that_cannot_be_used_is_replaced() {
+fn s76_a_directory_that_cannot_be_used_is_replaced() {
     let cache = BlobCache::new("/proc/no/such/place", limits());
     let blob = Blob::new(1, 50_000);
     assert_eq!(blob.check(&cache), 1);
@@ -319,7 +319,7 @@ impl Drop for Tiny {
 }
 
 #[test]
-fn s79_a_full_disk_is_emptied_of_cached_files_then_memory_is_used_then_it_is_an_error() {
+fn s76_a_full_disk_is_emptied_of_cached_files_then_memory_is_used_then_it_is_an_error() {
     let Some(tiny) = Tiny::mount(128 << 10) else { return };
     let place = tiny.0.path().join("blobs");
     let cache = BlobCache::new(&place, limits());
@@ -358,7 +358,7 @@ fn what_is_being_written_has_no_name_and_goes_with_its_writer() {
 }
 
 #[test]
-fn s78_a_repository_that_lacks_a_blob_does_not_get_it_from_the_cache() {
+fn s75_a_repository_that_lacks_a_blob_does_not_get_it_from_the_cache() {
     struct Lacks;
     impl BlobOrigin for Lacks {
         fn size(&self, oid: &Oid) -> Result<u64, StoreError> {
