@@ -3,6 +3,7 @@
 //! The only place that knows all of them. A mount is made only when the first snapshot stands, and whatever fails on the way leaves
 //! nothing mounted.
 
+mod configuration;
 mod copy;
 mod error;
 mod fetch;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::DaemonError;
+use super::configuration::config_stamp;
 use super::fetch::Fetching;
 use super::operator::Doors;
 use super::stop::{Ending, Reins, Stopped};
@@ -76,7 +77,7 @@ pub enum Given {
 impl Plan {
     /// How the file of a configuration looks now.
     pub fn stamp_of(config: &Config) -> Stamp {
-        update::config_stamp(&config.origin)
+        config_stamp(&config.origin)
     }
 }
 

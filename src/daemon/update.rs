@@ -2,7 +2,7 @@
 //!
 //! One thread, which answers no request of the kernel and holds no lock (see `view::flip`). Others ask it over a channel.
 
-use std::path::PathBuf;
+use std::mem;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::DaemonError;
+use super::configuration::{config_file, config_stamp, reread};
 use super::copy::Copying;
 use super::fetch::{Fetching, Problems};
 use super::outcome::{Followed, notes, report, states, tell};
 use super::start::{Caches, Plan};
 use super::vitals::Vitals;
-use crate::config::resolved::{Access, Config, Origin, Overrides};
-use crate::config::{self, Environment, Loaded};
+use crate::config::resolved::{Access, Config, Overrides};
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
 use crate::fuse::KernelCache;
@@ -154,19 +154,6 @@ struct Updater {
     vitals: Arc<Vitals>,
 }
 
-/// The file of a configuration, if it came from one.
-pub(super) fn config_file(origin: &Origin) -> Option<PathBuf> {
-    match origin {
-        Origin::File(path) | Origin::Values(path) => Some(path.clone()),
-        Origin::CommandLine => None,
-    }
-}
-
-/// A look at the file of a configuration; all looks at none are equal.
-pub(super) fn config_stamp(origin: &Origin) -> Stamp {
-    Stamp::of(&config_file(origin).unwrap_or_default())
-}
-
 impl Updater {
     fn run(&mut self, requests: &Receiver<Request>) {
         self.take_over();
@@ -274,21 +261,10 @@ impl Updater {
             return Err(ControlError::Refused { message: message.to_owned(), cure });
         }
         self.config_stamp = config_stamp(&self.config.origin);
-        let environment = Environment::of_process();
-        let loaded = match &self.config.origin {
-            Origin::File(path) => config::load_file(path, &environment),
-            Origin::Values(path) => config::load_values(path, &environment),
-            Origin::CommandLine => Ok(Loaded { config: self.config.clone(), warnings: Vec::new() }),
-        };
-        self.vitals.tally.configured(loaded.is_ok());
-        let Loaded { mut config, warnings } = loaded.map_err(|error| ControlError::Refused {
-            message: error.to_string(),
-            cure: Some("correct the configuration; the view stays as it is".to_owned()),
-        })?;
-        self.overrides.apply(&mut config);
-        let before = self.config.clone();
-        let mut said: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-        self.config = self.keep_mounted(config, &mut said);
+        let read = reread(&self.config, &self.overrides);
+        self.vitals.tally.configured(read.is_ok());
+        let (config, said) = read?;
+        let before = mem::replace(&mut self.config, config);
         if let Some(fetching) = &self.fetching {
             fetching.round(self.config.clone());
         }
@@ -312,26 +288,6 @@ impl Updater {
         } else if self.config.access != access_before {
             self.view.forget_kept(|_| true, &self.kernel);
         }
-    }
-
-    /// A new configuration with those settings of the old one that only a new mount can change.
-    fn keep_mounted(&self, mut config: Config, said: &mut Vec<String>) -> Config {
-        let (old, new) = (&self.config.mount, &mut config.mount);
-        let mut keep = |name: &str, differs: bool| {
-            if differs {
-                said.push(format!("`mount.{name}` takes effect with the next mount"));
-            }
-        };
-        keep("links", old.links != new.links);
-        keep("xattrs", old.has_xattrs != new.has_xattrs);
-        keep("allowOther", old.allow_other != new.allow_other);
-        keep("uid", old.uid != new.uid);
-        keep("gid", old.gid != new.gid);
-        new.at.clone_from(&old.at);
-        new.links = old.links;
-        new.has_xattrs = old.has_xattrs;
-        (new.allow_other, new.uid, new.gid) = (old.allow_other, old.uid, old.gid);
-        config
     }
 
     /// Builds the next snapshot, and flips if it differs.
@@ -399,7 +355,7 @@ impl Updater {
         let started = Instant::now();
         let changes = self.view.flip(next.clone(), keeping, &self.kernel);
         if let Some(archive) = archive {
-            archive.leave(&before.id);
+            archive.leave(before);
             archive.retain(&self.view.revisions());
         }
         memory::give_back();

@@ -130,14 +130,19 @@ impl Archive {
 
     /// Writes a set down before it is shown. Where that fails the set stays in memory, and goes with the daemon.
     pub fn keep(&self, snapshot: &Snapshot, config: &Config) {
-        let repositories = snapshot.sources.iter();
-        let repositories: Vec<_> =
-            repositories.map(|source| source.git.as_ref().map(|git| git.repository())).collect();
         let record = Record::of(snapshot, config);
         if let Err(error) = write(&self.dir, &snapshot.id, &record) {
             warn!(dir = %self.dir.display(), %error, "this set is kept in memory only");
             return;
         }
+        self.hold(snapshot);
+    }
+
+    /// Keeps the repositories open that a set is read from now.
+    fn hold(&self, snapshot: &Snapshot) {
+        let repositories = snapshot.sources.iter();
+        let repositories: Vec<_> =
+            repositories.map(|source| source.git.as_ref().map(|git| git.repository())).collect();
         let mut sets = self.sets();
         let is_same = |known: &&Repositories| {
             known.len() == repositories.len()
@@ -147,9 +152,12 @@ impl Archive {
         sets.insert(snapshot.id, shared.unwrap_or_else(|| repositories.into()));
     }
 
-    /// Notes that a set is left now.
-    pub fn leave(&self, id: &RevisionSetId) {
-        let file = File::options().write(true).open(path_of(&self.dir, id));
+    /// Notes that a set is left now. It may have been copied meanwhile.
+    pub fn leave(&self, snapshot: &Snapshot) {
+        if self.sets().contains_key(&snapshot.id) {
+            self.hold(snapshot);
+        }
+        let file = File::options().write(true).open(path_of(&self.dir, &snapshot.id));
         // Its age counts from when it came, then.
         file.and_then(|file| file.set_modified(SystemTime::now())).unwrap_or_default();
     }

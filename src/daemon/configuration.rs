@@ -1,0 +1,62 @@
+//! The configuration of a mount, read anew.
+
+use std::path::PathBuf;
+
+use crate::config::resolved::{Config, Origin, Overrides};
+use crate::config::{self, Environment, Loaded};
+use crate::control::ControlError;
+use crate::sync::Stamp;
+
+/// The file of a configuration, if it came from one.
+pub(super) fn config_file(origin: &Origin) -> Option<PathBuf> {
+    match origin {
+        Origin::File(path) | Origin::Values(path) => Some(path.clone()),
+        Origin::CommandLine => None,
+    }
+}
+
+/// A look at the file of a configuration; all looks at none are equal.
+pub(super) fn config_stamp(origin: &Origin) -> Stamp {
+    Stamp::of(&config_file(origin).unwrap_or_default())
+}
+
+/// Reads it, and keeps what only a new mount can change. With it what the operator should know.
+pub(super) fn reread(
+    before: &Config,
+    overrides: &Overrides,
+) -> Result<(Config, Vec<String>), ControlError> {
+    let environment = Environment::of_process();
+    let loaded = match &before.origin {
+        Origin::File(path) => config::load_file(path, &environment),
+        Origin::Values(path) => config::load_values(path, &environment),
+        Origin::CommandLine => Ok(Loaded { config: before.clone(), warnings: Vec::new() }),
+    };
+    let Loaded { mut config, warnings } = loaded.map_err(|error| ControlError::Refused {
+        message: error.to_string(),
+        cure: Some("correct the configuration; the view stays as it is".to_owned()),
+    })?;
+    overrides.apply(&mut config);
+    let mut said: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    let config = keep_mounted(before, config, &mut said);
+    Ok((config, said))
+}
+
+/// A new configuration with those settings of the old one that only a new mount can change.
+fn keep_mounted(before: &Config, mut config: Config, said: &mut Vec<String>) -> Config {
+    let (old, new) = (&before.mount, &mut config.mount);
+    let mut keep = |name: &str, differs: bool| {
+        if differs {
+            said.push(format!("`mount.{name}` takes effect with the next mount"));
+        }
+    };
+    keep("links", old.links != new.links);
+    keep("xattrs", old.has_xattrs != new.has_xattrs);
+    keep("allowOther", old.allow_other != new.allow_other);
+    keep("uid", old.uid != new.uid);
+    keep("gid", old.gid != new.gid);
+    new.at.clone_from(&old.at);
+    new.links = old.links;
+    new.has_xattrs = old.has_xattrs;
+    (new.allow_other, new.uid, new.gid) = (old.allow_other, old.uid, old.gid);
+    config
+}
