@@ -111,8 +111,9 @@ fn help_of_a_command_lists_its_options() {
           --sync                Clone and fetch the sources into the repo cache while mounted
           --pin                 Show the revision set of the start for good: nothing that moves later is
                                 followed
-          --metrics <ADDR>      Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT
-                                or `[IPV6]:PORT` (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
+          --metrics <ADDR>      Serve metrics and health over HTTP: PORT for this machine only,
+                                HOST:PORT or `[IPV6]:PORT` (default: `$OVERLAYFS_MOUNT_METRICS`, else
+                                nowhere)
       -o, --options <OPT,...>   Mount options, as mount(8) gives them
           --log <FILE>          Write the log to this file
           --log-format <KIND>   What the log looks like: auto, text, json or journald [default: auto]

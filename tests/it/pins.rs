@@ -316,7 +316,4 @@ fn s67_a_copy_is_kept_where_nothing_can_be_linked() {
     sandbox.shell("echo 2 > /proc/sys/vm/drop_caches || true");
     assert_eq!(sandbox.shell("cat $VIEW/acme/base/.agents/skills/review/SKILL.md"), "two\n");
     mount.unmount();
-    wait_for("the copies to go", || {
-        fs::read_dir(elsewhere.path().join("pins")).unwrap().count() == 0
-    });
 }
