@@ -39,7 +39,7 @@ const TICK_WITHOUT_NOTICES: Duration = Duration::from_millis(250);
 /// How long after a notice there is a look: what changes one thing often changes another at once.
 const SETTLE: Duration = Duration::from_millis(20);
 /// Notices that come all the time lead to a look this often.
-const PACE: Duration = Duration::from_millis(100);
+const PACE: Duration = Duration::from_millis(50);
 /// How long after a failure it is tried again although nothing moved.
 const RETRY: Duration = Duration::from_secs(2);
 /// At least so many sets stay readable below `.overlay/revisions`, the current one included.
