@@ -158,8 +158,11 @@ class Run:
 
     def run(self):
         self.prepare()
-        for part in (self.warm, self.first, self.cold, self.mounting, self.job):
-            part()
+        try:
+            for part in (self.warm, self.first, self.cold, self.mounting, self.job):
+                part()
+        finally:
+            self.jobs.clear()
 
 
 def say(text):

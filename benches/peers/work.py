@@ -85,7 +85,7 @@ class Jobs:
         self.at = tree.directory / "at/job"
         self.empty = Ours(program, configure(tree.directory, "empty.yaml", []), "an empty FUSE mount")
         self.skills = Ours(program, configure(tree.directory, "skills.yaml", tree.names))
-        self.sandbox = tree.directory / "sandbox"
+        self.sandboxes = 0
 
     def first_listing(self, system):
         """From the call of the command that mounts to the first listing; the daemon goes to the background by itself."""
@@ -124,28 +124,22 @@ class Jobs:
 
     def cold_copy(self):
         """`cp -r` of the checkouts, from disk to disk; nobody has read the copy yet."""
-        self.clear()
+        self.begin()
         drop_caches()
-        sample = self.of_children(self.copy)
-        self.clear()
-        return sample
+        return self.of_children(self.copy)
 
     def cold_clone(self):
         """`git clone --shared` of every source, then a walk and reading everything."""
-        self.clear()
+        self.begin()
         drop_caches()
-        sample = self.of_children(self.clone, self.walk_clones)
-        self.clear()
-        return sample
+        return self.of_children(self.clone, self.walk_clones)
 
     def new_sandbox(self, way):
         """From nothing to all skills listed and each `SKILL.md` read."""
-        self.clear()
+        self.begin()
         steps = {"cp -r": self.copy, "git worktree add": self.worktrees, "git clone --shared": self.clone}
         if way in steps:
-            sample = self.of_children(steps[way], self.read_skills)
-            self.clear()
-            return sample
+            return self.of_children(steps[way], self.read_skills)
         self.forget()
         command = [str(word) for word in self.skills.background(self.at)]
         self.at.mkdir(parents=True, exist_ok=True)
@@ -167,13 +161,19 @@ class Jobs:
         used = [new.ru_utime + new.ru_stime - old.ru_utime - old.ru_stime for new, old in zip(after, before)]
         return Sample(wall, sum(used), 0.0)
 
+    def begin(self):
+        """A new place for each job. What earlier jobs made stays until the end: ext4 looks for inodes that were not freed lately, so that
+        making files soon after removing many takes several times as long."""
+        self.sandboxes += 1
+        self.sandbox = self.tree.directory / "sandboxes" / str(self.sandboxes)
+        self.sandbox.mkdir(parents=True)
+        os.sync()
+
     def clear(self):
+        """Removes what all jobs made."""
+        run("rm", "-rf", self.tree.directory / "sandboxes")
         for name in self.tree.names:
-            repository = self.tree.directory / "repos/bench" / name
-            if (repository / "worktrees").exists():
-                run("git", "-C", repository, "worktree", "remove", "--force", self.sandbox / name)
-        run("rm", "-rf", self.sandbox)
-        self.sandbox.mkdir()
+            run("git", "-C", self.tree.directory / "repos/bench" / name, "worktree", "prune")
 
     def copy(self):
         for name in self.tree.names:
