@@ -206,11 +206,7 @@ impl Repository {
     }
 
     fn any_object(&self, oid: &Oid) -> Result<(GitKind, Vec<u8>), StoreError> {
-        let (_, size_bytes) = self.header(oid)?;
-        if size_bytes > OBJECT_BYTES_MAX {
-            let limit_bytes = OBJECT_BYTES_MAX;
-            return Err(StoreError::TooLarge { oid: oid.to_string(), size_bytes, limit_bytes });
-        }
+        // The library was told how large an object may be when the repository was opened.
         self.ask(oid, |repository, id| {
             let object = repository.find_object(id)?.detach();
             Ok((object.kind, object.data))
