@@ -54,6 +54,15 @@ def mount(directory):
     return json.loads(run(PROGRAM, "status", directory / "view", "--json"))["pid"]
 
 
+def wait_for_pins(directory):
+    """Pins follow the mount: what comes after is idle time."""
+    while True:
+        status = json.loads(run(PROGRAM, "status", directory / "view", "--json"))
+        if all(source["pinned"] is not None for source in status["sources"]):
+            return
+        time.sleep(0.1)
+
+
 def resident_kib(pid):
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
@@ -151,6 +160,7 @@ def main():
             many.append(f"many/r{number}")
         configure(directory, many)
         pid = mount(directory)
+        wait_for_pins(directory)
         before = cpu_seconds(pid)
         seconds = 15 if QUICK else 60
         time.sleep(seconds)
