@@ -76,7 +76,7 @@ fn s75_others_do_not_wait_for_a_large_file() {
     // The number of the system call that a process is in, and its first argument (proc_pid_syscall(5)): a read of the file.
     let reads = |pid: u32| {
         let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap();
-        call.starts_with(&format!("{} 0x0 ", nix::libc::SYS_read))
+        call.starts_with(&format!("{} 0x0 ", libc::SYS_read))
     };
     let waits_for_lock = || {
         let locks = fs::read_to_string("/proc/locks").unwrap();
