@@ -381,6 +381,30 @@ fn every_rule_has_its_test() {
 }
 
 #[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let functions = functions();
+    let text = read("docs/SECURITY.md");
+    let rows = text.lines().filter(|line| line.starts_with("| ") && line.matches('|').count() == 4);
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for row in rows {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        // The first table says who is trusted with what.
+        if cells[3] == "test" || !cells[3].starts_with('`') {
+            continue;
+        }
+        for test in cells[3].split('`').skip(1).step_by(2) {
+            count += 1;
+            if !functions.contains(test) {
+                wrong.push(format!("{test}: of {}", cells[1]));
+            }
+        }
+    }
+    assert!(count > 0, "docs/SECURITY.md names no tests");
+    assert_none("tests that docs/SECURITY.md names and nobody wrote", &wrong);
+}
+
+#[test]
 fn every_numbered_test_has_its_rule() {
     let numbers = numbers();
     let is_known = |test: &String| number_of(test).is_none_or(|number| numbers.contains(&number));

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use gix::refs::{FullName, Target};
 
 use super::error::{SourceCause, nearest};
-use crate::store::git::{Commit, Repository, oid};
+use super::locate::path;
+use crate::store::git::{Commit, Repository, is_special, oid};
 use crate::union::object::Oid;
 
 /// Symbolic refs are followed through at most so many, as git does.
@@ -146,6 +147,10 @@ impl<'a> Refs<'a> {
 
 fn find_in_files(repository: &gix::Repository, mut name: FullName) -> Result<Option<Oid>, String> {
     for _ in 0..SYMBOLIC_MAX {
+        let directories = [repository.git_dir(), repository.common_dir()];
+        if directories.iter().any(|directory| is_special(&directory.join(path(name.as_bstr())))) {
+            return Err(format!("`{name}` is not a regular file", name = name.as_bstr()));
+        }
         let found = repository.refs.try_find(name.as_ref()).map_err(|error| error.to_string())?;
         let Some(found) = found.filter(|found| found.name == name) else { return Ok(None) };
         match found.target {

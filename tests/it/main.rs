@@ -17,6 +17,7 @@ mod faults;
 mod fixture;
 mod flips;
 mod golden;
+mod hostile;
 mod large;
 mod lint;
 mod live;

@@ -8,6 +8,7 @@ pub mod lfs;
 pub mod pin;
 #[cfg(test)]
 mod pin_tests;
+mod regular;
 mod repository;
 mod stream;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod stream_tests;
 mod tree;
 
 pub use commit::{Commit, oid};
+pub use regular::is_special;
 pub use repository::{OpenError, Repository};
 
 use std::fmt;

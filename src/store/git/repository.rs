@@ -15,6 +15,7 @@ use thiserror::Error;
 use super::commit::oid as parse_oid;
 use super::commit::{self, Commit};
 use super::pin::PinDirectory;
+use super::regular::{find_special, is_special};
 use crate::store::StoreError;
 use crate::store::blobs::OBJECT_BYTES_MAX;
 use crate::union::object::Oid;
@@ -74,12 +75,15 @@ impl Repository {
             .with(gix::sec::Trust::Full)
             .object_store_slots(SLOTS)
             .config_overrides(overrides);
+        expect_files(&[path, &path.join(".git")])?;
         let opened = catch_unwind(AssertUnwindSafe(|| options.open(path)));
         let inner = match opened {
             Ok(Ok(inner)) => inner,
             Ok(Err(error)) => return Err(OpenError(words(&error))),
             Err(_) => return Err(OpenError("its configuration cannot be understood".into())),
         };
+        // These may be elsewhere, as those of a linked work tree are.
+        expect_files(&[inner.git_dir(), inner.common_dir.as_deref().unwrap_or(path)])?;
         let mut hash = Sha256::new();
         hash.update(real(inner.objects_dir()).as_os_str().as_encoded_bytes());
         let digest: [u8; 32] = hash.finalize().into();
@@ -276,6 +280,10 @@ impl Repository {
     ) -> Result<Option<T>, StoreError> {
         let id = gix::ObjectId::try_from(oid.as_bytes())
             .map_err(|error| unreadable(oid, &error.to_string()))?;
+        let hex = id.to_hex().to_string();
+        if is_special(&self.objects_dir().join(&hex[..2]).join(&hex[2..])) {
+            return Err(unreadable(oid, "it is not a regular file"));
+        }
         let once = || {
             let handle = self.idle().pop().unwrap_or_else(|| self.inner.to_thread_local());
             // One that panicked is not used again.
@@ -315,6 +323,12 @@ pub(super) fn expect_kind(oid: &Oid, found: GitKind, expected: GitKind) -> Resul
 
 pub(super) fn unreadable(oid: &Oid, cause: &str) -> StoreError {
     StoreError::Unreadable { oid: oid.to_string(), cause: cause.to_owned() }
+}
+
+/// Checks that nothing below these directories would be waited for.
+fn expect_files(directories: &[&Path]) -> Result<(), OpenError> {
+    let special = find_special(directories);
+    special.map_or(Ok(()), |name| Err(OpenError(format!("`{name}` is not a regular file"))))
 }
 
 fn count_packs(objects_dir: &Path) -> usize {

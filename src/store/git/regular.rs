@@ -1,0 +1,60 @@
+//! What stands in the place of a file of a repository and is none: to open a pipe would wait for who never comes.
+
+use std::fs;
+use std::path::Path;
+
+/// The files that are read to open a repository and its refs, below a git directory or the work tree around it.
+const READ: [&str; 9] = [
+    ".git",
+    "HEAD",
+    "commondir",
+    "config",
+    "config.worktree",
+    "gitdir",
+    "objects/info/alternates",
+    "packed-refs",
+    "shallow",
+];
+
+/// Whether there is something, behind links, that is neither a file nor a directory.
+pub fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+/// The name of a file below one of these directories that cannot be read as one.
+pub(super) fn find_special(directories: &[&Path]) -> Option<&'static str> {
+    let is_any =
+        |name: &&str| directories.iter().any(|directory| is_special(&directory.join(name)));
+    READ.into_iter().find(|name| is_any(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use crate::store::git::Repository;
+    use crate::store::git::fixture::Fixture;
+    use crate::store::git::oid;
+
+    #[test]
+    fn pipes_in_a_repository_are_errors_and_nobody_waits_for_them() {
+        for name in super::READ.into_iter().filter(|name| *name != ".git") {
+            let fixture = Fixture::new();
+            let made = fixture.with_files("r", &[("file", "0")]);
+            let pipe = made.path.join(".git").join(name);
+            std::fs::remove_file(&pipe).unwrap_or_default();
+            mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+            let said = Repository::open(&made.path).unwrap_err().to_string();
+            assert_eq!(said, format!("`{name}` is not a regular file"));
+        }
+        let fixture = Fixture::new();
+        let made = fixture.with_files("r", &[("file", "0")]);
+        let repository = Repository::open(&made.path).unwrap();
+        let id = "1".repeat(40);
+        std::fs::create_dir_all(made.path.join(".git/objects/11")).unwrap();
+        mkfifo(&made.path.join(".git/objects/11").join(&id[2..]), Mode::S_IRWXU).unwrap();
+        let said = repository.commit(&oid(id.as_bytes()).unwrap()).unwrap_err().to_string();
+        assert!(said.contains("not a regular file"), "{said}");
+    }
+}
