@@ -356,7 +356,10 @@ fn s71_what_is_hidden_since_a_flip_is_said_once() {
     let mount = sandbox.mount_with(&["--log", "log"]);
     let log = || fs::read_to_string(sandbox.path("log")).unwrap();
     let warnings = || log().lines().filter(|line| line.contains(" WARN ")).count();
-    assert!(log().contains("`overlayfs-mount check` shows them hidden=1\n"), "{}", log());
+    // Mounting does not wait for the log.
+    wait_for("what is hidden at the start", || {
+        log().contains("`overlayfs-mount check` shows them hidden=1\n")
+    });
     let reload = || {
         let output = sandbox.overlay(&["reload", "view"]).output().unwrap();
         assert!(output.status.success());
