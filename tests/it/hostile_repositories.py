@@ -283,20 +283,23 @@ def ref_is_a_pipe(repository):
     os.mkfifo(os.path.join(repository.git, "refs/heads/main"))
 
 
+def show_without_object(repository, make):
+    """Shows a blob in the place of whose object `make` puts something else."""
+    oid = repository.blob(b"piped")
+    place = os.path.join(repository.git, repository.place(oid))
+    os.remove(place)
+    make(place)
+    repository.show((FILE, b"odd", oid))
+
+
 @kind
 def object_is_a_pipe(repository):
-    oid = repository.blob(b"piped")
-    os.remove(os.path.join(repository.git, repository.place(oid)))
-    os.mkfifo(os.path.join(repository.git, repository.place(oid)))
-    repository.show((FILE, b"odd", oid))
+    show_without_object(repository, os.mkfifo)
 
 
 @kind
 def object_is_a_directory(repository):
-    oid = repository.blob(b"piped")
-    os.remove(os.path.join(repository.git, repository.place(oid)))
-    os.mkdir(os.path.join(repository.git, repository.place(oid)))
-    repository.show((FILE, b"odd", oid))
+    show_without_object(repository, os.mkdir)
 
 
 @kind

@@ -205,20 +205,25 @@ fn s68_what_killed_daemons_left_is_removed_and_nothing_else() {
     assert_eq!(repo.shell("git fsck 2>&1; find .git/objects -type f -links +1"), "");
 }
 
+/// A directory on another file system than the sandbox, to and from which there are no hard links.
+fn another_file_system(sandbox: &Sandbox) -> Option<tempfile::TempDir> {
+    let shared = Path::new("/dev/shm");
+    let here = sandbox.path("home").metadata().unwrap().dev();
+    if !shared.metadata().is_ok_and(|shared| shared.dev() != here) {
+        eprintln!("SKIPPED: /dev/shm is no other file system");
+        return None;
+    }
+    Some(tempfile::tempdir_in(shared).unwrap())
+}
+
 #[test]
 fn s67_where_nothing_can_be_linked_the_repository_itself_is_served() {
     if !can_mount() {
         return;
     }
-    let shared = Path::new("/dev/shm");
     let sandbox = Sandbox::new();
-    let here = sandbox.path("home").metadata().unwrap().dev();
-    if !shared.metadata().is_ok_and(|shared| shared.dev() != here) {
-        eprintln!("SKIPPED: /dev/shm is no other file system");
-        return;
-    }
+    let Some(elsewhere) = another_file_system(&sandbox) else { return };
     one_source(&sandbox);
-    let elsewhere = tempfile::tempdir_in(shared).unwrap();
     let text = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
     let state = |dir: &Path| text.replace("dir: state", &format!("dir: {}", dir.display()));
     fs::write(sandbox.path("overlays.yaml"), state(elsewhere.path())).unwrap();
@@ -281,16 +286,10 @@ fn s67_a_copy_is_kept_where_nothing_can_be_linked() {
     if !can_mount() {
         return;
     }
-    let shared = Path::new("/dev/shm");
     let sandbox = Sandbox::new();
-    let here = sandbox.path("home").metadata().unwrap().dev();
-    if !shared.metadata().is_ok_and(|shared| shared.dev() != here) {
-        eprintln!("SKIPPED: /dev/shm is no other file system");
-        return;
-    }
+    let Some(elsewhere) = another_file_system(&sandbox) else { return };
     let repo = one_source(&sandbox);
     let object = with_lfs(&repo, "the large object\n");
-    let elsewhere = tempfile::tempdir_in(shared).unwrap();
     let text = format!(
         "overlays: {{sources: [{{repo: acme/base, pin: copy, lfs: true}}]}}\nrepoCache: {{path: repos}}\n\
          state: {{dir: {}}}\nmount: {{at: view}}\n",
