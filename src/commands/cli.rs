@@ -46,6 +46,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Read configuration and refs anew; returns when every new look-up sees the result
     Reload(ReloadArgs),
+    /// Have the program that is on disk now take over a view that was mounted with `--supervised`
+    Upgrade(UpgradeArgs),
     /// Run a command with the view mounted for it alone: no root, no fusermount3
     Exec(ExecArgs),
     /// Mount for a daemon that has no privileges, and hand it the descriptor over a socket
@@ -86,6 +88,7 @@ pub struct ConfigArgs {
 
 /// Arguments of `mount`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct MountArgs {
     /// Where the configuration comes from.
     #[command(flatten)]
@@ -108,6 +111,9 @@ pub struct MountArgs {
     /// Show the revision set of the start for good: nothing that moves later is followed
     #[arg(long)]
     pub pin: bool,
+    /// Have a second process keep the mount: if the one that serves it dies, another goes on, and nobody gets an error
+    #[arg(long, conflicts_with_all = ["fuse_fd", "fuse_socket"])]
+    pub supervised: bool,
     /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`
     /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
     #[arg(long, value_name = "ADDR")]
@@ -238,6 +244,14 @@ pub struct StatusArgs {
     pub check: bool,
 }
 
+/// Arguments of `upgrade`.
+#[derive(Debug, Args)]
+pub struct UpgradeArgs {
+    /// The mount point; may be left out where one view is mounted
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: Option<PathBuf>,
+}
+
 /// Arguments of `reload`.
 #[derive(Debug, Args)]
 pub struct ReloadArgs {
@@ -340,6 +354,9 @@ pub struct SyncArgs {
     /// `repoCache.interval` until SIGTERM)
     #[arg(long)]
     pub once: bool,
+    /// Have a second process keep the mount: if the one that serves it dies, another goes on, and nobody gets an error
+    #[arg(long, conflicts_with_all = ["fuse_fd", "fuse_socket"])]
+    pub supervised: bool,
     /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`
     /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
     #[arg(long, value_name = "ADDR", conflicts_with = "once")]

@@ -82,6 +82,7 @@ fn parse(rest: &[OsString]) -> Helper {
         return Helper::Fake;
     }
     Helper::Mount(MountArgs {
+        supervised: false,
         config: configuration(source, &mut options),
         mountpoint: Some(mountpoint.into()),
         fuse_fd: None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::cli::{ConfigArgs, LogFormat};
 use super::failure::Failure;
-use crate::config::resolved::Config;
+use crate::config::resolved::{Config, Origin};
 use crate::config::{self, ConfigError, Environment, Loaded};
 use crate::control::http::Address;
 use crate::daemon::{self, LogLines, LogTo};
@@ -16,7 +16,7 @@ use crate::sync::build::build;
 
 /// The configuration that the arguments name. Its warnings go to standard error.
 pub(super) fn config(arguments: &ConfigArgs) -> Result<Config, Failure> {
-    let Loaded { config, warnings } = load(arguments)?;
+    let Loaded { config, warnings, .. } = load(arguments)?;
     let mut err = anstream::stderr().lock();
     for warning in warnings {
         writeln!(err, "{warning}").unwrap_or_default();
@@ -27,6 +27,24 @@ pub(super) fn config(arguments: &ConfigArgs) -> Result<Config, Failure> {
 /// As [`config()`], where the warnings were seen already.
 pub(super) fn config_quietly(arguments: &ConfigArgs) -> Result<Config, Failure> {
     Ok(load(arguments)?.config)
+}
+
+/// As [`config_quietly`], with the file as it was read.
+pub(super) fn loaded_quietly(arguments: &ConfigArgs) -> Result<Loaded, Failure> {
+    Ok(load(arguments)?)
+}
+
+/// As [`loaded_quietly`], where the file held this earlier.
+pub(super) fn loaded_earlier(arguments: &ConfigArgs, text: &[u8]) -> Result<Loaded, Failure> {
+    let environment = Environment::of_process();
+    let origin = if let Some(path) = &arguments.values {
+        Origin::Values(environment.cwd.join(path))
+    } else if let Some(path) = &arguments.config {
+        Origin::File(environment.cwd.join(path))
+    } else {
+        Origin::File(environment.cwd.join(config::discover(&environment)?))
+    };
+    Ok(config::load_text(&origin, text, &environment)?)
 }
 
 /// As [`config_quietly`]; `None` if none is named and none is found.

@@ -23,6 +23,7 @@ mod schema;
 mod status;
 mod sync;
 mod unmount;
+mod upgrade;
 mod wait;
 
 use std::ffi::OsString;
@@ -65,6 +66,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
+        Command::Upgrade(arguments) => upgrade::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Exec(arguments) => Ok(exec::run(&arguments)),
         Command::Pass(arguments) => pass::run(&arguments),

@@ -9,13 +9,17 @@ use super::input;
 use crate::config::resolved::{Access, AllowOther, Config, Links, Overrides};
 use crate::config::{self, ConfigError};
 use crate::control::http::Address;
-use crate::daemon::{self, Audience, DaemonError, Given, LogTo, Plan, Stopped};
+use crate::daemon::{self, Audience, DaemonError, Given, KeptBy, LogTo, Plan, Stopped};
 use crate::machine::background::{self, Launch, Ready};
+use crate::machine::keeper::Keeper;
 use crate::machine::run_dir::RunDir;
 use crate::machine::{descriptor, mountpoint};
 
 /// Mounts, in the foreground or behind a process that returns.
 pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
+    if let Some(keeper) = Keeper::find()? {
+        return work(arguments, keeper);
+    }
     if arguments.foreground {
         let plan = plan(arguments)?;
         start_log(&plan, arguments, true)?;
@@ -45,8 +49,33 @@ fn serve(
 ) -> Result<ExitCode, Failure> {
     finish(match given(arguments) {
         Some(given) => daemon::run_given(plan, given, ready),
+        None if is_supervised(arguments) => daemon::keep(plan, ready),
         None => daemon::run(plan, ready),
     })
+}
+
+/// Serves a mount for its keeper, which was started with the same arguments.
+fn work(arguments: &MountArgs, keeper: Keeper) -> Result<ExitCode, Failure> {
+    let keeper = KeptBy::new(keeper);
+    let (mut plan, text) = if let Some((first, last)) = keeper.earlier_configurations() {
+        // As the worker before served it: what has changed since is followed from there, and a file that is damaged is no reason to
+        // lose the view.
+        let earlier = |text: &[u8]| {
+            complete(arguments, input::loaded_earlier(&arguments.config, text)?.config)
+        };
+        (earlier(&last)?.mounted_as(earlier(&first)?), last)
+    } else {
+        let loaded = input::loaded_quietly(&arguments.config)?;
+        (complete(arguments, loaded.config)?, loaded.text)
+    };
+    plan.audience = Audience::Given;
+    start_log(&plan, arguments, arguments.foreground)?;
+    finish(daemon::run_for_keeper(&plan, keeper, &text, arguments.foreground))
+}
+
+/// Whether a keeper is to go on where the process that serves the view dies.
+fn is_supervised(arguments: &MountArgs) -> bool {
+    arguments.supervised || arguments.options.iter().any(|option| option == "supervised")
 }
 
 /// Where the descriptor of a mount that was made already comes from.
@@ -64,6 +93,7 @@ fn given_number(arguments: &MountArgs) -> Option<i32> {
 fn finish(outcome: Result<Stopped, DaemonError>) -> Result<ExitCode, Failure> {
     match outcome? {
         Stopped::Unmounted | Stopped::Signal(_) => Ok(ExitCode::SUCCESS),
+        Stopped::Worker(code) => Ok(ExitCode::from(code)),
     }
 }
 
@@ -206,6 +236,8 @@ impl Options {
             ("noexec", "") => self.forbids_execution = true,
             ("exec", "") => self.forbids_execution = false,
             ("pin", "") => self.is_pinned = true,
+            // Looked for where it matters.
+            ("supervised", "") => {}
             ("nosources", "") => overrides.shows_sources = Some(false),
             ("access", "all") => overrides.access = Some(Access::All),
             ("access", "public") => overrides.access = Some(Access::Public),
@@ -227,7 +259,7 @@ fn number(name: &str, value: &str) -> Result<u32, Failure> {
 
 fn unknown(option: &str) -> Failure {
     Failure::usage(format!("mount option `{option}` is not known")).with_cure(
-        "use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, access=all|public|none, metrics=ADDR, or log=FILE",
+        "use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, supervised, access=all|public|none, metrics=ADDR, or log=FILE",
     )
 }
 

@@ -38,7 +38,8 @@ pub(super) fn run(arguments: &ReloadArgs) -> Result<ExitCode, Failure> {
     output::write(text(&report).map_err(Failure::new)?.as_bytes())
 }
 
-fn the_only_one() -> Result<PathBuf, Failure> {
+/// The mount point of the one view that is mounted.
+pub(super) fn the_only_one() -> Result<PathBuf, Failure> {
     let all = status::every()?;
     match all.as_slice() {
         [one] => Ok(PathBuf::from(&one.mountpoint)),

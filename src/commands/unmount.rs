@@ -19,15 +19,14 @@ pub(super) fn run(arguments: &UnmountArgs) -> Result<ExitCode, Failure> {
     let path = mountpoint::resolve(&arguments.mountpoint)?;
     // A daemon that does not answer is no reason not to unmount.
     let daemon = RunDir::find_socket(&path).and_then(|socket| client::status(&socket).ok());
-    let process = match daemon.map(|status| Process::open(status.pid)) {
-        Some(process) => process?,
-        None => None,
-    };
+    // The keeper, where there is one, ends after its worker.
+    let numbers = daemon.into_iter().flat_map(|status| [Some(status.pid), status.supervisor_pid]);
+    let processes = numbers.flatten().map(Process::open).collect::<Result<Vec<_>, _>>()?;
     unmount(&path, arguments.lazy)?;
-    if let Some(process) = process
-        && !arguments.lazy
-    {
-        process.wait(END)?;
+    if !arguments.lazy {
+        for process in processes.into_iter().flatten() {
+            process.wait(END)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -38,7 +38,7 @@ pub fn from_sources(specs: &[String], env: &Environment) -> Result<Loaded, Confi
         ..RawConfig::default()
     };
     let config = resolve(&raw, Origin::CommandLine, &env.cwd, env, &mut report);
-    Ok(Loaded { warnings: report.finish()?, config })
+    Ok(Loaded { warnings: report.finish()?, config, text: Vec::new() })
 }
 
 fn source(spec: &str, key: &KeyPath, env: &Environment, report: &mut Report) -> Option<RawSource> {

@@ -7,6 +7,9 @@ use std::path::{Component, Path, PathBuf};
 /// Where a user's configuration is looked for when nothing else is said.
 const SYSTEM_CONFIG: &str = "/etc/overlayfs-mount/overlays.yaml";
 
+/// The variable that names the configuration's file, where no option does.
+pub const CONFIG_VARIABLE: &str = "OVERLAYFS_MOUNT_CONFIG";
+
 /// The part of a process's environment that configuration depends on.
 ///
 /// A variable that is set but empty counts as not set, as the XDG specification wants it.
@@ -41,7 +44,7 @@ impl Environment {
             home: absolute("HOME"),
             xdg_state_home: absolute("XDG_STATE_HOME"),
             xdg_config_home: absolute("XDG_CONFIG_HOME"),
-            config: path("OVERLAYFS_MOUNT_CONFIG").map(PathBuf::from),
+            config: path(CONFIG_VARIABLE).map(PathBuf::from),
             system_config: PathBuf::from(SYSTEM_CONFIG),
             temp_dir: env::temp_dir(),
         }

@@ -30,6 +30,8 @@ pub struct Loaded {
     pub config: Config,
     /// What someone should look at all the same.
     pub warnings: Vec<Problem>,
+    /// The file as it was read; empty if it came from no file.
+    pub text: Vec<u8>,
 }
 
 /// Reads a file in our own format.
@@ -54,6 +56,18 @@ pub fn load_values(path: &Path, env: &Environment) -> Result<Loaded, ConfigError
     let absolute = env.cwd.join(path);
     let Some(bytes) = read(&absolute, &mut report) else { return refused(report) };
     values_format(&bytes, absolute, env, report)
+}
+
+/// Reads what a configuration file held earlier, as if it still stood there.
+///
+/// # Errors
+/// As for the file.
+pub fn load_text(origin: &Origin, text: &[u8], env: &Environment) -> Result<Loaded, ConfigError> {
+    match origin {
+        Origin::File(path) => own_format(text, path.clone(), env, Report::new(Some(path))),
+        Origin::Values(path) => values_format(text, path.clone(), env, Report::new(Some(path))),
+        Origin::CommandLine => refused(Report::new(None)),
+    }
 }
 
 /// The configuration file that counts when no option names one: `$OVERLAYFS_MOUNT_CONFIG`, else the first that exists of
@@ -100,7 +114,7 @@ pub(super) fn own_format(
     };
     let base = directory_of(&absolute);
     let config = resolve(&raw, Origin::File(absolute), &base, env, &mut report);
-    Ok(Loaded { warnings: report.finish()?, config })
+    Ok(Loaded { warnings: report.finish()?, config, text: bytes.to_vec() })
 }
 
 /// The content of a values file that stands at `absolute`.
@@ -115,7 +129,7 @@ pub(super) fn values_format(
     };
     let base = directory_of(&absolute);
     let config = resolve_values(raw, Origin::Values(absolute), &base, env, &mut report);
-    Ok(Loaded { warnings: report.finish()?, config })
+    Ok(Loaded { warnings: report.finish()?, config, text: bytes.to_vec() })
 }
 
 fn directory_of(file: &Path) -> PathBuf {

@@ -29,10 +29,10 @@ mod units;
 mod yaml;
 
 pub use command_line::from_sources;
-pub use environment::Environment;
+pub use environment::{CONFIG_VARIABLE, Environment};
 pub use git_ref::refusal as ref_refusal;
 pub use key_path::{KeyPath, Step};
-pub use load::{Loaded, discover, load_file, load_values, schema};
+pub use load::{Loaded, discover, load_file, load_text, load_values, schema};
 pub use problem::{ConfigError, Problem, Severity};
 pub use resolve::check_mountpoint;
 pub use surfaces::built_in as built_in_surfaces;

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
@@ -41,6 +42,30 @@ pub fn all(
 /// As for [`status`]; and the daemon's own reason, if it kept the old view.
 pub fn reload(socket: &Path, patience: Duration) -> Result<ReloadReport, ControlError> {
     ask(socket, &Request::Reload, patience)
+}
+
+/// Has the program that is on disk now take over from a daemon, and waits for at most `patience` until it answers. Its status.
+///
+/// # Errors
+/// As for [`status`]; and the daemon's own reason, if it goes on itself.
+pub fn upgrade(socket: &Path, patience: Duration) -> Result<Status, ControlError> {
+    let deadline = Instant::now() + patience;
+    let before = status(socket)?;
+    // The good answer is none: the daemon is ended while it waits.
+    match ask::<()>(socket, &Request::Upgrade, patience) {
+        Ok(()) | Err(ControlError::Answer { .. } | ControlError::Io { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    loop {
+        match status(socket) {
+            Ok(now) if now.pid != before.pid => return Ok(now),
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Ok(_) if Instant::now() > deadline => {
+                return Err(ControlError::Silent { socket: socket.to_owned() });
+            }
+            Ok(_) | Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
 }
 
 /// Asks why a path of the view, relative to its root, shows what it shows.
@@ -147,6 +172,10 @@ mod tests {
                 message: "key `ref` is missing".to_owned(),
                 cure: Some("set it".to_owned()),
             })
+        }
+
+        fn upgrade(&self) -> ControlError {
+            ControlError::Refused { message: "no".to_owned(), cure: None }
         }
 
         fn explain(&self, path: &[u8]) -> Result<serde_json::Value, ControlError> {

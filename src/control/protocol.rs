@@ -18,6 +18,8 @@ pub enum Request {
     Status,
     /// Reading configuration and refs anew.
     Reload,
+    /// Having the program that is on disk now take over.
+    Upgrade,
     /// Why a path of the view shows what it shows.
     Explain {
         /// The path, relative to the root of the view.
@@ -122,6 +124,7 @@ mod tests {
         for (request, text) in [
             (Request::Status, r#"{"command":"status"}"#),
             (Request::Reload, r#"{"command":"reload"}"#),
+            (Request::Upgrade, r#"{"command":"upgrade"}"#),
             (explain(b"tools/x"), r#"{"command":"explain","path":"tools/x"}"#),
             (explain(b"a\xff"), r#"{"command":"explain","path":[97,255]}"#),
         ] {

@@ -37,6 +37,9 @@ pub trait Operator: Send + Sync + 'static {
     /// The new configuration is wrong or cannot be shown; the old view stays.
     fn reload(&self) -> Result<ReloadReport, ControlError>;
 
+    /// Has the program that is on disk now take over. Returns only if that failed: in the good case this process is ended.
+    fn upgrade(&self) -> ControlError;
+
     /// Why a path of the view, relative to its root, shows what it shows.
     ///
     /// # Errors
@@ -210,6 +213,7 @@ fn serve(stream: &UnixStream, operator: &dyn Operator) -> io::Result<()> {
             Ok(report) => reply(stream, &Reply::Ok(report)),
             Err(error) => reply(stream, &Reply::<()>::Error(refused(&error))),
         },
+        Ok(Request::Upgrade) => reply(stream, &Reply::<()>::Error(refused(&operator.upgrade()))),
         Ok(Request::Explain { path }) => match operator.explain(path.as_bytes()) {
             Ok(explanation) => reply(stream, &Reply::Ok(explanation)),
             Err(error) => reply(stream, &Reply::<()>::Error(refused(&error))),

@@ -20,29 +20,38 @@ pub(super) fn config_stamp(origin: &Origin) -> Stamp {
     Stamp::of(&config_file(origin).unwrap_or_default())
 }
 
-/// Reads it, and keeps what only a new mount can change. With it what the operator should know.
+/// Reads it, and keeps what only a new mount can change. With it what the operator should know, and the file as it was read.
 pub(super) fn reread(
     before: &Config,
     overrides: &Overrides,
-) -> Result<(Config, Vec<String>), ControlError> {
+) -> Result<(Config, Vec<String>, Vec<u8>), ControlError> {
     let environment = Environment::of_process();
     let loaded = match &before.origin {
         Origin::File(path) => config::load_file(path, &environment),
         Origin::Values(path) => config::load_values(path, &environment),
-        Origin::CommandLine => Ok(Loaded { config: before.clone(), warnings: Vec::new() }),
+        Origin::CommandLine => {
+            Ok(Loaded { config: before.clone(), warnings: Vec::new(), text: Vec::new() })
+        }
     };
-    let Loaded { mut config, warnings } = loaded.map_err(|error| ControlError::Refused {
+    let Loaded { mut config, warnings, text } = loaded.map_err(|error| ControlError::Refused {
         message: error.to_string(),
         cure: Some("correct the configuration; the view stays as it is".to_owned()),
     })?;
+    let is_file = before.origin != Origin::CommandLine;
+    if is_file && text.iter().all(u8::is_ascii_whitespace) {
+        return Err(ControlError::Refused {
+            message: "the configuration is empty: it may be about to be written".to_owned(),
+            cure: Some("for an empty view write `overlays: {sources: []}`".to_owned()),
+        });
+    }
     overrides.apply(&mut config);
     let mut said: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     let config = keep_mounted(before, config, &mut said);
-    Ok((config, said))
+    Ok((config, said, text))
 }
 
 /// A new configuration with those settings of the old one that only a new mount can change.
-fn keep_mounted(before: &Config, mut config: Config, said: &mut Vec<String>) -> Config {
+pub(super) fn keep_mounted(before: &Config, mut config: Config, said: &mut Vec<String>) -> Config {
     let (old, new) = (&before.mount, &mut config.mount);
     let mut keep = |name: &str, differs: bool| {
         if differs {
@@ -54,6 +63,11 @@ fn keep_mounted(before: &Config, mut config: Config, said: &mut Vec<String>) -> 
     keep("allowOther", old.allow_other != new.allow_other);
     keep("uid", old.uid != new.uid);
     keep("gid", old.gid != new.gid);
+    if before.state != config.state {
+        said.push("`state` takes effect with the next mount".to_owned());
+        config.state.clone_from(&before.state);
+    }
+    let new = &mut config.mount;
     new.at.clone_from(&old.at);
     new.links = old.links;
     new.has_xattrs = old.has_xattrs;

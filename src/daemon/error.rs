@@ -30,6 +30,12 @@ pub enum DaemonError {
     /// The control socket cannot be served.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// What another worker left cannot be gone on with.
+    #[error("the mount cannot be taken over: {reason}")]
+    Resume {
+        /// What is missing.
+        reason: String,
+    },
     /// A thread or a signal handler could not be set up.
     #[error("{step}: {error}")]
     Start {
@@ -47,7 +53,11 @@ impl DaemonError {
             Self::Machine(error) => error.cure(),
             Self::Control(error) => error.cure(),
             // Each source's message carries its own.
-            Self::Build(_) | Self::Unfetched { .. } | Self::Session(_) | Self::Start { .. } => None,
+            Self::Build(_)
+            | Self::Unfetched { .. }
+            | Self::Session(_)
+            | Self::Resume { .. }
+            | Self::Start { .. } => None,
         }
     }
 }

@@ -3,11 +3,15 @@
 //! The only place that knows all of them. A mount is made only when the first snapshot stands, and whatever fails on the way leaves
 //! nothing mounted.
 
+mod attach;
 mod configuration;
 mod copy;
 mod error;
 mod fetch;
+mod keeper;
+mod kept_by;
 mod log;
+mod opening;
 mod operator;
 mod outcome;
 mod start;
@@ -15,7 +19,10 @@ mod stop;
 mod update;
 mod vitals;
 
+pub use attach::Given;
 pub use error::DaemonError;
+pub use keeper::keep;
+pub use kept_by::KeptBy;
 pub use log::{LogLines, LogTo, start_log};
-pub use start::{Audience, Given, Plan, announce_to_systemd, run, run_given};
+pub use start::{Audience, Plan, announce_to_systemd, run, run_for_keeper, run_given};
 pub use stop::Stopped;

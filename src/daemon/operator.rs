@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::DaemonError;
+use super::kept_by::KeptBy;
 use super::start::Plan;
 use super::update::Updates;
 use super::vitals::Vitals;
@@ -29,17 +30,15 @@ impl Doors {
     pub(super) fn open(
         plan: &Plan,
         view: Arc<View>,
-        counts: Arc<Counts>,
-        updates: Updates,
-        vitals: Arc<Vitals>,
+        (counts, updates, vitals, keeper): (Arc<Counts>, Updates, Arc<Vitals>, Option<Arc<KeptBy>>),
     ) -> Result<Self, DaemonError> {
         let run_dir = RunDir::make()?;
         let config = match &plan.config.origin {
             Origin::File(path) | Origin::Values(path) => Some(path.clone()),
             Origin::CommandLine => None,
         };
-        let daemon =
-            Daemon { view, counts, updates, vitals, mountpoint: plan.mountpoint.clone(), config };
+        let mountpoint = plan.mountpoint.clone();
+        let daemon = Daemon { view, counts, updates, vitals, keeper, mountpoint, config };
         let socket = run_dir.socket(&plan.mountpoint);
         Ok(Self { _server: Server::start(&socket, Arc::new(daemon))? })
     }
@@ -51,6 +50,7 @@ struct Daemon {
     counts: Arc<Counts>,
     updates: Updates,
     vitals: Arc<Vitals>,
+    keeper: Option<Arc<KeptBy>>,
     mountpoint: PathBuf,
     config: Option<PathBuf>,
 }
@@ -59,7 +59,7 @@ impl Operator for Daemon {
     fn status(&self) -> Status {
         let context = Context {
             pid: std::process::id(),
-            supervisor_pid: None,
+            supervisor_pid: self.keeper.as_ref().and_then(|keeper| keeper.pid()),
             mountpoint: self.mountpoint.clone(),
             config: self.config.clone(),
             is_stopping: self.vitals.is_stopping(),
@@ -75,6 +75,16 @@ impl Operator for Daemon {
 
     fn reload(&self) -> Result<ReloadReport, ControlError> {
         self.updates.reload()
+    }
+
+    fn upgrade(&self) -> ControlError {
+        match &self.keeper {
+            Some(keeper) => keeper.replace(),
+            None => ControlError::Refused {
+                message: "the view has no keeper: its process cannot be replaced".to_owned(),
+                cure: Some("unmount, and mount again, with `--supervised`".to_owned()),
+            },
+        }
     }
 
     fn explain(&self, path: &[u8]) -> Result<serde_json::Value, ControlError> {

@@ -1,36 +1,28 @@
 //! From a configuration to a view that can be read.
 
-use std::ffi::OsString;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::DaemonError;
-use super::configuration::config_stamp;
-use super::fetch::Fetching;
+use super::attach::{Attached, Given, attach, clear_stale, owner, raise_read_ahead};
+use super::configuration::{config_stamp, keep_mounted};
+use super::kept_by::KeptBy;
+use super::opening::{Begun, Opened, open};
 use super::operator::Doors;
-use super::stop::{Ending, Reins, Stopped};
-use super::update;
+use super::stop::{Ending, Stopped};
+use super::update::{self, Following};
 use super::vitals::{Mounted, Vitals};
-use crate::config::resolved::{AllowOther, Config, Origin, Overrides};
+use crate::config::resolved::{Config, Overrides};
 use crate::control::http::Address;
-use crate::fuse::{self, Owner};
-use crate::machine::mount::{MountRequest, mount, mount_over};
-use crate::machine::mountinfo::MountTable;
+use crate::fuse::{self, Agreed, Beginning};
+use crate::machine::keeper::Word;
 use crate::machine::mountpoint::Claim;
-use crate::machine::stale::{Liveness, detach, probe};
-use crate::machine::{connections, descriptor, pass, read_ahead, user};
 use crate::snapshot::Snapshot;
 use crate::snapshot::collisions::hidden_entries;
-use crate::sync::archive::Archive;
-use crate::sync::build::rebuild;
-use crate::sync::pin::Pins;
-use crate::sync::{Shared, Stamp};
-use crate::view::{self, Settings, View};
+use crate::sync::Stamp;
+use crate::view::Handshake;
 
 /// What to mount, and where.
 #[derive(Debug, Clone)]
@@ -65,24 +57,20 @@ pub enum Audience {
     Given,
 }
 
-/// A mount that somebody else made: where its descriptor comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Given {
-    /// It was inherited under this number.
-    Number(i32),
-    /// The privileged side mounts, and passes it over this socket.
-    Socket(PathBuf),
-}
-
 impl Plan {
+    /// The same with what only a new mount can change, as a plan before had it, whose configuration was read at another time.
+    #[must_use]
+    pub fn mounted_as(mut self, before: Self) -> Self {
+        self.config = keep_mounted(&before.config, self.config, &mut Vec::new());
+        // The file may have changed since it was read.
+        Self { stamp: Stamp::default(), mountpoint: before.mountpoint, ..self }
+    }
+
     /// How the file of a configuration looks now.
     pub fn stamp_of(config: &Config) -> Stamp {
         config_stamp(&config.origin)
     }
 }
-
-/// How long a mount that may be dead has for its answer.
-const PROBE: Duration = Duration::from_secs(2);
 
 /// Tells systemd, where it started us, that the view can be read.
 pub fn announce_to_systemd() {
@@ -99,7 +87,7 @@ pub fn run(
     plan: &Plan,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
-    run_on(plan, None, ready)
+    run_on(plan, Way::Mount, ready)
 }
 
 /// As [`run`], on a mount that somebody else made.
@@ -111,41 +99,55 @@ pub fn run_given(
     given: Given,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
-    run_on(plan, Some(given), ready)
+    run_on(plan, Way::Given(given), ready)
+}
+
+/// As [`run`], on the mount of a keeper, which may have had another worker before. `text` is the configuration's file as it was read.
+///
+/// # Errors
+/// As there; or what another worker left cannot be gone on with.
+pub fn run_for_keeper(
+    plan: &Plan,
+    keeper: KeptBy,
+    text: &[u8],
+    keeps_output: bool,
+) -> Result<Stopped, DaemonError> {
+    let keeper = Arc::new(keeper);
+    keeper.remember(text);
+    run_on(plan, Way::Kept(keeper.clone()), || keeper.ready(keeps_output))
+}
+
+/// How a view comes to its mount.
+enum Way {
+    Mount,
+    Given(Given),
+    Kept(Arc<KeptBy>),
 }
 
 fn run_on(
     plan: &Plan,
-    given: Option<Given>,
+    way: Way,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
     let ending = Ending::listen()?;
     // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
     let vitals = Arc::new(Vitals::default());
     let http = vitals.serve(plan.metrics.as_ref())?;
+    let keeper = match &way {
+        Way::Kept(keeper) => Some(keeper.as_ref()),
+        Way::Mount | Way::Given(_) => None,
+    };
+    let opened = open(plan, &vitals, keeper)?;
     // Goes last, when nobody reads pins any more.
-    // What one command sees is kept for nobody.
-    let keeps_for_next = plan.audience != Audience::OneCommand;
-    let of_mount = keeps_for_next.then_some(plan.mountpoint.as_path());
-    let pins = Arc::new(Pins::open(&plan.config.state.dir, of_mount));
-    let shared = Arc::new(Shared::new(&plan.config));
-    let archive = Archive::open(&pins, &plan.config, shared.clone()).map(Arc::new);
-    let caches = Caches { shared, pins: pins.clone(), archive: archive.clone() };
-    let (snapshot, fetching) = first(&plan.config, &caches, &vitals)?;
-    let snapshot = Arc::new(snapshot);
-    let settings =
-        Settings { links: plan.config.mount.links, has_xattrs: plan.config.mount.has_xattrs };
-    let archive = archive.map(|archive| archive as Arc<dyn view::Archive>);
-    let view = Arc::new(View::with_archive(snapshot, settings, archive));
+    let pins = opened.caches.pins.clone();
     if plan.audience == Audience::Everybody {
         clear_stale(&plan.mountpoint)?;
     }
-    let claim = match &given {
-        Some(_) => None,
-        None => Some(Claim::make(&plan.mountpoint)?),
+    let claim = match &way {
+        Way::Given(_) | Way::Kept(_) => None,
+        Way::Mount => Some(Claim::make(&plan.mountpoint)?),
     };
-    let parts = Parts { view, caches, fetching, vitals, given };
-    let outcome = serve(plan, parts, ending, ready);
+    let outcome = serve(plan, way, opened, (ending, vitals), ready);
     if let Some(claim) = claim {
         claim.release();
     }
@@ -155,117 +157,61 @@ fn run_on(
     outcome
 }
 
-/// The first snapshot: from what the cache has; where a source is missing and the cache is ours to keep, from what a first round brings.
-fn first(
-    config: &Config,
-    caches: &Caches,
-    vitals: &Vitals,
-) -> Result<(Snapshot, Option<Fetching>), DaemonError> {
-    let start = || Fetching::start(config.clone(), vitals.rounds.get_or_init(Arc::default).clone());
-    let build = || {
-        let rebuilt = rebuild(config, &caches.shared, None, None)?;
-        Ok(rebuilt.snapshot)
-    };
-    let is_synced = config.repo_cache.is_synced;
-    match build() {
-        Ok(snapshot) => Ok((snapshot, is_synced.then(start).transpose()?)),
-        Err(error) if !is_synced => Err(DaemonError::Build(error)),
-        Err(_) => {
-            let fetching = start()?;
-            fetching.round(config.clone());
-            let snapshot = build().map_err(|error| {
-                let problems = fetching.problems().into_iter();
-                let problems =
-                    problems.map(|(source, problem)| format!("source `{source}`: {problem}"));
-                DaemonError::Unfetched { error, problems: problems.collect() }
-            })?;
-            Ok((snapshot, Some(fetching)))
-        }
-    }
-}
-
-/// What all snapshots of a mount share.
-pub(super) struct Caches {
-    pub(super) shared: Arc<Shared>,
-    pub(super) pins: Arc<Pins>,
-    /// Sets that were left, where there is room for them on disk.
-    pub(super) archive: Option<Arc<Archive>>,
-}
-
-/// What is there before anything is mounted.
-struct Parts {
-    view: Arc<View>,
-    caches: Caches,
-    fetching: Option<Fetching>,
-    vitals: Arc<Vitals>,
-    given: Option<Given>,
-}
-
-/// The descriptor of a mount, and what has to be done about the mount in the end.
-struct Attached<'a> {
-    fd: OwnedFd,
-    connection: Option<u32>,
-    undo: Option<Undo<'a>>,
-    keeper: Option<UnixStream>,
-}
-
-/// Mounts, unless that was done.
-fn attach(plan: &Plan, given: Option<Given>) -> Result<Attached<'_>, DaemonError> {
-    if let Some(given) = given {
-        let (fd, keeper) = match given {
-            Given::Number(number) => (descriptor::take(number)?, None),
-            Given::Socket(socket) => {
-                let (fd, keeper) = pass::fetch(&socket)?;
-                (fd, Some(keeper))
-            }
-        };
-        return Ok(Attached { fd, connection: None, undo: None, keeper });
-    }
-    let request = request(plan);
-    let mounted = match plan.audience {
-        Audience::Everybody => mount(&request)?,
-        Audience::OneCommand | Audience::Given => mount_over(&request)?,
-    };
-    Ok(Attached {
-        fd: mounted.fd,
-        connection: connection(&plan.mountpoint),
-        undo: Some(Undo { mountpoint: &plan.mountpoint }),
-        keeper: None,
-    })
-}
-
 fn serve(
     plan: &Plan,
-    parts: Parts,
-    ending: Ending,
+    way: Way,
+    opened: Opened,
+    (ending, vitals): (Ending, Arc<Vitals>),
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
-    let Parts { view, caches, fetching, given, vitals } = parts;
+    let Opened { view, caches, fetching, begun } = opened;
     let (pins, blobs) = (caches.pins.clone(), caches.shared.blobs.clone());
-    let Attached { fd, connection, undo, keeper } = attach(plan, given)?;
-    let served = fuse::serve(view.clone(), fd, owner(&plan.config))?;
+    let is_resumed = begun.is_resumed();
+    let courier = begun.courier();
+    let (Attached { fd, mounter, undo }, beginning) = match (way, &begun) {
+        (Way::Kept(keeper), Begun::First { device, journal, .. }) => {
+            (keeper.attached(device)?, Beginning::Recorded(journal))
+        }
+        (Way::Kept(keeper), Begun::Again { device, agreed, .. }) => {
+            let Handshake { request, reply } = agreed;
+            (keeper.attached(device)?, Beginning::TakenOver(Agreed { request, reply }))
+        }
+        (Way::Given(given), _) => (given.take()?, Beginning::First),
+        (Way::Mount | Way::Kept(_), _) => (attach(plan)?, Beginning::First),
+    };
+    let keeper = mounter.keeper();
+    let served = fuse::serve(view.clone(), fd, owner(&plan.config), beginning, courier);
+    let served = served.inspect_err(|_| {
+        if let Some(keeper) = keeper.as_ref().filter(|_| is_resumed) {
+            keeper.say(Word::Anew);
+        }
+    })?;
     if undo.is_some() {
         raise_read_ahead(&plan.mountpoint);
     }
     let kernel = served.kernel.clone();
-    let (updates, updating) =
-        update::start(plan, view.clone(), caches, kernel, fetching, vitals.clone())?;
+    let follow = Following { caches, fetching, is_resumed };
+    let (updates, updating) = update::start(plan, view.clone(), follow, kernel, vitals.clone())?;
     let counts = served.counts.clone();
     let doors = match plan.audience {
         Audience::Everybody | Audience::Given => {
             let (counts, updates) = (counts.clone(), updates.clone());
-            Some(Doors::open(plan, view.clone(), counts, updates, vitals.clone())?)
+            let of = (counts, updates, vitals.clone(), keeper.clone());
+            Some(Doors::open(plan, view.clone(), of)?)
         }
         Audience::OneCommand => None,
     };
     let (session, alive) = (served.alive.clone(), updating.alive);
     vitals.mounted(Mounted { view: view.clone(), counts, blobs, session, updating: alive });
+    if let Some(keeper) = &keeper {
+        keeper.listen(vitals.clone())?;
+    }
     ready()?;
     if let Some(undo) = undo {
         undo.disarm();
     }
-    announce(plan, &view.snapshot());
-    let stopped = ending.wait(plan, served, Reins { connection, keeper }, &updates, &vitals);
+    announce(plan, &view.snapshot(), is_resumed);
+    let stopped = ending.wait(plan, served, mounter, &updates, &vitals);
     drop(doors);
     updates.end();
     if updating.thread.join().is_err() {
@@ -276,94 +222,11 @@ fn serve(
     stopped
 }
 
-/// Takes the mount back unless all went well.
-struct Undo<'a> {
-    mountpoint: &'a Path,
-}
-
-impl Undo<'_> {
-    fn disarm(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = detach(self.mountpoint) {
-            warn!(%error, "the mount could not be taken back");
-        }
-    }
-}
-
-fn request(plan: &Plan) -> MountRequest {
-    let allow_other = match plan.config.mount.allow_other {
-        AllowOther::Auto => user::may_allow_other(),
-        AllowOther::Yes => true,
-        AllowOther::No => false,
-    };
-    MountRequest {
-        mountpoint: plan.mountpoint.clone(),
-        source_name: source_name(&plan.config.origin),
-        allow_other,
-        default_permissions: true,
-        forbids_execution: plan.forbids_execution,
-    }
-}
-
-/// What the kernel lists as the source of the mount.
-pub(super) fn source_name(origin: &Origin) -> OsString {
-    match origin {
-        Origin::File(path) | Origin::Values(path) => path.clone().into_os_string(),
-        Origin::CommandLine => OsString::from("overlayfs-mount"),
-    }
-}
-
-fn owner(config: &Config) -> Owner {
-    let (uid, gid) = user::effective_ids();
-    Owner { uid: config.mount.uid.unwrap_or(uid), gid: config.mount.gid.unwrap_or(gid) }
-}
-
-/// The number by which the kernel knows the connection of the mount just made.
-fn connection(mountpoint: &Path) -> Option<u32> {
-    let table = MountTable::read().ok()?;
-    table.topmost_at(mountpoint).map(|mount| mount.minor)
-}
-
-/// Makes reads of large files fewer and larger, where that is allowed. Not before the handshake, in which the kernel sets its own.
-fn raise_read_ahead(mountpoint: &Path) {
-    let Some(mount) =
-        MountTable::read().ok().and_then(|table| table.topmost_at(mountpoint).cloned())
-    else {
+fn announce(plan: &Plan, snapshot: &Snapshot, is_resumed: bool) {
+    if is_resumed {
+        info!(mountpoint = %plan.mountpoint.display(), revision = %snapshot.id, "took the mount over");
         return;
-    };
-    if let Err(error) = read_ahead::raise(&mount) {
-        debug!(%error, "the kernel reads ahead no further than by itself");
     }
-}
-
-/// Detaches a view of ours whose daemon has died. A second mount over it would succeed silently and hide it.
-fn clear_stale(mountpoint: &Path) -> Result<(), DaemonError> {
-    loop {
-        let table = MountTable::read()?;
-        let Some(mount) = table.topmost_at(mountpoint).filter(|mount| mount.is_ours()) else {
-            return Ok(());
-        };
-        match probe(mountpoint, PROBE) {
-            Liveness::Dead => {
-                warn!(mountpoint = %mountpoint.display(), "a mount was here whose daemon has died: detached");
-                detach(mountpoint)?;
-            }
-            // Taken by a daemon that lives: `mount` refuses with the cure.
-            Liveness::Alive | Liveness::Silent | Liveness::Forbidden => {
-                let waiting = connections::waiting(mount.minor);
-                info!(mountpoint = %mountpoint.display(), ?waiting, "a view is mounted here already");
-                return Ok(());
-            }
-        }
-    }
-}
-
-fn announce(plan: &Plan, snapshot: &Snapshot) {
     if snapshot.sources.is_empty() {
         warn!("no sources: the view is empty");
     }

@@ -2,7 +2,9 @@
 
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use super::DaemonError;
+use super::kept_by::KeptBy;
 use super::start::{Audience, Plan};
 use super::update::Updates;
 use super::vitals::Vitals;
@@ -26,6 +29,8 @@ pub enum Stopped {
     Unmounted,
     /// A signal asked for it.
     Signal(i32),
+    /// The worker that should have served it has ended with this exit code, after it said why.
+    Worker(u8),
 }
 
 /// What may happen while a view is served.
@@ -34,13 +39,35 @@ enum Event {
     Ended(Result<(), SessionError>),
 }
 
-/// What ends a mount beside unmounting it.
+/// Who mounted, and with that who takes the mount away.
 #[derive(Debug)]
-pub(super) struct Reins {
-    /// The number by which the kernel knows the connection, where we mounted.
-    pub(super) connection: Option<u32>,
-    /// What tells somebody else who mounted that we have ended.
-    pub(super) keeper: Option<UnixStream>,
+pub(super) enum Mounter {
+    /// This process: the number by which the kernel knows the connection.
+    Us(Option<u32>),
+    /// Somebody with whom nothing is shared.
+    Somebody,
+    /// The side that has the privileges, and sees when this closes.
+    Passing(UnixStream),
+    /// The keeper of this worker.
+    Keeper(Arc<KeptBy>),
+}
+
+impl Mounter {
+    /// The number by which the kernel knows the connection, where we know it.
+    pub(super) fn connection(&self) -> Option<u32> {
+        match self {
+            Self::Us(connection) => *connection,
+            Self::Somebody | Self::Passing(_) | Self::Keeper(_) => None,
+        }
+    }
+
+    /// The keeper, where there is one.
+    pub(super) fn keeper(&self) -> Option<Arc<KeptBy>> {
+        match self {
+            Self::Keeper(keeper) => Some(keeper.clone()),
+            Self::Us(_) | Self::Somebody | Self::Passing(_) => None,
+        }
+    }
 }
 
 /// Hears signals from before the mount on, so that none is lost.
@@ -74,7 +101,7 @@ impl Ending {
         self,
         plan: &Plan,
         served: Served,
-        reins: Reins,
+        mounter: Mounter,
         updates: &Updates,
         vitals: &Vitals,
     ) -> Result<Stopped, DaemonError> {
@@ -94,11 +121,13 @@ impl Ending {
                         warn!(%error, cure = error.cure(), "SIGHUP: the view stays as it is");
                     }
                 }
+                // The keeper unmounts; the session ends with that.
+                Ok(Event::Signal(_)) if mounter.keeper().is_some_and(|keeper| keeper.stop()) => {}
                 Ok(Event::Signal(signal)) => {
                     let name = signal_name(signal);
                     info!(signal = name, "stopping");
                     vitals.stop();
-                    let outcome = stop(plan, &self.events, reins);
+                    let outcome = stop(plan, &self.events, mounter);
                     return outcome.map(|()| Stopped::Signal(signal));
                 }
                 // Both threads hold a sender until they have sent.
@@ -108,28 +137,32 @@ impl Ending {
     }
 }
 
-fn signal_name(signal: i32) -> String {
+/// A signal, in words.
+pub(super) fn signal_name(signal: i32) -> String {
     ExitStatus::from_raw(signal).to_string()
 }
 
 /// Unmounts; what is held is detached, served for a while, and then cut off.
-fn stop(plan: &Plan, events: &Receiver<Event>, reins: Reins) -> Result<(), DaemonError> {
-    match plan.audience {
-        Audience::Everybody => stop_for_all(plan, events, reins.connection),
+fn stop(plan: &Plan, events: &Receiver<Event>, mounter: Mounter) -> Result<(), DaemonError> {
+    match mounter {
         // The end of this process cuts off whoever the command has left behind.
-        Audience::OneCommand => match unmount(&plan.mountpoint, true) {
-            Ok(()) | Err(MachineError::NotMounted { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        },
-        Audience::Given => {
-            if let Some(keeper) = reins.keeper {
-                drop(keeper);
-                if !ended(events, plan.config.mount.stop_timeout) {
-                    warn!("still held: the end of this process aborts the connection");
-                }
+        Mounter::Us(_) if plan.audience == Audience::OneCommand => {
+            match unmount(&plan.mountpoint, true) {
+                Ok(()) | Err(MachineError::NotMounted { .. }) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        }
+        Mounter::Us(connection) => stop_for_all(plan, events, connection),
+        // It is gone, or it would have unmounted.
+        Mounter::Keeper(_) => stop_for_all(plan, events, None),
+        Mounter::Passing(side) => {
+            drop(side);
+            if !ended(events, plan.config.mount.stop_timeout) {
+                warn!("still held: the end of this process aborts the connection");
             }
             Ok(())
         }
+        Mounter::Somebody => Ok(()),
     }
 }
 
@@ -138,15 +171,9 @@ fn stop_for_all(
     events: &Receiver<Event>,
     connection: Option<u32>,
 ) -> Result<(), DaemonError> {
-    match unmount(&plan.mountpoint, false) {
-        Ok(()) | Err(MachineError::NotMounted { .. }) => {}
-        Err(busy) => {
-            let patience = plan.config.mount.stop_timeout;
-            warn!(error = %busy, ?patience, "detaching; those who hold it are served a little longer");
-            unmount(&plan.mountpoint, true)?;
-        }
-    }
-    if ended(events, plan.config.mount.stop_timeout) {
+    let patience = plan.config.mount.stop_timeout;
+    take_away(&plan.mountpoint, patience)?;
+    if ended(events, patience) {
         return Ok(());
     }
     let Some(connection) = connection else { return Ok(()) };
@@ -158,8 +185,19 @@ fn stop_for_all(
     Ok(())
 }
 
+/// Unmounts, or detaches what is held; those who hold it are served for `patience`.
+pub(super) fn take_away(mountpoint: &Path, patience: Duration) -> Result<(), MachineError> {
+    match unmount(mountpoint, false) {
+        Ok(()) | Err(MachineError::NotMounted { .. }) => Ok(()),
+        Err(busy) => {
+            warn!(error = %busy, ?patience, "detaching; those who hold it are served a little longer");
+            unmount(mountpoint, true)
+        }
+    }
+}
+
 /// How long threads may take to notice that their connection is gone.
-const ABORTED: Duration = Duration::from_secs(2);
+pub(super) const ABORTED: Duration = Duration::from_secs(2);
 
 /// Waits for the end of the session, for at most `patience`.
 fn ended(events: &Receiver<Event>, patience: Duration) -> bool {

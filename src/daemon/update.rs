@@ -14,8 +14,9 @@ use super::DaemonError;
 use super::configuration::{config_file, config_stamp, reread};
 use super::copy::Copying;
 use super::fetch::{Fetching, Problems};
+use super::opening::Caches;
 use super::outcome::{Followed, notes, report, states, tell};
-use super::start::{Caches, Plan};
+use super::start::Plan;
 use super::vitals::Vitals;
 use crate::config::resolved::{Access, Config, Overrides};
 use crate::control::ControlError;
@@ -43,7 +44,7 @@ const PACE: Duration = Duration::from_millis(50);
 /// How long after a failure it is tried again although nothing moved.
 const RETRY: Duration = Duration::from_secs(2);
 /// At least so many sets stay readable below `.overlay/revisions`, the current one included.
-const KEPT_SETS: usize = 8;
+pub(super) const KEPT_SETS: usize = 8;
 
 /// The way to ask for an update.
 #[derive(Debug, Clone)]
@@ -82,15 +83,24 @@ pub(super) struct Updating {
     pub(super) alive: Weak<()>,
 }
 
+/// What a view is kept up to date with.
+pub(super) struct Following {
+    pub(super) caches: Caches,
+    /// Who fetches, where the repo cache is ours to keep.
+    pub(super) fetching: Option<Fetching>,
+    /// Whether a worker before has served the view.
+    pub(super) is_resumed: bool,
+}
+
 /// Starts the thread that keeps a view up to date.
 pub(super) fn start(
     plan: &Plan,
     view: Arc<View>,
-    caches: Caches,
+    following: Following,
     kernel: KernelCache,
-    fetching: Option<Fetching>,
     vitals: Arc<Vitals>,
 ) -> Result<(Updates, Updating), DaemonError> {
+    let Following { caches, fetching, is_resumed } = following;
     let (sender, requests) = mpsc::channel();
     let looks = sender.clone();
     // The last look may be asked for when the thread has ended already.
@@ -99,6 +109,7 @@ pub(super) fn start(
         config: plan.config.clone(),
         overrides: plan.overrides,
         is_pinned: plan.is_pinned,
+        is_resumed,
         view,
         copying: Copying::start(caches.pins.clone())?,
         caches,
@@ -109,7 +120,8 @@ pub(super) fn start(
         looked_at: Instant::now(),
         remembered: Remembered::default(),
         config_stamp: plan.stamp,
-        retry_at: None,
+        // Sources may have moved while nobody looked.
+        retry_at: is_resumed.then(Instant::now),
         last_said: String::new(),
         vitals,
     };
@@ -134,6 +146,8 @@ struct Updater {
     overrides: Overrides,
     /// Whether the view shows the set of its start for good.
     is_pinned: bool,
+    /// Whether a worker before has served the view.
+    is_resumed: bool,
     view: Arc<View>,
     caches: Caches,
     copying: Copying,
@@ -157,7 +171,7 @@ struct Updater {
 impl Updater {
     fn run(&mut self, requests: &Receiver<Request>) {
         self.take_over();
-        let mut next = self.looked_at + self.pause();
+        let mut next = self.looked_at + if self.is_resumed { SETTLE } else { self.pause() };
         loop {
             match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(Request::Reload(answer)) => {
@@ -185,6 +199,11 @@ impl Updater {
 
     /// Takes over what the last daemon of this mount kept, and pins what the first snapshot serves: mounting waited for neither.
     fn take_over(&self) {
+        if self.is_resumed {
+            self.view.settle(&self.kernel);
+            self.pin_first();
+            return;
+        }
         let archive = self.caches.archive.as_deref();
         let load = |archive: &Archive| archive.load(&self.caches.pins, &self.config, KEPT_SETS);
         let earlier = archive.map(load).unwrap_or_default();
@@ -263,7 +282,7 @@ impl Updater {
         self.config_stamp = config_stamp(&self.config.origin);
         let read = reread(&self.config, &self.overrides);
         self.vitals.tally.configured(read.is_ok());
-        let (config, said) = read?;
+        let (config, said, text) = read?;
         let before = mem::replace(&mut self.config, config);
         if let Some(fetching) = &self.fetching {
             fetching.round(self.config.clone());
@@ -275,6 +294,7 @@ impl Updater {
             self.forget_forbidden(before.access);
         }
         let mut followed = outcome?;
+        self.view.note_configuration(&text);
         followed.report.warnings.splice(0..0, said);
         Ok(followed)
     }

@@ -1,31 +1,81 @@
 //! What a flip tells the kernel.
 
-use fuser::{INodeNo, Notifier};
 use std::ffi::OsStr;
+use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use fuser::{INodeNo, Notifier};
 
 use crate::view::{Kernel, Number};
 
 /// The kernel's side of a mounted view.
-#[derive(Debug, Clone)]
-pub struct KernelCache(Notifier);
+#[derive(Clone)]
+pub struct KernelCache {
+    notifier: Notifier,
+    /// Who writes messages, if not this process. The kernel may have one wait for a request that this process has not answered: killed
+    /// meanwhile, it would not end before that is answered, and nobody would take its place.
+    courier: Option<Courier>,
+}
+
+/// Carries a message to the kernel, and returns what that said when it has done what the message says; `None` if nobody carries any more.
+pub type Courier = Arc<dyn Fn(&[u8]) -> Option<io::Result<()>> + Send + Sync>;
 
 impl KernelCache {
-    pub(super) fn new(notifier: Notifier) -> Self {
-        Self(notifier)
+    pub(super) fn new(notifier: Notifier, courier: Option<Courier>) -> Self {
+        Self { notifier, courier }
+    }
+
+    fn carried(&self, message: impl FnOnce() -> Vec<u8>) -> Option<io::Result<()>> {
+        self.courier.as_ref().and_then(|courier| courier(&message()))
+    }
+}
+
+impl fmt::Debug for KernelCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KernelCache")
+            .field("is_carried", &self.courier.is_some())
+            .finish_non_exhaustive()
     }
 }
 
 impl Kernel for KernelCache {
     fn forget_name(&self, directory: Number, name: &[u8]) {
-        let name = OsStr::from_bytes(name);
-        check(&self.0.inval_entry(INodeNo(u64::from(directory.0)), name));
+        let carried = self.carried(|| message_about_name(directory, name));
+        let direct = || {
+            let name = OsStr::from_bytes(name);
+            self.notifier.inval_entry(INodeNo(u64::from(directory.0)), name)
+        };
+        check(&carried.unwrap_or_else(direct));
     }
 
     fn forget_listing(&self, directory: Number) {
-        check(&self.0.inval_inode(INodeNo(u64::from(directory.0)), 0, 0));
+        let carried = self.carried(|| message_about_listing(directory));
+        let direct = || self.notifier.inval_inode(INodeNo(u64::from(directory.0)), 0, 0);
+        check(&carried.unwrap_or_else(direct));
     }
+}
+
+/// `FUSE_NOTIFY_INVAL_INODE` for all of an inode (`struct fuse_notify_inval_inode_out`, `fuse.h`).
+fn message_about_listing(directory: Number) -> Vec<u8> {
+    let body = [u64::from(directory.0).to_ne_bytes(), [0; 8], [0; 8]].concat();
+    message(2, &body)
+}
+
+/// `FUSE_NOTIFY_INVAL_ENTRY` (`struct fuse_notify_inval_entry_out`, `fuse.h`).
+fn message_about_name(directory: Number, name: &[u8]) -> Vec<u8> {
+    // A name has at most 255 bytes.
+    let len = u32::try_from(name.len()).unwrap_or(u32::MAX);
+    let parent = u64::from(directory.0).to_ne_bytes();
+    let body = [&parent[..], &len.to_ne_bytes(), &[0; 4], name, &[0]].concat();
+    message(3, &body)
+}
+
+/// A message that answers no request (`struct fuse_out_header`, `fuse.h`): its length, its code, and no request's number.
+fn message(code: i32, body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(body.len() + 16).unwrap_or(u32::MAX);
+    [&len.to_ne_bytes()[..], &code.to_ne_bytes(), &[0; 8], body].concat()
 }
 
 /// What the kernel does not know it need not forget; a mount that is gone has nothing to forget.
@@ -33,5 +83,22 @@ fn check(outcome: &io::Result<()>) {
     match outcome.as_ref().map_err(io::Error::raw_os_error) {
         Ok(()) | Err(Some(libc::ENOENT | libc::ENOTCONN | libc::ENODEV)) => {}
         Err(_) => tracing::warn!(?outcome, "the kernel did not take a notification"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_as_the_kernel_reads_them() {
+        let name = message_about_name(Number(7), b"ab");
+        assert_eq!(name.len(), 16 + 16 + 3);
+        assert_eq!(name[..4], 35_u32.to_ne_bytes());
+        assert_eq!(name[4..8], 3_i32.to_ne_bytes());
+        assert_eq!(name[16..24], 7_u64.to_ne_bytes());
+        assert_eq!((&name[24..28], &name[32..]), (&2_u32.to_ne_bytes()[..], &b"ab\0"[..]));
+        let listing = message_about_listing(Number(7));
+        assert_eq!((listing.len(), &listing[16..24]), (40, &7_u64.to_ne_bytes()[..]));
     }
 }

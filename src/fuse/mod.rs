@@ -7,11 +7,13 @@ mod attr;
 mod counts;
 mod errno;
 mod filesystem;
+mod handshake;
 mod kernel;
 mod reply;
 mod session;
 mod waiting;
 
 pub use counts::Counts;
-pub use kernel::KernelCache;
-pub use session::{Owner, Served, SessionError, serve};
+pub use handshake::Agreed;
+pub use kernel::{Courier, KernelCache};
+pub use session::{Beginning, Owner, Served, SessionError, serve};

@@ -11,8 +11,9 @@ use thiserror::Error;
 
 use super::counts::Counts;
 use super::filesystem::Filesystem;
-use super::kernel::KernelCache;
-use crate::view::View;
+use super::handshake::{self, Agreed};
+use super::kernel::{Courier, KernelCache};
+use crate::view::{Journal, View};
 
 /// Who owns every file of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,17 @@ pub enum SessionError {
     /// Reading requests failed while the mount was there.
     #[error("reading requests from the kernel failed: {0}")]
     Ended(io::Error),
+    /// Another program has served this mount before, and told the kernel something else about itself.
+    #[error(
+        "this program speaks to the kernel in another way than the one that served the mount before"
+    )]
+    OtherAgreement,
+    /// The kernel cannot ask again what was left unanswered.
+    #[error("the kernel cannot send again what was left unanswered (that needs Linux 6.9): {0}")]
+    NoResend(io::Error),
+    /// What was agreed with the kernel could not be written down.
+    #[error("writing down what was agreed with the kernel failed: {0}")]
+    Unwritten(io::Error),
     /// A thread of the session panicked.
     #[error("a thread that answers the kernel panicked")]
     Panicked,
@@ -74,21 +86,43 @@ pub enum SessionError {
 /// The fewest threads: one that waits for a slow object must not stop the others.
 const FEWEST_THREADS: usize = 4;
 
-/// Answers the kernel's requests on a mounted `/dev/fuse` descriptor until the mount is gone.
+/// How a session begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Beginning<'a> {
+    /// With the handshake, on a mount that was just made.
+    First,
+    /// The same, and what was agreed on is written down for a process that takes the mount over.
+    Recorded(&'a Journal),
+    /// Where a process that was killed has left the mount.
+    TakenOver(Agreed<'a>),
+}
+
+/// Answers the kernel's requests on a mounted `/dev/fuse` descriptor until the mount is gone. Without a courier this process tells the kernel
+/// itself what flips change.
 ///
 /// # Errors
-/// The handshake fails or no thread can be started.
-pub fn serve(view: Arc<View>, fd: OwnedFd, owner: Owner) -> Result<Served, SessionError> {
+/// The handshake fails, the mount cannot be taken over, or no thread can be started.
+pub fn serve(
+    view: Arc<View>,
+    fd: OwnedFd,
+    owner: Owner,
+    beginning: Beginning<'_>,
+    courier: Option<Courier>,
+) -> Result<Served, SessionError> {
     let counts = Arc::new(Counts::default());
     let mut config = Config::default();
     let threads = thread::available_parallelism().map_or(1, NonZero::get).max(FEWEST_THREADS);
     config.n_threads = Some(threads);
-    // The kernel itself refuses others when the mount is not shared; a second check here would refuse root.
-    let acl = SessionACL::All;
     tracing::debug!(threads, "session starts");
     let filesystem = Filesystem::new(view, owner, counts.clone());
-    let session = Session::from_fd(filesystem, fd, acl, config).map_err(SessionError::Handshake)?;
-    let kernel = KernelCache::new(session.notifier());
+    let session = match beginning {
+        // The kernel itself refuses others when the mount is not shared; a second check here would refuse root.
+        Beginning::First => Session::from_fd(filesystem, fd, SessionACL::All, config)
+            .map_err(SessionError::Handshake)?,
+        Beginning::Recorded(journal) => handshake::begin(filesystem, &fd, config, journal)?,
+        Beginning::TakenOver(agreed) => handshake::take_over(filesystem, &fd, config, agreed)?,
+    };
+    let kernel = KernelCache::new(session.notifier(), courier);
     let life = Arc::new(());
     let alive = Arc::downgrade(&life);
     let thread = thread::Builder::new().name("session".into()).spawn(move || {

@@ -46,7 +46,8 @@ impl MachineError {
             | Self::Descriptor { .. }
             | Self::Pass { .. }
             | Self::Run { .. }
-            | Self::Background { .. } => return self.cure_around(),
+            | Self::Background { .. }
+            | Self::Keeper { .. } => return self.cure_around(),
         };
         Some(cure)
     }
@@ -105,6 +106,7 @@ impl MachineError {
                 "start `overlayfs-mount pass --socket PATH` first, with `--allow-uid` for this user".to_owned()
             }
             Self::Background { .. } => "run in the foreground with `-f`".to_owned(),
+            Self::Keeper { .. } => "mount without `--supervised`".to_owned(),
             _ => return None,
         };
         Some(cure)

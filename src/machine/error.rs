@@ -207,6 +207,14 @@ pub enum MachineError {
         /// Why.
         error: io::Error,
     },
+    /// The keeper of a mount and its worker do not come together.
+    #[error("keeper and worker: {step}: {error}")]
+    Keeper {
+        /// The step that failed.
+        step: &'static str,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 fn seen(obstacle: Option<&Obstacle>) -> String {

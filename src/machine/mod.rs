@@ -6,6 +6,7 @@
 pub mod background;
 pub mod command;
 pub mod connections;
+pub mod courier;
 mod cure;
 pub mod descriptor;
 pub mod doctor;
@@ -13,6 +14,7 @@ pub mod error;
 pub mod exit;
 pub mod fusermount;
 pub mod holders;
+pub mod keeper;
 pub mod memory;
 pub mod mount;
 pub mod mountinfo;

@@ -6,10 +6,13 @@ use crate::snapshot::Snapshot;
 use crate::union::namespace::Shown;
 use crate::union::succession::{Remembered, Succession};
 
-/// Gives `next` its serial number (that of `before` if it is the same set), and the times and identities that it takes over from `before` (S57).
+/// Gives `next` its serial number and its time (those of `before` if it is the same set), and the times and identities that it takes over from `before` (S57).
 pub fn follow(before: &Snapshot, mut next: Snapshot, remembered: &mut Remembered) -> Snapshot {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     next.serial = before.serial + u64::from(next.id != before.id);
+    if next.id == before.id {
+        next.since = before.since;
+    }
     let is_same = |old: &Shown, new: &Shown| {
         old.object == new.object
             && old.source_path == new.source_path

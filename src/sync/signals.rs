@@ -80,7 +80,7 @@ fn to_path(path: &RelPath) -> PathBuf {
 }
 
 /// What a look at a file saw: enough to tell that it was written, replaced or removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamp(Option<Seen>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -73,7 +73,7 @@ impl View {
     /// # Errors
     /// The node is not known, its file is gone, or its object cannot be read.
     pub fn attr(&self, number: Number) -> Result<(Attr, Lifetime), ViewError> {
-        let node = self.nodes.get(number)?;
+        let node = self.node(number)?;
         self.node_attr(number, &node)
     }
 

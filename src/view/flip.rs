@@ -77,6 +77,9 @@ impl View {
                 kernel.forget_name(*directory, name.as_bytes());
             }
         }
+        if let Some(journal) = &self.journal {
+            journal.shown(&next);
+        }
         self.now.store(Moment { snapshot: next, kept: kept.into(), touched: None });
         self.fence.wait();
         for (directory, names) in &by_directory {
@@ -144,7 +147,7 @@ impl View {
     }
 
     /// The number of a directory that can change, if the kernel knows it.
-    fn known_directory(&self, before: &Snapshot, path: &RelPath) -> Option<Number> {
+    pub(super) fn known_directory(&self, before: &Snapshot, path: &RelPath) -> Option<Number> {
         let key = match before.namespace.resolve(path) {
             _ if path.is_root() => return Some(Number::ROOT),
             _ if *path == overlay::path() => overlay::key(),
@@ -155,7 +158,7 @@ impl View {
             }
             Some((Item::Entry(_), _)) | None => return None,
         };
-        self.numbers.known(key).filter(|number| self.nodes.knows(*number))
+        self.numbers.known(key).filter(|number| self.may_be_known(*number))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The newest stay in memory; older ones are made again by an [`Archive`] when somebody asks for them, and stay while he holds them.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -67,6 +68,14 @@ impl Kept {
     pub fn from_archive(id: RevisionSetId, left: Instant, born: u64, time_secs: i64) -> Self {
         let snapshot = Mutex::new(Held::Elsewhere(Weak::new()));
         Self { set: Arc::new(KeptSet { id, serial: None, born, time_secs, snapshot }), left }
+    }
+
+    /// The same set, with the place in the order of snapshots that it had.
+    pub(super) fn with_serial(self, serials: &HashMap<RevisionSetId, u64>) -> Self {
+        let serial = serials.get(&self.set.id).copied();
+        let KeptSet { id, born, time_secs, .. } = *self.set;
+        let snapshot = Mutex::new(Held::Elsewhere(Weak::new()));
+        Self { set: Arc::new(KeptSet { id, serial, born, time_secs, snapshot }), left: self.left }
     }
 
     pub(super) fn id(&self) -> RevisionSetId {

@@ -58,7 +58,7 @@ impl View {
         depth: Depth,
         sink: &mut dyn Sink,
     ) -> Result<(), ViewError> {
-        let node = self.nodes.get(number)?;
+        let node = self.node(number)?;
         let parent = match &node {
             Node::Merged(merged) => merged.parent,
             Node::Tree(tree) => tree.parent(),

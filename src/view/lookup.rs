@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::attr::{Attr, Lifetime};
+use super::journal::{Thing, What};
 use super::moment::Moment;
 use super::nodes::{Node, Number};
 use super::numbers::Key;
@@ -49,7 +50,7 @@ impl View {
             return Err(ViewError::NameTooLong);
         }
         let moment = self.now.load();
-        let (candidate, absence) = match self.nodes.get(parent)? {
+        let (candidate, absence) = match self.node(parent)? {
             Node::Merged(merged) => self.in_merged(&moment, parent, &merged, name)?,
             Node::Tree(tree) => (self.in_tree(&tree, name)?, Lifetime::Unlimited),
             Node::Live(live) => (self.in_live(parent, &live, name)?, Lifetime::Live),
@@ -127,7 +128,7 @@ impl View {
         match item {
             Item::Directory(directory) => {
                 let merged = merged.child(parent, name, directory.born);
-                let number = self.numbers.single(merged.key())?;
+                let number = self.numbers.single(merged.key(), || merged.what())?;
                 let node = Node::Merged(Arc::new(merged));
                 Ok(Some(Candidate { number, node, name_lifetime }))
             }
@@ -158,14 +159,22 @@ impl View {
     ) -> Result<Candidate, ViewError> {
         let source_path = shown.source_path.clone();
         let time_secs = shown.time_secs;
-        let number = self.numbers.single(Key::new(&[
+        let key = Key::new(&[
             b"entry",
             &path.to_bytes(),
             &source.key,
             &source_path.to_bytes(),
             &object_bytes(&shown.object),
             &time_secs.to_le_bytes(),
-        ]))?;
+        ]);
+        let what = || What::Entry {
+            source: source.key,
+            parent: parent.0,
+            path: source_path.to_bytes(),
+            object: Thing::of(&shown.object),
+            time_secs,
+        };
+        let number = self.numbers.single(key, what)?;
         let (source, object) = (source.clone(), shown.object.clone());
         let node = match (&object, object.kind()) {
             (Object::Empty, _) => Node::Empty { parent, time_secs },
@@ -207,13 +216,15 @@ impl View {
         object: Object,
     ) -> Result<Candidate, ViewError> {
         let place = if object.kind().is_directory() { parent.0.to_le_bytes() } else { [0; 4] };
-        let number = self.numbers.single(Key::new(&[
-            b"live",
-            &source.key,
-            &path.to_bytes(),
-            &object_bytes(&object),
-            &place,
-        ]))?;
+        let key =
+            Key::new(&[b"live", &source.key, &path.to_bytes(), &object_bytes(&object), &place]);
+        let what = || What::Live {
+            source: source.key,
+            parent: parent.0,
+            path: path.to_bytes(),
+            object: Thing::of(&object),
+        };
+        let number = self.numbers.single(key, what)?;
         let node = match object {
             Object::Empty => Node::Empty { parent, time_secs: self.started_secs },
             object => Node::Live(Arc::new(Live { source: source.clone(), path, object, parent })),

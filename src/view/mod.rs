@@ -9,6 +9,7 @@
 mod attr;
 mod fence;
 mod flip;
+mod journal;
 mod kept;
 mod list;
 mod lookup;
@@ -17,21 +18,27 @@ mod nodes;
 mod numbers;
 mod open;
 mod overlay;
+mod past;
 mod read;
+mod recover;
 mod tree;
 mod xattr;
 
+#[cfg(test)]
+mod recover_tests;
 #[cfg(test)]
 mod tests;
 
 pub use attr::{Attr, Lifetime};
 pub use fence::Answering;
 pub use flip::{Keeping, Kernel};
+pub use journal::{Journal, Shown};
 pub use kept::{Archive, Kept};
 pub use list::{Depth, Offered, Sink};
 pub use lookup::Found;
 pub use nodes::Number;
 pub use open::{Settings, View};
+pub use past::{Handshake, Past};
 
 use thiserror::Error;
 

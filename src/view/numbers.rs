@@ -3,13 +3,17 @@
 //! A thing is named by a 128-bit digest of what it is and where. A number that was given to a name stays with it, also after the
 //! kernel forgot the node: 20 bytes for each directory that was ever listed, not for each file.
 
+use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use sha2::{Digest, Sha256};
 
 use super::ViewError;
+use super::journal::{Journal, Record, What};
 use super::nodes::Number;
+use super::past::Past;
 
 /// The name of a numbered thing, or of a block of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +32,11 @@ impl Key {
         key.copy_from_slice(&digest[..16]);
         Self(key)
     }
+
+    /// A key that was written down.
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
 }
 
 /// All numbers given out so far.
@@ -35,6 +44,8 @@ impl Key {
 pub(super) struct Numbers {
     next: AtomicU64,
     given: DashMap<Key, Number>,
+    /// Where every number is written down before anybody is told of it.
+    journal: Option<Arc<Journal>>,
 }
 
 /// The last number that a 32-bit program can read.
@@ -42,17 +53,33 @@ const LAST: u64 = u32::MAX as u64;
 
 impl Numbers {
     /// Starts after the root's number.
-    pub(super) fn new() -> Self {
-        Self { next: AtomicU64::new(u64::from(Number::ROOT.0) + 1), given: DashMap::new() }
+    pub(super) fn new(journal: Option<Arc<Journal>>) -> Self {
+        let next = AtomicU64::new(u64::from(Number::ROOT.0) + 1);
+        Self { next, given: DashMap::new(), journal }
     }
 
-    /// The number of one thing.
-    pub(super) fn single(&self, key: Key) -> Result<Number, ViewError> {
-        self.block(key, 1)
+    /// Goes on with the numbers that an earlier process gave out.
+    pub(super) fn resume(journal: Arc<Journal>, past: &mut Past) -> Self {
+        let given = mem::take(&mut past.given).into_iter().collect();
+        Self { next: AtomicU64::new(past.next_number()), given, journal: Some(journal) }
+    }
+
+    /// The number of one thing; `what` is written down if it is new.
+    pub(super) fn single(
+        &self,
+        key: Key,
+        what: impl FnOnce() -> What,
+    ) -> Result<Number, ViewError> {
+        self.block(key, 1, what)
     }
 
     /// The first number of a block of `len`; the same key always comes with the same `len`.
-    pub(super) fn block(&self, key: Key, len: usize) -> Result<Number, ViewError> {
+    pub(super) fn block(
+        &self,
+        key: Key,
+        len: usize,
+        what: impl FnOnce() -> What,
+    ) -> Result<Number, ViewError> {
         if let Some(known) = self.given.get(&key) {
             return Ok(*known);
         }
@@ -60,6 +87,12 @@ impl Numbers {
             dashmap::Entry::Occupied(known) => Ok(*known.get()),
             dashmap::Entry::Vacant(place) => {
                 let first = self.take(len as u64)?;
+                if let Some(journal) = &self.journal {
+                    // No number exceeds 32 bits.
+                    let len = u32::try_from(len).unwrap_or(u32::MAX);
+                    let given = Record::Given { key: key.0, first: first.0, len, what: what() };
+                    journal.note(&given);
+                }
                 place.insert(first);
                 Ok(first)
             }
@@ -88,22 +121,29 @@ impl Numbers {
 mod tests {
     use super::*;
 
+    fn nothing() -> What {
+        What::Overlay
+    }
+
     #[test]
     fn s5_a_number_stays_with_its_key_and_is_never_given_out_again() {
-        let numbers = Numbers::new();
-        let first = numbers.block(Key::new(&[b"a"]), 10).unwrap();
-        let second = numbers.single(Key::new(&[b"b"])).unwrap();
-        assert_eq!(first, numbers.block(Key::new(&[b"a"]), 10).unwrap());
+        let numbers = Numbers::new(None);
+        let first = numbers.block(Key::new(&[b"a"]), 10, nothing).unwrap();
+        let second = numbers.single(Key::new(&[b"b"]), nothing).unwrap();
+        assert_eq!(first, numbers.block(Key::new(&[b"a"]), 10, nothing).unwrap());
         assert_eq!(second.0, first.0 + 10);
     }
 
     #[test]
     fn the_last_number_is_followed_by_an_error() {
-        let numbers = Numbers::new();
+        let numbers = Numbers::new(None);
         numbers.next.store(LAST - 1, Ordering::Relaxed);
-        assert!(numbers.single(Key::new(&[b"a"])).is_ok());
-        assert!(matches!(numbers.single(Key::new(&[b"b"])), Err(ViewError::NumbersUsedUp)));
-        assert!(numbers.single(Key::new(&[b"a"])).is_ok());
+        assert!(numbers.single(Key::new(&[b"a"]), nothing).is_ok());
+        assert!(matches!(
+            numbers.single(Key::new(&[b"b"]), nothing),
+            Err(ViewError::NumbersUsedUp)
+        ));
+        assert!(numbers.single(Key::new(&[b"a"]), nothing).is_ok());
     }
 
     #[test]

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::fence::{Answering, Fence};
-use super::kept::Archive;
+use super::journal::{Journal, Record};
+use super::kept::{Archive, Kept};
 use super::moment::{Moment, Now};
 use super::nodes::{Nodes, Number};
 use super::numbers::Numbers;
+use super::past::Past;
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
 use crate::union::revision::RevisionSetId;
@@ -30,30 +32,77 @@ pub struct View {
     pub(super) numbers: Numbers,
     pub(super) settings: Settings,
     pub(super) started_secs: i64,
+    pub(super) journal: Option<Arc<Journal>>,
+    /// What an earlier process of this mount did.
+    pub(super) past: Option<Past>,
     archive: Option<Arc<dyn Archive>>,
 }
 
 impl View {
     /// Shows a snapshot.
     pub fn new(snapshot: Arc<Snapshot>, settings: Settings) -> Self {
-        Self::with_archive(snapshot, settings, None)
+        Self::start(snapshot, settings, None, None)
     }
 
-    /// Shows a snapshot. Sets that were left need no memory where the archive has them.
-    pub fn with_archive(
+    /// Shows a snapshot. Sets that were left need no memory where the archive has them; with a journal another process can go on later.
+    pub fn start(
         snapshot: Arc<Snapshot>,
         settings: Settings,
         archive: Option<Arc<dyn Archive>>,
+        journal: Option<Arc<Journal>>,
     ) -> Self {
+        if let Some(journal) = &journal {
+            journal.shown(&snapshot);
+        }
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             now: Now::new(Moment { snapshot, kept: Arc::new([]), touched: None }),
             fence: Fence::default(),
             nodes: Nodes::new(),
-            numbers: Numbers::new(),
+            numbers: Numbers::new(journal.clone()),
             settings,
             started_secs: i64::try_from(started.as_secs()).unwrap_or(i64::MAX),
+            journal,
+            past: None,
             archive,
+        }
+    }
+
+    /// Goes on where an earlier process was killed: shows the set that it showed last, and the sets that it kept, oldest first.
+    pub fn resume(
+        mut snapshot: Snapshot,
+        settings: Settings,
+        archive: Option<Arc<dyn Archive>>,
+        kept: Vec<Kept>,
+        (mut past, journal): (Past, Arc<Journal>),
+    ) -> Self {
+        let serials = past.serials();
+        if let Some(shown) = past.shown() {
+            (snapshot.serial, snapshot.since) = (shown.serial, shown.since());
+        }
+        let kept = kept.into_iter().filter(|kept| kept.id() != snapshot.id);
+        let kept: Vec<_> = kept.map(|kept| kept.with_serial(&serials)).collect();
+        Self {
+            now: Now::new(Moment {
+                snapshot: Arc::new(snapshot),
+                kept: kept.into(),
+                touched: None,
+            }),
+            fence: Fence::default(),
+            nodes: Nodes::new(),
+            numbers: Numbers::resume(journal.clone(), &mut past),
+            settings,
+            started_secs: past.started_secs,
+            journal: Some(journal),
+            past: Some(past),
+            archive,
+        }
+    }
+
+    /// Writes the configuration's file down as it was read, for a process that comes after this one and finds it damaged.
+    pub fn note_configuration(&self, text: &[u8]) {
+        if let Some(journal) = self.journal.as_ref().filter(|_| !text.is_empty()) {
+            journal.note(&Record::Configured { text: text.to_vec() });
         }
     }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::attr::Lifetime;
+use super::journal::What;
 use super::lookup::Candidate;
 use super::moment::Moment;
 use super::nodes::{Node, Number};
@@ -60,7 +61,7 @@ pub(super) fn revisions_key() -> Key {
 
 impl View {
     pub(super) fn overlay(&self) -> Result<Candidate, ViewError> {
-        let number = self.numbers.single(key())?;
+        let number = self.numbers.single(key(), || What::Overlay)?;
         Ok(Candidate { number, node: Node::Overlay, name_lifetime: Lifetime::Unlimited })
     }
 
@@ -91,14 +92,16 @@ impl View {
         );
         let mut found = Vec::with_capacity(names.len() + 1);
         for (name, text) in names {
-            let number = self.numbers.single(Key::new(&[b"text", name.as_bytes(), &text.bytes]))?;
+            let key = Key::new(&[b"text", name.as_bytes(), &text.bytes]);
+            let is_link = text.kind == Kind::Link;
+            let number = self.numbers.single(key, || What::text(is_link, &text.bytes))?;
             let name_lifetime = moment.lifetime(&path(), &name);
             found.push((
                 name,
                 Candidate { number, node: Node::Text(Arc::new(text)), name_lifetime },
             ));
         }
-        let number = self.numbers.single(revisions_key())?;
+        let number = self.numbers.single(revisions_key(), || What::Revisions)?;
         let node = Node::Revisions(self.overlay()?.number);
         found.push((
             fixed(REVISIONS),
@@ -125,7 +128,7 @@ impl View {
         let root = snapshot.namespace.root();
         let merged =
             Merged { path: RelPath::root(), parent, born: root.born, pin: Some(snapshot.clone()) };
-        let number = self.numbers.single(merged.key())?;
+        let number = self.numbers.single(merged.key(), || merged.what())?;
         let name_lifetime = moment.lifetime(&revisions_path(), name);
         Ok(Some(Candidate { number, node: Node::Merged(Arc::new(merged)), name_lifetime }))
     }
@@ -144,7 +147,13 @@ impl View {
                 None => self.in_revisions(moment, parent, &name)?,
                 Some(kept) => {
                     let (born, time_secs) = kept.root();
-                    let number = self.numbers.single(root_key(&id, born))?;
+                    let what = || What::Merged {
+                        path: Vec::new(),
+                        parent: parent.0,
+                        born,
+                        pin: Some(id.0),
+                    };
+                    let number = self.numbers.single(root_key(&id, born), what)?;
                     let node = Node::Kept { time_secs };
                     Some(Candidate { number, node, name_lifetime: Lifetime::None })
                 }

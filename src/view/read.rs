@@ -13,7 +13,7 @@ impl View {
     /// # Errors
     /// The node is no known file, its file is gone, or its object cannot be read. Never fewer bytes without an error (S33).
     pub fn read(&self, number: Number, offset: u64, len: usize) -> Result<Vec<u8>, ViewError> {
-        let node = self.nodes.get(number)?;
+        let node = self.node(number)?;
         if let Node::Text(text) = &node {
             let bytes = &text.bytes;
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
@@ -32,7 +32,7 @@ impl View {
         offset: u64,
         len: usize,
     ) -> Result<Option<Vec<u8>>, ViewError> {
-        let node = self.nodes.get(number)?;
+        let node = self.node(number)?;
         if let Node::Text(_) = &node {
             return self.read(number, offset, len).map(Some);
         }
@@ -44,7 +44,7 @@ impl View {
     /// # Errors
     /// The node is no known link, its file is gone, or its object cannot be read.
     pub fn read_link(&self, number: Number) -> Result<Vec<u8>, ViewError> {
-        let node = self.nodes.get(number)?;
+        let node = self.node(number)?;
         if let Node::Text(text) = &node {
             return match text.kind {
                 Kind::Link => Ok(text.bytes.to_vec()),

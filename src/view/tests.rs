@@ -12,7 +12,7 @@ use crate::union::object::{Kind, Object};
 use crate::union::revision::{Revision, RevisionSetId};
 use crate::union::source::{SourceId, SourceName, Visibility};
 
-fn path(text: &str) -> RelPath {
+pub(super) fn path(text: &str) -> RelPath {
     RelPath::parse(text).unwrap()
 }
 
@@ -32,6 +32,10 @@ fn sample() -> MemoryStore {
 
 /// A view with one source `o/r`: its directory `skills` as a surface, a file as an entry, and whole.
 fn view(links: Links) -> View {
+    View::new(Arc::new(snapshot()), Settings { links, has_xattrs: false })
+}
+
+pub(super) fn snapshot() -> Snapshot {
     let store = sample();
     let shown = |source_path: &str, object: Object| Shown {
         source: SourceId(0),
@@ -66,7 +70,7 @@ fn view(links: Links) -> View {
         pinning: crate::snapshot::PinState::new(crate::snapshot::Pinning::NotAsked),
         git: None,
     };
-    let snapshot = Snapshot {
+    Snapshot {
         id: RevisionSetId([1; 32]),
         since: SystemTime::UNIX_EPOCH,
         serial: 0,
@@ -77,8 +81,7 @@ fn view(links: Links) -> View {
         findings: Vec::new(),
         notes: Vec::new(),
         texts: OnceLock::new(),
-    };
-    View::new(Arc::new(snapshot), Settings { links, has_xattrs: false })
+    }
 }
 
 fn present(view: &View, text: &str) -> Attr {
@@ -93,9 +96,9 @@ fn present(view: &View, text: &str) -> Attr {
 }
 
 /// Collects a listing, up to a number of names.
-struct Names {
-    names: Vec<(String, Attr, u64, Lifetime)>,
-    room: usize,
+pub(super) struct Names {
+    pub(super) names: Vec<(String, Attr, u64, Lifetime)>,
+    pub(super) room: usize,
 }
 
 impl Sink for Names {

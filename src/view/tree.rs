@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::ViewError;
 use super::attr::Attr;
+use super::journal::What;
 use super::nodes::Number;
 use super::numbers::{Key, Numbers};
 use super::overlay;
@@ -60,6 +61,16 @@ impl Merged {
     /// Names it among all numbered things.
     pub(super) fn key(&self) -> Key {
         merged_key(self.pin.as_ref().map(|snapshot| &snapshot.id), &self.path, self.born)
+    }
+
+    /// What is written down of it.
+    pub(super) fn what(&self) -> What {
+        What::Merged {
+            path: self.path.to_bytes(),
+            parent: self.parent.0,
+            born: self.born,
+            pin: self.pin.as_ref().map(|snapshot| snapshot.id.0),
+        }
     }
 
     /// Where it is in the view.
@@ -232,6 +243,14 @@ impl Tree {
         found.ok().and_then(|index| u32::try_from(index).ok())
     }
 
+    /// The position of the n-th directory, or of the n-th child that is none. Only after [`Tree::load`].
+    pub(super) fn nth(&self, is_directory: bool, n: usize) -> Option<u32> {
+        let children = self.listing().children.iter().zip(0..);
+        let mut same =
+            children.filter(|(child, _)| child.listed.object.kind().is_directory() == is_directory);
+        same.nth(n).map(|(_, index)| index)
+    }
+
     /// Name and object of a child, and its number.
     pub(super) fn child_at(&self, index: u32) -> (&Listed, Number) {
         let child = self.child(index);
@@ -278,8 +297,11 @@ impl Tree {
             listed.retain(|child| stays_inside(&self.source, &path, &child.object));
         }
         let directories = listed.iter().filter(|child| child.object.kind().is_directory()).count();
-        let mut next_file = numbers.block(self.files_key(), listed.len() - directories)?;
-        let mut next_directory = numbers.block(self.directories_key(), directories)?;
+        let tree = self.number.0;
+        let files = listed.len() - directories;
+        let mut next_file = numbers.block(self.files_key(), files, || What::Files { tree })?;
+        let what = || What::Directories { tree };
+        let mut next_directory = numbers.block(self.directories_key(), directories, what)?;
         let children = listed.into_iter().map(|listed| {
             let next = match listed.object.kind() {
                 Kind::Directory => &mut next_directory,

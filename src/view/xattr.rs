@@ -19,7 +19,7 @@ impl View {
         if !self.settings.has_xattrs {
             return Err(ViewError::AttributesOff);
         }
-        let node = self.nodes.get(number)?;
+        let node = self.node(number)?;
         let name = str::from_utf8(name).ok().and_then(|name| name.strip_prefix(PREFIX));
         let (Some(name), Some((source, path))) = (name, origin(&node)) else {
             return Err(ViewError::NoAttribute);

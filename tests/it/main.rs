@@ -18,6 +18,7 @@ mod fixture;
 mod flips;
 mod golden;
 mod hostile;
+mod keeper;
 mod large;
 mod lint;
 mod live;

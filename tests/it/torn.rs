@@ -3,17 +3,17 @@
 //! The short form runs with all tests. `OVERLAYFS_MOUNT_TORN_FLIPS=10000` makes it the long one.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use crate::fixture::{Repo, Sandbox, can_mount, has_program};
 
-const READERS: u64 = 8;
+pub(crate) const READERS: u64 = 8;
 const SKILLS: u64 = 40;
 /// Flips of the short form.
 const FLIPS: u64 = 40;
 
 /// A tree in which every file holds the number of the revision, and one name does.
-fn commit(repo: &Repo<'_>, revision: u64) -> String {
+pub(crate) fn commit(repo: &Repo<'_>, revision: u64) -> String {
     let mut text = String::new();
     let number = format!("{revision}\n");
     let mut file = |path: &str| {
@@ -49,37 +49,14 @@ fn s58_readers_see_no_mixture_and_never_an_older_set() {
     repo.git(&["update-ref", "refs/heads/main", &first]);
     sandbox.configure("    - {repo: acme/base, ref: main}", "");
     let mount = sandbox.mount();
-    let shared = Shared::new(&sandbox);
-    fs::write(sandbox.path("reader.py"), include_str!("torn_reader.py")).unwrap();
-    let readers: Vec<_> = (0..READERS)
-        .map(|slot| {
-            sandbox
-                .command("python3")
-                .arg("reader.py")
-                .arg(sandbox.view())
-                .arg(sandbox.path("shared"))
-                .arg(slot.to_string())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap()
-        })
-        .collect();
+    let readers = Readers::start(&sandbox);
     for revision in 2..=flips + 1 {
         let id = commit(&repo, revision);
         repo.git(&["update-ref", "refs/heads/main", &id]);
         sandbox.succeed(&["reload", "view"]);
-        shared.set(0, revision);
+        readers.published(revision);
     }
-    shared.set(1, 1);
-    let mut entries = 0;
-    for reader in readers {
-        let output = reader.wait_with_output().unwrap();
-        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        for fault in ["torn", "stale", "backward", "absent"] {
-            assert_eq!(found[fault], 0, "{found}");
-        }
-        entries += found["entries"].as_u64().unwrap();
-    }
+    let (entries, _) = readers.finish();
     assert!(entries > flips, "the readers read {entries} entries only");
     eprintln!(
         "{flips} flips, {entries} entries read by {READERS} processes: none torn, none stale"
@@ -87,18 +64,50 @@ fn s58_readers_see_no_mixture_and_never_an_older_set() {
     mount.unmount();
 }
 
-/// Numbers that the test and its readers share.
-struct Shared(fs::File);
+/// Processes that read the view.
+pub(crate) struct Readers {
+    /// Numbers that the test and its readers share.
+    shared: fs::File,
+    processes: Vec<Child>,
+}
 
-impl Shared {
-    fn new(sandbox: &Sandbox) -> Self {
+impl Readers {
+    pub(crate) fn start(sandbox: &Sandbox) -> Self {
         let path = sandbox.path("shared");
         fs::write(&path, vec![0; 8 * usize::try_from(READERS + 2).unwrap()]).unwrap();
-        Self(fs::OpenOptions::new().write(true).open(path).unwrap())
+        let shared = fs::OpenOptions::new().write(true).open(path).unwrap();
+        fs::write(sandbox.path("reader.py"), include_str!("torn_reader.py")).unwrap();
+        let start = |slot: u64| {
+            let mut command = sandbox.command("python3");
+            command.arg("reader.py").arg(sandbox.view()).arg(sandbox.path("shared"));
+            command.arg(slot.to_string()).stdout(Stdio::piped()).spawn().unwrap()
+        };
+        Self { shared, processes: (0..READERS).map(start).collect() }
+    }
+
+    /// From now on nobody may see an older revision.
+    pub(crate) fn published(&self, revision: u64) {
+        self.set(0, revision);
+    }
+
+    /// Ends the readers, which must have seen nothing wrong. How many entries they have read, and the longest operation in milliseconds.
+    pub(crate) fn finish(self) -> (u64, u64) {
+        self.set(1, 1);
+        let (mut entries, mut longest_ms) = (0, 0);
+        for process in self.processes {
+            let output = process.wait_with_output().unwrap();
+            let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            for fault in ["torn", "stale", "backward", "absent"] {
+                assert_eq!(found[fault], 0, "{found}");
+            }
+            entries += found["entries"].as_u64().unwrap();
+            longest_ms = longest_ms.max(found["longest_ms"].as_u64().unwrap());
+        }
+        (entries, longest_ms)
     }
 
     fn set(&self, index: u64, number: u64) {
-        std::os::unix::fs::FileExt::write_all_at(&self.0, &number.to_le_bytes(), index * 8)
+        std::os::unix::fs::FileExt::write_all_at(&self.shared, &number.to_le_bytes(), index * 8)
             .unwrap();
     }
 }

@@ -9,12 +9,13 @@ import mmap
 import os
 import random
 import sys
+import time
 
 view, shared, slot = sys.argv[1], sys.argv[2], int(sys.argv[3])
 with open(shared, "r+b") as file:
     numbers = memoryview(mmap.mmap(file.fileno(), 0)).cast("Q")
 skills = os.path.join(view, ".agents/skills")
-found = {"entries": 0, "listings": 0, "torn": 0, "stale": 0, "backward": 0, "absent": 0, "first": None}
+found = {"entries": 0, "listings": 0, "torn": 0, "stale": 0, "backward": 0, "absent": 0, "longest_ms": 0, "first": None}
 mine = 0
 
 
@@ -77,6 +78,7 @@ def listing():
 
 
 while not numbers[1]:
+    begun = time.monotonic()
     try:
         choice = random.random()
         if choice < 0.7:
@@ -92,4 +94,5 @@ while not numbers[1]:
     except ValueError as error:
         # A file that is there and not yet written.
         fault("torn", str(error))
+    found["longest_ms"] = max(found["longest_ms"], int((time.monotonic() - begun) * 1000))
 print(json.dumps(found))

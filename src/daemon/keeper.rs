@@ -1,0 +1,460 @@
+//! The keeper of a mount: mounts, holds the descriptor of the kernel, and has a worker serve the view. When a worker dies, the next one
+//! goes on with the same descriptor, and whoever uses the mount notices a short wait.
+//!
+//! It reads nothing that comes from sources or from requests. All that happens reaches it over one channel, and it acts in one thread.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::{error, info, warn};
+
+use super::DaemonError;
+use super::attach::{attach, clear_stale, raise_read_ahead};
+use super::configuration::config_file;
+use super::start::Plan;
+use super::stop::{ABORTED, Stopped, signal_name, take_away};
+use crate::config::CONFIG_VARIABLE;
+use crate::machine::connections;
+use crate::machine::keeper::{Answer, Fate, Word, Worker, Workshop, journal_file};
+use crate::machine::mountpoint::Claim;
+
+/// How long after the death of a worker the next one starts, by how many in a row have died soon and by themselves.
+const PAUSES: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+/// A worker that served so long has not failed to start.
+const SERVED: Duration = Duration::from_secs(5);
+/// How long a worker may be stopped, as by SIGSTOP, before another one takes its place: nobody is answered meanwhile.
+const STOPPED: Duration = Duration::from_millis(500);
+
+/// What may happen.
+enum Event {
+    Signal(i32),
+    /// A worker of this number says something.
+    Said(u32, Word),
+}
+
+/// Mounts a view and has it served by workers, until it is unmounted or a signal ends it. `ready` is called when it can be read.
+///
+/// # Errors
+/// This machine does not let us mount, or `ready` failed: then nothing is mounted.
+pub fn keep(
+    plan: &Plan,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<Stopped, DaemonError> {
+    let (sender, events) = mpsc::channel();
+    listen(&sender)?;
+    clear_stale(&plan.mountpoint)?;
+    let claim = Claim::make(&plan.mountpoint)?;
+    let mut keeping = Keeping {
+        plan,
+        sender,
+        workshop: Workshop::of_this_process(environment(plan))?,
+        mount: None,
+        worker: None,
+        successor: None,
+        has_served: false,
+        is_on_trial: false,
+        deaths: 0,
+        due: None,
+        is_stopping: None,
+    };
+    let outcome = keeping.start(true).and_then(|()| keeping.run(&events, ready));
+    keeping.clear();
+    claim.release();
+    outcome
+}
+
+/// What workers find the file of the configuration by, also where it is gone and was found by its place.
+fn environment(plan: &Plan) -> Vec<(&'static str, OsString)> {
+    let file = config_file(&plan.config.origin);
+    file.map(|file| (CONFIG_VARIABLE, file.into_os_string())).into_iter().collect()
+}
+
+/// Takes over the signals that matter to a keeper.
+fn listen(sender: &Sender<Event>) -> Result<(), DaemonError> {
+    let failed = |error| DaemonError::Start { step: "taking over signals", error };
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(failed)?;
+    let heard = sender.clone();
+    let listening = move || {
+        for signal in signals.forever() {
+            // Nobody listens any more once the mount is gone.
+            heard.send(Event::Signal(signal)).unwrap_or_default();
+        }
+    };
+    let thread = thread::Builder::new().name("signals".into()).spawn(listening);
+    thread.map(drop).map_err(failed)
+}
+
+struct Keeping<'a> {
+    plan: &'a Plan,
+    sender: Sender<Event>,
+    workshop: Workshop,
+    mount: Option<KeptMount>,
+    /// Who serves the view, or is about to.
+    worker: Option<Serving>,
+    /// Who is about to take the place of who serves, and its program.
+    successor: Option<(Worker, File)>,
+    /// Whether the view could ever be read.
+    has_served: bool,
+    /// Whether the worker's program has not served yet, and the one before it has.
+    is_on_trial: bool,
+    /// How many workers in a row have died soon and by themselves.
+    deaths: usize,
+    /// What is to be done at a certain time.
+    due: Option<(Instant, Due)>,
+    /// The signal that asked for the end.
+    is_stopping: Option<i32>,
+}
+
+/// What is kept.
+struct KeptMount {
+    device: OwnedFd,
+    journal: File,
+    /// The number by which the kernel knows the connection.
+    connection: Option<u32>,
+}
+
+struct Serving {
+    worker: Worker,
+    /// Since when it has answered the kernel.
+    since: Option<Instant>,
+}
+
+/// What is to be done at a certain time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// Start a worker.
+    Start,
+    /// Kill the worker: it has been stopped for too long.
+    KillStopped,
+    /// Cut off those who still hold the mount.
+    Abort,
+    /// Kill the worker: its connection is gone.
+    Kill,
+}
+
+impl Keeping<'_> {
+    fn run(
+        &mut self,
+        events: &Receiver<Event>,
+        ready: impl FnOnce() -> Result<(), DaemonError>,
+    ) -> Result<Stopped, DaemonError> {
+        let mut ready = Some(ready);
+        loop {
+            let event = match self.due {
+                None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some((at, _)) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            let stopped = match event {
+                Ok(Event::Said(pid, Word::Ready)) => {
+                    self.is_ready(pid, &mut ready)?;
+                    None
+                }
+                Ok(Event::Said(pid, word)) => {
+                    self.heard(pid, word)?;
+                    None
+                }
+                Ok(Event::Signal(SIGCHLD)) => self.look_after()?,
+                Ok(Event::Signal(SIGHUP)) => {
+                    self.signal(Signal::SIGHUP);
+                    None
+                }
+                Ok(Event::Signal(signal)) => {
+                    self.stop(signal)?;
+                    None
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.do_what_is_due()?;
+                    None
+                }
+                // This side holds a sender.
+                Err(RecvTimeoutError::Disconnected) => Some(Stopped::Unmounted),
+            };
+            if let Some(stopped) = stopped {
+                return Ok(stopped);
+            }
+        }
+    }
+
+    fn start(&mut self, is_first: bool) -> Result<(), DaemonError> {
+        let worker = self.workshop.start(is_first)?;
+        self.listen_to(&worker)?;
+        self.worker = Some(Serving { worker, since: None });
+        Ok(())
+    }
+
+    fn listen_to(&self, worker: &Worker) -> Result<(), DaemonError> {
+        let (sender, pid) = (self.sender.clone(), worker.pid());
+        let hear = move |word| sender.send(Event::Said(pid, word)).unwrap_or_default();
+        Ok(worker.listen(hear)?)
+    }
+
+    fn heard(&mut self, pid: u32, word: Word) -> Result<(), DaemonError> {
+        match word {
+            Word::Mount => self.mount(),
+            Word::Next => {
+                self.promote(pid);
+                self.hand_over();
+                Ok(())
+            }
+            Word::Anew if self.is_on_trial => {
+                warn!("the new program cannot go on with the mount: the old one does");
+                Ok(())
+            }
+            Word::Anew => {
+                warn!(
+                    "the mount cannot be gone on with: it is made anew, and who holds the old one gets errors"
+                );
+                self.drop_mount();
+                Ok(())
+            }
+            Word::Stop => self.stop(SIGTERM),
+            Word::Replace => self.replace(),
+            // Handled where it is heard.
+            Word::Ready => Ok(()),
+        }
+    }
+
+    /// Mounts for a worker that has built its view.
+    fn mount(&mut self) -> Result<(), DaemonError> {
+        let attached = attach(self.plan)?;
+        let journal = journal_file(&self.plan.config.state.dir)?;
+        let connection = attached.mounter.connection();
+        self.mount = Some(KeptMount { device: attached.fd, journal, connection });
+        if let Some(undo) = attached.undo {
+            // From here on `clear` takes it away.
+            undo.disarm();
+        }
+        self.hand_over();
+        Ok(())
+    }
+
+    fn hand_over(&self) {
+        let (Some(serving), Some(mount)) = (&self.worker, &self.mount) else { return };
+        if let Err(error) = serving.worker.hand(&mount.device, &mount.journal) {
+            // Its end is noticed.
+            warn!(%error, "the worker did not take the mount");
+        }
+    }
+
+    fn is_ready(
+        &mut self,
+        pid: u32,
+        ready: &mut Option<impl FnOnce() -> Result<(), DaemonError>>,
+    ) -> Result<(), DaemonError> {
+        let Some(serving) = self.worker.as_mut().filter(|serving| serving.worker.pid() == pid)
+        else {
+            return Ok(());
+        };
+        serving.since = Some(Instant::now());
+        (self.has_served, self.is_on_trial) = (true, false);
+        raise_read_ahead(&self.plan.mountpoint);
+        if let Some(ready) = ready.take() {
+            return ready();
+        }
+        info!(worker = pid, "another worker serves the view");
+        Ok(())
+    }
+
+    /// Has a worker of the program that is on disk now take over.
+    fn replace(&mut self) -> Result<(), DaemonError> {
+        if self.successor.is_some() || self.is_stopping.is_some() {
+            self.refuse_replacement();
+            return Ok(());
+        }
+        match self.workshop.start_replaced() {
+            Ok((worker, program)) => {
+                self.listen_to(&worker)?;
+                self.successor = Some((worker, program));
+            }
+            Err(error) => {
+                warn!(%error, "no other program could be started");
+                self.refuse_replacement();
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_replacement(&self) {
+        if let Some(serving) = &self.worker {
+            serving.worker.tell(Answer::Refused);
+        }
+    }
+
+    /// A worker that is to take over has come so far that it needs the mount: who served until now ends here.
+    fn promote(&mut self, pid: u32) {
+        if self.successor.as_ref().is_some_and(|(worker, _)| worker.pid() == pid)
+            && let Some((worker, program)) = self.successor.take()
+        {
+            if let Some(before) = self.worker.replace(Serving { worker, since: None }) {
+                before.worker.end();
+            }
+            self.workshop.adopt(program);
+            self.is_on_trial = true;
+        }
+    }
+
+    /// Looks what became of the workers. What ends the keeper, if anything does.
+    fn look_after(&mut self) -> Result<Option<Stopped>, DaemonError> {
+        if let Some((worker, _)) = &self.successor
+            && matches!(worker.fate(), Fate::Ended(_) | Fate::Killed(_))
+        {
+            warn!("the program that is on disk now did not come up: the worker goes on");
+            self.successor = None;
+            self.refuse_replacement();
+        }
+        let Some(serving) = &self.worker else { return Ok(None) };
+        match serving.worker.fate() {
+            Fate::Runs => {
+                self.due = self.due.filter(|(_, due)| *due != Due::KillStopped);
+                Ok(None)
+            }
+            Fate::Stopped => {
+                self.due.get_or_insert((Instant::now() + STOPPED, Due::KillStopped));
+                Ok(None)
+            }
+            Fate::Ended(0) => {
+                info!(mountpoint = %self.plan.mountpoint.display(), "unmounted");
+                self.worker = None;
+                Ok(Some(self.is_stopping.map_or(Stopped::Unmounted, Stopped::Signal)))
+            }
+            Fate::Ended(code) => self.died(&format!("ended with status {code}"), code, false),
+            Fate::Killed(signal) => {
+                let was_killed = signal == Signal::SIGKILL as i32;
+                self.died(&signal_name(signal), 128 + signal, was_killed)
+            }
+        }
+    }
+
+    /// The worker has died. Another one goes on, unless it is the end, or nothing was ever served.
+    fn died(
+        &mut self,
+        how: &str,
+        code: i32,
+        was_killed: bool,
+    ) -> Result<Option<Stopped>, DaemonError> {
+        let Some(serving) = self.worker.take() else { return Ok(None) };
+        if let Some(signal) = self.is_stopping {
+            return Ok(Some(Stopped::Signal(signal)));
+        }
+        let code = u8::try_from(code).unwrap_or(1).max(1);
+        if !self.has_served {
+            return Ok(Some(Stopped::Worker(code)));
+        }
+        if mem::take(&mut self.is_on_trial) {
+            self.workshop.dismiss();
+        }
+        let is_sound = match serving.since {
+            // Somebody else wanted it to end.
+            Some(_) if was_killed => true,
+            Some(since) => since.elapsed() >= SERVED,
+            None => false,
+        };
+        self.deaths = if is_sound { 0 } else { self.deaths + 1 };
+        if serving.since.is_none() && self.deaths >= PAUSES.len() {
+            error!(how, "one worker after the other has died: the mount is given up");
+            return Ok(Some(Stopped::Worker(code)));
+        }
+        let pause = PAUSES.get(self.deaths).unwrap_or(&PAUSES[PAUSES.len() - 1]);
+        warn!(worker = serving.worker.pid(), how, "the worker has died: another one goes on");
+        if pause.is_zero() {
+            self.due = None;
+            self.start(self.mount.is_none())?;
+        } else {
+            self.due = Some((Instant::now() + *pause, Due::Start));
+        }
+        Ok(None)
+    }
+
+    fn do_what_is_due(&mut self) -> Result<(), DaemonError> {
+        match self.due.take() {
+            Some((_, Due::Start)) => return self.start(self.mount.is_none()),
+            Some((_, Due::KillStopped)) => {
+                warn!("the worker has been stopped: another one takes its place");
+                self.signal(Signal::SIGKILL);
+            }
+            Some((_, Due::Abort)) => {
+                self.abort();
+                self.due = Some((Instant::now() + ABORTED, Due::Kill));
+            }
+            Some((_, Due::Kill)) => self.signal(Signal::SIGKILL),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Takes the mount away. The worker ends with its session.
+    fn stop(&mut self, signal: i32) -> Result<(), DaemonError> {
+        if self.is_stopping.is_some() {
+            return Ok(());
+        }
+        info!(signal = signal_name(signal), "stopping");
+        self.is_stopping = Some(signal);
+        if let Some((worker, _)) = self.successor.take() {
+            worker.end();
+        }
+        let patience = self.plan.config.mount.stop_timeout;
+        let Some(serving) = self.worker.as_ref().filter(|_| self.mount.is_some()) else {
+            self.signal(Signal::SIGKILL);
+            return Ok(());
+        };
+        serving.worker.tell(Answer::Stopping);
+        take_away(&self.plan.mountpoint, patience)?;
+        self.due = Some((Instant::now() + patience, Due::Abort));
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(serving) = &self.worker {
+            serving.worker.signal(signal);
+        }
+    }
+
+    fn abort(&self) {
+        let Some(connection) = self.mount.as_ref().and_then(|mount| mount.connection) else {
+            return;
+        };
+        warn!(connection, "still held: aborting the connection");
+        if let Err(error) = connections::abort(connection) {
+            warn!(%error, cure = error.cure(), "the connection could not be aborted");
+        }
+    }
+
+    /// Gives up a mount that nobody can go on with: whoever holds it gets errors, and it is not in the way of the next one.
+    fn drop_mount(&mut self) {
+        // After a worker's good end there is no connection.
+        if self.worker.is_some() {
+            self.abort();
+        }
+        if self.mount.take().is_some()
+            && let Err(error) = take_away(&self.plan.mountpoint, Duration::ZERO)
+        {
+            warn!(%error, "the old mount could not be taken away");
+        }
+    }
+
+    /// Leaves nothing behind.
+    fn clear(&mut self) {
+        if let Some((worker, _)) = self.successor.take() {
+            worker.end();
+        }
+        self.drop_mount();
+        if let Some(serving) = self.worker.take() {
+            serving.worker.end();
+        }
+    }
+}

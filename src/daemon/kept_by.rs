@@ -1,0 +1,146 @@
+//! The keeper of the mount, as the worker sees it that serves the view.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tracing::{error, warn};
+
+use super::DaemonError;
+use super::attach::Attached;
+use super::stop::Mounter;
+use super::vitals::Vitals;
+use crate::control::ControlError;
+use crate::machine::keeper::{Answer, Handed, Keeper, Word};
+use crate::view::Past;
+
+/// How long another worker has to take this one's place. It kills this one, so that in the good case nobody waits for an answer.
+const REPLACED: Duration = Duration::from_secs(60);
+
+/// The keeper of the mount.
+#[derive(Debug)]
+pub struct KeptBy {
+    keeper: Keeper,
+    is_gone: AtomicBool,
+    /// What was handed over before it was needed.
+    handed: Mutex<Option<Handed>>,
+    /// The configuration's file as it was read.
+    text: OnceLock<Vec<u8>>,
+    refusals: (Sender<()>, Mutex<Receiver<()>>),
+}
+
+impl KeptBy {
+    /// Takes the keeper's line.
+    pub fn new(keeper: Keeper) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        Self {
+            keeper,
+            is_gone: AtomicBool::new(false),
+            handed: Mutex::default(),
+            text: OnceLock::new(),
+            refusals: (sender, Mutex::new(receiver)),
+        }
+    }
+
+    /// The configuration's file as the first worker has read it, and as the last one has, if there were some.
+    pub fn earlier_configurations(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        if self.keeper.is_first() {
+            return None;
+        }
+        let handed = self.keeper.ask().ok()?;
+        let past = handed.journal.try_clone().and_then(Past::read);
+        *self.handed.lock().unwrap_or_else(PoisonError::into_inner) = Some(handed);
+        past.ok()?.0.configurations().cloned()
+    }
+
+    /// Remembers the configuration's file as it was read, for [`KeptBy::text`].
+    pub(super) fn remember(&self, text: &[u8]) {
+        self.text.get_or_init(|| text.to_vec());
+    }
+
+    /// The configuration's file as it was read.
+    pub(super) fn text(&self) -> &[u8] {
+        self.text.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn is_first(&self) -> bool {
+        self.keeper.is_first()
+    }
+
+    /// Asks for the mount.
+    pub(super) fn ask(&self) -> Result<Handed, DaemonError> {
+        let before = self.handed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(before.map_or_else(|| self.keeper.ask(), Ok)?)
+    }
+
+    /// Tells the keeper something. That it is gone is noticed elsewhere.
+    pub(super) fn say(&self, word: Word) {
+        if let Err(error) = self.keeper.say(word) {
+            warn!(%error, ?word, "the keeper was not told");
+        }
+    }
+
+    /// The mount that was handed over.
+    pub(super) fn attached<'a>(
+        self: Arc<Self>,
+        device: &OwnedFd,
+    ) -> Result<Attached<'a>, DaemonError> {
+        let fd = device.try_clone();
+        let fd = fd.map_err(|error| DaemonError::Start { step: "taking the mount over", error })?;
+        Ok(Attached { fd, mounter: Mounter::Keeper(self), undo: None })
+    }
+
+    pub(super) fn ready(&self, keeps_output: bool) -> Result<(), DaemonError> {
+        Ok(self.keeper.ready(keeps_output)?)
+    }
+
+    /// Hears from now on what the keeper says.
+    pub(super) fn listen(self: &Arc<Self>, vitals: Arc<Vitals>) -> Result<(), DaemonError> {
+        let refused = self.refusals.0.clone();
+        let hear = move |answer| match answer {
+            Answer::Refused => refused.send(()).unwrap_or_default(),
+            Answer::Stopping => vitals.stop(),
+        };
+        let orphan = self.clone();
+        let gone = move || {
+            orphan.is_gone.store(true, Ordering::Release);
+            error!(
+                "the keeper of the mount has ended: the view is served on, and ends with this process"
+            );
+        };
+        Ok(self.keeper.listen(hear, gone)?)
+    }
+
+    /// The number of its process, while it lives.
+    pub(super) fn pid(&self) -> Option<u32> {
+        (!self.is_gone.load(Ordering::Acquire)).then(|| self.keeper.pid())
+    }
+
+    /// Has the mount taken away. False if nobody is there to do it.
+    pub(super) fn stop(&self) -> bool {
+        !self.is_gone.load(Ordering::Acquire) && self.keeper.say(Word::Stop).is_ok()
+    }
+
+    /// Has another worker take this one's place: returns only if that failed.
+    pub(super) fn replace(&self) -> ControlError {
+        let refused = |message: &str, cure: &str| ControlError::Refused {
+            message: message.to_owned(),
+            cure: Some(cure.to_owned()),
+        };
+        let refusals = self.refusals.1.lock().unwrap_or_else(PoisonError::into_inner);
+        // An answer to an earlier question.
+        while refusals.try_recv().is_ok() {}
+        if self.keeper.say(Word::Replace).is_err() {
+            return refused("the keeper of the mount has ended", "unmount, and mount again");
+        }
+        match refusals.recv_timeout(REPLACED) {
+            Ok(()) => refused(
+                "the new program could not take over; the old one goes on",
+                "its log says why",
+            ),
+            Err(_) => refused("the new program did not take over in time", "its log says why"),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What stands before anything is served: the first snapshot and its view, or those that a worker before left.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::DaemonError;
+use super::fetch::Fetching;
+use super::kept_by::KeptBy;
+use super::start::{Audience, Plan};
+use super::update::KEPT_SETS;
+use super::vitals::Vitals;
+use crate::config::resolved::Config;
+use crate::fuse::Courier;
+use crate::machine;
+use crate::machine::keeper::Word;
+use crate::snapshot::Snapshot;
+use crate::sync::Shared;
+use crate::sync::archive::Archive;
+use crate::sync::build::rebuild;
+use crate::sync::pin::Pins;
+use crate::union::revision::RevisionSetId;
+use crate::view::{self, Archive as _, Handshake, Journal, Past, Settings, View};
+
+/// A view, and what keeps it up to date.
+pub(super) struct Opened {
+    pub(super) view: Arc<View>,
+    pub(super) caches: Caches,
+    pub(super) fetching: Option<Fetching>,
+    pub(super) begun: Begun,
+}
+
+/// Where a view begins.
+pub(super) enum Begun {
+    /// With nothing, and nobody goes on after it.
+    Alone,
+    /// With nothing; what it does is written down for those who come after.
+    First { device: OwnedFd, journal: Arc<Journal>, courier: Courier },
+    /// Where a worker before was killed.
+    Again { device: OwnedFd, agreed: Handshake, courier: Courier },
+}
+
+impl Begun {
+    /// Who writes to the kernel what may have to wait, where that is not this process.
+    pub(super) fn courier(&self) -> Option<Courier> {
+        match self {
+            Self::First { courier, .. } | Self::Again { courier, .. } => Some(courier.clone()),
+            Self::Alone => None,
+        }
+    }
+
+    pub(super) fn is_resumed(&self) -> bool {
+        matches!(self, Self::Again { .. })
+    }
+}
+
+/// Opens a view: as a worker before left it, else from its sources.
+pub(super) fn open(
+    plan: &Plan,
+    vitals: &Vitals,
+    keeper: Option<&KeptBy>,
+) -> Result<Opened, DaemonError> {
+    match keeper {
+        Some(keeper) if !keeper.is_first() => {
+            let opened = again(plan, vitals, keeper);
+            if matches!(opened, Err(DaemonError::Resume { .. })) {
+                keeper.say(Word::Anew);
+            }
+            opened
+        }
+        Some(_) | None => anew(plan, vitals, keeper),
+    }
+}
+
+fn anew(plan: &Plan, vitals: &Vitals, keeper: Option<&KeptBy>) -> Result<Opened, DaemonError> {
+    let caches = Caches::open(plan);
+    let (snapshot, fetching) = first(&plan.config, &caches, vitals)?;
+    let begun = match keeper {
+        None => Begun::Alone,
+        Some(keeper) => {
+            let handed = keeper.ask()?;
+            let journal = Journal::begin(handed.journal).map_err(|error| DaemonError::Start {
+                step: "beginning the journal of node numbers",
+                error,
+            })?;
+            // Whoever goes on makes the set again from what is written here.
+            if let Some(archive) = &caches.archive {
+                archive.keep(&snapshot, &plan.config);
+            } else {
+                warn!("`state.dir` cannot be used: if the worker dies the view is mounted anew");
+            }
+            let courier = courier(handed.courier);
+            Begun::First { device: handed.device, journal: Arc::new(journal), courier }
+        }
+    };
+    let journal = match &begun {
+        Begun::First { journal, .. } => Some(journal.clone()),
+        Begun::Alone | Begun::Again { .. } => None,
+    };
+    let view = View::start(Arc::new(snapshot), settings(plan), caches.view_archive(), journal);
+    if let Some(keeper) = keeper {
+        view.note_configuration(keeper.text());
+    }
+    Ok(Opened { view: Arc::new(view), caches, fetching, begun })
+}
+
+/// Goes on where a worker before was killed.
+fn again(plan: &Plan, vitals: &Vitals, keeper: &KeptBy) -> Result<Opened, DaemonError> {
+    let lost = |reason: String| DaemonError::Resume { reason };
+    // The worker before has ended once this is answered, and what it held can be taken.
+    let handed = keeper.ask()?;
+    let (past, journal) = Past::read(handed.journal)
+        .map_err(|error| lost(format!("the journal of node numbers: {error}")))?;
+    let agreed = past.handshake().cloned();
+    let agreed = agreed.ok_or_else(|| lost("nothing was agreed with the kernel".to_owned()))?;
+    let shown = past.shown().ok_or_else(|| lost("no set was shown".to_owned()))?;
+    let caches = Caches::open(plan);
+    let archive = caches.archive.as_ref();
+    let archive = archive.ok_or_else(|| lost("`state.dir` cannot be used".to_owned()))?;
+    let kept = archive.load(&caches.pins, &plan.config, KEPT_SETS);
+    let id = RevisionSetId(shown.id);
+    let snapshot = archive.recall(&id).map_err(|cause| lost(format!("set `{id}`: {cause}")))?;
+    let past = (past, Arc::new(journal));
+    let view = View::resume(snapshot, settings(plan), caches.view_archive(), kept, past);
+    view.note_configuration(keeper.text());
+    let fetching = plan.config.repo_cache.is_synced.then(|| fetching(&plan.config, vitals));
+    let fetching = fetching.transpose()?;
+    let courier = courier(handed.courier);
+    let begun = Begun::Again { device: handed.device, agreed, courier };
+    Ok(Opened { view: Arc::new(view), caches, fetching, begun })
+}
+
+fn courier(courier: machine::courier::Courier) -> Courier {
+    Arc::new(move |message| courier.carry(message))
+}
+
+fn settings(plan: &Plan) -> Settings {
+    Settings { links: plan.config.mount.links, has_xattrs: plan.config.mount.has_xattrs }
+}
+
+fn fetching(config: &Config, vitals: &Vitals) -> Result<Fetching, DaemonError> {
+    Fetching::start(config.clone(), vitals.rounds.get_or_init(Arc::default).clone())
+}
+
+/// The first snapshot: from what the cache has; where a source is missing and the cache is ours to keep, from what a first round brings.
+fn first(
+    config: &Config,
+    caches: &Caches,
+    vitals: &Vitals,
+) -> Result<(Snapshot, Option<Fetching>), DaemonError> {
+    let start = || fetching(config, vitals);
+    let build = || {
+        let rebuilt = rebuild(config, &caches.shared, None, None)?;
+        Ok(rebuilt.snapshot)
+    };
+    let is_synced = config.repo_cache.is_synced;
+    match build() {
+        Ok(snapshot) => Ok((snapshot, is_synced.then(start).transpose()?)),
+        Err(error) if !is_synced => Err(DaemonError::Build(error)),
+        Err(_) => {
+            let fetching = start()?;
+            fetching.round(config.clone());
+            let snapshot = build().map_err(|error| {
+                let problems = fetching.problems().into_iter();
+                let problems =
+                    problems.map(|(source, problem)| format!("source `{source}`: {problem}"));
+                DaemonError::Unfetched { error, problems: problems.collect() }
+            })?;
+            Ok((snapshot, Some(fetching)))
+        }
+    }
+}
+
+/// What all snapshots of a mount share.
+pub(super) struct Caches {
+    pub(super) shared: Arc<Shared>,
+    pub(super) pins: Arc<Pins>,
+    /// Sets that were left, where there is room for them on disk.
+    pub(super) archive: Option<Arc<Archive>>,
+}
+
+impl Caches {
+    fn open(plan: &Plan) -> Self {
+        // What one command sees is kept for nobody.
+        let keeps_for_next = plan.audience != Audience::OneCommand;
+        let of_mount = keeps_for_next.then_some(plan.mountpoint.as_path());
+        let pins = Arc::new(Pins::open(&plan.config.state.dir, of_mount));
+        let shared = Arc::new(Shared::new(&plan.config));
+        let archive = Archive::open(&pins, &plan.config, shared.clone()).map(Arc::new);
+        Self { shared, pins, archive }
+    }
+
+    fn view_archive(&self) -> Option<Arc<dyn view::Archive>> {
+        self.archive.clone().map(|archive| archive as Arc<dyn view::Archive>)
+    }
+}

@@ -1,0 +1,119 @@
+//! The handshake with the kernel, which happens once in the life of a mount: a process that goes on where another was killed must not make it again.
+//!
+//! The FUSE library always reads the kernel's first message. So it gets it from us over a pair of sockets, and is then given the kernel's
+//! descriptor in place of its socket. The first process passes the answer on to the kernel; a later one only compares it.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use fuser::{Config, Session, SessionACL};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::{dup2, read, write};
+
+use super::filesystem::Filesystem;
+use super::session::SessionError;
+use crate::view::Journal;
+
+/// What is certainly enough for the first message, and what the kernel wants to see offered (`FUSE_MIN_READ_BUFFER`, `fuse.h`).
+const MESSAGE_MAX: usize = 64 * 1024;
+/// The operation that the first message asks for (`FUSE_INIT`, `fuse.h`).
+const INIT: u32 = 26;
+/// The protocol that all kernels speak, for good (`FUSE_KERNEL_VERSION`, `fuse.h`).
+const MAJOR: u32 = 7;
+
+/// What the kernel and the process that served it first have agreed on.
+#[derive(Debug, Clone, Copy)]
+pub struct Agreed<'a> {
+    /// The kernel's first message.
+    pub request: &'a [u8],
+    /// The answer that it got.
+    pub reply: &'a [u8],
+}
+
+/// Makes a session of a mount that was just made, and writes down what it and the kernel agree on.
+pub(super) fn begin(
+    filesystem: Filesystem,
+    device: &OwnedFd,
+    config: Config,
+    journal: &Journal,
+) -> Result<Session<Filesystem>, SessionError> {
+    let mut message = vec![0; MESSAGE_MAX];
+    let len = loop {
+        match read(device, &mut message) {
+            Ok(len) => break len,
+            Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => {}
+            Err(error) => return Err(SessionError::Handshake(error.into())),
+        }
+    };
+    message.truncate(len);
+    let (session, reply) = answered(filesystem, &message, config)?;
+    write(device, &reply).map_err(|error| SessionError::Handshake(error.into()))?;
+    journal.agreed(&message, &reply).map_err(SessionError::Unwritten)?;
+    give(&session, device)?;
+    Ok(session)
+}
+
+/// Makes a session of a mount that another process has served, and has the kernel ask again what that one left unanswered.
+pub(super) fn take_over(
+    filesystem: Filesystem,
+    device: &OwnedFd,
+    config: Config,
+    agreed: Agreed<'_>,
+) -> Result<Session<Filesystem>, SessionError> {
+    let (session, reply) = answered(filesystem, agreed.request, config)?;
+    if reply != agreed.reply {
+        return Err(SessionError::OtherAgreement);
+    }
+    give(&session, device)?;
+    resend(device).map_err(SessionError::NoResend)?;
+    Ok(session)
+}
+
+/// A session that has read the first message from us, and its answer.
+fn answered(
+    filesystem: Filesystem,
+    request: &[u8],
+    config: Config,
+) -> Result<(Session<Filesystem>, Vec<u8>), SessionError> {
+    let failed = |error: Errno| SessionError::Handshake(error.into());
+    let word = |at: usize| request.get(at..at + 4).and_then(|word| word.try_into().ok());
+    // The header of every message has 40 bytes; the version follows.
+    let numbers = (word(4).map(u32::from_ne_bytes), word(40).map(u32::from_ne_bytes));
+    if numbers != (Some(INIT), Some(MAJOR)) {
+        // The library would wait for another message, which never comes.
+        let unknown = format!("the kernel began with {numbers:?}, not with ({INIT}, {MAJOR})");
+        return Err(SessionError::Handshake(io::Error::other(unknown)));
+    }
+    let (kind, flags) = (SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+    let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, flags).map_err(failed)?;
+    write(&ours, request).map_err(failed)?;
+    let session = Session::from_fd(filesystem, theirs, SessionACL::All, config);
+    let session = session.map_err(SessionError::Handshake)?;
+    let mut reply = vec![0; MESSAGE_MAX];
+    let len = read(&ours, &mut reply).map_err(failed)?;
+    reply.truncate(len);
+    Ok((session, reply))
+}
+
+/// Puts the kernel's descriptor in the place of a session's socket.
+#[expect(unsafe_code, reason = "the session owns its descriptor and lends it only")]
+fn give(session: &Session<Filesystem>, device: &OwnedFd) -> Result<(), SessionError> {
+    // SAFETY: the number is open and the session's; it is neither closed nor given away by this value, which is never dropped, and
+    // `dup2` leaves it open. Nobody reads or writes it yet: the session runs later.
+    let number = unsafe { OwnedFd::from_raw_fd(session.as_fd().as_raw_fd()) };
+    let mut place = ManuallyDrop::new(number);
+    dup2(device, &mut place).map_err(|error| SessionError::Handshake(error.into()))
+}
+
+/// Has the kernel ask again whatever was read and never answered (`FUSE_NOTIFY_RESEND`, Linux 6.9).
+fn resend(device: impl AsFd) -> io::Result<()> {
+    /// `FUSE_NOTIFY_RESEND`, `fuse.h`.
+    const RESEND: i32 = 7;
+    let mut message = [0; 16];
+    message[..4].copy_from_slice(&16_u32.to_ne_bytes());
+    message[4..8].copy_from_slice(&RESEND.to_ne_bytes());
+    write(device, &message)?;
+    Ok(())
+}

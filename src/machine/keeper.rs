@@ -1,0 +1,456 @@
+//! The line between the keeper of a mount and the worker that serves it.
+//!
+//! The keeper mounts, holds the descriptor, and starts the worker: this program again, with the same arguments. Over a pair of sockets,
+//! which the worker finds as its standard input, it hands over the descriptor and the file of the journal. When a worker dies, the next
+//! one gets the same two. Each word on the line is one byte; the keeper reads nothing else that comes from a worker.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
+
+use super::courier::{self, Courier};
+use super::{MachineError, descriptor};
+
+/// Set for a worker only: the number of its keeper, and whether it is the first.
+const MARKER: &str = "OVERLAYFS_MOUNT_WORKER_OF";
+/// What systemd gives to the process that it started, which is the keeper.
+const NOT_FOR_WORKERS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
+/// What a worker says to its keeper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// All is built: mount, and hand the mount over. From the first worker.
+    Mount,
+    /// Hand over the mount that there is. From a later one.
+    Next,
+    /// The view can be read.
+    Ready,
+    /// The journal does not allow to go on: mount anew.
+    Anew,
+    /// Take the mount away and end.
+    Stop,
+    /// Have another worker take my place, from the program as it is on disk now.
+    Replace,
+}
+
+impl Word {
+    const ALL: [(u8, Self); 6] = [
+        (b'M', Self::Mount),
+        (b'N', Self::Next),
+        (b'R', Self::Ready),
+        (b'A', Self::Anew),
+        (b'S', Self::Stop),
+        (b'U', Self::Replace),
+    ];
+
+    fn byte(self) -> u8 {
+        Self::ALL.iter().find(|(_, word)| *word == self).map_or(0, |(byte, _)| *byte)
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == byte).map(|(_, word)| *word)
+    }
+}
+
+/// What a keeper says to its worker, beside what it hands over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// What was asked for was not done.
+    Refused,
+    /// The mount is about to be taken away.
+    Stopping,
+}
+
+impl Answer {
+    const REFUSED: u8 = b'X';
+    const STOPPING: u8 = b'T';
+
+    fn byte(self) -> u8 {
+        match self {
+            Self::Refused => Self::REFUSED,
+            Self::Stopping => Self::STOPPING,
+        }
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        match byte {
+            Self::REFUSED => Some(Self::Refused),
+            Self::STOPPING => Some(Self::Stopping),
+            _ => None,
+        }
+    }
+}
+
+fn failed(step: &'static str) -> impl Fn(io::Error) -> MachineError {
+    move |error| MachineError::Keeper { step, error }
+}
+
+/// The keeper, as its worker sees it.
+#[derive(Debug)]
+pub struct Keeper {
+    line: UnixStream,
+    pid: u32,
+    is_first: bool,
+}
+
+/// What a keeper hands over.
+#[derive(Debug)]
+pub struct Handed {
+    /// The descriptor over which the kernel speaks.
+    pub device: OwnedFd,
+    /// The file of the journal: empty for the first worker.
+    pub journal: File,
+    /// Who writes to the kernel what may have to wait.
+    pub courier: Courier,
+}
+
+impl Keeper {
+    /// The keeper of this process, if it was started by one. Takes its line away from standard input, so that no program that is
+    /// started later holds it.
+    ///
+    /// # Errors
+    /// Standard input is not the line.
+    pub fn find() -> Result<Option<Self>, MachineError> {
+        let Ok(marker) = env::var(MARKER) else { return Ok(None) };
+        let pid = nix::unistd::getppid();
+        let is_first = match marker.split_once(':') {
+            Some((keeper, "first")) if keeper == pid.to_string() => true,
+            Some((keeper, "next")) if keeper == pid.to_string() => false,
+            // Inherited by a program that was started by a worker.
+            Some(_) | None => return Ok(None),
+        };
+        let line = io::stdin().as_fd().try_clone_to_owned().map_err(failed("taking the line"))?;
+        let null = File::open("/dev/null").map_err(failed("/dev/null"))?;
+        dup2_stdin(null).map_err(io::Error::from).map_err(failed("standard input"))?;
+        let pid = u32::try_from(pid.as_raw()).unwrap_or_default();
+        Ok(Some(Self { line: UnixStream::from(line), pid, is_first }))
+    }
+
+    /// Whether this is the first worker: nothing is mounted yet.
+    pub fn is_first(&self) -> bool {
+        self.is_first
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Asks for the mount, and waits for it.
+    ///
+    /// # Errors
+    /// The keeper could not mount, and has said so itself; or it is gone.
+    pub fn ask(&self) -> Result<Handed, MachineError> {
+        self.say(if self.is_first { Word::Mount } else { Word::Next })?;
+        let receive = || {
+            let received =
+                descriptor::receive(&self.line).map_err(failed("taking the mount over"))?;
+            received.ok_or_else(|| {
+                failed("taking the mount over")(io::Error::other("the keeper handed none over"))
+            })
+        };
+        let device = receive()?;
+        descriptor::expect_device(&device, "descriptor from the keeper")?;
+        let journal = File::from(receive()?);
+        let courier = Courier::new(UnixStream::from(receive()?));
+        Ok(Handed { device, journal, courier })
+    }
+
+    /// Says a word.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn say(&self, word: Word) -> Result<(), MachineError> {
+        (&self.line).write_all(&[word.byte()]).map_err(failed("speaking to the keeper"))
+    }
+
+    /// Says that the view can be read. Lets go of the caller's output, unless that is to be kept.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn ready(&self, keeps_output: bool) -> Result<(), MachineError> {
+        self.say(Word::Ready)?;
+        if keeps_output {
+            return Ok(());
+        }
+        env::set_current_dir("/").map_err(failed("chdir"))?;
+        let null = OpenOptions::new().write(true).open("/dev/null").map_err(failed("/dev/null"))?;
+        dup2_stdout(&null).map_err(io::Error::from).map_err(failed("standard output"))?;
+        dup2_stderr(&null).map_err(io::Error::from).map_err(failed("standard error"))
+    }
+
+    /// Calls `hear` for all that the keeper says from now on, and `gone` when it has ended. In a thread of its own.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn listen(
+        &self,
+        hear: impl Fn(Answer) + Send + 'static,
+        gone: impl FnOnce() + Send + 'static,
+    ) -> Result<(), MachineError> {
+        let mut line = self.line.try_clone().map_err(failed("listening to the keeper"))?;
+        let listening = move || {
+            let mut byte = [0; 1];
+            while line.read_exact(&mut byte).is_ok() {
+                if let Some(answer) = Answer::of(byte[0]) {
+                    hear(answer);
+                }
+            }
+            gone();
+        };
+        let thread = thread::Builder::new().name("keeper".into()).spawn(listening);
+        thread.map(drop).map_err(failed("starting a thread"))
+    }
+}
+
+/// How to start workers.
+#[derive(Debug)]
+pub struct Workshop {
+    arguments: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
+    directory: PathBuf,
+    /// Where the program was when this process started.
+    place: PathBuf,
+    /// A later program; without one it is the keeper's own.
+    later: Option<File>,
+    /// The one before that.
+    before: Option<File>,
+}
+
+impl Workshop {
+    /// Workers are this program, with the arguments of this process, in its directory; beyond its environment they have this.
+    ///
+    /// # Errors
+    /// The kernel does not say where the program or its directory is.
+    pub fn of_this_process(
+        environment: Vec<(&'static str, OsString)>,
+    ) -> Result<Self, MachineError> {
+        let directory = env::current_dir().map_err(failed("the working directory"))?;
+        let place = env::current_exe().map_err(failed("the place of the program"))?;
+        let arguments = env::args_os().collect();
+        Ok(Self { arguments, environment, directory, place, later: None, before: None })
+    }
+
+    /// Starts a worker.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(&self, is_first: bool) -> Result<Worker, MachineError> {
+        self.start_program(self.later.as_ref(), is_first)
+    }
+
+    /// Starts a worker from the program that stands now where this one stood, and returns that program.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be started.
+    pub fn start_replaced(&self) -> Result<(Worker, File), MachineError> {
+        let program = File::open(&self.place).map_err(failed("opening the program"))?;
+        Ok((self.start_program(Some(&program), false)?, program))
+    }
+
+    /// All later workers are this program.
+    pub fn adopt(&mut self, program: File) {
+        self.before = self.later.replace(program);
+    }
+
+    /// All later workers are the program that they were before the last was adopted.
+    pub fn dismiss(&mut self) {
+        self.later = self.before.take();
+    }
+
+    fn start_program(
+        &self,
+        program: Option<&File>,
+        is_first: bool,
+    ) -> Result<Worker, MachineError> {
+        use std::os::fd::AsRawFd;
+        let (ours, theirs) = UnixStream::pair().map_err(failed("making the line"))?;
+        let path = match program {
+            // The child looks it up before its descriptors are closed.
+            Some(program) => format!("/proc/self/fd/{}", program.as_raw_fd()),
+            None => "/proc/self/exe".to_owned(),
+        };
+        let mut arguments = self.arguments.iter();
+        let mut command = Command::new(path);
+        if let Some(name) = arguments.next() {
+            command.arg0(name);
+        }
+        let turn = if is_first { "first" } else { "next" };
+        command.args(arguments).env(MARKER, format!("{}:{turn}", std::process::id()));
+        for name in NOT_FOR_WORKERS {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if self.directory.is_dir() {
+            command.current_dir(&self.directory);
+        }
+        command.stdin(Stdio::from(OwnedFd::from(theirs)));
+        let child = command.spawn().map_err(failed("starting the worker"))?;
+        Ok(Worker { child, line: ours })
+    }
+}
+
+/// A worker, as its keeper sees it.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    line: UnixStream,
+}
+
+/// What became of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It runs.
+    Runs,
+    /// It was stopped, as by SIGSTOP.
+    Stopped,
+    /// It has ended with this exit code.
+    Ended(i32),
+    /// This signal has killed it.
+    Killed(i32),
+}
+
+impl Worker {
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Calls `hear` for each word that it says, in a thread of its own.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn listen(&self, hear: impl Fn(Word) + Send + 'static) -> Result<(), MachineError> {
+        let mut line = self.line.try_clone().map_err(failed("listening to the worker"))?;
+        let listening = move || {
+            let mut byte = [0; 1];
+            while line.read_exact(&mut byte).is_ok() {
+                if let Some(word) = Word::of(byte[0]) {
+                    hear(word);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("worker".into()).spawn(listening);
+        thread.map(drop).map_err(failed("starting a thread"))
+    }
+
+    /// Hands over the mount and its journal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn hand(&self, device: impl AsFd, journal: impl AsFd) -> Result<(), MachineError> {
+        let hand = || {
+            let courier = courier::start(device.as_fd().try_clone_to_owned()?)?;
+            descriptor::send(&self.line, device)?;
+            descriptor::send(&self.line, journal)?;
+            descriptor::send(&self.line, courier)
+        };
+        hand().map_err(failed("handing the mount over"))
+    }
+
+    /// Tells it something.
+    pub fn tell(&self, answer: Answer) {
+        // If it is gone it needs no answer.
+        (&self.line).write_all(&[answer.byte()]).unwrap_or_default();
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        // It may have ended.
+        kill(self.number(), signal).unwrap_or_default();
+    }
+
+    /// What has become of it. Once it has ended this must not be asked again.
+    pub fn fate(&self) -> Fate {
+        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED;
+        fate(waitpid(self.number(), Some(flags)))
+    }
+
+    /// Kills it, and waits until it has ended.
+    pub fn end(self) {
+        self.signal(Signal::SIGKILL);
+        while let Err(Errno::EINTR) = waitpid(self.number(), None) {}
+    }
+
+    fn number(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX))
+    }
+}
+
+fn fate(status: nix::Result<WaitStatus>) -> Fate {
+    match status {
+        Ok(WaitStatus::Exited(_, code)) => Fate::Ended(code),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Fate::Killed(signal as i32),
+        Ok(WaitStatus::Stopped(..)) => Fate::Stopped,
+        Ok(_) | Err(Errno::EINTR) => Fate::Runs,
+        // Somebody else has collected it.
+        Err(_) => Fate::Ended(1),
+    }
+}
+
+/// A file for a journal, which is gone with its last descriptor: in `directory`, or in memory where that has no room for it.
+///
+/// # Errors
+/// Neither can be had.
+pub fn journal_file(directory: &Path) -> Result<File, MachineError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    let file = options.custom_flags(OFlag::O_TMPFILE.bits()).open(directory);
+    let file = file.or_else(|_| memfd_create(c"journal", MFdFlags::MFD_CLOEXEC).map(File::from));
+    let file = file.map_err(io::Error::from).map_err(failed("making a journal"))?;
+    let flags = FcntlArg::F_SETFL(OFlag::O_APPEND);
+    fcntl(&file, flags).map_err(io::Error::from).map_err(failed("making a journal"))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_heard_as_it_was_said() {
+        for (byte, word) in Word::ALL {
+            assert_eq!((word.byte(), Word::of(byte)), (byte, Some(word)));
+        }
+        for answer in [Answer::Refused, Answer::Stopping] {
+            assert_eq!((Answer::of(answer.byte()), Word::of(answer.byte())), (Some(answer), None));
+        }
+    }
+
+    #[test]
+    fn a_journal_has_no_name_and_is_appended_to() {
+        use std::io::Seek;
+        let dir = tempfile::tempdir().unwrap();
+        for directory in [dir.path(), Path::new("/nowhere")] {
+            let mut file = journal_file(directory).unwrap();
+            file.write_all(b"one").unwrap();
+            file.rewind().unwrap();
+            file.write_all(b"two").unwrap();
+            file.rewind().unwrap();
+            let mut text = String::new();
+            file.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "onetwo");
+        }
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn this_process_has_no_keeper() {
+        assert!(Keeper::find().unwrap().is_none());
+    }
+}

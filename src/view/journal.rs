@@ -1,0 +1,240 @@
+//! A journal of the numbers that were given out, for a process that goes on where this one was killed.
+//!
+//! The kernel keeps node numbers for as long as a mount lives, and asks the next process about them. So each block of numbers is written
+//! down, with what it stands for, before the kernel is told of it; [`super::past`] reads it. Records are appended, never changed: their
+//! length in four bytes, then the record. One that a kill has cut short is the last, and its numbers never reached the kernel.
+//!
+//! Locks: one, around each append.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::snapshot::Snapshot;
+use crate::union::name::RelPath;
+use crate::union::object::{Identity, Kind, Object, Oid};
+
+/// The form of a journal. One of another form is not read.
+pub(super) const FORM: u32 = 1;
+
+/// A text longer than this is not written down: it can be written again from its set.
+const TEXT_MAX: usize = 16 * 1024;
+
+/// One thing that the next process has to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Record {
+    /// The first: the form, and when the view was first shown, in seconds since 1970.
+    Started { form: u32, started_secs: i64 },
+    /// The first message of the kernel, and the answer to it.
+    Handshake { request: Vec<u8>, reply: Vec<u8> },
+    /// Numbers were given out.
+    Given { key: [u8; 16], first: u32, len: u32, what: What },
+    /// A set is shown from now on.
+    Shown(Shown),
+    /// The file of the configuration held this when it was read.
+    Configured { text: Vec<u8> },
+}
+
+/// A set that was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Its id.
+    pub id: [u8; 32],
+    /// Its place in the order of snapshots.
+    pub serial: u64,
+    /// When it was built, in nanoseconds since 1970.
+    pub since_nanos: u64,
+}
+
+impl Shown {
+    fn of(snapshot: &Snapshot) -> Self {
+        let since = snapshot.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        Self { id: snapshot.id.0, serial: snapshot.serial, since_nanos }
+    }
+
+    /// When it was built.
+    pub fn since(&self) -> SystemTime {
+        UNIX_EPOCH + std::time::Duration::from_nanos(self.since_nanos)
+    }
+}
+
+/// What numbers stand for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum What {
+    /// `.overlay`.
+    Overlay,
+    /// `.overlay/revisions`.
+    Revisions,
+    /// A file or link of `.overlay`, unless it is long.
+    Text { is_link: bool, bytes: Option<Vec<u8>> },
+    /// A merged directory, and the set that it is pinned to.
+    Merged { path: Vec<u8>, parent: u32, born: u64, pin: Option<[u8; 32]> },
+    /// An entry of a git source.
+    Entry { source: [u8; 16], parent: u32, path: Vec<u8>, object: Thing, time_secs: i64 },
+    /// A file, directory or link of a live source.
+    Live { source: [u8; 16], parent: u32, path: Vec<u8>, object: Thing },
+    /// The files and links of the frozen directory of this number.
+    Files { tree: u32 },
+    /// The directories in the frozen directory of this number.
+    Directories { tree: u32 },
+}
+
+impl What {
+    pub(super) fn text(is_link: bool, bytes: &[u8]) -> Self {
+        Self::Text { is_link, bytes: (bytes.len() <= TEXT_MAX).then(|| bytes.to_vec()) }
+    }
+}
+
+/// An object, written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Thing {
+    Frozen { kind: Form, oid: Vec<u8> },
+    Empty,
+    Live { kind: Form, path: Vec<u8>, device: u64, inode: u64, born_nanos: i128 },
+}
+
+/// The type of an object, written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Form {
+    Directory,
+    File,
+    Program,
+    Link,
+}
+
+impl From<Kind> for Form {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Directory => Self::Directory,
+            Kind::File { is_executable: false } => Self::File,
+            Kind::File { is_executable: true } => Self::Program,
+            Kind::Link => Self::Link,
+        }
+    }
+}
+
+impl From<Form> for Kind {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Directory => Self::Directory,
+            Form::File => Self::File { is_executable: false },
+            Form::Program => Self::File { is_executable: true },
+            Form::Link => Self::Link,
+        }
+    }
+}
+
+impl Thing {
+    pub(super) fn of(object: &Object) -> Self {
+        match object {
+            Object::Frozen { kind, oid } => {
+                Self::Frozen { kind: (*kind).into(), oid: oid.as_bytes().to_vec() }
+            }
+            Object::Empty => Self::Empty,
+            Object::Live { kind, path, identity } => Self::Live {
+                kind: (*kind).into(),
+                path: path.to_bytes(),
+                device: identity.device,
+                inode: identity.inode,
+                born_nanos: identity.born_nanos,
+            },
+        }
+    }
+
+    /// The object, if that is what was written.
+    pub(super) fn object(&self) -> Option<Object> {
+        match self {
+            Self::Frozen { kind, oid } => {
+                Some(Object::Frozen { kind: (*kind).into(), oid: Oid::from_bytes(oid)? })
+            }
+            Self::Empty => Some(Object::Empty),
+            Self::Live { kind, path, device, inode, born_nanos } => Some(Object::Live {
+                kind: (*kind).into(),
+                path: path_of(path)?,
+                identity: Identity { device: *device, inode: *inode, born_nanos: *born_nanos },
+            }),
+        }
+    }
+}
+
+/// A path that was written down; no bytes and `.` are the root.
+pub(super) fn path_of(bytes: &[u8]) -> Option<RelPath> {
+    if bytes.is_empty() { Some(RelPath::root()) } else { RelPath::parse(bytes).ok() }
+}
+
+/// The journal of one mount.
+#[derive(Debug)]
+pub struct Journal {
+    file: Mutex<Appending>,
+    has_failed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Appending {
+    file: File,
+    len: u64,
+}
+
+impl Journal {
+    /// Begins a journal in an empty file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn begin(file: File) -> io::Result<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started_secs = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let journal = Self::at(file, 0);
+        journal.write(&Record::Started { form: FORM, started_secs })?;
+        Ok(journal)
+    }
+
+    /// Goes on after `len` bytes.
+    pub(super) fn at(file: File, len: u64) -> Self {
+        Self { file: Mutex::new(Appending { file, len }), has_failed: AtomicBool::new(false) }
+    }
+
+    /// Writes down what the kernel and this process have agreed on.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn agreed(&self, request: &[u8], reply: &[u8]) -> io::Result<()> {
+        self.write(&Record::Handshake { request: request.to_vec(), reply: reply.to_vec() })
+    }
+
+    /// Writes down which set is shown from now on.
+    pub(super) fn shown(&self, snapshot: &Snapshot) {
+        self.note(&Record::Shown(Shown::of(snapshot)));
+    }
+
+    /// Writes something down. What cannot be written costs those who hold it when this process is killed, and nobody else.
+    pub(super) fn note(&self, record: &Record) {
+        match self.write(record) {
+            Ok(()) => self.has_failed.store(false, Ordering::Relaxed),
+            Err(error) if !self.has_failed.swap(true, Ordering::Relaxed) => {
+                warn!(%error, "the journal of node numbers cannot be written: what is opened now is lost to its users if this process is killed");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn write(&self, record: &Record) -> io::Result<()> {
+        let bytes = postcard::to_allocvec(record).map_err(io::Error::other)?;
+        let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        let framed = [&len.to_le_bytes()[..], &bytes].concat();
+        let mut appending = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = appending.len;
+        if let Err(error) = appending.file.write_all(&framed) {
+            // Half a record would make all that follow unreadable.
+            appending.file.set_len(before)?;
+            return Err(error);
+        }
+        appending.len = before + framed.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! Nodes that an earlier process of this mount told the kernel about are made again when the kernel asks for them.
+//!
+//! How often it looked them up is not known. It need not be: the kernel takes all its look-ups of a node back at once, and a node that was
+//! forgotten too early is made again.
+
+use std::sync::Arc;
+
+use super::flip::Kernel;
+use super::journal::{What, path_of};
+use super::moment::Moment;
+use super::nodes::{Node, Number};
+use super::numbers::Key;
+use super::overlay;
+use super::past::Past;
+use super::tree::{Leaf, Live, Merged, Text, Tree};
+use super::{View, ViewError};
+use crate::snapshot::{Snapshot, Source};
+use crate::store::{Store, walk};
+use crate::union::name::RelPath;
+use crate::union::namespace::Item;
+use crate::union::object::{Kind, Object};
+use crate::union::revision::RevisionSetId;
+
+impl View {
+    /// What a number stands for, also one that an earlier process gave out.
+    pub(super) fn node(&self, number: Number) -> Result<Node, ViewError> {
+        match (self.nodes.get(number), &self.past) {
+            (Err(ViewError::Stale), Some(past)) => {
+                let node = self.recover(past, number)?;
+                self.nodes.adopt(number, node.clone());
+                Ok(node)
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    /// Makes the kernel forget what a process that was killed in the middle of a flip may have left: listings of directories that change.
+    /// Names were taken from it before the set was shown.
+    ///
+    /// Not to be called by a thread that answers requests.
+    pub fn settle(&self, kernel: &dyn Kernel) {
+        let snapshot = self.snapshot();
+        let mut left = vec![(RelPath::root(), snapshot.namespace.root().clone())];
+        while let Some((path, directory)) = left.pop() {
+            if let Some(number) = self.known_directory(&snapshot, &path) {
+                // That takes the directory's lock, so that a listing being read is over.
+                if let Some((name, _)) = directory.items.first() {
+                    kernel.forget_name(number, name.as_bytes());
+                }
+                kernel.forget_listing(number);
+            }
+            for (name, item) in &directory.items {
+                if let Item::Directory(below) = item {
+                    left.push((path.join(name), below.clone()));
+                }
+            }
+        }
+        let texts = overlay::text_paths().filter_map(|path| path.last().cloned());
+        if let Some(number) = self.known_directory(&snapshot, &overlay::path()) {
+            for name in texts {
+                kernel.forget_name(number, name.as_bytes());
+            }
+            kernel.forget_listing(number);
+        }
+        if let Some(number) = self.known_directory(&snapshot, &overlay::revisions_path()) {
+            kernel.forget_listing(number);
+        }
+    }
+
+    /// Whether the kernel may know a node.
+    pub(super) fn may_be_known(&self, number: Number) -> bool {
+        self.nodes.knows(number) || self.past.as_ref().is_some_and(|past| past.has(number))
+    }
+
+    fn recover(&self, past: &Past, number: Number) -> Result<Node, ViewError> {
+        let (first, what) = past.what(number).ok_or(ViewError::Stale)?;
+        let moment = self.now.load();
+        match what {
+            What::Overlay => Ok(Node::Overlay),
+            What::Revisions => {
+                self.numbers.known(overlay::key()).map(Node::Revisions).ok_or(ViewError::Stale)
+            }
+            What::Text { is_link, bytes } => self.text(&moment, number, is_link, bytes),
+            What::Merged { path, parent, born, pin } => {
+                let path = path_of(&path).ok_or(ViewError::Stale)?;
+                let pin = pin.map(|id| self.set(&moment, RevisionSetId(id))).transpose()?;
+                Ok(Node::Merged(Arc::new(Merged { path, parent: Number(parent), born, pin })))
+            }
+            What::Entry { source, parent, path, object, time_secs } => {
+                let object = object.object().ok_or(ViewError::Stale)?;
+                let parent = Number(parent);
+                if object == Object::Empty {
+                    return Ok(Node::Empty { parent, time_secs });
+                }
+                let source = self.source(&moment, source, &object)?;
+                let path = path_of(&path).ok_or(ViewError::Stale)?;
+                Ok(match object.kind() {
+                    Kind::Directory => {
+                        let tree = Tree::entry(source, object, time_secs, number, parent, path);
+                        Node::Tree(Arc::new(tree))
+                    }
+                    Kind::File { .. } | Kind::Link => {
+                        Node::Leaf(Arc::new(Leaf { source, path, object, time_secs }))
+                    }
+                })
+            }
+            What::Live { source, parent, path, object } => {
+                let object = object.object().ok_or(ViewError::Stale)?;
+                let path = path_of(&path).ok_or(ViewError::Stale)?;
+                let parent = Number(parent);
+                if object == Object::Empty {
+                    return Ok(Node::Empty { parent, time_secs: self.started_secs });
+                }
+                let source = self.live_source(&moment, source)?;
+                let is_there = walk::find(source.store.as_ref(), &path);
+                if !matches!(is_there, Ok(Some(found)) if found == object) {
+                    return Err(ViewError::Stale);
+                }
+                Ok(Node::Live(Arc::new(Live { source, path, object, parent })))
+            }
+            What::Files { tree } => self.child(past, Number(tree), first, number, false),
+            What::Directories { tree } => self.child(past, Number(tree), first, number, true),
+        }
+    }
+
+    /// A child of a frozen directory, by its number.
+    fn child(
+        &self,
+        past: &Past,
+        tree: Number,
+        first: Number,
+        number: Number,
+        is_directory: bool,
+    ) -> Result<Node, ViewError> {
+        let tree = self.recovered_tree(past, tree)?;
+        tree.load(&self.numbers, self.settings.links)?;
+        let position = (number.0 - first.0) as usize;
+        let index = tree.nth(is_directory, position).ok_or(ViewError::Stale)?;
+        Ok(Self::tree_child(&tree, index).node)
+    }
+
+    /// A frozen directory, by its number. Those above it are made first, without recursion: their depth is up to who wrote the source.
+    fn recovered_tree(&self, past: &Past, number: Number) -> Result<Arc<Tree>, ViewError> {
+        let mut below = Vec::new();
+        let mut at = number;
+        let mut tree = loop {
+            if let Ok(Node::Tree(tree)) = self.nodes.get(at) {
+                break tree;
+            }
+            if let Some(tree) = past.trees.get(&at) {
+                break tree;
+            }
+            match past.what(at).ok_or(ViewError::Stale)? {
+                (first, What::Directories { tree }) => {
+                    below.push((at, first));
+                    at = Number(tree);
+                }
+                (_, What::Entry { .. }) => match self.recover(past, at)? {
+                    Node::Tree(tree) => break tree,
+                    _ => return Err(ViewError::Stale),
+                },
+                _ => return Err(ViewError::Stale),
+            }
+        };
+        past.trees.insert(at, tree.clone());
+        for (number, first) in below.into_iter().rev() {
+            tree.load(&self.numbers, self.settings.links)?;
+            let index = tree.nth(true, (number.0 - first.0) as usize).ok_or(ViewError::Stale)?;
+            let Node::Tree(next) = Self::tree_child(&tree, index).node else {
+                return Err(ViewError::Stale);
+            };
+            past.trees.insert(number, next.clone());
+            tree = next;
+        }
+        Ok(tree)
+    }
+
+    /// A file or link of `.overlay`: as it was written down, or written again from a set.
+    fn text(
+        &self,
+        moment: &Moment,
+        number: Number,
+        is_link: bool,
+        bytes: Option<Vec<u8>>,
+    ) -> Result<Node, ViewError> {
+        let kind = if is_link { Kind::Link } else { Kind::File { is_executable: false } };
+        if let Some(bytes) = bytes {
+            return Ok(Node::Text(Arc::new(Text { bytes: bytes.into(), kind })));
+        }
+        for snapshot in self.sets(moment) {
+            for (name, bytes) in snapshot.texts() {
+                let key = Key::new(&[b"text", name.as_bytes(), bytes]);
+                if self.numbers.known(key) == Some(number) {
+                    return Ok(Node::Text(Arc::new(Text { bytes: bytes.clone(), kind })));
+                }
+            }
+        }
+        Err(ViewError::Stale)
+    }
+
+    /// A set that can be read.
+    fn set(&self, moment: &Moment, id: RevisionSetId) -> Result<Arc<Snapshot>, ViewError> {
+        if moment.snapshot.id == id {
+            return Ok(moment.snapshot.clone());
+        }
+        moment.kept(&id).ok_or(ViewError::Stale)?.snapshot(self.archive())
+    }
+
+    /// All sets that can be read, the present one first, then those left last.
+    fn sets<'a>(&'a self, moment: &'a Moment) -> impl Iterator<Item = Arc<Snapshot>> + 'a {
+        let kept = moment.kept.iter().rev().filter_map(|kept| kept.snapshot(self.archive()).ok());
+        [moment.snapshot.clone()].into_iter().chain(kept)
+    }
+
+    /// A source of this key that has an object: at the revision that is shown, else at one that is kept.
+    fn source(
+        &self,
+        moment: &Moment,
+        key: [u8; 16],
+        object: &Object,
+    ) -> Result<Arc<Source>, ViewError> {
+        let of_set = |snapshot: Arc<Snapshot>| {
+            snapshot.sources.iter().find(|source| source.key == key).cloned()
+        };
+        let has = |source: &Arc<Source>| has(source.store.as_ref(), object);
+        self.sets(moment).filter_map(of_set).find(has).ok_or(ViewError::Stale)
+    }
+
+    fn live_source(&self, moment: &Moment, key: [u8; 16]) -> Result<Arc<Source>, ViewError> {
+        let of_set = |snapshot: Arc<Snapshot>| {
+            snapshot.sources.iter().find(|source| source.key == key).cloned()
+        };
+        self.sets(moment).find_map(of_set).ok_or(ViewError::Stale)
+    }
+}
+
+/// Whether a store can read an object at all.
+fn has(store: &dyn Store, object: &Object) -> bool {
+    if object.kind().is_directory() {
+        store.list(object).is_ok()
+    } else {
+        store.attributes(object).is_ok()
+    }
+}

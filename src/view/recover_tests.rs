@@ -1,0 +1,190 @@
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use super::tests::{Names, path, snapshot};
+use super::*;
+use crate::config::resolved::Links;
+use crate::union::name::RelPath;
+use crate::union::object::Kind;
+
+const SETTINGS: Settings = Settings { links: Links::All, has_xattrs: true };
+
+fn journal_file() -> File {
+    let file = tempfile::tempfile().unwrap();
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND)).unwrap();
+    file
+}
+
+fn first(file: &File) -> View {
+    let journal = Journal::begin(file.try_clone().unwrap()).unwrap();
+    View::start(Arc::new(snapshot()), SETTINGS, None, Some(Arc::new(journal)))
+}
+
+/// A process that comes after the one that wrote the journal was killed.
+fn next(file: &File) -> View {
+    let (past, journal) = Past::read(file.try_clone().unwrap()).unwrap();
+    View::resume(snapshot(), SETTINGS, None, Vec::new(), (past, Arc::new(journal)))
+}
+
+fn names(view: &View, number: Number) -> Vec<(String, Attr, u64)> {
+    let mut names = Names { names: Vec::new(), room: usize::MAX };
+    view.list(number, 0, Depth::Attributes, &mut names).unwrap();
+    names.names.into_iter().map(|(name, attr, offset, _)| (name, attr, offset)).collect()
+}
+
+/// What there is to see at one node.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Directory(Vec<(String, Attr, u64)>),
+    File(Result<Vec<u8>, String>),
+    Link(Vec<u8>),
+}
+
+fn see(view: &View, attr: Attr) -> Seen {
+    match attr.kind {
+        Kind::Directory => Seen::Directory(names(view, attr.number)),
+        Kind::File { .. } => {
+            Seen::File(view.read(attr.number, 0, 1 << 20).map_err(|e| e.to_string()))
+        }
+        Kind::Link => Seen::Link(view.read_link(attr.number).unwrap()),
+    }
+}
+
+/// Everything below the root, `.overlay` too, by number: where it was found, its attributes, and what it holds.
+fn walk(view: &View) -> BTreeMap<Number, (RelPath, Attr, Seen)> {
+    let root = view.attr(Number::ROOT).unwrap().0;
+    let Ok(Found::Present { attr: overlay, .. }) = view.lookup(Number::ROOT, b".overlay") else {
+        panic!("no .overlay");
+    };
+    let mut left = vec![(RelPath::root(), root), (path(".overlay"), overlay)];
+    let mut found = BTreeMap::new();
+    while let Some((at, attr)) = left.pop() {
+        let seen = see(view, attr);
+        if let Seen::Directory(names) = &seen {
+            for (name, below, _) in names.iter().filter(|(name, ..)| name != "." && name != "..") {
+                let name = crate::union::name::Name::new(name.as_bytes()).unwrap();
+                // A listing alone does not say what a set of `.overlay/revisions` is.
+                let Ok(Found::Present { attr, .. }) = view.lookup(attr.number, name.as_bytes())
+                else {
+                    continue;
+                };
+                assert_eq!(attr.number, below.number);
+                left.push((at.join(&name), attr));
+            }
+        }
+        found.insert(attr.number, (at, attr, seen));
+    }
+    found
+}
+
+#[test]
+fn s106_every_node_is_what_it_was_for_the_process_that_comes_next() {
+    let file = journal_file();
+    let before = walk(&first(&file));
+    assert!(before.len() > 30, "{}", before.len());
+    // In both orders: what is above a node need not have been asked for before it.
+    for is_reversed in [false, true] {
+        let view = next(&file);
+        let mut numbers: Vec<_> = before.keys().copied().collect();
+        if is_reversed {
+            numbers.reverse();
+        }
+        for number in numbers {
+            let (at, attr, seen) = &before[&number];
+            let unreadable = at.last().is_some_and(|name| name.as_bytes() == b"bad");
+            if !unreadable {
+                assert_eq!(view.attr(number).unwrap().0, *attr, "{at}");
+            }
+            assert_eq!(see(&view, *attr), *seen, "{at}");
+        }
+        assert_eq!(walk(&view).keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn s106_numbers_go_on_where_they_were() {
+    let file = journal_file();
+    let view = first(&file);
+    let Ok(Found::Present { attr: skills, .. }) = view.lookup(Number::ROOT, b"skills") else {
+        panic!("no skills")
+    };
+    let used = view.used_numbers();
+    drop(view);
+    let view = next(&file);
+    assert_eq!(view.used_numbers(), used);
+    let Ok(Found::Present { attr: review, .. }) = view.lookup(skills.number, b"review") else {
+        panic!("no review")
+    };
+    assert_eq!(u64::from(review.number.0), used, "a new one, after all others");
+    drop(view);
+    let view = next(&file);
+    assert_eq!(names(&view, review.number).len(), 9, "the second process wrote its own down too");
+}
+
+#[test]
+fn s106_the_kernel_forgets_nodes_of_an_earlier_process() {
+    let file = journal_file();
+    let before = walk(&first(&file));
+    let view = next(&file);
+    for (_, attr, _) in before.values() {
+        drop(view.attr(attr.number));
+    }
+    assert!(view.known_nodes() > 30);
+    for number in before.keys() {
+        view.forget(*number, 3);
+    }
+    assert_eq!(view.known_nodes(), 1, "the root stays");
+    let number = *before.keys().last().unwrap();
+    assert!(view.attr(number).is_ok(), "one that was forgotten too early is made again");
+}
+
+#[test]
+fn a_number_that_nobody_gave_out_is_stale() {
+    let file = journal_file();
+    let view = first(&file);
+    drop(walk(&view));
+    let unused = Number(u32::try_from(view.used_numbers()).unwrap());
+    assert!(matches!(view.attr(unused), Err(ViewError::Stale)));
+    assert!(matches!(next(&file).attr(unused), Err(ViewError::Stale)));
+    assert!(matches!(next(&file).attr(Number(0)), Err(ViewError::Stale)));
+}
+
+/// A kill can cut the last record short, whose number then never reached the kernel.
+#[test]
+fn a_journal_cut_anywhere_is_read_up_to_there() {
+    use std::os::unix::fs::FileExt;
+
+    let file = journal_file();
+    drop(walk(&first(&file)));
+    let len = file.metadata().unwrap().len();
+    let mut bytes = vec![0; usize::try_from(len).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let mut readable = 0;
+    for cut in 0..bytes.len() {
+        let file = journal_file();
+        std::io::Write::write_all(&mut &file, &bytes[..cut]).unwrap();
+        if let Ok((past, journal)) = Past::read(file.try_clone().unwrap()) {
+            readable += 1;
+            let view =
+                View::resume(snapshot(), SETTINGS, None, Vec::new(), (past, Arc::new(journal)));
+            if cut % 97 == 0 {
+                drop(walk(&view));
+                assert!(Past::read(file).is_ok(), "what was written after the cut, at {cut}");
+            }
+        }
+    }
+    assert!(readable > bytes.len() - 20, "only without its beginning it is none: {readable}");
+}
+
+#[test]
+fn a_journal_of_another_form_is_refused_by_name() {
+    let file = journal_file();
+    let record = postcard::to_allocvec(&journal::Record::Started { form: 99, started_secs: 0 });
+    let record = record.unwrap();
+    let len = u32::try_from(record.len()).unwrap().to_le_bytes();
+    std::io::Write::write_all(&mut &file, &[&len[..], &record].concat()).unwrap();
+    assert!(Past::read(file).unwrap_err().to_string().contains("99"));
+}
