@@ -116,13 +116,15 @@ pub trait Store: Send + Sync + Debug {
     /// The object is gone or cannot be read. Never fewer bytes than that without an error.
     fn read(&self, file: &Object, offset: u64, len: usize) -> Result<Vec<u8>, StoreError>;
 
-    /// The same as [`Store::read`], but `None` where that would take long: a large object must be decoded first.
+    /// The same as [`Store::read`], but `None` where that would take long: a large object must be decoded first. `size_bytes` is what
+    /// [`Store::attributes`] said of the file, where that is known: then nobody asks for it again.
     ///
     /// # Errors
     /// As [`Store::read`].
     fn read_at_hand(
         &self,
         file: &Object,
+        _size_bytes: Option<u64>,
         offset: u64,
         len: usize,
     ) -> Result<Option<Vec<u8>>, StoreError> {

@@ -36,7 +36,9 @@ impl View {
         if let Node::Text(_) = &node {
             return self.read(number, offset, len).map(Some);
         }
-        on_object(&node, |source, object| source.store.read_at_hand(object, offset, len))
+        on_object(&node, |source, object| {
+            source.store.read_at_hand(object, known_size(&node), offset, len)
+        })
     }
 
     /// The target of a link, verbatim.
@@ -53,6 +55,11 @@ impl View {
         }
         on_object(&node, |source, object| source.store.read_link(object))
     }
+}
+
+/// The size of a file, where it has been asked for.
+fn known_size(node: &Node) -> Option<u64> {
+    if let Node::Child(tree, index) = node { tree.known_size(*index) } else { None }
 }
 
 /// Asks the store that has a node's object; a directory has none that can be read.

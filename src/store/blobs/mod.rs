@@ -155,7 +155,7 @@ impl BlobCache {
         offset: u64,
         len: usize,
     ) -> Result<Vec<u8>, StoreError> {
-        if let Some(bytes) = self.read_at_hand(key, origin, offset, len)? {
+        if let Some(bytes) = self.read_at_hand(key, origin, None, offset, len)? {
             return Ok(bytes);
         }
         let size_bytes = self.size(key, origin)?;
@@ -170,7 +170,10 @@ impl BlobCache {
         }
     }
 
-    /// The same, but `None` where that would wait for a large blob to be decoded or checked.
+    /// The same, but `None` where that would wait for a large blob to be decoded or checked. `size_bytes` is the blob's size, where
+    /// it is known.
+    ///
+    /// A small blob that is read whole at once is not kept: the kernel keeps its pages, and the next question for it may never come.
     ///
     /// # Errors
     /// As [`BlobCache::read`].
@@ -178,9 +181,17 @@ impl BlobCache {
         &self,
         key: BlobKey,
         origin: &dyn BlobOrigin,
+        size_bytes: Option<u64>,
         offset: u64,
         len: usize,
     ) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(size_bytes) = size_bytes
+            && offset == 0
+            && size_bytes <= self.limits.small_bytes.min(len as u64)
+        {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+            return whole(key, size_bytes, origin.bytes(&key.oid)?).map(Some);
+        }
         if let Some(blob) = self.small.get(&key) {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(Some(slice(&blob, offset, len)));
@@ -191,7 +202,7 @@ impl BlobCache {
             return Ok(blob.read(offset, len).ok());
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
-        let size_bytes = self.size(key, origin)?;
+        let size_bytes = size_bytes.map_or_else(|| self.size(key, origin), Ok)?;
         if size_bytes > self.limits.small_bytes {
             return Ok(None);
         }

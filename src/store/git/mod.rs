@@ -219,6 +219,7 @@ impl Store for GitStore {
     fn read_at_hand(
         &self,
         file: &Object,
+        size_bytes: Option<u64>,
         offset: u64,
         len: usize,
     ) -> Result<Option<Vec<u8>>, StoreError> {
@@ -227,8 +228,9 @@ impl Store for GitStore {
                 self.lfs_bytes(lfs, oid, &pointer, offset, len).map(Some)
             }
             (oid, None) => {
-                let repository = self.repository();
-                self.blobs.read_at_hand(self.key(oid), repository.as_ref(), offset, len)
+                let repository = self.repository.load();
+                let key = BlobKey { repository: repository.key(), oid: *oid };
+                self.blobs.read_at_hand(key, repository.as_ref(), size_bytes, offset, len)
             }
         }
     }
