@@ -12,7 +12,7 @@ use crate::control::http::Address;
 use crate::daemon::{self, Audience, DaemonError, Given, LogTo, Plan, Stopped};
 use crate::machine::background::{self, Launch, Ready};
 use crate::machine::run_dir::RunDir;
-use crate::machine::{descriptor, mountpoint};
+use crate::machine::{descriptor, mountpoint, passthrough};
 
 /// Mounts, in the foreground or behind a process that returns.
 pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
@@ -118,6 +118,8 @@ pub(super) fn plan_at(
     let Options { overrides, forbids_execution, is_pinned, .. } = options;
     let (overrides, forbids_execution) = (*overrides, *forbids_execution);
     let (is_pinned, metrics) = (*is_pinned, options.metrics.clone());
+    let allowed = || passthrough::allowed(&config.state.dir);
+    let passthrough = options.has_passthrough.then(allowed).transpose()?;
     Ok(Plan {
         config,
         mountpoint,
@@ -127,6 +129,7 @@ pub(super) fn plan_at(
         stamp,
         metrics,
         audience,
+        passthrough,
     })
 }
 
@@ -137,6 +140,7 @@ pub(super) struct Options {
     pub(super) forbids_execution: bool,
     pub(super) is_pinned: bool,
     pub(super) log: Option<PathBuf>,
+    has_passthrough: bool,
     metrics: Option<Address>,
 }
 
@@ -206,6 +210,7 @@ impl Options {
             ("noexec", "") => self.forbids_execution = true,
             ("exec", "") => self.forbids_execution = false,
             ("pin", "") => self.is_pinned = true,
+            ("passthrough", "") => self.has_passthrough = true,
             ("nosources", "") => overrides.shows_sources = Some(false),
             ("access", "all") => overrides.access = Some(Access::All),
             ("access", "public") => overrides.access = Some(Access::Public),
@@ -227,7 +232,7 @@ fn number(name: &str, value: &str) -> Result<u32, Failure> {
 
 fn unknown(option: &str) -> Failure {
     Failure::usage(format!("mount option `{option}` is not known")).with_cure(
-        "use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, access=all|public|none, metrics=ADDR, or log=FILE",
+        "use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, passthrough, access=all|public|none, metrics=ADDR, or log=FILE",
     )
 }
 

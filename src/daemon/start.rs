@@ -18,10 +18,11 @@ use super::update;
 use super::vitals::{Mounted, Vitals};
 use crate::config::resolved::{AllowOther, Config, Origin, Overrides};
 use crate::control::http::Address;
-use crate::fuse::{self, Owner};
+use crate::fuse::{self, Owner, Passthrough};
 use crate::machine::mount::{MountRequest, mount, mount_over};
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint::Claim;
+use crate::machine::passthrough::StackDepth;
 use crate::machine::stale::{Liveness, detach, probe};
 use crate::machine::{connections, descriptor, pass, read_ahead, user};
 use crate::snapshot::Snapshot;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub metrics: Option<Address>,
     /// Who sees the mount.
     pub audience: Audience,
+    /// Whether the kernel reads large files by itself.
+    pub passthrough: Option<StackDepth>,
 }
 
 /// Who sees a mount.
@@ -243,7 +246,8 @@ fn serve(
     let Parts { view, caches, fetching, given, vitals } = parts;
     let (pins, blobs) = (caches.pins.clone(), caches.shared.blobs.clone());
     let Attached { fd, connection, undo, keeper } = attach(plan, given)?;
-    let served = fuse::serve(view.clone(), fd, owner(&plan.config))?;
+    let passthrough = plan.passthrough.map(|StackDepth(stack_depth)| Passthrough { stack_depth });
+    let served = fuse::serve(view.clone(), fd, owner(&plan.config), passthrough)?;
     if undo.is_some() {
         raise_read_ahead(&plan.mountpoint);
     }

@@ -8,10 +8,12 @@ mod counts;
 mod errno;
 mod filesystem;
 mod kernel;
+mod passthrough;
 mod reply;
 mod session;
 mod waiting;
 
 pub use counts::Counts;
 pub use kernel::KernelCache;
+pub use passthrough::Passthrough;
 pub use session::{Owner, Served, SessionError, serve};

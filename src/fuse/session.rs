@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::counts::Counts;
 use super::filesystem::Filesystem;
 use super::kernel::KernelCache;
+use super::passthrough::Passthrough;
 use crate::view::View;
 
 /// Who owns every file of a view.
@@ -60,6 +61,9 @@ pub enum SessionError {
     /// The kernel and we did not agree on a protocol.
     #[error("the FUSE handshake with the kernel failed: {0}")]
     Handshake(io::Error),
+    /// The kernel reads no files for a FUSE file system.
+    #[error("this kernel has no FUSE passthrough")]
+    NoPassthrough,
     /// No thread could be started.
     #[error("starting the threads that answer the kernel failed: {0}")]
     Threads(io::Error),
@@ -77,8 +81,13 @@ const FEWEST_THREADS: usize = 4;
 /// Answers the kernel's requests on a mounted `/dev/fuse` descriptor until the mount is gone.
 ///
 /// # Errors
-/// The handshake fails or no thread can be started.
-pub fn serve(view: Arc<View>, fd: OwnedFd, owner: Owner) -> Result<Served, SessionError> {
+/// The handshake fails, the kernel lacks what was asked for, or no thread can be started.
+pub fn serve(
+    view: Arc<View>,
+    fd: OwnedFd,
+    owner: Owner,
+    passthrough: Option<Passthrough>,
+) -> Result<Served, SessionError> {
     let counts = Arc::new(Counts::default());
     let mut config = Config::default();
     let threads = thread::available_parallelism().map_or(1, NonZero::get).max(FEWEST_THREADS);
@@ -86,8 +95,12 @@ pub fn serve(view: Arc<View>, fd: OwnedFd, owner: Owner) -> Result<Served, Sessi
     // The kernel itself refuses others when the mount is not shared; a second check here would refuse root.
     let acl = SessionACL::All;
     tracing::debug!(threads, "session starts");
-    let filesystem = Filesystem::new(view, owner, counts.clone());
-    let session = Session::from_fd(filesystem, fd, acl, config).map_err(SessionError::Handshake)?;
+    let filesystem = Filesystem::new(view, owner, counts.clone(), passthrough);
+    let session =
+        Session::from_fd(filesystem, fd, acl, config).map_err(|error| match error.kind() {
+            io::ErrorKind::Unsupported if passthrough.is_some() => SessionError::NoPassthrough,
+            _ => SessionError::Handshake(error),
+        })?;
     let kernel = KernelCache::new(session.notifier());
     let life = Arc::new(());
     let alive = Arc::downgrade(&life);

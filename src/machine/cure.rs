@@ -46,6 +46,7 @@ impl MachineError {
             | Self::Descriptor { .. }
             | Self::Pass { .. }
             | Self::Run { .. }
+            | Self::Passthrough { .. }
             | Self::Background { .. } => return self.cure_around(),
         };
         Some(cure)
@@ -104,6 +105,9 @@ impl MachineError {
             Self::Pass { .. } => {
                 "start `overlayfs-mount pass --socket PATH` first, with `--allow-uid` for this user".to_owned()
             }
+            Self::Passthrough { .. } => {
+                "mount as root, in a container as a privileged one, or leave out `-o passthrough`".to_owned()
+            }
             Self::Background { .. } => "run in the foreground with `-f`".to_owned(),
             _ => return None,
         };
@@ -124,6 +128,7 @@ impl MachineError {
             Self::NoConnectionControl { .. } => "connections",
             Self::RunDir { .. } => "run-dir",
             Self::Proc { .. } => "proc",
+            Self::Passthrough { .. } => "passthrough",
             Self::Namespace { obstacle, .. } => {
                 obstacle.as_ref().map_or("user-namespaces", |obstacle| obstacle.check)
             }

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod walk;
 
 use std::fmt::{self, Debug};
+use std::fs::File;
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -129,6 +130,23 @@ pub trait Store: Send + Sync + Debug {
         len: usize,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         self.read(file, offset, len).map(Some)
+    }
+
+    /// Whether the content of a file is in a file of ours once it was decoded ([`Store::kept_file`]). `size_bytes` as for
+    /// [`Store::read_at_hand`].
+    ///
+    /// # Errors
+    /// The object is gone or cannot be read.
+    fn has_kept_file(&self, _file: &Object, _size_bytes: Option<u64>) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// The file of ours that has the whole content of a large file; `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn kept_file(&self, _file: &Object) -> Result<Option<File>, StoreError> {
+        Ok(None)
     }
 
     /// The target of a link, verbatim.

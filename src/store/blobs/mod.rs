@@ -17,6 +17,7 @@ mod tests;
 pub(super) use draft::Draft;
 pub(super) use opened::read_exactly;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use self::large::LargeBlobs;
+use self::opened::Opened;
 use super::StoreError;
 use crate::union::object::Oid;
 
@@ -158,13 +160,40 @@ impl BlobCache {
         if let Some(bytes) = self.read_at_hand(key, origin, None, offset, len)? {
             return Ok(bytes);
         }
+        self.of_large(key, origin, |blob| blob.read(offset, len))
+    }
+
+    /// Whether a blob of this size goes to disk.
+    pub(super) fn is_large(&self, size_bytes: u64) -> bool {
+        size_bytes > self.limits.small_bytes
+    }
+
+    /// The file of a large blob, whole; `None` where there is no room on disk.
+    ///
+    /// # Errors
+    /// As [`BlobCache::read`].
+    pub(super) fn file(
+        &self,
+        key: BlobKey,
+        origin: &dyn BlobOrigin,
+    ) -> Result<Option<File>, StoreError> {
+        self.of_large(key, origin, Opened::file)
+    }
+
+    /// Asks a large blob.
+    fn of_large<T>(
+        &self,
+        key: BlobKey,
+        origin: &dyn BlobOrigin,
+        question: impl Fn(&Opened) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let size_bytes = self.size(key, origin)?;
-        match self.large.get(key, size_bytes, origin)?.read(offset, len) {
+        match question(&*self.large.get(key, size_bytes, origin)?) {
             // Somebody cut the file, or the disk lost it: once more from the repository.
             Err(StoreError::Io(error)) => {
                 tracing::warn!(oid = %key.oid, %error, "a cached file cannot be read: decoded anew");
                 self.large.forget(&key);
-                self.large.get(key, size_bytes, origin)?.read(offset, len)
+                question(&*self.large.get(key, size_bytes, origin)?)
             }
             answer => answer,
         }

@@ -20,6 +20,7 @@ pub use regular::is_special;
 pub use repository::{OpenError, Repository};
 
 use std::fmt;
+use std::fs::File;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -232,6 +233,23 @@ impl Store for GitStore {
                 let key = BlobKey { repository: repository.key(), oid: *oid };
                 self.blobs.read_at_hand(key, repository.as_ref(), size_bytes, offset, len)
             }
+        }
+    }
+
+    fn has_kept_file(&self, file: &Object, size_bytes: Option<u64>) -> Result<bool, StoreError> {
+        match self.located(file)? {
+            (_, Some(_)) => Ok(false),
+            (oid, None) => {
+                let size_bytes = size_bytes.map_or_else(|| self.blob_size(oid), Ok)?;
+                Ok(self.blobs.is_large(size_bytes))
+            }
+        }
+    }
+
+    fn kept_file(&self, file: &Object) -> Result<Option<File>, StoreError> {
+        match self.located(file)? {
+            (_, Some(_)) => Ok(None),
+            (oid, None) => self.blobs.file(self.key(oid), self.repository().as_ref()),
         }
     }
 
