@@ -13,7 +13,7 @@ use crate::daemon::{self, Audience, DaemonError, Given, KeptBy, LogTo, Plan, Sto
 use crate::machine::background::{self, Launch, Ready};
 use crate::machine::keeper::Keeper;
 use crate::machine::run_dir::RunDir;
-use crate::machine::{descriptor, mountpoint};
+use crate::machine::{descriptor, mountpoint, passthrough};
 
 /// Mounts, in the foreground or behind a process that returns.
 pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
@@ -109,6 +109,12 @@ fn plan_quietly(arguments: &MountArgs) -> Result<Plan, Failure> {
 /// Applies mount options and finds the real mount point.
 fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> {
     let mut options = Options::parse(&arguments.options)?;
+    if options.has_passthrough && is_supervised(arguments) {
+        return Err(Failure::usage(
+            "`-o passthrough` and `--supervised` exclude each other: what the kernel reads by itself is known to the process that dies",
+        )
+        .with_cure("leave out one of them"));
+    }
     options.overrides.is_synced = arguments.sync.then_some(true);
     options.overrides.apply(&mut config);
     options.is_pinned |= arguments.pin;
@@ -148,6 +154,8 @@ pub(super) fn plan_at(
     let Options { overrides, forbids_execution, is_pinned, .. } = options;
     let (overrides, forbids_execution) = (*overrides, *forbids_execution);
     let (is_pinned, metrics) = (*is_pinned, options.metrics.clone());
+    let allowed = || passthrough::allowed(&config.state.dir);
+    let passthrough = options.has_passthrough.then(allowed).transpose()?;
     Ok(Plan {
         config,
         mountpoint,
@@ -157,6 +165,7 @@ pub(super) fn plan_at(
         stamp,
         metrics,
         audience,
+        passthrough,
     })
 }
 
@@ -167,6 +176,7 @@ pub(super) struct Options {
     pub(super) forbids_execution: bool,
     pub(super) is_pinned: bool,
     pub(super) log: Option<PathBuf>,
+    has_passthrough: bool,
     metrics: Option<Address>,
 }
 
@@ -238,6 +248,7 @@ impl Options {
             ("pin", "") => self.is_pinned = true,
             // Looked for where it matters.
             ("supervised", "") => {}
+            ("passthrough", "") => self.has_passthrough = true,
             ("nosources", "") => overrides.shows_sources = Some(false),
             ("access", "all") => overrides.access = Some(Access::All),
             ("access", "public") => overrides.access = Some(Access::Public),
@@ -259,7 +270,7 @@ fn number(name: &str, value: &str) -> Result<u32, Failure> {
 
 fn unknown(option: &str) -> Failure {
     Failure::usage(format!("mount option `{option}` is not known")).with_cure(
-        "use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, supervised, access=all|public|none, metrics=ADDR, or log=FILE",
+        "use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, supervised, passthrough, access=all|public|none, metrics=ADDR, or log=FILE",
     )
 }
 

@@ -52,6 +52,9 @@ impl DaemonError {
         match self {
             Self::Machine(error) => error.cure(),
             Self::Control(error) => error.cure(),
+            Self::Session(SessionError::NoPassthrough) => Some(
+                "use Linux 6.9 or newer with CONFIG_FUSE_PASSTHROUGH, or leave out `-o passthrough`".into(),
+            ),
             // Each source's message carries its own.
             Self::Build(_)
             | Self::Unfetched { .. }

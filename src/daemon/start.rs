@@ -16,9 +16,10 @@ use super::update::{self, Following};
 use super::vitals::{Mounted, Vitals};
 use crate::config::resolved::{Config, Overrides};
 use crate::control::http::Address;
-use crate::fuse::{self, Agreed, Beginning};
+use crate::fuse::{self, Agreed, Beginning, Passthrough, Serving};
 use crate::machine::keeper::Word;
 use crate::machine::mountpoint::Claim;
+use crate::machine::passthrough::StackDepth;
 use crate::snapshot::Snapshot;
 use crate::snapshot::collisions::hidden_entries;
 use crate::sync::Stamp;
@@ -43,6 +44,8 @@ pub struct Plan {
     pub metrics: Option<Address>,
     /// Who sees the mount.
     pub audience: Audience,
+    /// Whether the kernel reads large files by itself.
+    pub passthrough: Option<StackDepth>,
 }
 
 /// Who sees a mount.
@@ -180,7 +183,9 @@ fn serve(
         (Way::Mount | Way::Kept(_), _) => (attach(plan)?, Beginning::First),
     };
     let keeper = mounter.keeper();
-    let served = fuse::serve(view.clone(), fd, owner(&plan.config), beginning, courier);
+    let passthrough = plan.passthrough.map(|StackDepth(stack_depth)| Passthrough { stack_depth });
+    let serving = Serving { owner: owner(&plan.config), passthrough, beginning, courier };
+    let served = fuse::serve(view.clone(), fd, serving);
     let served = served.inspect_err(|_| {
         if let Some(keeper) = keeper.as_ref().filter(|_| is_resumed) {
             keeper.say(Word::Anew);

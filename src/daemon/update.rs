@@ -124,6 +124,7 @@ pub(super) fn start(
         retry_at: is_resumed.then(Instant::now),
         last_said: String::new(),
         vitals,
+        most_nodes: 0,
     };
     let stamps = updater.look();
     updater.watch.follow(stamps.clone(), stamps);
@@ -166,7 +167,12 @@ struct Updater {
     last_said: String,
     /// Who counts what is done here.
     vitals: Arc<Vitals>,
+    /// The most nodes that the kernel knew at a look since memory was given back for those that it forgot.
+    most_nodes: usize,
 }
+
+/// For fewer nodes memory is not given back.
+const MANY_NODES: usize = 4096;
 
 impl Updater {
     fn run(&mut self, requests: &Receiver<Request>) {
@@ -184,11 +190,23 @@ impl Updater {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.tick();
+                    self.give_back_what_was_forgotten();
                     self.looked_at = Instant::now();
                     next = self.looked_at + self.pause();
                 }
                 Ok(Request::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Gives memory back once the kernel has forgotten half of the nodes that it knew.
+    fn give_back_what_was_forgotten(&mut self) {
+        let known = self.view.known_nodes();
+        self.most_nodes = self.most_nodes.max(known);
+        if self.most_nodes >= MANY_NODES && known <= self.most_nodes / 2 {
+            self.view.shrink();
+            memory::give_back();
+            self.most_nodes = known;
         }
     }
 

@@ -1,7 +1,7 @@
 //! The handlers: one call into the view each.
 //!
 //! `open`, `opendir` and `flush` are answered `ENOSYS` once; the kernel then never asks again, keeps pages and listings, and reads
-//! without a handle (`FUSE_NO_OPEN_SUPPORT`, `FUSE_NO_OPENDIR_SUPPORT`, `include/uapi/linux/fuse.h`).
+//! without a handle (`FUSE_NO_OPEN_SUPPORT`, `FUSE_NO_OPENDIR_SUPPORT`, `include/uapi/linux/fuse.h`). With passthrough `open` is answered.
 
 use std::ffi::OsStr;
 use std::io;
@@ -22,9 +22,10 @@ use tracing::{error, trace};
 use super::attr::{BLOCK_BYTES, file_attr};
 use super::counts::{Count, Counts};
 use super::errno::errno;
+use super::passthrough::{OpenFiles, Passthrough};
 use super::reply::{GENERATION, Names, NamesWithAttributes, absent, sized};
 use super::session::Owner;
-use super::waiting::{LongRead, WaitingReads};
+use super::waiting::{LongRead, Waiting};
 use crate::union::name::NAME_MAX;
 use crate::view::{Depth, Found, Number, View, ViewError};
 
@@ -37,12 +38,20 @@ pub(super) struct Filesystem {
     view: Arc<View>,
     owner: Owner,
     counts: Arc<Counts>,
-    waiting: WaitingReads,
+    waiting: Waiting,
+    /// Where the kernel is given large files to read by itself.
+    passthrough: Option<(Passthrough, Arc<OpenFiles>)>,
 }
 
 impl Filesystem {
-    pub(super) fn new(view: Arc<View>, owner: Owner, counts: Arc<Counts>) -> Self {
-        Self { view, owner, counts, waiting: WaitingReads::default() }
+    pub(super) fn new(
+        view: Arc<View>,
+        owner: Owner,
+        counts: Arc<Counts>,
+        passthrough: Option<Passthrough>,
+    ) -> Self {
+        let passthrough = passthrough.map(|asked| (asked, Arc::default()));
+        Self { view, owner, counts, waiting: Waiting::default(), passthrough }
     }
 
     /// The answer to every request that would write. They come only where root remounted the view writable.
@@ -104,6 +113,13 @@ impl fuser::Filesystem for Filesystem {
         for capability in CAPABILITIES {
             if let Err(missing) = config.add_capabilities(capability) {
                 tracing::debug!(?missing, "the kernel lacks a FUSE capability");
+            }
+        }
+        if let Some((passthrough, _)) = &self.passthrough {
+            let asked = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+                && config.set_max_stack_depth(passthrough.stack_depth).is_ok();
+            if !asked {
+                return Err(io::ErrorKind::Unsupported.into());
             }
         }
         // An error names the nearest value that is allowed.
@@ -172,7 +188,27 @@ impl fuser::Filesystem for Filesystem {
     fn open(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.counts.open.one();
         trace!(ino = ino.0, "open");
-        reply.error(Errno::ENOSYS);
+        match &self.passthrough {
+            None => reply.error(Errno::ENOSYS),
+            Some((_, files)) => files.open(&self.view, &self.counts, &self.waiting, ino, reply),
+        }
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _is_flushed: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.counts.other.one();
+        if let Some((_, files)) = &self.passthrough {
+            files.release(ino, handle);
+        }
+        reply.ok();
     }
 
     fn read(

@@ -13,6 +13,7 @@ use super::counts::Counts;
 use super::filesystem::Filesystem;
 use super::handshake::{self, Agreed};
 use super::kernel::{Courier, KernelCache};
+use super::passthrough::Passthrough;
 use crate::view::{Journal, View};
 
 /// Who owns every file of a view.
@@ -61,6 +62,9 @@ pub enum SessionError {
     /// The kernel and we did not agree on a protocol.
     #[error("the FUSE handshake with the kernel failed: {0}")]
     Handshake(io::Error),
+    /// The kernel reads no files for a FUSE file system.
+    #[error("this kernel has no FUSE passthrough")]
+    NoPassthrough,
     /// No thread could be started.
     #[error("starting the threads that answer the kernel failed: {0}")]
     Threads(io::Error),
@@ -97,28 +101,38 @@ pub enum Beginning<'a> {
     TakenOver(Agreed<'a>),
 }
 
-/// Answers the kernel's requests on a mounted `/dev/fuse` descriptor until the mount is gone. Without a courier this process tells the kernel
-/// itself what flips change.
+/// How a view is served.
+pub struct Serving<'a> {
+    /// Who owns every file.
+    pub owner: Owner,
+    /// Whether large files are handed to the kernel.
+    pub passthrough: Option<Passthrough>,
+    /// Where the session begins.
+    pub beginning: Beginning<'a>,
+    /// Who tells the kernel what flips change; without one this process does.
+    pub courier: Option<Courier>,
+}
+
+/// Answers the kernel's requests on a mounted `/dev/fuse` descriptor until the mount is gone.
 ///
 /// # Errors
-/// The handshake fails, the mount cannot be taken over, or no thread can be started.
-pub fn serve(
-    view: Arc<View>,
-    fd: OwnedFd,
-    owner: Owner,
-    beginning: Beginning<'_>,
-    courier: Option<Courier>,
-) -> Result<Served, SessionError> {
+/// The handshake fails, the kernel lacks what was asked for, the mount cannot be taken over, or no thread can be started.
+pub fn serve(view: Arc<View>, fd: OwnedFd, serving: Serving<'_>) -> Result<Served, SessionError> {
+    let Serving { owner, passthrough, beginning, courier } = serving;
     let counts = Arc::new(Counts::default());
     let mut config = Config::default();
     let threads = thread::available_parallelism().map_or(1, NonZero::get).max(FEWEST_THREADS);
     config.n_threads = Some(threads);
     tracing::debug!(threads, "session starts");
-    let filesystem = Filesystem::new(view, owner, counts.clone());
+    let filesystem = Filesystem::new(view, owner, counts.clone(), passthrough);
     let session = match beginning {
         // The kernel itself refuses others when the mount is not shared; a second check here would refuse root.
-        Beginning::First => Session::from_fd(filesystem, fd, SessionACL::All, config)
-            .map_err(SessionError::Handshake)?,
+        Beginning::First => Session::from_fd(filesystem, fd, SessionACL::All, config).map_err(
+            |error| match error.kind() {
+                io::ErrorKind::Unsupported if passthrough.is_some() => SessionError::NoPassthrough,
+                _ => SessionError::Handshake(error),
+            },
+        )?,
         Beginning::Recorded(journal) => handshake::begin(filesystem, &fd, config, journal)?,
         Beginning::TakenOver(agreed) => handshake::take_over(filesystem, &fd, config, agreed)?,
     };

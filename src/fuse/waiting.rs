@@ -1,4 +1,4 @@
-//! Reads that wait for a large object to be decoded, each in a thread of its own: those that answer the kernel go on with the rest.
+//! Requests that wait for a large object to be decoded, each in a thread of its own: those that answer the kernel go on with the rest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use super::counts::Counts;
 use super::filesystem::ask;
 use crate::view::View;
 
-/// More reads than this do not wait beside the others: the next one keeps its thread.
+/// More requests than this do not wait beside the others: the next one keeps its thread.
 const THREADS_MAX: usize = 64;
 
 /// What is to be read.
@@ -21,11 +21,11 @@ pub(super) struct LongRead {
     pub(super) len: usize,
 }
 
-/// The reads that wait at present.
+/// The requests that wait at present.
 #[derive(Debug, Default)]
-pub(super) struct WaitingReads(Arc<AtomicUsize>);
+pub(super) struct Waiting(Arc<AtomicUsize>);
 
-impl WaitingReads {
+impl Waiting {
     /// Reads and answers, later.
     pub(super) fn read(
         &self,
@@ -35,14 +35,19 @@ impl WaitingReads {
         reply: ReplyData,
     ) {
         let (view, counts) = (view.clone(), counts.clone());
-        let Some(counted) = self.count() else { return answer(&view, &counts, read, reply) };
+        self.run(move || answer(&view, &counts, read, reply));
+    }
+
+    /// Does what answers a request, later.
+    pub(super) fn run(&self, work: impl FnOnce() + Send + 'static) {
+        let Some(counted) = self.count() else { return work() };
         let work = move || {
-            answer(&view, &counts, read, reply);
+            work();
             drop(counted);
         };
-        if let Err(error) = thread::Builder::new().name("read".into()).spawn(work) {
+        if let Err(error) = thread::Builder::new().name("wait".into()).spawn(work) {
             // The request went with the closure, which answers it with an error.
-            tracing::warn!(%error, "a thread for a long read could not be started");
+            tracing::warn!(%error, "a thread for a long request could not be started");
         }
     }
 
@@ -52,7 +57,7 @@ impl WaitingReads {
     }
 }
 
-/// One read that waits.
+/// One request that waits.
 struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {

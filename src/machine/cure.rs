@@ -46,6 +46,7 @@ impl MachineError {
             | Self::Descriptor { .. }
             | Self::Pass { .. }
             | Self::Run { .. }
+            | Self::Passthrough { .. }
             | Self::Background { .. }
             | Self::Keeper { .. } => return self.cure_around(),
         };
@@ -105,6 +106,9 @@ impl MachineError {
             Self::Pass { .. } => {
                 "start `overlayfs-mount pass --socket PATH` first, with `--allow-uid` for this user".to_owned()
             }
+            Self::Passthrough { .. } => {
+                "mount as root, in a container as a privileged one, or leave out `-o passthrough`".to_owned()
+            }
             Self::Background { .. } => "run in the foreground with `-f`".to_owned(),
             Self::Keeper { .. } => "mount without `--supervised`".to_owned(),
             _ => return None,
@@ -126,6 +130,7 @@ impl MachineError {
             Self::NoConnectionControl { .. } => "connections",
             Self::RunDir { .. } => "run-dir",
             Self::Proc { .. } => "proc",
+            Self::Passthrough { .. } => "passthrough",
             Self::Namespace { obstacle, .. } => {
                 obstacle.as_ref().map_or("user-namespaces", |obstacle| obstacle.check)
             }

@@ -75,6 +75,12 @@ pub enum MachineError {
         /// What it wrote to its standard error, or how it ended.
         message: String,
     },
+    /// The kernel would not be allowed to read files by itself.
+    #[error("`-o passthrough` is not possible: {lack}")]
+    Passthrough {
+        /// What is lacking.
+        lack: &'static str,
+    },
     /// No mount of ours is at the path.
     #[error("no view is mounted on `{}`", .path.display())]
     NotMounted {

@@ -21,6 +21,7 @@ pub mod mountinfo;
 pub mod mountpoint;
 pub mod namespace;
 pub mod pass;
+pub mod passthrough;
 pub mod read_ahead;
 pub mod run_dir;
 pub mod site;

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod walk;
 
 use std::fmt::{self, Debug};
+use std::fs::File;
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -116,17 +117,36 @@ pub trait Store: Send + Sync + Debug {
     /// The object is gone or cannot be read. Never fewer bytes than that without an error.
     fn read(&self, file: &Object, offset: u64, len: usize) -> Result<Vec<u8>, StoreError>;
 
-    /// The same as [`Store::read`], but `None` where that would take long: a large object must be decoded first.
+    /// The same as [`Store::read`], but `None` where that would take long: a large object must be decoded first. `size_bytes` is what
+    /// [`Store::attributes`] said of the file, where that is known: then nobody asks for it again.
     ///
     /// # Errors
     /// As [`Store::read`].
     fn read_at_hand(
         &self,
         file: &Object,
+        _size_bytes: Option<u64>,
         offset: u64,
         len: usize,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         self.read(file, offset, len).map(Some)
+    }
+
+    /// Whether the content of a file is in a file of ours once it was decoded ([`Store::kept_file`]). `size_bytes` as for
+    /// [`Store::read_at_hand`].
+    ///
+    /// # Errors
+    /// The object is gone or cannot be read.
+    fn has_kept_file(&self, _file: &Object, _size_bytes: Option<u64>) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// The file of ours that has the whole content of a large file; `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    fn kept_file(&self, _file: &Object) -> Result<Option<File>, StoreError> {
+        Ok(None)
     }
 
     /// The target of a link, verbatim.

@@ -118,6 +118,11 @@ impl Nodes {
         self.0.contains_key(&number)
     }
 
+    /// Lets go of the room of nodes that were forgotten.
+    pub(super) fn shrink(&self) {
+        self.0.shrink_to_fit();
+    }
+
     /// How many nodes the kernel knows, the root included.
     pub(super) fn len(&self) -> usize {
         self.0.len()

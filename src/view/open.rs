@@ -130,6 +130,11 @@ impl View {
         self.nodes.forget(number, count);
     }
 
+    /// Lets go of the room of nodes that the kernel has forgotten.
+    pub fn shrink(&self) {
+        self.nodes.shrink();
+    }
+
     /// How many nodes the kernel knows, the root included.
     pub fn known_nodes(&self) -> usize {
         self.nodes.len()

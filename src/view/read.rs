@@ -1,5 +1,7 @@
 //! Content of files and targets of links.
 
+use std::fs::File;
+
 use super::nodes::{Node, Number};
 use super::tree::unreadable;
 use super::{View, ViewError};
@@ -36,7 +38,30 @@ impl View {
         if let Node::Text(_) = &node {
             return self.read(number, offset, len).map(Some);
         }
-        on_object(&node, |source, object| source.store.read_at_hand(object, offset, len))
+        on_object(&node, |source, object| {
+            source.store.read_at_hand(object, known_size(&node), offset, len)
+        })
+    }
+
+    /// Whether the content of a file is in a file of ours once it was decoded ([`View::kept_file`]).
+    ///
+    /// # Errors
+    /// The node is not known, its file is gone, or its object cannot be read.
+    pub fn has_kept_file(&self, number: Number) -> Result<bool, ViewError> {
+        let node = self.nodes.get(number)?;
+        if let Node::Text(_) = &node {
+            return Ok(false);
+        }
+        on_object(&node, |source, object| source.store.has_kept_file(object, known_size(&node)))
+    }
+
+    /// The file of ours that has the whole content of a large file; `None` where there is none. May take long.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn kept_file(&self, number: Number) -> Result<Option<File>, ViewError> {
+        let node = self.nodes.get(number)?;
+        on_object(&node, |source, object| source.store.kept_file(object))
     }
 
     /// The target of a link, verbatim.
@@ -53,6 +78,11 @@ impl View {
         }
         on_object(&node, |source, object| source.store.read_link(object))
     }
+}
+
+/// The size of a file, where it has been asked for.
+fn known_size(node: &Node) -> Option<u64> {
+    if let Node::Child(tree, index) = node { tree.known_size(*index) } else { None }
 }
 
 /// Asks the store that has a node's object; a directory has none that can be read.

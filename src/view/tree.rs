@@ -275,6 +275,12 @@ impl Tree {
         Ok(Attr { number, kind, size_bytes, modified: (self.time_secs, 0) })
     }
 
+    /// The size of a child, if it has been asked for.
+    pub(super) fn known_size(&self, index: u32) -> Option<u64> {
+        let size_bytes = self.child(index).size.load(Ordering::Relaxed);
+        (size_bytes != UNKNOWN).then_some(size_bytes)
+    }
+
     /// Where a child is in the source.
     pub(super) fn child_path(&self, index: u32) -> RelPath {
         self.path().join(&self.child(index).listed.name)

@@ -164,7 +164,7 @@ fn wrong_usage_is_said_with_what_is_right() {
     ");
     insta::assert_snapshot!(say(&sandbox, &["mount", "-o", "rw,allow_root"]), @r"
     2> error: mount option `allow_root` is not known
-    2>   cure: use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, access=all|public|none, metrics=ADDR, or log=FILE
+    2>   cure: use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, passthrough, access=all|public|none, metrics=ADDR, or log=FILE
     exit 2
     ");
     insta::assert_snapshot!(say(&sandbox, &["explain", "../x"]), @r"

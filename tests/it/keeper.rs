@@ -20,7 +20,9 @@ fn status(sandbox: &Sandbox) -> Option<serde_json::Value> {
 }
 
 fn number(status: &serde_json::Value, key: &str) -> i32 {
-    i32::try_from(status[key].as_i64().unwrap_or_else(|| panic!("{key}: {status}"))).unwrap()
+    let number = status[key].as_i64().and_then(|number| i32::try_from(number).ok());
+    assert!(number.is_some(), "{key}: {status}");
+    number.unwrap()
 }
 
 /// The worker and its keeper.

@@ -7,10 +7,10 @@ use std::process::Stdio;
 
 use super::fixture::{Sandbox, can_mount, wait_for};
 
-const READ: &str = "sha256sum < $VIEW/.agents/skills/model/weights.bin";
+pub(super) const READ: &str = "sha256sum < $VIEW/.agents/skills/model/weights.bin";
 
 /// A source with a file of 5 MiB that does not compress to nothing; its digest.
-fn large(sandbox: &Sandbox) -> String {
+pub(super) fn large(sandbox: &Sandbox) -> String {
     let repo = sandbox.repo("acme/base");
     let mut state = 1_u32;
     let next = || {
@@ -23,7 +23,7 @@ fn large(sandbox: &Sandbox) -> String {
 }
 
 /// The cached files of large contents.
-fn cached(sandbox: &Sandbox) -> Vec<PathBuf> {
+pub(super) fn cached(sandbox: &Sandbox) -> Vec<PathBuf> {
     fs::read_dir(sandbox.path("state/blobs")).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 

@@ -28,6 +28,7 @@ mod merging;
 mod mounting;
 mod observing;
 mod passing;
+mod passthrough;
 mod pins;
 mod remotes;
 mod serving;

@@ -18,6 +18,9 @@ use super::{MachineError, fusermount, mount, run_dir::RunDir, user};
 /// The oldest kernel that is supported.
 const KERNEL_MIN: (u32, u32) = (5, 10);
 
+/// The first kernel with FUSE passthrough.
+const KERNEL_PASSTHROUGH: (u32, u32) = (6, 9);
+
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,6 +99,7 @@ pub fn checks() -> Vec<Check> {
         Check::new("apparmor", "AppArmor", confinement::apparmor()),
         Check::new("seccomp", "system calls that are filtered", confinement::seccomp()),
         Check::new("features", "what the kernel has for us", confinement::features()),
+        Check::new("passthrough", "large files read by the kernel itself", passthrough()),
         Check::new("run-dir", "run directory for control sockets", run_dir()),
         Check::new("connections", "control of FUSE connections", connections()),
         Check::new("stale", "views that are mounted", stale()),
@@ -228,6 +232,21 @@ fn allow_other() -> Seen {
             "`user_allow_other` is not in /etc/fuse.conf: only this user will see the view",
             "write `user_allow_other` into /etc/fuse.conf, as root",
         )
+    }
+}
+
+/// What is asked of the state directory when a view is mounted is left out: here it is not known.
+fn passthrough() -> Seen {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    if version(&release).is_some_and(|version| version < KERNEL_PASSTHROUGH) {
+        return Seen::warn(
+            "this kernel is too old for `-o passthrough`",
+            "use Linux 6.9 or newer, or do without `-o passthrough`",
+        );
+    }
+    match super::passthrough::allowed(Path::new("/")) {
+        Ok(_) => Seen::ok("`-o passthrough` is possible"),
+        Err(error) => Seen::warn(error.to_string(), error.cure().unwrap_or_default()),
     }
 }
 

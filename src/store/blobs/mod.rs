@@ -17,6 +17,7 @@ mod tests;
 pub(super) use draft::Draft;
 pub(super) use opened::read_exactly;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use self::large::LargeBlobs;
+use self::opened::Opened;
 use super::StoreError;
 use crate::union::object::Oid;
 
@@ -155,22 +157,52 @@ impl BlobCache {
         offset: u64,
         len: usize,
     ) -> Result<Vec<u8>, StoreError> {
-        if let Some(bytes) = self.read_at_hand(key, origin, offset, len)? {
+        if let Some(bytes) = self.read_at_hand(key, origin, None, offset, len)? {
             return Ok(bytes);
         }
+        self.of_large(key, origin, |blob| blob.read(offset, len))
+    }
+
+    /// Whether a blob of this size goes to disk.
+    pub(super) fn is_large(&self, size_bytes: u64) -> bool {
+        size_bytes > self.limits.small_bytes
+    }
+
+    /// The file of a large blob, whole; `None` where there is no room on disk.
+    ///
+    /// # Errors
+    /// As [`BlobCache::read`].
+    pub(super) fn file(
+        &self,
+        key: BlobKey,
+        origin: &dyn BlobOrigin,
+    ) -> Result<Option<File>, StoreError> {
+        self.of_large(key, origin, Opened::file)
+    }
+
+    /// Asks a large blob.
+    fn of_large<T>(
+        &self,
+        key: BlobKey,
+        origin: &dyn BlobOrigin,
+        question: impl Fn(&Opened) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let size_bytes = self.size(key, origin)?;
-        match self.large.get(key, size_bytes, origin)?.read(offset, len) {
+        match question(&*self.large.get(key, size_bytes, origin)?) {
             // Somebody cut the file, or the disk lost it: once more from the repository.
             Err(StoreError::Io(error)) => {
                 tracing::warn!(oid = %key.oid, %error, "a cached file cannot be read: decoded anew");
                 self.large.forget(&key);
-                self.large.get(key, size_bytes, origin)?.read(offset, len)
+                question(&*self.large.get(key, size_bytes, origin)?)
             }
             answer => answer,
         }
     }
 
-    /// The same, but `None` where that would wait for a large blob to be decoded or checked.
+    /// The same, but `None` where that would wait for a large blob to be decoded or checked. `size_bytes` is the blob's size, where
+    /// it is known.
+    ///
+    /// A small blob that is read whole at once is not kept: the kernel keeps its pages, and the next question for it may never come.
     ///
     /// # Errors
     /// As [`BlobCache::read`].
@@ -178,9 +210,17 @@ impl BlobCache {
         &self,
         key: BlobKey,
         origin: &dyn BlobOrigin,
+        size_bytes: Option<u64>,
         offset: u64,
         len: usize,
     ) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(size_bytes) = size_bytes
+            && offset == 0
+            && size_bytes <= self.limits.small_bytes.min(len as u64)
+        {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+            return whole(key, size_bytes, origin.bytes(&key.oid)?).map(Some);
+        }
         if let Some(blob) = self.small.get(&key) {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(Some(slice(&blob, offset, len)));
@@ -191,7 +231,7 @@ impl BlobCache {
             return Ok(blob.read(offset, len).ok());
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
-        let size_bytes = self.size(key, origin)?;
+        let size_bytes = size_bytes.map_or_else(|| self.size(key, origin), Ok)?;
         if size_bytes > self.limits.small_bytes {
             return Ok(None);
         }

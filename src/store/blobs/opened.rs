@@ -66,6 +66,16 @@ impl Opened {
         }
     }
 
+    /// Its file, by a descriptor of the caller's own; `None` if it is in memory.
+    pub(super) fn file(&self) -> Result<Option<File>, StoreError> {
+        let Room::File(file) = &self.room else { return Ok(None) };
+        if file.metadata()?.len() != self.size_bytes {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        self.renew(file);
+        Ok(Some(file.try_clone()?))
+    }
+
     fn renew(&self, file: &File) {
         let now = self.since.elapsed().as_secs();
         let last = self.renewed_secs.load(Ordering::Relaxed);

@@ -126,7 +126,7 @@ fn only_small_blobs_are_at_hand_before_they_are_decoded() {
     let dir = tempfile::tempdir().unwrap();
     let cache = cache(&dir);
     let (small, large) = (Blob::new(1, 1000), Blob::new(1, 50_000));
-    let at_hand = |blob: &Blob| cache.read_at_hand(blob.key, blob, 1, 2).unwrap();
+    let at_hand = |blob: &Blob| cache.read_at_hand(blob.key, blob, None, 1, 2).unwrap();
     assert_eq!(at_hand(&small), Some(small.content[1..3].to_vec()));
     assert_eq!(at_hand(&large), None);
     large.check(&cache);
@@ -377,5 +377,23 @@ fn s75_a_repository_that_lacks_a_blob_does_not_get_it_from_the_cache() {
     blob.check(&cache);
     let other = BlobKey { repository: [1; 16], ..blob.key };
     assert!(cache.read(other, &Lacks, 0, 1).is_err());
-    assert!(cache.read_at_hand(other, &Lacks, 0, 1).is_err());
+    assert!(cache.read_at_hand(other, &Lacks, None, 0, 1).is_err());
+}
+
+#[test]
+fn a_small_blob_that_is_read_whole_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = cache(&dir);
+    let blob = Blob::new(1, 1000);
+    let read =
+        |size, offset, len| cache.read_at_hand(blob.key, &blob, Some(size), offset, len).unwrap();
+    assert_eq!(read(1000, 0, 4096).unwrap(), read(1000, 0, 1000).unwrap());
+    assert_eq!((blob.decoded.load(Ordering::SeqCst), cache.used_bytes().0), (2, 0));
+    // Who reads in pieces comes again.
+    assert_eq!(read(1000, 0, 999).unwrap(), blob.content[..999]);
+    assert_eq!(read(1000, 999, 999).unwrap(), blob.content[999..]);
+    assert_eq!(blob.decoded.load(Ordering::SeqCst), 3);
+    assert!(cache.used_bytes().0 >= 1000);
+    // A size that is not that of the blob is an error, not a short read.
+    assert!(cache.read_at_hand(blob.key, &blob, Some(1001), 0, 4096).is_err());
 }

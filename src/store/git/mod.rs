@@ -20,6 +20,7 @@ pub use regular::is_special;
 pub use repository::{OpenError, Repository};
 
 use std::fmt;
+use std::fs::File;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -219,6 +220,7 @@ impl Store for GitStore {
     fn read_at_hand(
         &self,
         file: &Object,
+        size_bytes: Option<u64>,
         offset: u64,
         len: usize,
     ) -> Result<Option<Vec<u8>>, StoreError> {
@@ -227,9 +229,27 @@ impl Store for GitStore {
                 self.lfs_bytes(lfs, oid, &pointer, offset, len).map(Some)
             }
             (oid, None) => {
-                let repository = self.repository();
-                self.blobs.read_at_hand(self.key(oid), repository.as_ref(), offset, len)
+                let repository = self.repository.load();
+                let key = BlobKey { repository: repository.key(), oid: *oid };
+                self.blobs.read_at_hand(key, repository.as_ref(), size_bytes, offset, len)
             }
+        }
+    }
+
+    fn has_kept_file(&self, file: &Object, size_bytes: Option<u64>) -> Result<bool, StoreError> {
+        match self.located(file)? {
+            (_, Some(_)) => Ok(false),
+            (oid, None) => {
+                let size_bytes = size_bytes.map_or_else(|| self.blob_size(oid), Ok)?;
+                Ok(self.blobs.is_large(size_bytes))
+            }
+        }
+    }
+
+    fn kept_file(&self, file: &Object) -> Result<Option<File>, StoreError> {
+        match self.located(file)? {
+            (_, Some(_)) => Ok(None),
+            (oid, None) => self.blobs.file(self.key(oid), self.repository().as_ref()),
         }
     }
 

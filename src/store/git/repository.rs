@@ -280,10 +280,12 @@ impl Repository {
     ) -> Result<Option<T>, StoreError> {
         let id = gix::ObjectId::try_from(oid.as_bytes())
             .map_err(|error| unreadable(oid, &error.to_string()))?;
-        let hex = id.to_hex().to_string();
         // A pin holds links to regular files and nothing else.
-        if self.pin.is_none() && is_special(&self.objects_dir().join(&hex[..2]).join(&hex[2..])) {
-            return Err(unreadable(oid, "it is not a regular file"));
+        if self.pin.is_none() {
+            let hex = id.to_hex().to_string();
+            if is_special(&self.objects_dir().join(&hex[..2]).join(&hex[2..])) {
+                return Err(unreadable(oid, "it is not a regular file"));
+            }
         }
         let once = || {
             let handle = self.idle().pop().unwrap_or_else(|| self.inner.to_thread_local());
