@@ -29,7 +29,7 @@ use crate::snapshot::collisions::hidden_entries;
 use crate::sync::archive::Archive;
 use crate::sync::build::rebuild;
 use crate::sync::pin::Pins;
-use crate::sync::{Shared, Stamp};
+use crate::sync::{Histories, Shared, Stamp};
 use crate::view::{self, Settings, View};
 
 /// What to mount, and where.
@@ -128,7 +128,9 @@ fn run_on(
     let keeps_for_next = plan.audience != Audience::OneCommand;
     let of_mount = keeps_for_next.then_some(plan.mountpoint.as_path());
     let pins = Arc::new(Pins::open(&plan.config.state.dir, of_mount));
-    let shared = Arc::new(Shared::new(&plan.config));
+    let of_git = pins.directory().map(|directory| directory.join("git"));
+    let histories = Histories::new(of_git, ending.wish());
+    let shared = Arc::new(Shared::with_histories(&plan.config, histories));
     let archive = Archive::open(&pins, &plan.config, shared.clone()).map(Arc::new);
     let caches = Caches { shared, pins: pins.clone(), archive: archive.clone() };
     let (snapshot, fetching) = first(&plan.config, &caches, &vitals)?;
@@ -265,8 +267,11 @@ fn serve(
         undo.disarm();
     }
     announce(plan, &view.snapshot());
+    let wish = ending.wish();
     let stopped = ending.wait(plan, served, Reins { connection, keeper }, &updates, &vitals);
     drop(doors);
+    // Whoever packs a history would be waited for.
+    wish.set();
     updates.end();
     if updating.thread.join().is_err() {
         warn!("the thread that kept the view up to date had panicked");
@@ -370,6 +375,9 @@ fn announce(plan: &Plan, snapshot: &Snapshot) {
     for source in &snapshot.sources {
         if let Some(error) = source.state.error() {
             warn!(source = %source.label, state = source.state.word(), error, "a source is not served");
+        }
+        if let Some(reason) = source.git_directory.left_out() {
+            warn!(source = %source.label, reason, "a source has no `.git`");
         }
     }
     let hidden = hidden_entries(snapshot);

@@ -9,6 +9,7 @@
 mod attr;
 mod fence;
 mod flip;
+mod git;
 mod kept;
 mod list;
 mod lookup;

@@ -4,11 +4,10 @@ use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::ViewError;
 use super::attr::Attr;
 use super::nodes::Number;
 use super::numbers::{Key, Numbers};
-use super::overlay;
+use super::{ViewError, git, overlay};
 use crate::config::resolved::Links;
 use crate::snapshot::{Snapshot, Source};
 use crate::store::{Listed, StoreError, walk};
@@ -130,6 +129,8 @@ pub(super) struct Tree {
     /// Its own number.
     pub(super) number: Number,
     above: Above,
+    /// The `.git` in it, where it is a source that is shown whole and has one.
+    git: Option<Arc<Source>>,
     listing: OnceLock<Listing>,
 }
 
@@ -170,7 +171,18 @@ impl Tree {
         path: RelPath,
     ) -> Self {
         let above = Above::Entry(parent, path);
-        Self { source, object, time_secs, number, above, listing: OnceLock::new() }
+        Self { source, object, time_secs, number, above, git: None, listing: OnceLock::new() }
+    }
+
+    /// The same with a `.git`.
+    pub(super) fn with_git(mut self, git: Option<Arc<Source>>) -> Self {
+        self.git = git;
+        self
+    }
+
+    /// Where its live child is: its `.git` is the only one.
+    pub(super) fn git(&self) -> &Arc<Source> {
+        self.git.as_ref().unwrap_or(&self.source)
     }
 
     /// The frozen directory that is the child at `index`.
@@ -182,6 +194,7 @@ impl Tree {
             time_secs: self.time_secs,
             number: child.number,
             above: Above::Tree(self.clone(), index),
+            git: None,
             listing: OnceLock::new(),
         }
     }
@@ -280,15 +293,23 @@ impl Tree {
         let directories = listed.iter().filter(|child| child.object.kind().is_directory()).count();
         let mut next_file = numbers.block(self.files_key(), listed.len() - directories)?;
         let mut next_directory = numbers.block(self.directories_key(), directories)?;
-        let children = listed.into_iter().map(|listed| {
-            let next = match listed.object.kind() {
-                Kind::Directory => &mut next_directory,
-                Kind::File { .. } | Kind::Link => &mut next_file,
-            };
-            let number = mem::replace(next, Number(next.0.saturating_add(1)));
-            Child { listed, number, size: AtomicU64::new(UNKNOWN) }
-        });
-        Ok(Listing { children: children.collect() })
+        let mut children: Vec<_> = listed
+            .into_iter()
+            .map(|listed| {
+                let next = match listed.object.kind() {
+                    Kind::Directory => &mut next_directory,
+                    Kind::File { .. } | Kind::Link => &mut next_file,
+                };
+                let number = mem::replace(next, Number(next.0.saturating_add(1)));
+                Child { listed, number, size: AtomicU64::new(UNKNOWN) }
+            })
+            .collect();
+        if let Some(git) = &self.git {
+            let (listed, number) = git::child(git, self.number, numbers)?;
+            let place = children.partition_point(|other: &Child| other.listed.name < listed.name);
+            children.insert(place, Child { listed, number, size: AtomicU64::new(UNKNOWN) });
+        }
+        Ok(Listing { children })
     }
 
     /// Names the block of its files: source, path, object and time, wherever it is shown.
