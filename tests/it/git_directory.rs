@@ -369,3 +369,65 @@ fn an_export_and_a_command_have_the_git_directory_too() {
     assert!(explained.contains("acme/base/.git"), "{explained}");
     assert!(!explained.contains("shows nothing"), "{explained}");
 }
+
+#[test]
+fn s95_what_a_private_source_served_is_in_no_public_one() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = three_commits(&sandbox);
+    repo.git(&["checkout", "-q", "-b", "secret"]);
+    let secret = repo.write("secret", "PLANTED\n").commit();
+    repo.git(&["checkout", "-q", "main"]);
+    sandbox.configure("    - {repo: acme/base, ref: secret, visibility: private}", "git: true");
+    let _mount = sandbox.mount();
+    sandbox.shell(&format!("git -C $VIEW/acme/base cat-file -e {secret}"));
+    sandbox.configure(
+        "    - {repo: acme/base, ref: main, visibility: public}",
+        "git: true}\naccess: public\nsurfaces: {",
+    );
+    sandbox.succeed(&["reload", "view"]);
+    assert_eq!(objects(&sandbox, "$VIEW/acme/base/.git"), reachable(&repo, &["main"]));
+    assert_eq!(sandbox.shell("ls $VIEW/.overlay/revisions | wc -l").trim(), "1");
+}
+
+#[test]
+fn s96_what_a_daemon_that_was_killed_left_unfinished_is_not_shown() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = three_commits(&sandbox);
+    let mount = sandbox.mount();
+    sandbox.shell("git clone -q --shared $VIEW/acme/base work 2>&1");
+    sandbox.shell(&format!("kill -9 {}", mount.pid()));
+    drop(mount);
+    sandbox.shell(
+        "cd state/pins/*/git/*/ && touch repository/objects/pack/tmp_pack_x repository/objects/pack/pack-00.pack
+         mkdir -p incoming served/7 && touch incoming/pack-00.idx served/7/HEAD",
+    );
+    force_push(&repo, "other\n");
+    let _mount = sandbox.mount();
+    sandbox.shell(
+        "git -C work fsck --full && git -C work log -p >/dev/null && git -C $VIEW/acme/base fsck --full
+         test $(ls $VIEW/acme/base/.git/objects/pack/*.pack | wc -l) = 2
+         cd state/pins/*/git/*/ && test ! -e incoming/pack-00.idx && test ! -e served/7 && test ! -e repository/objects/pack/tmp_pack_x",
+    );
+}
+
+#[test]
+fn s94_paths_that_git_would_split_or_unquote_are_no_obstacle() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = three_commits(&sandbox);
+    fs::create_dir(sandbox.path("re\"po:s \\x")).unwrap();
+    fs::rename(repo.path.parent().unwrap(), sandbox.path("re\"po:s \\x/acme")).unwrap();
+    let text = "overlays: {sources: [{repo: acme/base}]}\nrepoCache: {path: 're\"po:s \\x'}\n\
+                state: {dir: 'st\"a:te'}\nmount: {at: view, git: true}\n";
+    fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    let _mount = sandbox.mount();
+    sandbox.shell("git -C $VIEW/acme/base log --oneline | wc -l | grep -qx 3");
+}

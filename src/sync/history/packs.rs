@@ -105,6 +105,7 @@ impl Packs {
             revisions.extend(["^", &tip.commit, "\n"]);
         }
         let new = self.pack(&["--revs"], &revisions, means)?;
+        self.put(&new)?;
         let shallow = if boundary.is_empty() {
             Vec::new()
         } else {
@@ -113,11 +114,8 @@ impl Packs {
             let arguments = ["rev-list", "--end-of-options", commit].map(OsStr::new);
             let repository = self.repository();
             let own = Borrower { program: means.program, git_dir: &repository, lenders: &[] };
-            // Its packs are not in place before the record is written.
-            self.put(&new)?;
             boundary.within(&own.run(&arguments, input, &means.child)?)
         };
-        self.put(&new)?;
         let tip = Tip { commit: commit.to_owned(), boundary: boundary.name(), shallow };
         self.serial += u64::from(!new.is_empty());
         self.record.packs.extend(new);
