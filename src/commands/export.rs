@@ -21,6 +21,9 @@ use super::ls::unknown_surface;
 use super::{input, output};
 use crate::config::resolved::Config;
 use crate::snapshot::Snapshot;
+use crate::sync::build::build;
+use crate::sync::fetch::Stop;
+use crate::sync::{Histories, Shared};
 use crate::union::object::Kind;
 use crate::view::{Attr, Depth, Found, Number, Offered, Settings, Sink, View};
 
@@ -30,9 +33,18 @@ const PIECE_BYTES: usize = 1024 * 1024;
 /// Writes the view, or one surface of it.
 pub(super) fn run(arguments: &ExportArgs) -> Result<ExitCode, Failure> {
     let config = input::config(&arguments.config)?;
-    let snapshot = input::snapshot(&config)?;
     let place = Place::new(&arguments.directory)?;
     place.check()?;
+    let histories = Histories::new(None, Stop::default());
+    let shared = Shared::with_histories(&config, histories);
+    let snapshot = Arc::new(build(&config, &shared)?);
+    for source in &snapshot.sources {
+        if let Some(reason) = source.git_directory.left_out() {
+            let failure =
+                Failure::new(format!("source `{}` has no `.git`: {reason}", source.label));
+            return Err(failure.with_cure("set `mount.git` to false, or complete the repository"));
+        }
+    }
     let view = view(&config, &snapshot);
     let start = start(&view, &snapshot, arguments.surface.as_deref())?;
     let temporary = tempfile::Builder::new()

@@ -100,6 +100,9 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
             if let Some(reason) = &source.unpinned_because {
                 writeln!(text, "  `{}` is not pinned: {reason}", source.name)?;
             }
+            if let Some(reason) = &source.no_git_because {
+                writeln!(text, "  `{}` has no `.git`: {reason}", source.name)?;
+            }
         }
     }
     Ok(text)

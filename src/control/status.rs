@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
     use crate::snapshot::status::SourceNote;
-    use crate::snapshot::{Source, SourceState};
+    use crate::snapshot::{GitDirectory, Source, SourceState};
     use crate::store::{Attributes, Listed, Store, StoreError};
     use crate::union::namespace::Namespace;
     use crate::union::object::Object;
@@ -117,6 +117,7 @@ mod tests {
             signals: Vec::new(),
             pinning: crate::snapshot::PinState::new(crate::snapshot::Pinning::NotAsked),
             git: None,
+            git_directory: GitDirectory::NotAsked,
         })
     }
 

@@ -16,10 +16,11 @@ use crate::fuse::Courier;
 use crate::machine;
 use crate::machine::keeper::Word;
 use crate::snapshot::Snapshot;
-use crate::sync::Shared;
 use crate::sync::archive::Archive;
 use crate::sync::build::rebuild;
+use crate::sync::fetch::Stop;
 use crate::sync::pin::Pins;
+use crate::sync::{Histories, Shared};
 use crate::union::revision::RevisionSetId;
 use crate::view::{self, Archive as _, Handshake, Journal, Past, Settings, View};
 
@@ -60,21 +61,27 @@ pub(super) fn open(
     plan: &Plan,
     vitals: &Vitals,
     keeper: Option<&KeptBy>,
+    stop: &Stop,
 ) -> Result<Opened, DaemonError> {
     match keeper {
         Some(keeper) if !keeper.is_first() => {
-            let opened = again(plan, vitals, keeper);
+            let opened = again(plan, vitals, keeper, stop);
             if matches!(opened, Err(DaemonError::Resume { .. })) {
                 keeper.say(Word::Anew);
             }
             opened
         }
-        Some(_) | None => anew(plan, vitals, keeper),
+        Some(_) | None => anew(plan, vitals, keeper, stop),
     }
 }
 
-fn anew(plan: &Plan, vitals: &Vitals, keeper: Option<&KeptBy>) -> Result<Opened, DaemonError> {
-    let caches = Caches::open(plan);
+fn anew(
+    plan: &Plan,
+    vitals: &Vitals,
+    keeper: Option<&KeptBy>,
+    stop: &Stop,
+) -> Result<Opened, DaemonError> {
+    let caches = Caches::open(plan, stop);
     let (snapshot, fetching) = first(&plan.config, &caches, vitals)?;
     let begun = match keeper {
         None => Begun::Alone,
@@ -106,7 +113,12 @@ fn anew(plan: &Plan, vitals: &Vitals, keeper: Option<&KeptBy>) -> Result<Opened,
 }
 
 /// Goes on where a worker before was killed.
-fn again(plan: &Plan, vitals: &Vitals, keeper: &KeptBy) -> Result<Opened, DaemonError> {
+fn again(
+    plan: &Plan,
+    vitals: &Vitals,
+    keeper: &KeptBy,
+    stop: &Stop,
+) -> Result<Opened, DaemonError> {
     let lost = |reason: String| DaemonError::Resume { reason };
     // The worker before has ended once this is answered, and what it held can be taken.
     let handed = keeper.ask()?;
@@ -115,7 +127,7 @@ fn again(plan: &Plan, vitals: &Vitals, keeper: &KeptBy) -> Result<Opened, Daemon
     let agreed = past.handshake().cloned();
     let agreed = agreed.ok_or_else(|| lost("nothing was agreed with the kernel".to_owned()))?;
     let shown = past.shown().ok_or_else(|| lost("no set was shown".to_owned()))?;
-    let caches = Caches::open(plan);
+    let caches = Caches::open(plan, stop);
     let archive = caches.archive.as_ref();
     let archive = archive.ok_or_else(|| lost("`state.dir` cannot be used".to_owned()))?;
     let kept = archive.load(&caches.pins, &plan.config, KEPT_SETS);
@@ -181,12 +193,14 @@ pub(super) struct Caches {
 }
 
 impl Caches {
-    fn open(plan: &Plan) -> Self {
+    fn open(plan: &Plan, stop: &Stop) -> Self {
         // What one command sees is kept for nobody.
         let keeps_for_next = plan.audience != Audience::OneCommand;
         let of_mount = keeps_for_next.then_some(plan.mountpoint.as_path());
         let pins = Arc::new(Pins::open(&plan.config.state.dir, of_mount));
-        let shared = Arc::new(Shared::new(&plan.config));
+        let of_git = pins.directory().map(|directory| directory.join("git"));
+        let histories = Histories::new(of_git, stop.clone());
+        let shared = Arc::new(Shared::with_histories(&plan.config, histories));
         let archive = Archive::open(&pins, &plan.config, shared.clone()).map(Arc::new);
         Self { shared, pins, archive }
     }

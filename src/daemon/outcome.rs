@@ -52,6 +52,21 @@ pub(super) fn states(snapshot: &Snapshot) -> Vec<&SourceState> {
     snapshot.sources.iter().map(|source| &source.state).collect()
 }
 
+/// True if the sources have the same `.git`, of two snapshots of one set.
+pub(super) fn has_same_git(before: &Snapshot, next: &Snapshot) -> bool {
+    let mut pairs = before.sources.iter().zip(&next.sources);
+    pairs.all(|(before, next)| before.git_directory.is_same(&next.git_directory))
+}
+
+/// The sources that should have a `.git` and have none, a sentence each.
+pub(super) fn without_git(snapshot: &Snapshot) -> Vec<String> {
+    let left_out = snapshot.sources.iter().filter_map(|source| {
+        let reason = source.git_directory.left_out()?;
+        Some(format!("source `{}` has no `.git`: {reason}", source.label))
+    });
+    left_out.collect()
+}
+
 /// Since when each source is as it is: as before, unless its revision or what is wrong with it is another one.
 pub(super) fn notes(
     before: &Snapshot,

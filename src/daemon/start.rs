@@ -140,7 +140,7 @@ fn run_on(
         Way::Kept(keeper) => Some(keeper.as_ref()),
         Way::Mount | Way::Given(_) => None,
     };
-    let opened = open(plan, &vitals, keeper)?;
+    let opened = open(plan, &vitals, keeper, &ending.wish())?;
     // Goes last, when nobody reads pins any more.
     let pins = opened.caches.pins.clone();
     if plan.audience == Audience::Everybody {
@@ -216,8 +216,11 @@ fn serve(
         undo.disarm();
     }
     announce(plan, &view.snapshot(), is_resumed);
+    let wish = ending.wish();
     let stopped = ending.wait(plan, served, mounter, &updates, &vitals);
     drop(doors);
+    // Whoever packs a history would be waited for.
+    wish.set();
     updates.end();
     if updating.thread.join().is_err() {
         warn!("the thread that kept the view up to date had panicked");
@@ -238,6 +241,9 @@ fn announce(plan: &Plan, snapshot: &Snapshot, is_resumed: bool) {
     for source in &snapshot.sources {
         if let Some(error) = source.state.error() {
             warn!(source = %source.label, state = source.state.word(), error, "a source is not served");
+        }
+        if let Some(reason) = source.git_directory.left_out() {
+            warn!(source = %source.label, reason, "a source has no `.git`");
         }
     }
     let hidden = hidden_entries(snapshot);

@@ -21,6 +21,7 @@ use super::vitals::Vitals;
 use crate::fuse::{Served, SessionError};
 use crate::machine::unmount::unmount;
 use crate::machine::{MachineError, connections};
+use crate::sync::fetch::Stop;
 
 /// Why a view is no longer served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,8 @@ impl Mounter {
 pub(super) struct Ending {
     sender: Sender<Event>,
     events: Receiver<Event>,
+    /// What is begun before the view can be read ends early by it.
+    stop: Stop,
 }
 
 impl Ending {
@@ -83,17 +86,26 @@ impl Ending {
         let started = |error| DaemonError::Start { step: "taking over signals", error };
         let (sender, events) = mpsc::channel();
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(started)?;
-        let heard = sender.clone();
+        let (heard, stop) = (sender.clone(), Stop::default());
+        let wish = stop.clone();
         thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
                 for signal in signals.forever() {
+                    if signal != SIGHUP {
+                        wish.set();
+                    }
                     // Nobody listens any more once the view has ended.
                     heard.send(Event::Signal(signal)).unwrap_or_default();
                 }
             })
             .map_err(started)?;
-        Ok(Self { sender, events })
+        Ok(Self { sender, events, stop })
+    }
+
+    /// The wish to end, as soon as a signal has brought it.
+    pub(super) fn wish(&self) -> Stop {
+        self.stop.clone()
     }
 
     /// Serves until the view is unmounted from outside or a signal ends it.

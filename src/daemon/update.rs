@@ -15,7 +15,7 @@ use super::configuration::{config_file, config_stamp, reread};
 use super::copy::Copying;
 use super::fetch::{Fetching, Problems};
 use super::opening::Caches;
-use super::outcome::{Followed, notes, report, states, tell};
+use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
 use super::start::Plan;
 use super::vitals::Vitals;
 use crate::config::resolved::{Access, Config, Overrides};
@@ -43,6 +43,8 @@ const SETTLE: Duration = Duration::from_millis(20);
 const PACE: Duration = Duration::from_millis(50);
 /// How long after a failure it is tried again although nothing moved.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long after a history could not be packed.
+const RETRY_GIT: Duration = Duration::from_secs(61);
 /// At least so many sets stay readable below `.overlay/revisions`, the current one included.
 pub(super) const KEPT_SETS: usize = 8;
 
@@ -361,6 +363,11 @@ impl Updater {
         if has_failed {
             self.retry_at = Some(Instant::now() + RETRY);
         }
+        let without_git = without_git(&next);
+        if !without_git.is_empty() {
+            self.retry_at.get_or_insert(Instant::now() + RETRY_GIT);
+        }
+        warnings.extend(without_git);
         let changes = self.publish(&before, next);
         self.keep_looking(stamps);
         let now = self.view.snapshot();
@@ -381,7 +388,8 @@ impl Updater {
 
     fn publish(&self, before: &Snapshot, next: Snapshot) -> Vec<Change> {
         let is_same_set = next.id == before.id;
-        if is_same_set && next.notes == before.notes && states(before) == states(&next) {
+        let is_told_same = next.notes == before.notes && states(before) == states(&next);
+        if is_same_set && is_told_same && has_same_git(before, &next) {
             return Vec::new();
         }
         let keeping = Keeping { sets: KEPT_SETS, time: self.config.mount.keep };

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Snapshot;
 use super::report::{EntriesReport, EntryReport};
+use super::{GitDirectory, Snapshot, Source};
 use crate::store::walk;
 use crate::union::explain::{Absence, Explanation, Hidden, HidingReason, Origin, explain};
 use crate::union::name::RelPath;
@@ -176,6 +176,28 @@ fn hidden_by(entry: &EntryReport, is_wanted: impl Fn(&str) -> bool) -> Vec<Hidde
     reports.collect()
 }
 
+/// Why a place at or below the `.git` of a source that is shown whole does not exist; `None` if it does.
+fn missing_git(source: &Source, path: &RelPath) -> Option<String> {
+    let label = &source.label;
+    match &source.git_directory {
+        GitDirectory::Shown(git) => {
+            let below: RelPath = path.names().iter().skip(1).cloned().collect();
+            match walk::find(git.store.as_ref(), &below) {
+                Ok(Some(_)) => None,
+                Ok(None) => Some(format!(
+                    "the `.git` of source {label}, which is made for the view, has no `{below}`"
+                )),
+                Err(error) => Some(format!("source {label}: `{path}`: {error}")),
+            }
+        }
+        GitDirectory::NotMade => None,
+        GitDirectory::LeftOut { reason } => Some(format!("source {label} has no `.git`: {reason}")),
+        GitDirectory::NotAsked => Some(format!(
+            "no `.git` that source {label} may have is shown; with `mount.git` a repository has one that is made for the view"
+        )),
+    }
+}
+
 /// Puts names to positions.
 struct Words<'a> {
     snapshot: &'a Snapshot,
@@ -219,6 +241,10 @@ impl Words<'_> {
         }
         let source = self.snapshot.source(winner.source);
         let path = winner.source_path.concat(below);
+        if winner.surface.is_none() && below.first().is_some_and(|name| name.as_bytes() == b".git")
+        {
+            return missing_git(source, below);
+        }
         match walk::find(source.store.as_ref(), &path) {
             Ok(Some(_)) => None,
             Ok(None) => Some(format!(

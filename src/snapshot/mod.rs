@@ -3,6 +3,7 @@
 pub mod collisions;
 pub mod difference;
 pub mod explanation;
+mod git_directory;
 pub mod report;
 pub mod status;
 
@@ -11,11 +12,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
+pub use git_directory::GitDirectory;
+
 use self::status::SourceNote;
 use crate::store::Store;
 use crate::store::git::GitStore;
 use crate::union::name::{Name, RelPath};
-use crate::union::namespace::{Namespace, Stack};
+use crate::union::namespace::{Namespace, Shown, Stack};
 use crate::union::revision::{Revision, RevisionSetId};
 use crate::union::source::{SourceId, SourceName, Visibility};
 use crate::union::surface::{Surface, SurfaceId};
@@ -49,6 +52,14 @@ impl Snapshot {
     /// The source at a position of this snapshot.
     pub fn source(&self, id: SourceId) -> &Arc<Source> {
         &self.sources[id.index()]
+    }
+
+    /// What of an entry differs beside its object: the `.git` of a source that is shown whole.
+    pub fn git_directory(&self, shown: &Shown) -> &GitDirectory {
+        match shown.surface {
+            None => &self.source(shown.source).git_directory,
+            Some(_) => &GitDirectory::NotAsked,
+        }
     }
 
     /// The surface at a position of this snapshot.
@@ -93,6 +104,8 @@ pub struct Source {
     pub pinning: PinState,
     /// Its git store, where it has one.
     pub git: Option<Arc<GitStore>>,
+    /// The `.git` that it has where it is shown whole.
+    pub git_directory: GitDirectory,
 }
 
 impl Source {
@@ -111,6 +124,7 @@ impl Source {
             && (self.visibility, &self.state) == (other.visibility, &other.state)
             && (&self.subdirs, &self.signals) == (&other.subdirs, &other.signals)
             && self.time_secs == other.time_secs
+            && self.git_directory.is_same(&other.git_directory)
     }
 }
 

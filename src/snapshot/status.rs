@@ -73,6 +73,9 @@ pub struct SourceStatus {
     /// Why it is not pinned, if it is not.
     #[serde(default)]
     pub unpinned_because: Option<String>,
+    /// Why it has no `.git`, if it should have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_git_because: Option<String>,
 }
 
 /// What was seen of a source since the snapshot was built.
@@ -110,6 +113,7 @@ impl ViewStatus {
         let mut status = Self::new(snapshot, false);
         for source in &mut status.sources {
             source.unpinned_because = None;
+            source.no_git_because = None;
             source.error = match source.state {
                 SourceCondition::Ready => None,
                 SourceCondition::Stale => Some("it cannot be brought up to date"),
@@ -150,6 +154,7 @@ fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime
         error: error.map(str::to_owned),
         pinned,
         unpinned_because,
+        no_git_because: source.git_directory.left_out().map(str::to_owned),
     }
 }
 

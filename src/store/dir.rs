@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
 use std::time::UNIX_EPOCH;
 
 use nix::dir::Dir;
@@ -29,6 +30,8 @@ const PATH_BYTES: usize = 4000;
 pub struct DirStore {
     root: OwnedFd,
     place: PathBuf,
+    /// Where its place goes when nobody reads it any more, if it is ours.
+    removal: Option<Sender<PathBuf>>,
 }
 
 impl DirStore {
@@ -39,7 +42,7 @@ impl DirStore {
     pub fn open(place: &Path) -> Result<Self, StoreError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = nix::fcntl::open(place, flags, Mode::empty()).map_err(std::io::Error::from)?;
-        let store = Self { root, place: place.to_owned() };
+        let store = Self { root, place: place.to_owned(), removal: None };
         match beneath(store.root.as_fd(), c".", OFlag::O_PATH) {
             Ok(_probe) => Ok(store),
             Err(Errno::ENOSYS) => Err(StoreError::Io(std::io::Error::new(
@@ -48,6 +51,16 @@ impl DirStore {
             ))),
             Err(errno) => Err(StoreError::Io(errno.into())),
         }
+    }
+
+    /// Takes a directory of ours as a source. When nobody reads it any more it is sent to where it is removed.
+    ///
+    /// # Errors
+    /// As [`DirStore::open`].
+    pub fn open_until_dropped(place: &Path, removal: Sender<PathBuf>) -> Result<Self, StoreError> {
+        let mut store = Self::open(place)?;
+        store.removal = Some(removal);
+        Ok(store)
     }
 
     /// The path by which it was opened.
@@ -101,6 +114,15 @@ impl DirStore {
                 Err(StoreError::NotADirectory)
             }
             Object::Frozen { .. } => Err(StoreError::Gone),
+        }
+    }
+}
+
+impl Drop for DirStore {
+    fn drop(&mut self) {
+        if let Some(removal) = self.removal.take() {
+            // Where nobody removes it any more, the whole directory around it goes.
+            removal.send(std::mem::take(&mut self.place)).unwrap_or_default();
         }
     }
 }

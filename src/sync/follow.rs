@@ -17,6 +17,7 @@ pub fn follow(before: &Snapshot, mut next: Snapshot, remembered: &mut Remembered
         old.object == new.object
             && old.source_path == new.source_path
             && before.source(old.source).key == next.source(new.source).key
+            && before.git_directory(old).is_same(next.git_directory(new))
     };
     let mut succession = Succession {
         is_same: &is_same,

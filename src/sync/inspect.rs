@@ -1,9 +1,11 @@
 //! What in the served trees of git sources a user might miss or wonder about. Reads every tree: for `check` only.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
+use std::ffi::OsString;
+use std::{fmt, fs};
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{GitDirectory, Snapshot};
+use crate::store::git::Repository;
 use crate::store::git::lfs::{POINTER_BYTES, Pointer};
 use crate::store::{LeftOutReason, Store, StoreError};
 use crate::union::name::RelPath;
@@ -42,6 +44,10 @@ pub enum OccurrenceKind {
     LeftOut(LeftOutReason),
     /// An object that cannot be read.
     Unreadable,
+    /// The repository lacks the beginning of its history, and so does the `.git` that is shown.
+    HistoryIsCut,
+    /// The repository may lack objects of its history; without them no `.git` is shown.
+    HistoryMayLack,
     /// The source has more names than are looked at.
     Unfinished,
 }
@@ -54,6 +60,12 @@ impl fmt::Display for OccurrenceKind {
             Self::LfsPointer => f.write_str("LFS pointer, shown as the pointer"),
             Self::LeftOut(reason) => write!(f, "left out: {reason}"),
             Self::Unreadable => f.write_str("unreadable"),
+            Self::HistoryIsCut => {
+                f.write_str("its history ends where the repository's does, which is shallow")
+            }
+            Self::HistoryMayLack => f.write_str(
+                "left out while an object of its history lacks: the repository is a partial clone",
+            ),
             Self::Unfinished => f.write_str("not looked at any further"),
         }
     }
@@ -78,6 +90,11 @@ pub fn inspect(snapshot: &Snapshot) -> Vec<Occurrence> {
                 inspector.meet(&placed.entry.source_path, &placed.entry.object);
             }
             inspector.run();
+        }
+        if matches!(source.git_directory, GitDirectory::NotMade)
+            && let Some(git) = &source.git
+        {
+            inspector.history(&git.lender());
         }
         let kinds = inspector.found.into_iter();
         found.extend(kinds.map(|(kind, (count, places))| Occurrence {
@@ -114,6 +131,22 @@ impl<'a> Inspector<'a> {
     fn new(store: &'a dyn Store) -> Self {
         let (pending, seen, found) = (Vec::new(), HashSet::new(), BTreeMap::new());
         Self { store, pending, seen, names: 0, found }
+    }
+
+    /// Looks whether the repository has all that a `.git` is made of.
+    fn history(&mut self, repository: &Repository) {
+        let mut at_git = |kind| {
+            self.found.insert(kind, (1, vec![".git".to_owned()]));
+        };
+        let shallow = fs::metadata(repository.common_dir().join("shallow"));
+        if shallow.is_ok_and(|shallow| shallow.len() > 0) {
+            at_git(OccurrenceKind::HistoryIsCut);
+        }
+        let packs = fs::read_dir(repository.objects_dir().join("pack")).into_iter().flatten();
+        let is_promised = |name: OsString| name.as_encoded_bytes().ends_with(b".promisor");
+        if packs.flatten().any(|file| is_promised(file.file_name())) {
+            at_git(OccurrenceKind::HistoryMayLack);
+        }
     }
 
     fn start(&mut self, root: Result<Object, StoreError>) {

@@ -13,6 +13,7 @@ mod digest;
 mod error;
 pub mod fetch;
 mod follow;
+mod history;
 pub mod inspect;
 mod label;
 mod layer;
@@ -33,6 +34,7 @@ pub mod watch;
 
 pub use error::{BuildError, SourceCause, SourceError, Tried};
 pub use follow::follow;
+pub use history::Histories;
 pub use label::labels;
 pub use mirror::Moved;
 pub use shared::Shared;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::digest::Fields;
 use super::error::{SourceCause, Tried};
+use super::history::Asked;
 use super::locate::{is_refused, locate, places};
 use super::pin::Pins;
 use super::resolve::resolve;
 use super::shared::Shared;
 use super::signals::of_repository;
 use crate::config::resolved::{Config, Location, Mode, Pin, SourceSpec};
-use crate::snapshot::{Pinning, Snapshot, Source, SourceState};
+use crate::snapshot::{GitDirectory, Pinning, Snapshot, Source, SourceState};
 use crate::store::Store;
 use crate::store::dir::DirStore;
 use crate::store::git::lfs::LfsObjects;
@@ -35,6 +36,8 @@ pub(super) struct Opened {
     pub(super) pinning: Pinning,
     /// Its git store, where it has one.
     pub(super) git: Option<Arc<GitStore>>,
+    /// The `.git` that it has where it is shown whole.
+    pub(super) git_directory: GitDirectory,
 }
 
 /// What a source is opened with.
@@ -45,16 +48,19 @@ pub(super) struct Means<'a> {
     pub(super) pins: Option<&'a Pins>,
     /// The snapshot before, whose stores are used again where they serve the same.
     pub(super) last: Option<&'a Snapshot>,
+    /// The sources that are shown whole and with a `.git`, by position.
+    pub(super) with_git: &'a [SourceId],
 }
 
 /// Opens a source.
 pub(super) fn open(
     config: &Config,
     spec: &SourceSpec,
+    id: SourceId,
     means: Means<'_>,
 ) -> Result<Opened, SourceCause> {
     match (spec.mode, &spec.location) {
-        (Mode::Git, Location::Repo { .. } | Location::Path(_)) => open_git(config, spec, means),
+        (Mode::Git, Location::Repo { .. } | Location::Path(_)) => open_git(config, spec, id, means),
         (Mode::Live, Location::Path(path)) => open_directory(config, path),
         (Mode::Live, Location::Repo { .. }) => {
             let located = locate(config, spec, &means.shared.repositories)?;
@@ -67,13 +73,22 @@ pub(super) fn open(
     }
 }
 
-fn open_git(config: &Config, spec: &SourceSpec, means: Means<'_>) -> Result<Opened, SourceCause> {
+fn open_git(
+    config: &Config,
+    spec: &SourceSpec,
+    id: SourceId,
+    means: Means<'_>,
+) -> Result<Opened, SourceCause> {
     let located = locate(config, spec, &means.shared.repositories)?;
     let git_ref = spec.git_ref.as_deref();
     let (oid, commit) = resolve(&located.repository, &located.place, git_ref)?;
     let mut signals = of_repository(&located.repository, git_ref);
     if spec.serves_lfs {
         signals.push(located.repository.common_dir().join("lfs/objects"));
+    }
+    let has_git = means.with_git.contains(&id);
+    if has_git {
+        signals.push(located.repository.common_dir().join("shallow"));
     }
     let lfs = spec.serves_lfs.then(|| LfsObjects::scan(located.repository.common_dir()));
     let lent = &located.repository;
@@ -83,6 +98,7 @@ fn open_git(config: &Config, spec: &SourceSpec, means: Means<'_>) -> Result<Open
         (None, Pin::Copy) => (lent.clone(), Pinning::Awaited),
         (None, Pin::Auto) => (lent.clone(), Pinning::NotAsked),
     };
+    let pinned = repository.clone();
     let used =
         means.last.and_then(|last| used_before(last, &located.repository, &oid, lfs.as_ref()));
     let store = if let Some(store) = used {
@@ -97,7 +113,22 @@ fn open_git(config: &Config, spec: &SourceSpec, means: Means<'_>) -> Result<Open
         })?;
         Arc::new(store)
     };
+    let asked = Asked {
+        name: &spec.name,
+        visibility: spec.visibility,
+        git_ref,
+        place: &located.place,
+        commit: oid,
+        time_secs: commit.time_secs,
+        is_sha256: located.repository.id_len() == 32,
+    };
+    let git_directory = match &means.shared.histories {
+        Some(histories) if has_git => histories.get(&asked, &[&pinned, &located.repository]),
+        None if has_git => GitDirectory::NotMade,
+        Some(_) | None => GitDirectory::NotAsked,
+    };
     Ok(Opened {
+        git_directory,
         git: Some(store.clone()),
         store,
         commit: Some(oid),
@@ -141,7 +172,17 @@ fn open_directory(config: &Config, path: &Path) -> Result<Opened, SourceCause> {
     })?;
     let (place, signals) = (path.to_owned(), Vec::new());
     let (store, pinning) = (Arc::new(store), Pinning::NotAsked);
-    Ok(Opened { store, commit: None, time_secs: 0, place, signals, pinning, git: None })
+    let git_directory = GitDirectory::NotAsked;
+    Ok(Opened {
+        store,
+        commit: None,
+        time_secs: 0,
+        place,
+        signals,
+        pinning,
+        git: None,
+        git_directory,
+    })
 }
 
 /// Finds a source in the last snapshot, for when it cannot be read anew: the same source at the same place, which the view
@@ -171,9 +212,11 @@ pub(super) fn reopen(
         }
         let (store, time_secs) = (source.store.clone(), source.time_secs);
         let (signals, pinning) = (source.signals.clone(), source.pinning.get());
-        let git = source.git.clone();
+        let (git, git_directory) = (source.git.clone(), source.git_directory.clone());
         let commit = Some(commit);
-        Some((id, Opened { store, commit, time_secs, place, signals, pinning, git }))
+        let opened =
+            Opened { store, commit, time_secs, place, signals, pinning, git, git_directory };
+        Some((id, opened))
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::history::Histories;
 use super::repositories::Repositories;
 use crate::config::resolved::Config;
 use crate::store::blobs::{BlobCache, BlobLimits};
@@ -13,6 +14,8 @@ pub struct Shared {
     pub blobs: Arc<BlobCache>,
     /// Open repositories.
     pub(super) repositories: Repositories,
+    /// What sources that are shown whole have for a `.git`, where something shows them.
+    pub(super) histories: Option<Histories>,
 }
 
 impl Shared {
@@ -20,6 +23,11 @@ impl Shared {
     pub fn new(config: &Config) -> Self {
         let limits = BlobLimits { disk_bytes: config.state.cache_bytes, ..BlobLimits::default() };
         let blobs = Arc::new(BlobCache::new(config.state.dir.join("blobs"), limits));
-        Self { blobs, repositories: Repositories::default() }
+        Self { blobs, repositories: Repositories::default(), histories: None }
+    }
+
+    /// The same with histories, for who shows the snapshots.
+    pub fn with_histories(config: &Config, histories: Histories) -> Self {
+        Self { histories: Some(histories), ..Self::new(config) }
     }
 }

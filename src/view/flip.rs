@@ -168,6 +168,7 @@ fn is_same(before: &Snapshot, next: &Snapshot, old: &Shown, new: &Shown) -> bool
         && old.time_secs == new.time_secs
         && old.source_path == new.source_path
         && before.source(old.source).key == next.source(new.source).key
+        && before.git_directory(old).is_same(next.git_directory(new))
 }
 
 /// The sets that are kept once `next` is current.

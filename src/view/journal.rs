@@ -76,11 +76,20 @@ pub(super) enum What {
     /// A merged directory, and the set that it is pinned to.
     Merged { path: Vec<u8>, parent: u32, born: u64, pin: Option<[u8; 32]> },
     /// An entry of a git source.
-    Entry { source: [u8; 16], parent: u32, path: Vec<u8>, object: Thing, time_secs: i64 },
+    Entry {
+        source: [u8; 16],
+        parent: u32,
+        path: Vec<u8>,
+        object: Thing,
+        time_secs: i64,
+        is_whole: bool,
+    },
     /// A file, directory or link of a live source.
     Live { source: [u8; 16], parent: u32, path: Vec<u8>, object: Thing },
     /// The files and links of the frozen directory of this number.
     Files { tree: u32 },
+    /// The `.git` in the frozen directory of this number.
+    Git { tree: u32 },
     /// The directories in the frozen directory of this number.
     Directories { tree: u32 },
 }

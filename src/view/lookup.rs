@@ -7,9 +7,8 @@ use super::journal::{Thing, What};
 use super::moment::Moment;
 use super::nodes::{Node, Number};
 use super::numbers::Key;
-use super::overlay;
 use super::tree::{Leaf, Live, Merged, Tree, object_bytes, stays_inside, unreadable};
-use super::{View, ViewError};
+use super::{View, ViewError, git, overlay};
 use crate::config::resolved::Links;
 use crate::snapshot::{Snapshot, Source};
 use crate::store::walk;
@@ -173,14 +172,17 @@ impl View {
             path: source_path.to_bytes(),
             object: Thing::of(&shown.object),
             time_secs,
+            is_whole: shown.surface.is_none(),
         };
         let number = self.numbers.single(key, what)?;
+        let whole = shown.surface.is_none().then(|| source.git_directory.shown());
+        let git = whole.flatten().cloned();
         let (source, object) = (source.clone(), shown.object.clone());
         let node = match (&object, object.kind()) {
             (Object::Empty, _) => Node::Empty { parent, time_secs },
             (_, Kind::Directory) => {
                 let tree = Tree::entry(source, object, time_secs, number, parent, source_path);
-                Node::Tree(Arc::new(tree))
+                Node::Tree(Arc::new(tree.with_git(git)))
             }
             (_, Kind::File { .. } | Kind::Link) => {
                 Node::Leaf(Arc::new(Leaf { source, path: source_path, object, time_secs }))
@@ -241,6 +243,7 @@ impl View {
     pub(super) fn tree_child(tree: &Arc<Tree>, index: u32) -> Candidate {
         let (listed, number) = tree.child_at(index);
         let node = match (&listed.object, listed.object.kind()) {
+            (object @ Object::Live { .. }, _) => git::node(tree.git(), object, tree.number),
             (Object::Empty, _) => Node::Empty { parent: tree.number, time_secs: tree.time_secs },
             (_, Kind::Directory) => Node::Tree(Arc::new(tree.child_tree(index))),
             (_, Kind::File { .. } | Kind::Link) => Node::Child(tree.clone(), index),

@@ -9,6 +9,7 @@
 mod attr;
 mod fence;
 mod flip;
+mod git;
 mod journal;
 mod kept;
 mod list;

@@ -86,18 +86,19 @@ impl View {
                 let pin = pin.map(|id| self.set(&moment, RevisionSetId(id))).transpose()?;
                 Ok(Node::Merged(Arc::new(Merged { path, parent: Number(parent), born, pin })))
             }
-            What::Entry { source, parent, path, object, time_secs } => {
+            What::Entry { source, parent, path, object, time_secs, is_whole } => {
                 let object = object.object().ok_or(ViewError::Stale)?;
                 let parent = Number(parent);
                 if object == Object::Empty {
                     return Ok(Node::Empty { parent, time_secs });
                 }
                 let source = self.source(&moment, source, &object)?;
+                let git = is_whole.then(|| git_of(&source, &object)).flatten();
                 let path = path_of(&path).ok_or(ViewError::Stale)?;
                 Ok(match object.kind() {
                     Kind::Directory => {
                         let tree = Tree::entry(source, object, time_secs, number, parent, path);
-                        Node::Tree(Arc::new(tree))
+                        Node::Tree(Arc::new(tree.with_git(git)))
                     }
                     Kind::File { .. } | Kind::Link => {
                         Node::Leaf(Arc::new(Leaf { source, path, object, time_secs }))
@@ -111,15 +112,20 @@ impl View {
                 if object == Object::Empty {
                     return Ok(Node::Empty { parent, time_secs: self.started_secs });
                 }
-                let source = self.live_source(&moment, source)?;
-                let is_there = walk::find(source.store.as_ref(), &path);
-                if !matches!(is_there, Ok(Some(found)) if found == object) {
-                    return Err(ViewError::Stale);
-                }
+                let source = self.live_source(&moment, source, &path, &object)?;
                 Ok(Node::Live(Arc::new(Live { source, path, object, parent })))
             }
             What::Files { tree } => self.child(past, Number(tree), first, number, false),
             What::Directories { tree } => self.child(past, Number(tree), first, number, true),
+            What::Git { tree } => {
+                let tree = self.recovered_tree(past, Number(tree))?;
+                tree.load(&self.numbers, self.settings.links)?;
+                let index = tree.find(b".git").ok_or(ViewError::Stale)?;
+                let candidate = Self::tree_child(&tree, index);
+                // Of another revision it is another one.
+                let is_it = candidate.number == number;
+                if is_it { Ok(candidate.node) } else { Err(ViewError::Stale) }
+            }
         }
     }
 
@@ -222,16 +228,39 @@ impl View {
         let of_set = |snapshot: Arc<Snapshot>| {
             snapshot.sources.iter().find(|source| source.key == key).cloned()
         };
+        let is_top = |source: &Arc<Source>| is_top(source, object);
         let has = |source: &Arc<Source>| has(source.store.as_ref(), object);
-        self.sets(moment).filter_map(of_set).find(has).ok_or(ViewError::Stale)
+        let found = self.sets(moment).filter_map(of_set).find(is_top);
+        let found = found.or_else(|| self.sets(moment).filter_map(of_set).find(has));
+        found.ok_or(ViewError::Stale)
     }
 
-    fn live_source(&self, moment: &Moment, key: [u8; 16]) -> Result<Arc<Source>, ViewError> {
+    /// A source of this key that has a live object at a path: a directory, or the `.git` of a source.
+    fn live_source(
+        &self,
+        moment: &Moment,
+        key: [u8; 16],
+        path: &RelPath,
+        object: &Object,
+    ) -> Result<Arc<Source>, ViewError> {
         let of_set = |snapshot: Arc<Snapshot>| {
-            snapshot.sources.iter().find(|source| source.key == key).cloned()
+            let gits = snapshot.sources.iter().filter_map(|source| source.git_directory.shown());
+            let mut known = snapshot.sources.iter().chain(gits).filter(|source| source.key == key);
+            let has = |source: &&Arc<Source>| matches!(walk::find(source.store.as_ref(), path), Ok(Some(found)) if found == *object);
+            known.find(has).cloned()
         };
         self.sets(moment).find_map(of_set).ok_or(ViewError::Stale)
     }
+}
+
+/// Whether an object is the top of a source.
+fn is_top(source: &Source, object: &Object) -> bool {
+    object.kind().is_directory() && source.store.root().is_ok_and(|top| top == *object)
+}
+
+/// The `.git` of a source that is shown whole, if it is that of this object.
+fn git_of(source: &Source, object: &Object) -> Option<Arc<Source>> {
+    source.git_directory.shown().filter(|_| is_top(source, object)).cloned()
 }
 
 /// Whether a store can read an object at all.

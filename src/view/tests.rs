@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::config::resolved::Links;
-use crate::snapshot::{Snapshot, Source, SourceState};
+use crate::snapshot::{GitDirectory, Snapshot, Source, SourceState};
 use crate::store::memory::MemoryStore;
 use crate::union::name::RelPath;
 use crate::union::namespace::{Namespace, Shown};
@@ -69,6 +69,7 @@ pub(super) fn snapshot() -> Snapshot {
         signals: Vec::new(),
         pinning: crate::snapshot::PinState::new(crate::snapshot::Pinning::NotAsked),
         git: None,
+        git_directory: GitDirectory::NotAsked,
     };
     Snapshot {
         id: RevisionSetId([1; 32]),

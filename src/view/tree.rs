@@ -4,12 +4,11 @@ use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::ViewError;
 use super::attr::Attr;
 use super::journal::What;
 use super::nodes::Number;
 use super::numbers::{Key, Numbers};
-use super::overlay;
+use super::{ViewError, git, overlay};
 use crate::config::resolved::Links;
 use crate::snapshot::{Snapshot, Source};
 use crate::store::{Listed, StoreError, walk};
@@ -141,6 +140,8 @@ pub(super) struct Tree {
     /// Its own number.
     pub(super) number: Number,
     above: Above,
+    /// The `.git` in it, where it is a source that is shown whole and has one.
+    git: Option<Arc<Source>>,
     listing: OnceLock<Listing>,
 }
 
@@ -181,7 +182,18 @@ impl Tree {
         path: RelPath,
     ) -> Self {
         let above = Above::Entry(parent, path);
-        Self { source, object, time_secs, number, above, listing: OnceLock::new() }
+        Self { source, object, time_secs, number, above, git: None, listing: OnceLock::new() }
+    }
+
+    /// The same with a `.git`.
+    pub(super) fn with_git(mut self, git: Option<Arc<Source>>) -> Self {
+        self.git = git;
+        self
+    }
+
+    /// Where its live child is: its `.git` is the only one.
+    pub(super) fn git(&self) -> &Arc<Source> {
+        self.git.as_ref().unwrap_or(&self.source)
     }
 
     /// The frozen directory that is the child at `index`.
@@ -193,6 +205,7 @@ impl Tree {
             time_secs: self.time_secs,
             number: child.number,
             above: Above::Tree(self.clone(), index),
+            git: None,
             listing: OnceLock::new(),
         }
     }
@@ -243,11 +256,13 @@ impl Tree {
         found.ok().and_then(|index| u32::try_from(index).ok())
     }
 
-    /// The position of the n-th directory, or of the n-th child that is none. Only after [`Tree::load`].
+    /// The position of the n-th directory, or of the n-th child that is none, `.git` apart. Only after [`Tree::load`].
     pub(super) fn nth(&self, is_directory: bool, n: usize) -> Option<u32> {
         let children = self.listing().children.iter().zip(0..);
-        let mut same =
-            children.filter(|(child, _)| child.listed.object.kind().is_directory() == is_directory);
+        let mut same = children.filter(|(child, _)| match &child.listed.object {
+            Object::Live { .. } => false,
+            object => object.kind().is_directory() == is_directory,
+        });
         same.nth(n).map(|(_, index)| index)
     }
 
@@ -308,15 +323,23 @@ impl Tree {
         let mut next_file = numbers.block(self.files_key(), files, || What::Files { tree })?;
         let what = || What::Directories { tree };
         let mut next_directory = numbers.block(self.directories_key(), directories, what)?;
-        let children = listed.into_iter().map(|listed| {
-            let next = match listed.object.kind() {
-                Kind::Directory => &mut next_directory,
-                Kind::File { .. } | Kind::Link => &mut next_file,
-            };
-            let number = mem::replace(next, Number(next.0.saturating_add(1)));
-            Child { listed, number, size: AtomicU64::new(UNKNOWN) }
-        });
-        Ok(Listing { children: children.collect() })
+        let mut children: Vec<_> = listed
+            .into_iter()
+            .map(|listed| {
+                let next = match listed.object.kind() {
+                    Kind::Directory => &mut next_directory,
+                    Kind::File { .. } | Kind::Link => &mut next_file,
+                };
+                let number = mem::replace(next, Number(next.0.saturating_add(1)));
+                Child { listed, number, size: AtomicU64::new(UNKNOWN) }
+            })
+            .collect();
+        if let Some(git) = &self.git {
+            let (listed, number) = git::child(git, self.number, numbers)?;
+            let place = children.partition_point(|other: &Child| other.listed.name < listed.name);
+            children.insert(place, Child { listed, number, size: AtomicU64::new(UNKNOWN) });
+        }
+        Ok(Listing { children })
     }
 
     /// Names the block of its files: source, path, object and time, wherever it is shown.

@@ -16,6 +16,7 @@ mod exec;
 mod faults;
 mod fixture;
 mod flips;
+mod git_directory;
 mod golden;
 mod hostile;
 mod keeper;

@@ -1,7 +1,9 @@
 //! What stands in the place of a file of a repository and is none: to open a pipe would wait for who never comes.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use super::Repository;
 
 /// The files that are read to open a repository and its refs, below a git directory or the work tree around it.
 const READ: [&str; 9] = [
@@ -26,6 +28,22 @@ pub(super) fn find_special(directories: &[&Path]) -> Option<&'static str> {
     let is_any =
         |name: &&str| directories.iter().any(|directory| is_special(&directory.join(name)));
     READ.into_iter().find(|name| is_any(name))
+}
+
+impl Repository {
+    /// What stands in the place of a loose object or of a file of a pack and is no regular file; nothing if all are.
+    pub fn special_object(&self) -> Option<PathBuf> {
+        let directories = fs::read_dir(self.objects_dir()).into_iter().flatten().flatten();
+        let entries = directories.flat_map(|directory| {
+            let name = directory.file_name();
+            let is_loose = name.len() == 2 || name == "pack" || name == "info";
+            is_loose.then(|| fs::read_dir(directory.path())).into_iter().flatten().flatten()
+        });
+        let mut special = entries.flatten().filter(|entry| {
+            entry.file_type().is_ok_and(|kind| !kind.is_file()) && is_special(&entry.path())
+        });
+        special.next().map(|entry| entry.path())
+    }
 }
 
 #[cfg(test)]

@@ -213,7 +213,7 @@ impl view::Archive for Archive {
     fn recall(&self, id: &RevisionSetId) -> Result<Snapshot, String> {
         let repositories = self.sets().get(id).cloned().ok_or("it is not kept any more")?;
         let record = read(&path_of(&self.dir, id))?;
-        recall::recall(id, &record, &self.like, &repositories, &self.shared.blobs)
+        recall::recall(id, &record, &self.like, &repositories, &self.shared)
     }
 }
 

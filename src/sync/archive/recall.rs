@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use super::record::{ContentRecord, EntryRecord, Record, SourceRecord};
 use crate::config::resolved::{Config, Links, Location, Mode, Pin, SourceSpec};
-use crate::snapshot::{PinState, Pinning, Snapshot, Source, SourceState};
+use crate::snapshot::{GitDirectory, PinState, Pinning, Snapshot, Source, SourceState};
 use crate::store::blobs::BlobCache;
 use crate::store::dir::DirStore;
 use crate::store::empty::EmptyStore;
 use crate::store::git::{GitStore, Repository};
 use crate::store::{Store, StoreError};
 use crate::sync::build::merge::snapshot;
-use crate::sync::build::{Built, id_at};
+use crate::sync::build::{Built, id_at, with_git};
+use crate::sync::history::Asked;
 use crate::sync::layer::{self, Layers};
+use crate::sync::shared::Shared;
 use crate::union::namespace::Namespace;
 use crate::union::object::{Object, Oid};
 use crate::union::revision::{Revision, RevisionSetId};
@@ -27,25 +29,45 @@ pub(super) fn recall(
     record: &Record,
     like: &Config,
     repositories: &[Option<Arc<Repository>>],
-    blobs: &Arc<BlobCache>,
+    shared: &Shared,
 ) -> Result<Snapshot, String> {
     let config = config(record, like).ok_or(DAMAGED)?;
+    let specs: Vec<_> = config.sources.iter().collect();
+    let with_git = with_git(&config, &specs);
     let mut built = Built::default();
     for ((position, source), spec) in record.sources.iter().enumerate().zip(&config.sources) {
         let repository = repositories.get(position).and_then(Option::as_ref);
         let again = Again { config: &config, spec, record: source, id: id_at(position) };
-        let made = again.make(repository, blobs);
-        let (source, layers, top) =
+        let made = again.make(repository, &shared.blobs);
+        let (mut source, layers, top) =
             made.map_err(|problem| format!("source `{}`: {problem}", source.label))?;
+        if with_git.contains(&id_at(position)) {
+            source.git_directory = git_directory(&source, shared);
+        }
         built.add(source, layers, top);
     }
-    let specs: Vec<_> = config.sources.iter().collect();
     let mut made = snapshot(&config, &specs, built);
     if made.id != *id {
         return Err("what can be read now is not what it was".to_owned());
     }
     made.namespace = Namespace::from_root(record.restore(made.namespace.root()).into());
     Ok(made)
+}
+
+/// The `.git` that a source had, as far as its history is kept.
+fn git_directory(source: &Source, shared: &Shared) -> GitDirectory {
+    let (Some(histories), Revision::Commit(commit)) = (&shared.histories, &source.revision) else {
+        return GitDirectory::NotAsked;
+    };
+    histories.get_again(&Asked {
+        name: &source.name,
+        visibility: source.visibility,
+        git_ref: source.git_ref.as_deref(),
+        place: &source.place,
+        commit: *commit,
+        time_secs: source.time_secs,
+        is_sha256: commit.as_bytes().len() == 32,
+    })
 }
 
 /// The configuration of a record.
@@ -149,6 +171,7 @@ impl Again<'_> {
             signals: Vec::new(),
             pinning: PinState::new(Pinning::NotAsked),
             git,
+            git_directory: GitDirectory::NotAsked,
         })
     }
 }

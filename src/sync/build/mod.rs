@@ -17,10 +17,12 @@ use super::pin::Pins;
 use super::shared::Shared;
 use super::signals::{of_directory, of_places};
 use crate::config::resolved::{Config, SourceSpec};
-use crate::snapshot::{Finding, FindingKind, PinState, Pinning, Snapshot, Source, SourceState};
+use crate::snapshot::{
+    Finding, FindingKind, GitDirectory, PinState, Pinning, Snapshot, Source, SourceState,
+};
 use crate::store::empty::EmptyStore;
 use crate::union::name::RelPath;
-use crate::union::namespace::Stack;
+use crate::union::namespace::{Stack, last_of_each_name};
 use crate::union::object::Object;
 use crate::union::revision::Revision;
 use crate::union::source::SourceId;
@@ -56,9 +58,10 @@ pub fn rebuild(
 ) -> Result<Rebuilt, BuildError> {
     let specs: Vec<&SourceSpec> = config.shown_sources().collect();
     let labels = labels(&specs);
-    let means = Means { shared, pins, last };
+    let with_git = with_git(config, &specs);
+    let means = Means { shared, pins, last, with_git: &with_git };
     let taken = in_parallel(&specs, |index, spec| {
-        take(config, spec, id_at(index), open(config, spec, means), last)
+        take(config, spec, id_at(index), open(config, spec, id_at(index), means), last)
     });
     let mut built = Built { last: last.map(|last| last.sources.clone()), ..Built::default() };
     for (((spec, label), taken), index) in specs.iter().zip(&labels).zip(taken).zip(0..) {
@@ -77,6 +80,15 @@ pub fn rebuild(
     let stale = std::mem::take(&mut built.stale);
     let snapshot = merge::snapshot(config, &specs, built);
     Ok(Rebuilt { snapshot, stale })
+}
+
+/// The sources that are shown whole and with a `.git`: of each name the last.
+pub(super) fn with_git(config: &Config, specs: &[&SourceSpec]) -> Vec<SourceId> {
+    if !config.mount.shows_git || !config.mount.shows_sources {
+        return Vec::new();
+    }
+    let names = specs.iter().enumerate().map(|(index, spec)| (id_at(index), &spec.name));
+    last_of_each_name(names)
 }
 
 pub(super) fn id_at(index: usize) -> SourceId {
@@ -229,6 +241,7 @@ impl Built {
             signals: opened.signals,
             pinning: PinState::new(opened.pinning),
             git: opened.git,
+            git_directory: opened.git_directory,
         };
         self.add(source, layers, top);
     }
@@ -269,6 +282,7 @@ impl Built {
             signals: of_places(places(config, spec)),
             pinning: PinState::new(Pinning::NotAsked),
             git: None,
+            git_directory: GitDirectory::NotAsked,
         };
         self.add(source, layers, Object::Empty);
         if spec.is_required {

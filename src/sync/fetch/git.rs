@@ -213,14 +213,9 @@ impl Git<'_> {
     }
 
     fn command(&self, git_dir: Option<&Path>) -> Result<Command, FetchCause> {
-        let mut command = Command::new(self.program);
+        let mut command = clean(self.program);
         let lock = self.lock.try_clone().map_err(|error| not_run(&error))?;
-        command.env_clear().envs(SET).current_dir("/").stdin(Stdio::from(lock));
-        for name in KEPT {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
+        command.stdin(Stdio::from(lock));
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
@@ -252,6 +247,18 @@ impl Git<'_> {
     fn has_token(&self) -> bool {
         std::fs::read(self.token_file).is_ok_and(|token| !token.trim_ascii().is_empty())
     }
+}
+
+/// A command that sees nothing of our environment but what it needs.
+pub(super) fn clean(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(SET).current_dir("/");
+    for name in KEPT {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
 }
 
 fn not_run(error: &std::io::Error) -> FetchCause {

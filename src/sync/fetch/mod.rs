@@ -6,11 +6,14 @@
 mod cause;
 mod child;
 mod git;
+mod pack;
 mod remote;
 mod stop;
 
 pub use cause::FetchCause;
 pub(super) use child::Child;
 pub(super) use git::{Advertised, Depth, Git};
+pub(super) use pack::Borrower;
+pub use pack::PackCause;
 pub(super) use remote::Remote;
 pub use stop::Stop;

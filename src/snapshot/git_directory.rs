@@ -1,0 +1,48 @@
+//! The `.git` of a source that is shown whole (`mount.git`).
+
+use std::sync::Arc;
+
+use super::Source;
+
+/// The `.git` of a source that is shown whole.
+#[derive(Debug, Clone)]
+pub enum GitDirectory {
+    /// It is to have none.
+    NotAsked,
+    /// It has one wherever a snapshot is shown; this one is not.
+    NotMade,
+    /// It is the directory at the top of this source: a live one, which nobody changes.
+    Shown(Arc<Source>),
+    /// It should have one and has none.
+    LeftOut {
+        /// Why there is none.
+        reason: String,
+    },
+}
+
+impl GitDirectory {
+    /// What is read of it, if it is shown.
+    pub fn shown(&self) -> Option<&Arc<Source>> {
+        match self {
+            Self::Shown(source) => Some(source),
+            Self::NotAsked | Self::NotMade | Self::LeftOut { .. } => None,
+        }
+    }
+
+    /// Why it is left out, if it is.
+    pub fn left_out(&self) -> Option<&str> {
+        match self {
+            Self::LeftOut { reason } => Some(reason),
+            Self::NotAsked | Self::NotMade | Self::Shown(_) => None,
+        }
+    }
+
+    /// True for the same `.git`, with the same HEAD and the same objects, or for none on both sides.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self.shown(), other.shown()) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => self.left_out() == other.left_out(),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The `.git` of a source that is shown whole: one more name in its frozen directory, with a live directory behind it.
+
+use std::sync::Arc;
+
+use super::ViewError;
+use super::journal::What;
+use super::nodes::{Node, Number};
+use super::numbers::{Key, Numbers};
+use super::tree::{Live, object_bytes, unreadable};
+use crate::snapshot::Source;
+use crate::store::Listed;
+use crate::union::name::{Name, RelPath};
+use crate::union::object::Object;
+
+/// Name and object of the `.git` in a directory, and its number there.
+pub(super) fn child(
+    git: &Source,
+    directory: Number,
+    numbers: &Numbers,
+) -> Result<(Listed, Number), ViewError> {
+    let object = git.store.root().map_err(|cause| unreadable(git, &RelPath::root(), cause))?;
+    let place = directory.0.to_le_bytes();
+    let key = Key::new(&[b"git", &place, &git.key, &object_bytes(&object)]);
+    let number = numbers.single(key, || What::Git { tree: directory.0 })?;
+    let name = Name::new(".git").expect("a fixed name of this module");
+    Ok((Listed { name, object }, number))
+}
+
+/// What it stands for.
+pub(super) fn node(git: &Arc<Source>, object: &Object, directory: Number) -> Node {
+    let (source, object) = (git.clone(), object.clone());
+    Node::Live(Arc::new(Live { source, path: RelPath::root(), object, parent: directory }))
+}
