@@ -88,8 +88,15 @@ fn explain_works_below_a_mount() {
     two_sources(&sandbox);
     let mount = sandbox.mount();
     let path = sandbox.path("view/.agents/skills/review/SKILL.md");
-    let text = sandbox.succeed(&["explain", path.to_str().unwrap()]);
-    assert!(text.contains("acme/team") && text.contains("acme/base"), "{text}");
+    // Relative paths too, as a shell completes them; one of the view itself is still taken.
+    for typed in [
+        path.to_str().unwrap(),
+        "view/.agents/skills/review/SKILL.md",
+        ".agents/skills/review/SKILL.md",
+    ] {
+        let text = sandbox.succeed(&["explain", typed]);
+        assert!(text.contains("acme/team") && text.contains("acme/base"), "{typed}: {text}");
+    }
     mount.unmount();
 }
 
