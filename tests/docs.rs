@@ -332,12 +332,8 @@ fn variables(text: &str) -> BTreeSet<String> {
 #[test]
 fn every_variable_is_on_its_page() {
     let page = read(&root().join("docs/ENVIRONMENT.md"));
-    let rows: String = page
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    let on_page = variables(&rows);
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    let on_page = variables(&rows.join("\n"));
     let mut in_code = BTreeSet::new();
     for below in ["src", "tests", "packaging", ".ci", "benches"] {
         for path in files(below) {
