@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use super::exec::ExecArgs;
+pub use super::man::ManArgs;
 pub use super::pass::PassArgs;
 use crate::config;
 use crate::control::http::Address;
@@ -66,8 +67,8 @@ pub enum Command {
     Config(ConfigCommandArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
-    /// Print the manual page
-    Man,
+    /// Print the manual: the page of the program, or of a subcommand
+    Man(ManArgs),
 }
 
 /// Where the configuration comes from. Without any of these: `$OVERLAYFS_MOUNT_CONFIG`, `./overlays.yaml`,

@@ -18,7 +18,16 @@ use crate::union::name::RelPath;
 
 /// Explains a path of the view that the configuration describes, or a path below a mount.
 pub(super) fn run(arguments: &ExplainArgs) -> Result<ExitCode, Failure> {
-    let report = match below_mount(&arguments.path)? {
+    let names_config = arguments.config.config.is_some()
+        || arguments.config.values.is_some()
+        || !arguments.config.sources.is_empty();
+    // Without a configuration that is named a path is first what a shell would complete.
+    let typed = if names_config {
+        arguments.path.clone()
+    } else {
+        std::path::absolute(&arguments.path).map_err(Failure::new)?
+    };
+    let report = match below_mount(&typed)? {
         Some(report) => report,
         None => from_config(arguments)?,
     };

@@ -15,6 +15,7 @@ mod failure;
 mod helper;
 mod input;
 mod ls;
+mod man;
 mod mount;
 mod output;
 mod pass;
@@ -88,10 +89,6 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
             );
             output::write(&script)
         }
-        Command::Man => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(Failure::output)?;
-            output::write(&page)
-        }
+        Command::Man(arguments) => man::run(&arguments),
     }
 }

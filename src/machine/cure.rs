@@ -174,6 +174,8 @@ fn fusermount_cure(message: &str, path: &std::path::Path) -> String {
         format!("mount on a directory of yours: `{}` is not writable for you", path.display())
     } else if message.contains("/dev/fuse: Permission denied") {
         device_cure(Errno::EACCES).to_owned()
+    } else if message.contains("/etc/mtab") {
+        super::fusermount::MTAB_CURE.to_owned()
     } else if message.contains("peration not permitted") {
         "fusermount3 has to be owned by root and setuid, and no_new_privs must be off; in a container add \
          CAP_SYS_ADMIN, or use `overlayfs-mount exec` or `export`"

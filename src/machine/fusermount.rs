@@ -19,6 +19,11 @@ use super::{FS_SUBTYPE, MachineError, descriptor};
 /// How long the program may take: it does nothing but a few system calls.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What it reads before it unmounts. Installers make this file; images for containers often lack it.
+pub(super) const MTAB: &str = "/etc/mtab";
+/// What to do where that is missing.
+pub(super) const MTAB_CURE: &str = "ln -s ../proc/self/mounts /etc/mtab, as root";
+
 const NAMES: [&str; 2] = ["fusermount3", "fusermount"];
 
 /// The program and what is known about it.
@@ -154,6 +159,16 @@ fn escape(name: &OsStr) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_mtab_has_its_cure() {
+        let error = MachineError::Fusermount {
+            program: "/usr/bin/fusermount3".into(),
+            path: "/view".into(),
+            message: "fusermount3: failed to open /etc/mtab: No such file or directory".into(),
+        };
+        assert_eq!(error.cure().as_deref(), Some(MTAB_CURE));
+    }
 
     #[test]
     fn options_escape_what_would_end_them() {

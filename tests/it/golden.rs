@@ -77,7 +77,7 @@ fn help_lists_the_commands_and_the_exit_statuses() {
       demo         Mount sample sources, walk through them, update one, and unmount
       config       Things about the configuration file
       completions  Print a completion script for a shell
-      man          Print the manual page
+      man          Print the manual: the page of the program, or of a subcommand
 
     Options:
       -h, --help     Print help

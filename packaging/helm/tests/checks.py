@@ -323,6 +323,41 @@ def check_compat_and_list_are_the_same(charts):
     assert without_config(COMPAT) != without_config(SEVERAL)
 
 
+def check_the_workflow_host_takes_what_is_explicit_then_sources_then_what_is_baked_in(charts):
+    def workflow_dirs(text, style="list"):
+        return variables(charts.render(text, settings=[f"env.style={style}"]), "workflow-host").get("WORKFLOW_DIRS")
+
+    explicit = "apiRs: {extraEnv: {KUBERNETES_WORKFLOW_DIRS: /mine}}\n"
+    sources = "overlays: {sources: [{repo: a/b}, {repo: c/d, workflowsSubdir: flows}]}\n"
+    # As the platform: where no source names workflows, those beside the tools; where there are no tools either, the image's.
+    beside = "overlays: {sources: [{repo: a/b, workflowsSubdir: ''}]}\n"
+    off = "overlays: {sources: [{repo: a/b, workflowsSubdir: '', toolsSubdir: ''}]}\n"
+    assert workflow_dirs(sources + explicit) == "/mine"
+    assert workflow_dirs(sources) == "/home/agent/github/a/b/workflows:/home/agent/github/c/d/flows", workflow_dirs(sources)
+    assert workflow_dirs(sources, "union") == "/home/agent/github/workflows", workflow_dirs(sources, "union")
+    assert workflow_dirs(beside) == "/home/agent/github/a/b/workflows", workflow_dirs(beside)
+    assert workflow_dirs(off) == "/opt/centaur/workflows", workflow_dirs(off)
+
+
+def check_what_the_operator_says_for_sandboxes_is_merged(charts):
+    """The platform's own chart loses the skills where the operator sets SESSION_SANDBOX_EXTRA_ENV."""
+    for style, skills in [("union", "/home/agent/github/.agents/skills"), ("list", "/home/agent/github/a/b/.agents/skills")]:
+        sources = "overlays: {sources: [{repo: a/b, visibility: public}]}\n"
+        theirs = json.dumps([{"name": "THEIRS", "value": "1"}, {"name": "CENTAUR_PUBLIC_SKILL_DIRS", "value": "/theirs"}])
+        operator = "apiRs: {extraEnv: {SESSION_SANDBOX_EXTRA_ENV: '" + theirs + "'}}\n"
+        found = json.loads(variables(charts.render(sources + operator, settings=[f"env.style={style}"]), "api")["SESSION_SANDBOX_EXTRA_ENV"])
+        merged = {row["name"]: row["value"] for row in found}
+        assert len(found) == len(merged), found
+        assert merged == {"THEIRS": "1", "CENTAUR_PUBLIC_SKILL_DIRS": "/theirs", "CENTAUR_SKILL_DIRS": skills}, found
+
+
+def check_public_access_names_public_sources_only(charts):
+    documents = charts.render(SEVERAL, OURS["public access"], settings=["env.style=list"])
+    named = " ".join(value for program in ["api", "sandbox", "workflow-host"] for value in variables(documents, program).values())
+    assert "paradigmxyz/centaur" in named and "your-org/last" in named, named
+    assert "your-org/overlay" not in named and "your-org/flows" not in named, named
+
+
 def check_bad_values_are_refused(charts):
     for text, said in REFUSED.items():
         arguments = [charts.helm, "template", "r", charts.chart, *charts.values(text)]

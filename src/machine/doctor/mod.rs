@@ -203,6 +203,10 @@ fn fusermount_program() -> Seen {
             .join(", ")
     };
     match candidates.iter().position(|candidate| candidate.is_setuid_root) {
+        Some(_) if is_needed && !Path::new(fusermount::MTAB).exists() => Seen::warn(
+            format!("{} is missing: fusermount3 mounts, and cannot unmount", fusermount::MTAB),
+            fusermount::MTAB_CURE,
+        ),
         Some(0) => Seen::ok(list(&candidates[..1])),
         Some(chosen) => Seen::warn(
             format!(
