@@ -82,7 +82,7 @@ volumeMounts:
 {{- define "overlayfs-mount.mount" -}}
 {{- $at := include "overlayfs-mount.mountPoint" .chart -}}
 {{ include "overlayfs-mount.container" .chart }}
-command: [overlayfs-mount, mount, -f, -c, /etc/overlayfs-mount/{{ .access }}.yaml, -o, allow_other
+command: [overlayfs-mount, mount, -f, --supervised, -c, /etc/overlayfs-mount/{{ .access }}.yaml, -o, allow_other
 {{- if .chart.Values.metrics.enabled }}, --metrics, {{ include "overlayfs-mount.metricsAddress" .chart | quote }}{{- end }}, {{ $at | quote }}]
 securityContext:
   {{- include "overlayfs-mount.privileged" . | nindent 2 }}
