@@ -30,7 +30,7 @@ use crate::sync::archive::Archive;
 use crate::sync::build::rebuild;
 use crate::sync::pin::Pins;
 use crate::sync::{Shared, Stamp};
-use crate::view::{self, Settings, View};
+use crate::view::{self, Settings, Superblock, View};
 
 /// What to mount, and where.
 #[derive(Debug, Clone)]
@@ -243,7 +243,7 @@ fn serve(
     let Parts { view, caches, fetching, given, vitals } = parts;
     let (pins, blobs) = (caches.pins.clone(), caches.shared.blobs.clone());
     let Attached { fd, connection, undo, keeper } = attach(plan, given)?;
-    let served = fuse::serve(view.clone(), fd, owner(&plan.config))?;
+    let served = fuse::serve(Arc::new(Superblock::only(view.clone())), fd, owner(&plan.config))?;
     if undo.is_some() {
         raise_read_ahead(&plan.mountpoint);
     }

@@ -12,9 +12,9 @@ use thiserror::Error;
 use super::counts::Counts;
 use super::filesystem::Filesystem;
 use super::kernel::KernelCache;
-use crate::view::View;
+use crate::view::Superblock;
 
-/// Who owns every file of a view.
+/// Who owns every file of a superblock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     /// The user.
@@ -23,7 +23,7 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// A view that is being served.
+/// A superblock that is being served.
 #[derive(Debug)]
 pub struct Served {
     /// What the kernel has cached. Never to be used from a request.
@@ -78,7 +78,7 @@ const FEWEST_THREADS: usize = 4;
 ///
 /// # Errors
 /// The handshake fails or no thread can be started.
-pub fn serve(view: Arc<View>, fd: OwnedFd, owner: Owner) -> Result<Served, SessionError> {
+pub fn serve(views: Arc<Superblock>, fd: OwnedFd, owner: Owner) -> Result<Served, SessionError> {
     let counts = Arc::new(Counts::default());
     let mut config = Config::default();
     let threads = thread::available_parallelism().map_or(1, NonZero::get).max(FEWEST_THREADS);
@@ -86,7 +86,7 @@ pub fn serve(view: Arc<View>, fd: OwnedFd, owner: Owner) -> Result<Served, Sessi
     // The kernel itself refuses others when the mount is not shared; a second check here would refuse root.
     let acl = SessionACL::All;
     tracing::debug!(threads, "session starts");
-    let filesystem = Filesystem::new(view, owner, counts.clone());
+    let filesystem = Filesystem::new(views, owner, counts.clone());
     let session = Session::from_fd(filesystem, fd, acl, config).map_err(SessionError::Handshake)?;
     let kernel = KernelCache::new(session.notifier());
     let life = Arc::new(());

@@ -54,12 +54,15 @@ impl View {
             Node::Tree(tree) => (self.in_tree(&tree, name)?, Lifetime::Unlimited),
             Node::Live(live) => (self.in_live(parent, &live, name)?, Lifetime::Live),
             Node::Empty { .. } => (None, Lifetime::Unlimited),
-            Node::Overlay => {
+            Node::Overlay(_) => {
                 Self::named(name, &overlay::path(), &moment, |name| self.in_overlay(&moment, name))?
             }
-            Node::Revisions(_) => Self::named(name, &overlay::revisions_path(), &moment, |name| {
-                self.in_revisions(&moment, parent, name)
-            })?,
+            Node::Revisions(..) => {
+                Self::named(name, &overlay::revisions_path(), &moment, |name| {
+                    self.in_revisions(&moment, parent, name)
+                })?
+            }
+            Node::Front(front) => (front.find(name), Lifetime::None),
             Node::Kept { .. } => return Err(ViewError::Stale),
             Node::Child(..) | Node::Leaf(_) | Node::Text(_) => {
                 return Err(ViewError::NotADirectory);
@@ -158,19 +161,25 @@ impl View {
     ) -> Result<Candidate, ViewError> {
         let source_path = shown.source_path.clone();
         let time_secs = shown.time_secs;
-        let number = self.numbers.single(Key::new(&[
+        let key = Key::new(&[
             b"entry",
             &path.to_bytes(),
             &source.key,
             &source_path.to_bytes(),
             &object_bytes(&shown.object),
             &time_secs.to_le_bytes(),
-        ]))?;
+        ]);
+        let number = if shown.object.kind().is_directory() {
+            self.numbers.single(key)?
+        } else {
+            self.numbers.files(key, 1)?
+        };
         let (source, object) = (source.clone(), shown.object.clone());
         let node = match (&object, object.kind()) {
             (Object::Empty, _) => Node::Empty { parent, time_secs },
             (_, Kind::Directory) => {
-                let tree = Tree::entry(source, object, time_secs, number, parent, source_path);
+                let above = (parent, self.seat.id);
+                let tree = Tree::entry(source, object, time_secs, number, above, source_path);
                 Node::Tree(Arc::new(tree))
             }
             (_, Kind::File { .. } | Kind::Link) => {
@@ -206,17 +215,21 @@ impl View {
         path: RelPath,
         object: Object,
     ) -> Result<Candidate, ViewError> {
-        let place = if object.kind().is_directory() { parent.0.to_le_bytes() } else { [0; 4] };
-        let number = self.numbers.single(Key::new(&[
-            b"live",
-            &source.key,
-            &path.to_bytes(),
-            &object_bytes(&object),
-            &place,
-        ]))?;
+        let key = |place: [u8; 4]| {
+            let (path, object) = (path.to_bytes(), object_bytes(&object));
+            Key::new(&[b"live", &source.key, &path, &object, &place])
+        };
+        let number = if object.kind().is_directory() {
+            self.numbers.single(key(parent.0.to_le_bytes()))?
+        } else {
+            self.numbers.files(key([0; 4]), 1)?
+        };
+        let view = self.seat.id;
         let node = match object {
             Object::Empty => Node::Empty { parent, time_secs: self.started_secs },
-            object => Node::Live(Arc::new(Live { source: source.clone(), path, object, parent })),
+            object => {
+                Node::Live(Arc::new(Live { source: source.clone(), path, object, parent, view }))
+            }
         };
         Ok(Candidate { number, node, name_lifetime: Lifetime::Live })
     }

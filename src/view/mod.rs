@@ -18,9 +18,12 @@ mod numbers;
 mod open;
 mod overlay;
 mod read;
+mod superblock;
 mod tree;
 mod xattr;
 
+#[cfg(test)]
+mod superblock_tests;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +35,7 @@ pub use list::{Depth, Offered, Sink};
 pub use lookup::Found;
 pub use nodes::Number;
 pub use open::{Settings, View};
+pub use superblock::{Asked, Superblock};
 
 use thiserror::Error;
 

@@ -2,7 +2,10 @@
 //!
 //! A thing is named by a 128-bit digest of what it is and where. A number that was given to a name stays with it, also after the
 //! kernel forgot the node: 20 bytes for each directory that was ever listed, not for each file.
+//!
+//! Files have their numbers in common in all views of a superblock, directories in each view their own (S101): these go with the view.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
@@ -30,11 +33,19 @@ impl Key {
     }
 }
 
-/// All numbers given out so far.
+/// What all views of a superblock have in common: where the next number comes from, and the numbers of files.
+#[derive(Debug)]
+struct Common {
+    next: AtomicU64,
+    files: DashMap<Key, Number>,
+}
+
+/// The numbers of one view.
 #[derive(Debug)]
 pub(super) struct Numbers {
-    next: AtomicU64,
-    given: DashMap<Key, Number>,
+    common: Arc<Common>,
+    /// What has another number in each view: directories.
+    places: DashMap<Key, Number>,
 }
 
 /// The last number that a 32-bit program can read.
@@ -43,20 +54,55 @@ const LAST: u64 = u32::MAX as u64;
 impl Numbers {
     /// Starts after the root's number.
     pub(super) fn new() -> Self {
-        Self { next: AtomicU64::new(u64::from(Number::ROOT.0) + 1), given: DashMap::new() }
+        let next = AtomicU64::new(u64::from(Number::ROOT.0) + 1);
+        Self { common: Arc::new(Common { next, files: DashMap::new() }), places: DashMap::new() }
     }
 
-    /// The number of one thing.
+    /// The numbers of another view of the same superblock.
+    pub(super) fn beside(&self) -> Self {
+        Self { common: self.common.clone(), places: DashMap::new() }
+    }
+
+    /// The number of one thing that is in this view only.
     pub(super) fn single(&self, key: Key) -> Result<Number, ViewError> {
         self.block(key, 1)
     }
 
-    /// The first number of a block of `len`; the same key always comes with the same `len`.
+    /// The first number of a block of `len` for what is in this view only; the same key always comes with the same `len`.
     pub(super) fn block(&self, key: Key, len: usize) -> Result<Number, ViewError> {
-        if let Some(known) = self.given.get(&key) {
+        self.give(&self.places, key, len)
+    }
+
+    /// The first number of a block of `len` for files, which are the same ones in all views; the same key always comes with the same `len`.
+    pub(super) fn files(&self, key: Key, len: usize) -> Result<Number, ViewError> {
+        self.give(&self.common.files, key, len)
+    }
+
+    /// The number of one thing that is in this view only, if it has one.
+    pub(super) fn known(&self, key: Key) -> Option<Number> {
+        self.places.get(&key).map(|number| *number)
+    }
+
+    /// How many numbers were given out, by all views.
+    pub(super) fn used(&self) -> u64 {
+        self.common.next.load(Ordering::Relaxed)
+    }
+
+    /// A number that nothing else will ever have.
+    pub(super) fn fresh(&self) -> Result<Number, ViewError> {
+        self.take(1)
+    }
+
+    fn give(
+        &self,
+        given: &DashMap<Key, Number>,
+        key: Key,
+        len: usize,
+    ) -> Result<Number, ViewError> {
+        if let Some(known) = given.get(&key) {
             return Ok(*known);
         }
-        match self.given.entry(key) {
+        match given.entry(key) {
             dashmap::Entry::Occupied(known) => Ok(*known.get()),
             dashmap::Entry::Vacant(place) => {
                 let first = self.take(len as u64)?;
@@ -66,19 +112,9 @@ impl Numbers {
         }
     }
 
-    /// The number of one thing, if it has one.
-    pub(super) fn known(&self, key: Key) -> Option<Number> {
-        self.given.get(&key).map(|number| *number)
-    }
-
-    /// How many numbers were given out.
-    pub(super) fn used(&self) -> u64 {
-        self.next.load(Ordering::Relaxed)
-    }
-
     fn take(&self, len: u64) -> Result<Number, ViewError> {
         let grow = |next: u64| (next + len <= LAST).then_some(next + len);
-        let first = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow);
+        let first = self.common.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow);
         let first = first.ok().and_then(|first| u32::try_from(first).ok());
         first.map(Number).ok_or(ViewError::NumbersUsedUp)
     }
@@ -100,7 +136,7 @@ mod tests {
     #[test]
     fn the_last_number_is_followed_by_an_error() {
         let numbers = Numbers::new();
-        numbers.next.store(LAST - 1, Ordering::Relaxed);
+        numbers.common.next.store(LAST - 1, Ordering::Relaxed);
         assert!(numbers.single(Key::new(&[b"a"])).is_ok());
         assert!(matches!(numbers.single(Key::new(&[b"b"])), Err(ViewError::NumbersUsedUp)));
         assert!(numbers.single(Key::new(&[b"a"])).is_ok());

@@ -6,8 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::fence::{Answering, Fence};
 use super::kept::Archive;
 use super::moment::{Moment, Now};
-use super::nodes::{Nodes, Number};
+use super::nodes::{Node, Nodes, Number};
 use super::numbers::Numbers;
+use super::superblock::Seat;
+use super::tree::Merged;
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
 use crate::union::revision::RevisionSetId;
@@ -26,10 +28,12 @@ pub struct Settings {
 pub struct View {
     pub(super) now: Now,
     pub(super) fence: Fence,
-    pub(super) nodes: Nodes,
+    /// Those of all views of the superblock.
+    pub(super) nodes: Arc<Nodes>,
     pub(super) numbers: Numbers,
     pub(super) settings: Settings,
     pub(super) started_secs: i64,
+    pub(super) seat: Arc<Seat>,
     archive: Option<Arc<dyn Archive>>,
 }
 
@@ -45,14 +49,51 @@ impl View {
         settings: Settings,
         archive: Option<Arc<dyn Archive>>,
     ) -> Self {
+        let seat = Arc::new(Seat::first());
+        let root = Node::Merged(Arc::new(Merged::root(seat.clone())));
+        Self::at(seat, root, snapshot, settings, archive)
+    }
+
+    /// Shows nothing but its root, which is this.
+    pub(super) fn front(settings: Settings, root: Node) -> Self {
+        Self::at(Arc::new(Seat::first()), root, Arc::new(Snapshot::default()), settings, None)
+    }
+
+    fn at(
+        seat: Arc<Seat>,
+        root: Node,
+        snapshot: Arc<Snapshot>,
+        settings: Settings,
+        archive: Option<Arc<dyn Archive>>,
+    ) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             now: Now::new(Moment { snapshot, kept: Arc::new([]), touched: None }),
             fence: Fence::default(),
-            nodes: Nodes::new(),
+            nodes: Arc::new(Nodes::new(root)),
             numbers: Numbers::new(),
             settings,
             started_secs: i64::try_from(started.as_secs()).unwrap_or(i64::MAX),
+            seat,
+            archive,
+        }
+    }
+
+    /// Another view of the same superblock.
+    pub(super) fn beside(
+        &self,
+        seat: Seat,
+        snapshot: Arc<Snapshot>,
+        archive: Option<Arc<dyn Archive>>,
+    ) -> Self {
+        Self {
+            now: Now::new(Moment { snapshot, kept: Arc::new([]), touched: None }),
+            fence: Fence::default(),
+            nodes: self.nodes.clone(),
+            numbers: self.numbers.beside(),
+            settings: self.settings,
+            started_secs: self.started_secs,
+            seat: Arc::new(seat),
             archive,
         }
     }
@@ -81,7 +122,7 @@ impl View {
         self.nodes.forget(number, count);
     }
 
-    /// How many nodes the kernel knows, the root included.
+    /// How many nodes the kernel knows, those of other views of the superblock and the root included.
     pub fn known_nodes(&self) -> usize {
         self.nodes.len()
     }
@@ -91,7 +132,7 @@ impl View {
         self.now.load().kept.len()
     }
 
-    /// How many of the 2^32 inode numbers were given out.
+    /// How many of the 2^32 inode numbers of the superblock were given out.
     pub fn used_numbers(&self) -> u64 {
         self.numbers.used()
     }

@@ -61,7 +61,11 @@ pub(super) fn revisions_key() -> Key {
 impl View {
     pub(super) fn overlay(&self) -> Result<Candidate, ViewError> {
         let number = self.numbers.single(key())?;
-        Ok(Candidate { number, node: Node::Overlay, name_lifetime: Lifetime::Unlimited })
+        Ok(Candidate {
+            number,
+            node: Node::Overlay(self.seat.clone()),
+            name_lifetime: Lifetime::Unlimited,
+        })
     }
 
     pub(super) fn in_overlay(
@@ -91,7 +95,8 @@ impl View {
         );
         let mut found = Vec::with_capacity(names.len() + 1);
         for (name, text) in names {
-            let number = self.numbers.single(Key::new(&[b"text", name.as_bytes(), &text.bytes]))?;
+            let number =
+                self.numbers.files(Key::new(&[b"text", name.as_bytes(), &text.bytes]), 1)?;
             let name_lifetime = moment.lifetime(&path(), &name);
             found.push((
                 name,
@@ -99,7 +104,7 @@ impl View {
             ));
         }
         let number = self.numbers.single(revisions_key())?;
-        let node = Node::Revisions(self.overlay()?.number);
+        let node = Node::Revisions(self.overlay()?.number, self.seat.clone());
         found.push((
             fixed(REVISIONS),
             Candidate { number, node, name_lifetime: Lifetime::Unlimited },
@@ -123,8 +128,8 @@ impl View {
             kept.snapshot(self.archive())?
         };
         let root = snapshot.namespace.root();
-        let merged =
-            Merged { path: RelPath::root(), parent, born: root.born, pin: Some(snapshot.clone()) };
+        let (pin, seat) = (Some(snapshot.clone()), self.seat.clone());
+        let merged = Merged { path: RelPath::root(), parent, born: root.born, pin, seat };
         let number = self.numbers.single(merged.key())?;
         let name_lifetime = moment.lifetime(&revisions_path(), name);
         Ok(Some(Candidate { number, node: Node::Merged(Arc::new(merged)), name_lifetime }))

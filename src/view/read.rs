@@ -69,8 +69,9 @@ fn on_object<T>(
         Node::Merged(_)
         | Node::Tree(_)
         | Node::Empty { .. }
-        | Node::Overlay
-        | Node::Revisions(_)
+        | Node::Overlay(_)
+        | Node::Revisions(..)
+        | Node::Front(_)
         | Node::Kept { .. }
         | Node::Text(_) => {
             return Err(ViewError::IsADirectory);

@@ -9,6 +9,7 @@ use super::attr::Attr;
 use super::nodes::Number;
 use super::numbers::{Key, Numbers};
 use super::overlay;
+use super::superblock::{Seat, ViewId};
 use crate::config::resolved::Links;
 use crate::snapshot::{Snapshot, Source};
 use crate::store::{Listed, StoreError, walk};
@@ -28,16 +29,19 @@ pub(super) struct Merged {
     pub(super) born: u64,
     /// The snapshot that it shows for good, below `.overlay/revisions`.
     pub(super) pin: Option<Arc<Snapshot>>,
+    /// The view that it is in.
+    pub(super) seat: Arc<Seat>,
 }
 
 impl Merged {
-    pub(super) fn root() -> Self {
-        Self { path: RelPath::root(), parent: Number::ROOT, born: 0, pin: None }
+    pub(super) fn root(seat: Arc<Seat>) -> Self {
+        Self { path: RelPath::root(), parent: seat.root, born: 0, pin: None, seat }
     }
 
     /// The merged directory of this name in this one.
     pub(super) fn child(&self, number: Number, name: &Name, born: u64) -> Self {
-        Self { path: self.path.join(name), parent: number, born, pin: self.pin.clone() }
+        let (pin, seat) = (self.pin.clone(), self.seat.clone());
+        Self { path: self.path.join(name), parent: number, born, pin, seat }
     }
 
     /// The snapshot that decides what it holds.
@@ -111,6 +115,8 @@ pub(super) struct Live {
     pub(super) object: Object,
     /// The number of the directory that holds it.
     pub(super) parent: Number,
+    /// The view that it is in; of a file the one that found it first.
+    pub(super) view: ViewId,
 }
 
 impl Live {
@@ -129,6 +135,8 @@ pub(super) struct Tree {
     pub(super) time_secs: i64,
     /// Its own number.
     pub(super) number: Number,
+    /// The view that it is in.
+    pub(super) view: ViewId,
     above: Above,
     listing: OnceLock<Listing>,
 }
@@ -166,11 +174,12 @@ impl Tree {
         object: Object,
         time_secs: i64,
         number: Number,
-        parent: Number,
+        above: (Number, ViewId),
         path: RelPath,
     ) -> Self {
+        let (parent, view) = above;
         let above = Above::Entry(parent, path);
-        Self { source, object, time_secs, number, above, listing: OnceLock::new() }
+        Self { source, object, time_secs, number, view, above, listing: OnceLock::new() }
     }
 
     /// The frozen directory that is the child at `index`.
@@ -181,6 +190,7 @@ impl Tree {
             object: child.listed.object.clone(),
             time_secs: self.time_secs,
             number: child.number,
+            view: self.view,
             above: Above::Tree(self.clone(), index),
             listing: OnceLock::new(),
         }
@@ -278,7 +288,7 @@ impl Tree {
             listed.retain(|child| stays_inside(&self.source, &path, &child.object));
         }
         let directories = listed.iter().filter(|child| child.object.kind().is_directory()).count();
-        let mut next_file = numbers.block(self.files_key(), listed.len() - directories)?;
+        let mut next_file = numbers.files(self.files_key(), listed.len() - directories)?;
         let mut next_directory = numbers.block(self.directories_key(), directories)?;
         let children = listed.into_iter().map(|listed| {
             let next = match listed.object.kind() {
