@@ -23,6 +23,7 @@ mod schema;
 mod status;
 mod sync;
 mod unmount;
+mod views;
 mod wait;
 
 use std::ffi::OsString;

@@ -139,6 +139,8 @@ mod tests {
                 mountpoint: "/mnt".to_owned(),
                 config: None,
                 sources: Vec::new(),
+                views: None,
+                error: None,
             }
         }
 

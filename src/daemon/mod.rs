@@ -10,12 +10,15 @@ mod fetch;
 mod log;
 mod operator;
 mod outcome;
+mod place;
 mod start;
 mod stop;
 mod update;
+mod views;
 mod vitals;
 
 pub use error::DaemonError;
 pub use log::{LogLines, LogTo, start_log};
 pub use start::{Audience, Given, Plan, announce_to_systemd, run, run_given};
 pub use stop::Stopped;
+pub use views::{ViewsPlan, run_views};

@@ -5,14 +5,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::DaemonError;
 use super::configuration::config_stamp;
+use super::copy::Copying;
 use super::fetch::Fetching;
-use super::operator::Doors;
+use super::operator::{Doors, Seen};
+use super::place::{clear_stale, connection, raise_read_ahead};
 use super::stop::{Ending, Reins, Stopped};
 use super::update;
 use super::vitals::{Mounted, Vitals};
@@ -20,12 +21,12 @@ use crate::config::resolved::{AllowOther, Config, Origin, Overrides};
 use crate::control::http::Address;
 use crate::fuse::{self, Owner};
 use crate::machine::mount::{MountRequest, mount, mount_over};
-use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint::Claim;
-use crate::machine::stale::{Liveness, detach, probe};
-use crate::machine::{connections, descriptor, pass, read_ahead, user};
+use crate::machine::stale::detach;
+use crate::machine::{descriptor, pass, user};
 use crate::snapshot::Snapshot;
 use crate::snapshot::collisions::hidden_entries;
+use crate::store::git::Repository;
 use crate::sync::archive::Archive;
 use crate::sync::build::rebuild;
 use crate::sync::pin::Pins;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub metrics: Option<Address>,
     /// Who sees the mount.
     pub audience: Audience,
+    /// The directory of views that it is of, whose daemon reads its configuration; `None` if it is served alone.
+    pub views: Option<PathBuf>,
 }
 
 /// Who sees a mount.
@@ -80,9 +83,6 @@ impl Plan {
         config_stamp(&config.origin)
     }
 }
-
-/// How long a mount that may be dead has for its answer.
-const PROBE: Duration = Duration::from_secs(2);
 
 /// Tells systemd, where it started us, that the view can be read.
 pub fn announce_to_systemd() {
@@ -129,8 +129,11 @@ fn run_on(
     let of_mount = keeps_for_next.then_some(plan.mountpoint.as_path());
     let pins = Arc::new(Pins::open(&plan.config.state.dir, of_mount));
     let shared = Arc::new(Shared::new(&plan.config));
-    let archive = Archive::open(&pins, &plan.config, shared.clone()).map(Arc::new);
-    let caches = Caches { shared, pins: pins.clone(), archive: archive.clone() };
+    let archive = Archive::open(&pins, None, &plan.config, shared.clone()).map(Arc::new);
+    let copying = Arc::new(Copying::start(pins.clone())?);
+    let (pins_of_view, archive_of_view) = (pins.clone(), archive.clone());
+    let caches =
+        Caches { shared, pins: pins_of_view, copying, archive: archive_of_view, left: None };
     let (snapshot, fetching) = first(&plan.config, &caches, &vitals)?;
     let snapshot = Arc::new(snapshot);
     let settings =
@@ -188,8 +191,11 @@ fn first(
 pub(super) struct Caches {
     pub(super) shared: Arc<Shared>,
     pub(super) pins: Arc<Pins>,
+    pub(super) copying: Arc<Copying>,
     /// Sets that were left, where there is room for them on disk.
     pub(super) archive: Option<Arc<Archive>>,
+    /// What was pinned before, where somebody has looked at it already.
+    pub(super) left: Option<Arc<[Arc<Repository>]>>,
 }
 
 /// What is there before anything is mounted.
@@ -253,8 +259,10 @@ fn serve(
     let counts = served.counts.clone();
     let doors = match plan.audience {
         Audience::Everybody | Audience::Given => {
-            let (counts, updates) = (counts.clone(), updates.clone());
-            Some(Doors::open(plan, view.clone(), counts, updates, vitals.clone())?)
+            let updates = updates.clone();
+            let reload = Box::new(move || updates.reload());
+            let seen = Seen::new(plan, view.clone(), counts.clone(), vitals.clone());
+            Some(Doors::open(&plan.mountpoint, seen, reload)?)
         }
         Audience::OneCommand => None,
     };
@@ -318,52 +326,13 @@ pub(super) fn source_name(origin: &Origin) -> OsString {
     }
 }
 
-fn owner(config: &Config) -> Owner {
+/// Who owns every file of a view.
+pub(super) fn owner(config: &Config) -> Owner {
     let (uid, gid) = user::effective_ids();
     Owner { uid: config.mount.uid.unwrap_or(uid), gid: config.mount.gid.unwrap_or(gid) }
 }
 
-/// The number by which the kernel knows the connection of the mount just made.
-fn connection(mountpoint: &Path) -> Option<u32> {
-    let table = MountTable::read().ok()?;
-    table.topmost_at(mountpoint).map(|mount| mount.minor)
-}
-
-/// Makes reads of large files fewer and larger, where that is allowed. Not before the handshake, in which the kernel sets its own.
-fn raise_read_ahead(mountpoint: &Path) {
-    let Some(mount) =
-        MountTable::read().ok().and_then(|table| table.topmost_at(mountpoint).cloned())
-    else {
-        return;
-    };
-    if let Err(error) = read_ahead::raise(&mount) {
-        debug!(%error, "the kernel reads ahead no further than by itself");
-    }
-}
-
-/// Detaches a view of ours whose daemon has died. A second mount over it would succeed silently and hide it.
-fn clear_stale(mountpoint: &Path) -> Result<(), DaemonError> {
-    loop {
-        let table = MountTable::read()?;
-        let Some(mount) = table.topmost_at(mountpoint).filter(|mount| mount.is_ours()) else {
-            return Ok(());
-        };
-        match probe(mountpoint, PROBE) {
-            Liveness::Dead => {
-                warn!(mountpoint = %mountpoint.display(), "a mount was here whose daemon has died: detached");
-                detach(mountpoint)?;
-            }
-            // Taken by a daemon that lives: `mount` refuses with the cure.
-            Liveness::Alive | Liveness::Silent | Liveness::Forbidden => {
-                let waiting = connections::waiting(mount.minor);
-                info!(mountpoint = %mountpoint.display(), ?waiting, "a view is mounted here already");
-                return Ok(());
-            }
-        }
-    }
-}
-
-fn announce(plan: &Plan, snapshot: &Snapshot) {
+pub(super) fn announce(plan: &Plan, snapshot: &Snapshot) {
     if snapshot.sources.is_empty() {
         warn!("no sources: the view is empty");
     }

@@ -12,7 +12,6 @@ use tracing::{info, warn};
 
 use super::DaemonError;
 use super::configuration::{config_file, config_stamp, reread};
-use super::copy::Copying;
 use super::fetch::{Fetching, Problems};
 use super::outcome::{Followed, notes, report, states, tell};
 use super::start::{Caches, Plan};
@@ -99,8 +98,8 @@ pub(super) fn start(
         config: plan.config.clone(),
         overrides: plan.overrides,
         is_pinned: plan.is_pinned,
+        follows_file: plan.views.is_none(),
         view,
-        copying: Copying::start(caches.pins.clone())?,
         caches,
         kernel,
         fetching,
@@ -134,9 +133,10 @@ struct Updater {
     overrides: Overrides,
     /// Whether the view shows the set of its start for good.
     is_pinned: bool,
+    /// Whether it looks at the configuration's file itself.
+    follows_file: bool,
     view: Arc<View>,
     caches: Caches,
-    copying: Copying,
     kernel: KernelCache,
     /// Who fetches, where the repo cache is ours to keep.
     fetching: Option<Fetching>,
@@ -184,9 +184,14 @@ impl Updater {
     }
 
     /// Takes over what the last daemon of this mount kept, and pins what the first snapshot serves: mounting waited for neither.
-    fn take_over(&self) {
+    fn take_over(&mut self) {
+        let left = self.caches.left.take();
+        let pins = self.caches.pins.clone();
         let archive = self.caches.archive.as_deref();
-        let load = |archive: &Archive| archive.load(&self.caches.pins, &self.config, KEPT_SETS);
+        let load = |archive: &Archive| {
+            let left = left.unwrap_or_else(|| pins.left().into());
+            archive.load(&pins, &left, &self.config, KEPT_SETS)
+        };
         let earlier = archive.map(load).unwrap_or_default();
         self.pin_first();
         if let Some(archive) = archive {
@@ -197,7 +202,7 @@ impl Updater {
 
     fn pin_first(&self) {
         let snapshot = self.view.snapshot();
-        self.copying.follow(&snapshot);
+        self.caches.copying.follow(&snapshot);
         for source in &snapshot.sources {
             let Some(git) =
                 source.git.as_ref().filter(|_| source.pinning.get() != Pinning::Awaited)
@@ -218,7 +223,7 @@ impl Updater {
             return;
         }
         let stamp = config_stamp(&self.config.origin);
-        let has_config_moved = stamp != self.config_stamp;
+        let has_config_moved = self.follows_file && stamp != self.config_stamp;
         let is_retry = self.retry_at.is_some_and(|at| Instant::now() >= at);
         let has_news = self.fetch_problems() != self.problems;
         if !has_config_moved && !is_retry && !has_news && !self.watch.has_moved() {
@@ -295,7 +300,7 @@ impl Updater {
         // Looked at first: what moves while the snapshot is built is seen at the next look.
         let stamps = self.look();
         let before = self.view.snapshot();
-        let Caches { shared, pins, archive: _ } = &self.caches;
+        let Caches { shared, pins, .. } = &self.caches;
         let rebuilt = rebuild(&self.config, shared, Some(pins), Some(&before));
         self.vitals.tally.rebuilt(rebuilt.is_ok());
         self.retry_at = None;
@@ -326,7 +331,7 @@ impl Updater {
         let changes = self.publish(&before, next);
         self.keep_looking(stamps);
         let now = self.view.snapshot();
-        self.copying.follow(&now);
+        self.caches.copying.follow(&now);
         let report = report(&before, &now, &changes, warnings);
         Ok(Followed { report, collisions: tell(&new_collisions(&before, &now)) })
     }

@@ -146,8 +146,8 @@ impl Superblock {
     /// Not to be called by a thread that answers requests.
     pub fn remove(&self, name: &Name, view: &View, kernel: &dyn Kernel) {
         let Some(many) = &self.many else { return };
-        let is_it = |_: &Box<[u8]>, seat: &Arc<Seat>| seat.id == view.seat.id;
-        if let Some((_, seat)) = many.front.0.remove_if(name.as_bytes(), is_it) {
+        let removed = many.front.0.remove_if(name.as_bytes(), |_, seat| seat.id == view.seat.id);
+        if let Some((_, seat)) = removed {
             drop(seat);
             kernel.forget_name(Number::ROOT, name.as_bytes());
         }
