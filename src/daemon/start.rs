@@ -30,6 +30,7 @@ use crate::store::git::Repository;
 use crate::sync::archive::Archive;
 use crate::sync::build::rebuild;
 use crate::sync::pin::Pins;
+use crate::sync::watch::Notices;
 use crate::sync::{Shared, Stamp};
 use crate::view::{self, Settings, Superblock, View};
 
@@ -131,9 +132,14 @@ fn run_on(
     let shared = Arc::new(Shared::new(&plan.config));
     let archive = Archive::open(&pins, None, &plan.config, shared.clone()).map(Arc::new);
     let copying = Arc::new(Copying::start(pins.clone())?);
-    let (pins_of_view, archive_of_view) = (pins.clone(), archive.clone());
-    let caches =
-        Caches { shared, pins: pins_of_view, copying, archive: archive_of_view, left: None };
+    let caches = Caches {
+        shared,
+        pins: pins.clone(),
+        copying,
+        notices: Notices::start(),
+        archive: archive.clone(),
+        left: None,
+    };
     let (snapshot, fetching) = first(&plan.config, &caches, &vitals)?;
     let snapshot = Arc::new(snapshot);
     let settings =
@@ -192,6 +198,7 @@ pub(super) struct Caches {
     pub(super) shared: Arc<Shared>,
     pub(super) pins: Arc<Pins>,
     pub(super) copying: Arc<Copying>,
+    pub(super) notices: Option<Arc<Notices>>,
     /// Sets that were left, where there is room for them on disk.
     pub(super) archive: Option<Arc<Archive>>,
     /// What was pinned before, where somebody has looked at it already.

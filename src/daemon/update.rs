@@ -94,6 +94,8 @@ pub(super) fn start(
     let looks = sender.clone();
     // The last look may be asked for when the thread has ended already.
     let notice = move || looks.send(Request::Look).unwrap_or_default();
+    let notices = caches.notices.clone();
+    let watch = Watch::start(notices, config_file(&plan.config.origin), notice);
     let mut updater = Updater {
         config: plan.config.clone(),
         overrides: plan.overrides,
@@ -104,7 +106,7 @@ pub(super) fn start(
         kernel,
         fetching,
         problems: Problems::new(),
-        watch: Watch::start(config_file(&plan.config.origin), notice),
+        watch,
         looked_at: Instant::now(),
         remembered: Remembered::default(),
         config_stamp: plan.stamp,

@@ -129,7 +129,7 @@ fn s102_the_names_that_other_views_have_cached_stay_over_a_flip() {
     view(&sandbox, "one", &["base"], "");
     view(&sandbox, "two", &["team"], "");
     let mount = serve(&sandbox);
-    let walk = "find at/two -type f -exec cat {} + > walked";
+    let walk = "find at/two -type f -exec cat {} + > /dev/null";
     sandbox.shell(walk);
     let daemon = mount.pid();
     sandbox.existing("acme/base").skill("review", "newer\n").commit();

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::events::Events;
 use crate::daemon::DaemonError;
 use crate::sync::Stamp;
-use crate::sync::watch::{Stamps, Watch};
+use crate::sync::watch::{Notices, Stamps, Watch};
 
 /// How the name of a configuration ends; whatever else is there is passed over.
 const ENDINGS: [&str; 2] = ["yaml", "yml"];
@@ -22,8 +23,8 @@ pub(super) struct Directory {
 
 impl Directory {
     /// Nothing was seen yet; whatever happens there is an event.
-    pub(super) fn new(path: &Path, events: &Events) -> Self {
-        let mut watch = Watch::start(None, events.notice());
+    pub(super) fn new(path: &Path, notices: Option<Arc<Notices>>, events: &Events) -> Self {
+        let mut watch = Watch::start(notices, None, events.notice());
         let stamps = Stamps::from([(path.to_owned(), Stamp::of(path))]);
         watch.follow(stamps.clone(), stamps);
         Self { path: path.to_owned(), known: BTreeMap::new(), watch }

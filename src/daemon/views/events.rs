@@ -69,7 +69,7 @@ impl Events {
     }
 
     /// Says that files may have changed.
-    pub(super) fn notice(&self) -> impl Fn() + Send + 'static {
+    pub(super) fn notice(&self) -> impl Fn() + Send + Sync + 'static {
         let sender = self.sender.clone();
         move || sender.send(Event::Look).unwrap_or_default()
     }

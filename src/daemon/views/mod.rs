@@ -36,6 +36,7 @@ use crate::machine::user;
 use crate::store::git::Repository;
 use crate::sync::Shared;
 use crate::sync::pin::Pins;
+use crate::sync::watch::Notices;
 
 /// What to serve.
 #[derive(Debug, Clone)]
@@ -68,7 +69,8 @@ pub fn run_views(
     }
     let events = Events::listen()?;
     let base = Base::take(&plan.dir)?;
-    let directory = Directory::new(&plan.dir, &events);
+    let notices = Notices::start();
+    let directory = Directory::new(&plan.dir, notices.clone(), &events);
     let (estates, groups, retired, views) = Default::default();
     let plan = plan.clone();
     let (is_starting, have_mounts_moved) = (true, false);
@@ -77,6 +79,7 @@ pub fn run_views(
         base,
         directory,
         events,
+        notices,
         estates,
         groups,
         retired,
@@ -100,6 +103,7 @@ struct Daemon {
     base: Base,
     directory: Directory,
     events: Events,
+    notices: Option<Arc<Notices>>,
     /// By state directory.
     estates: HashMap<PathBuf, Estate>,
     groups: Vec<Group>,

@@ -115,7 +115,8 @@ impl Daemon {
         }
         let Estate { shared, pins, copying, left } = &self.estates[dir];
         let (shared, pins, copying) = (shared.clone(), pins.clone(), copying.clone());
-        Ok(Caches { shared, pins, copying, archive: None, left: left.clone() })
+        let (notices, left) = (self.notices.clone(), left.clone());
+        Ok(Caches { shared, pins, copying, notices, archive: None, left })
     }
 }
 
