@@ -121,6 +121,33 @@ fn s101_a_file_of_two_views_is_read_once() {
 }
 
 #[test]
+fn s101_a_view_that_comes_after_a_flip_shares_what_did_not_change() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = sandbox();
+    view(&sandbox, "one", &["base"], "");
+    let mount = serve(&sandbox);
+    let seen = |path: &str| sandbox.shell(&format!("stat -c '%d %i %Y' at/{path}"));
+    let large = ".agents/skills/large/data";
+    let before = seen(&format!("one/{large}"));
+    let newer = "GIT_COMMITTER_DATE='2030-01-01T00:00:00Z' git -C repos/acme/base";
+    sandbox.shell(&format!(
+        "echo newer > repos/acme/base/.agents/skills/review/SKILL.md; {newer} commit -qam newer"
+    ));
+    sandbox.succeed(&["reload", "at/one"]);
+    view(&sandbox, "same", &["base"], "");
+    view(&sandbox, "other", &["team", "base"], "");
+    for name in ["same", "other"] {
+        wait_for("the new view", || is_there(&sandbox, &format!("at/{name}/tools")));
+        assert_eq!(seen(&format!("{name}/{large}")), before);
+        let review = ".agents/skills/review/SKILL.md";
+        assert_eq!(seen(&format!("{name}/{review}")), seen(&format!("one/{review}")));
+    }
+    mount.end();
+}
+
+#[test]
 fn s102_the_names_that_other_views_have_cached_stay_over_a_flip() {
     if !can_mount() {
         return;

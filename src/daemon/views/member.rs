@@ -17,6 +17,7 @@ use crate::machine::bind::bind;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint::{self, Claim};
 use crate::machine::unmount::unmount;
+use crate::snapshot::Snapshot;
 use crate::sync::archive::Archive;
 use crate::union::name::Name;
 use crate::view::View;
@@ -119,6 +120,11 @@ impl Shown {
     /// The view, to be changed.
     pub(super) fn member_mut(&mut self) -> &mut Member {
         &mut self.member
+    }
+
+    /// What it shows now.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.member.place.view.snapshot()
     }
 
     /// Whether it is still where it was bound to.

@@ -12,10 +12,11 @@ use crate::control::protocol::ReloadReport;
 use crate::daemon::DaemonError;
 use crate::daemon::copy::Copying;
 use crate::daemon::start::{Caches, Plan};
-use crate::sync::Shared;
+use crate::snapshot::Snapshot;
 use crate::sync::archive::Archive;
 use crate::sync::build::rebuild;
 use crate::sync::pin::Pins;
+use crate::sync::{Shared, beside};
 use crate::union::name::Name;
 use crate::view::{self, ViewError};
 
@@ -40,7 +41,7 @@ impl Daemon {
     fn show(&mut self, file: &Path, plan: Plan, traits: Traits) -> Result<String, DaemonError> {
         let mut caches = self.caches(&plan)?;
         let rebuilt = rebuild(&plan.config, &caches.shared, None, None)?;
-        let snapshot = Arc::new(rebuilt.snapshot);
+        let snapshot = beside(rebuilt.snapshot, &self.snapshots(&traits));
         let revision = snapshot.id.to_string();
         let archive = Archive::open(&caches.pins, Some(file), &plan.config, caches.shared.clone())
             .map(Arc::new);
@@ -79,6 +80,15 @@ impl Daemon {
                 Err(error)
             }
         }
+    }
+
+    /// What the views of a superblock show now.
+    fn snapshots(&self, traits: &Traits) -> Vec<Arc<Snapshot>> {
+        let shown = self.views.values().filter_map(|state| match state {
+            State::Shown(shown) if shown.member().traits == *traits => Some(shown),
+            State::Shown(_) | State::Broken(_) | State::Unmounted => None,
+        });
+        shown.map(|shown| shown.snapshot()).collect()
     }
 
     /// Ends a view, and the superblock with its last one.
