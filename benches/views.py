@@ -113,7 +113,7 @@ def read_all(work):
     seconds = []
     for number in range(VIEWS):
         started = time.monotonic()
-        run(sys.executable, "-c", READ, work / f"at/v{number}/.agents/skills/large/data")
+        subprocess.run([sys.executable, "-c", READ, work / f"at/v{number}/.agents/skills/large/data"], check=True)
         seconds.append(time.monotonic() - started)
     return cached() - before, seconds
 
