@@ -94,6 +94,9 @@ pub struct MountArgs {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// Serve many views: each `*.yaml` of this directory is the configuration of one, at its `mount.at`
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["ConfigArgs", "mountpoint", "fuse_fd", "fuse_socket", "sync", "pin", "metrics"])]
+    pub views: Option<PathBuf>,
     /// Where to mount (default: `mount.at` of the configuration), or `/dev/fd/N` as for `--fuse-fd`
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: Option<PathBuf>,

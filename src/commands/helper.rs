@@ -21,7 +21,7 @@ const HELPER_FAILED: u8 = 32;
 #[derive(Debug)]
 pub(super) enum Helper {
     /// To mount.
-    Mount(MountArgs),
+    Mount(Box<MountArgs>),
     /// To say only that it would (`-f`, "fake").
     Fake,
     /// Something that a helper does not understand.
@@ -81,7 +81,8 @@ fn parse(rest: &[OsString]) -> Helper {
     if is_fake {
         return Helper::Fake;
     }
-    Helper::Mount(MountArgs {
+    Helper::Mount(Box::new(MountArgs {
+        views: None,
         supervised: false,
         config: configuration(source, &mut options),
         mountpoint: Some(mountpoint.into()),
@@ -94,7 +95,7 @@ fn parse(rest: &[OsString]) -> Helper {
         options,
         log: None,
         log_format: LogFormat::Auto,
-    })
+    }))
 }
 
 /// The source of a mount: a configuration file; with the option `values` a values file; a directory or `owner/repo` is a source.

@@ -25,6 +25,7 @@ mod status;
 mod sync;
 mod unmount;
 mod upgrade;
+mod views;
 mod wait;
 
 use std::ffi::OsString;

@@ -1,11 +1,11 @@
 //! `mount`: returns when the view can be read, or says what failed and leaves nothing mounted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::cli::{LogFormat, MountArgs};
 use super::failure::Failure;
-use super::input;
+use super::{input, views};
 use crate::config::resolved::{Access, AllowOther, Config, Links, Overrides};
 use crate::config::{self, ConfigError};
 use crate::control::http::Address;
@@ -17,12 +17,15 @@ use crate::machine::{descriptor, mountpoint, passthrough};
 
 /// Mounts, in the foreground or behind a process that returns.
 pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
+    if let Some(dir) = &arguments.views {
+        return views::run(arguments, dir);
+    }
     if let Some(keeper) = Keeper::find()? {
         return work(arguments, keeper);
     }
     if arguments.foreground {
         let plan = plan(arguments)?;
-        start_log(&plan, arguments, true)?;
+        start_log(&plan.mountpoint, arguments, true)?;
         return serve(arguments, &plan, || {
             daemon::announce_to_systemd();
             Ok(())
@@ -38,7 +41,7 @@ pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
     }
     let ready = Ready::detach_self_but(given_number(arguments))?;
     let plan = plan_quietly(arguments)?;
-    start_log(&plan, arguments, false)?;
+    start_log(&plan.mountpoint, arguments, false)?;
     serve(arguments, &plan, || ready.announce().map_err(DaemonError::from))
 }
 
@@ -69,7 +72,7 @@ fn work(arguments: &MountArgs, keeper: Keeper) -> Result<ExitCode, Failure> {
         (complete(arguments, loaded.config)?, loaded.text)
     };
     plan.audience = Audience::Given;
-    start_log(&plan, arguments, arguments.foreground)?;
+    start_log(&plan.mountpoint, arguments, arguments.foreground)?;
     finish(daemon::run_for_keeper(&plan, keeper, &text, arguments.foreground))
 }
 
@@ -90,7 +93,7 @@ fn given_number(arguments: &MountArgs) -> Option<i32> {
     arguments.fuse_fd.map(i32::from).or_else(in_place)
 }
 
-fn finish(outcome: Result<Stopped, DaemonError>) -> Result<ExitCode, Failure> {
+pub(super) fn finish(outcome: Result<Stopped, DaemonError>) -> Result<ExitCode, Failure> {
     match outcome? {
         Stopped::Unmounted | Stopped::Signal(_) => Ok(ExitCode::SUCCESS),
         Stopped::Worker(code) => Ok(ExitCode::from(code)),
@@ -166,6 +169,7 @@ pub(super) fn plan_at(
         metrics,
         audience,
         passthrough,
+        views: None,
     })
 }
 
@@ -177,7 +181,7 @@ pub(super) struct Options {
     pub(super) is_pinned: bool,
     pub(super) log: Option<PathBuf>,
     has_passthrough: bool,
-    metrics: Option<Address>,
+    pub(super) metrics: Option<Address>,
 }
 
 /// What mount(8), fstab and systemd give to every helper and what means nothing here, or is so anyway.
@@ -276,7 +280,7 @@ fn unknown(option: &str) -> Failure {
 
 /// Where the log goes. journald writes no files.
 fn log_to(
-    plan: &Plan,
+    mountpoint: &Path,
     arguments: &MountArgs,
     options: &Options,
     is_foreground: bool,
@@ -292,15 +296,20 @@ fn log_to(
         }
         (None, LogFormat::Journald) => Ok(LogTo::Journal),
         (None, _) if is_foreground => Ok(LogTo::Stderr),
-        (None, LogFormat::Auto) => Ok(LogTo::JournalOr(RunDir::make()?.log(&plan.mountpoint))),
+        (None, LogFormat::Auto) => Ok(LogTo::JournalOr(RunDir::make()?.log(mountpoint))),
         (None, LogFormat::Text | LogFormat::Json) => {
-            Ok(LogTo::File(RunDir::make()?.log(&plan.mountpoint)))
+            Ok(LogTo::File(RunDir::make()?.log(mountpoint)))
         }
     }
 }
 
-fn start_log(plan: &Plan, arguments: &MountArgs, is_foreground: bool) -> Result<(), Failure> {
+/// Starts the log of a mount point.
+pub(super) fn start_log(
+    mountpoint: &Path,
+    arguments: &MountArgs,
+    is_foreground: bool,
+) -> Result<(), Failure> {
     let options = Options::parse(&arguments.options)?;
-    let to = log_to(plan, arguments, &options, is_foreground)?;
+    let to = log_to(mountpoint, arguments, &options, is_foreground)?;
     input::start_log(&to, arguments.log_format)
 }

@@ -73,6 +73,15 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
         writeln!(text, "{}  {}", OneLine(&status.mountpoint), word(status.state))?;
         let config = status.config.as_deref().unwrap_or("--source");
         writeln!(text, "  configuration  {}", OneLine(config))?;
+        if let Some(error) = &status.error {
+            for line in error.lines() {
+                writeln!(text, "  error          {}", OneLine(line))?;
+            }
+        }
+        if status.state == ViewState::Broken {
+            writeln!(text, "  process        {}", status.pid)?;
+            continue;
+        }
         writeln!(text, "  revision set   {} since {}", short(&status.revision), status.since)?;
         writeln!(text, "  process        {}\n", status.pid)?;
         let rows = status.sources.iter().map(|source| {
@@ -112,6 +121,7 @@ fn word(state: ViewState) -> &'static str {
     match state {
         ViewState::Ready => "ready",
         ViewState::Degraded => "degraded",
+        ViewState::Broken => "broken",
         ViewState::Stopping => "stopping",
     }
 }

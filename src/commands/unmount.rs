@@ -1,7 +1,9 @@
 //! `unmount`: returns when the mount is gone and the daemon has ended.
 
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::cli::UnmountArgs;
 use super::failure::Failure;
@@ -19,6 +21,10 @@ pub(super) fn run(arguments: &UnmountArgs) -> Result<ExitCode, Failure> {
     let path = mountpoint::resolve(&arguments.mountpoint)?;
     // A daemon that does not answer is no reason not to unmount.
     let daemon = RunDir::find_socket(&path).and_then(|socket| client::status(&socket).ok());
+    if daemon.as_ref().is_some_and(|status| status.views.is_some()) {
+        unmount(&path, arguments.lazy)?;
+        return wait_for_view(&path);
+    }
     // The keeper, where there is one, ends after its worker.
     let numbers = daemon.into_iter().flat_map(|status| [Some(status.pid), status.supervisor_pid]);
     let processes = numbers.flatten().map(Process::open).collect::<Result<Vec<_>, _>>()?;
@@ -27,6 +33,21 @@ pub(super) fn run(arguments: &UnmountArgs) -> Result<ExitCode, Failure> {
         for process in processes.into_iter().flatten() {
             process.wait(END)?;
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until the daemon of many views has let go of this one. It goes on serving the others.
+fn wait_for_view(path: &Path) -> Result<ExitCode, Failure> {
+    let deadline = Instant::now() + END;
+    while RunDir::find_socket(path).is_some_and(|socket| client::status(&socket).is_ok()) {
+        if Instant::now() >= deadline {
+            return Err(Failure::new(format!(
+                "`{}` is unmounted, and its daemon has not let go of it",
+                path.display()
+            )));
+        }
+        thread::sleep(Duration::from_millis(10));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -97,6 +97,10 @@ fn is_mounted(path: &Path, revision: Option<&str>) -> Result<(), Failure> {
             ViewState::Ready | ViewState::Degraded => {
                 return shows(&path, &status.revision, revision);
             }
+            ViewState::Broken => {
+                let why = status.error.unwrap_or_default();
+                return Err(Failure::new(format!("the view on `{}`: {why}", path.display())));
+            }
             ViewState::Stopping => {
                 return Err(Failure::new(format!("the view on `{}` is stopping", path.display()))
                     .with_cure(format!("overlayfs-mount mount '{}'", path.display())));

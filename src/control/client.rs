@@ -164,6 +164,8 @@ mod tests {
                 mountpoint: "/mnt".to_owned(),
                 config: None,
                 sources: Vec::new(),
+                views: None,
+                error: None,
             }
         }
 

@@ -28,6 +28,12 @@ pub struct Status {
     pub config: Option<String>,
     /// The sources, bottom first.
     pub sources: Vec<SourceStatus>,
+    /// The directory of views that this one is of; left out of a view that is served alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub views: Option<String>,
+    /// Why it is not as its file says, of a view of such a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// What a status needs to know beyond the snapshot.
@@ -43,6 +49,10 @@ pub struct Context {
     pub config: Option<PathBuf>,
     /// Whether the daemon is about to end.
     pub is_stopping: bool,
+    /// The directory of views that this one is of.
+    pub views: Option<PathBuf>,
+    /// Why it is not as its file says.
+    pub error: Option<String>,
 }
 
 impl Status {
@@ -50,15 +60,27 @@ impl Status {
     pub fn new(snapshot: &Snapshot, context: &Context) -> Self {
         let ViewStatus { state, revision, since, sources } =
             ViewStatus::new(snapshot, context.is_stopping);
+        let state = match (state, &context.error) {
+            (ViewState::Ready, Some(_)) => ViewState::Degraded,
+            (state, _) => state,
+        };
+        Self { state, revision, since, sources, ..Self::broken(context) }
+    }
+
+    /// The status of a view that cannot be shown.
+    pub fn broken(context: &Context) -> Self {
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         Self {
-            state,
-            revision,
-            since,
+            state: ViewState::Broken,
+            revision: String::new(),
+            since: String::new(),
             pid: context.pid,
             supervisor_pid: context.supervisor_pid,
-            mountpoint: context.mountpoint.to_string_lossy().into_owned(),
-            config: context.config.as_ref().map(|path| path.to_string_lossy().into_owned()),
-            sources,
+            mountpoint: text(&context.mountpoint),
+            config: context.config.as_ref().map(text),
+            sources: Vec::new(),
+            views: context.views.as_ref().map(text),
+            error: context.error.clone(),
         }
     }
 }
@@ -154,6 +176,8 @@ mod tests {
             mountpoint: "/mnt".into(),
             config: Some("/etc/overlays.yaml".into()),
             is_stopping: false,
+            views: None,
+            error: None,
         }
     }
 

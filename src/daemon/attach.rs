@@ -108,7 +108,7 @@ pub(super) fn owner(config: &Config) -> Owner {
 }
 
 /// The number by which the kernel knows the connection of the mount just made.
-fn connection(mountpoint: &Path) -> Option<u32> {
+pub(super) fn connection(mountpoint: &Path) -> Option<u32> {
     let table = MountTable::read().ok()?;
     table.topmost_at(mountpoint).map(|mount| mount.minor)
 }

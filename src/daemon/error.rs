@@ -36,6 +36,34 @@ pub enum DaemonError {
         /// What is missing.
         reason: String,
     },
+    /// Only who may mount may bind.
+    #[error("a directory of views can be served only with CAP_SYS_ADMIN")]
+    Unprivileged,
+    /// Another daemon has it.
+    #[error("the views of `{}` are served by another daemon", dir.display())]
+    ViewsTaken {
+        /// The directory.
+        dir: std::path::PathBuf,
+    },
+    /// The directory of views, or what is kept for it, cannot be used.
+    #[error("`{}`: {error}", path.display())]
+    Views {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// None of the views can be shown.
+    #[error("none of the views of `{}` can be shown\n{}", dir.display(), problems.join("\n"))]
+    NoView {
+        /// The directory.
+        dir: std::path::PathBuf,
+        /// Why not each of them.
+        problems: Vec<String>,
+    },
+    /// A view has no place in its superblock.
+    #[error(transparent)]
+    View(#[from] crate::view::ViewError),
     /// A thread or a signal handler could not be set up.
     #[error("{step}: {error}")]
     Start {
@@ -58,9 +86,21 @@ impl DaemonError {
             // Each source's message carries its own.
             Self::Build(_)
             | Self::Unfetched { .. }
+            | Self::NoView { .. }
             | Self::Session(_)
             | Self::Resume { .. }
-            | Self::Start { .. } => None,
+            | Self::Start { .. }
+            | Self::View(_) => None,
+            Self::Unprivileged => Some(
+                "run it as root, or mount each view by itself: `overlayfs-mount mount -c FILE`"
+                    .to_owned(),
+            ),
+            Self::ViewsTaken { .. } => {
+                Some("overlayfs-mount status lists its views; end it with SIGTERM".to_owned())
+            }
+            Self::Views { path, .. } => {
+                Some(format!("name a directory that can be read: `ls -ld '{}'`", path.display()))
+            }
         }
     }
 }

@@ -17,6 +17,8 @@ mod outcome;
 mod start;
 mod stop;
 mod update;
+mod updates;
+mod views;
 mod vitals;
 
 pub use attach::Given;
@@ -26,3 +28,4 @@ pub use kept_by::KeptBy;
 pub use log::{LogLines, LogTo, start_log};
 pub use start::{Audience, Plan, announce_to_systemd, run, run_for_keeper, run_given};
 pub use stop::Stopped;
+pub use views::{ViewsPlan, run_views};

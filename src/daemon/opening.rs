@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::DaemonError;
+use super::copy::Copying;
 use super::fetch::Fetching;
 use super::kept_by::KeptBy;
 use super::start::{Audience, Plan};
@@ -16,10 +17,12 @@ use crate::fuse::Courier;
 use crate::machine;
 use crate::machine::keeper::Word;
 use crate::snapshot::Snapshot;
+use crate::store::git::Repository;
 use crate::sync::archive::Archive;
 use crate::sync::build::rebuild;
 use crate::sync::fetch::Stop;
 use crate::sync::pin::Pins;
+use crate::sync::watch::Notices;
 use crate::sync::{Histories, Shared};
 use crate::union::revision::RevisionSetId;
 use crate::view::{self, Archive as _, Handshake, Journal, Past, Settings, View};
@@ -81,7 +84,7 @@ fn anew(
     keeper: Option<&KeptBy>,
     stop: &Stop,
 ) -> Result<Opened, DaemonError> {
-    let caches = Caches::open(plan, stop);
+    let caches = Caches::open(plan, stop)?;
     let (snapshot, fetching) = first(&plan.config, &caches, vitals)?;
     let begun = match keeper {
         None => Begun::Alone,
@@ -127,10 +130,11 @@ fn again(
     let agreed = past.handshake().cloned();
     let agreed = agreed.ok_or_else(|| lost("nothing was agreed with the kernel".to_owned()))?;
     let shown = past.shown().ok_or_else(|| lost("no set was shown".to_owned()))?;
-    let caches = Caches::open(plan, stop);
+    let caches = Caches::open(plan, stop)?;
     let archive = caches.archive.as_ref();
     let archive = archive.ok_or_else(|| lost("`state.dir` cannot be used".to_owned()))?;
-    let kept = archive.load(&caches.pins, &plan.config, KEPT_SETS);
+    let left = caches.pins.left();
+    let kept = archive.load(&caches.pins, &left, &plan.config, KEPT_SETS);
     let id = RevisionSetId(shown.id);
     let snapshot = archive.recall(&id).map_err(|cause| lost(format!("set `{id}`: {cause}")))?;
     let past = (past, Arc::new(journal));
@@ -188,12 +192,16 @@ fn first(
 pub(super) struct Caches {
     pub(super) shared: Arc<Shared>,
     pub(super) pins: Arc<Pins>,
+    pub(super) copying: Arc<Copying>,
+    pub(super) notices: Option<Arc<Notices>>,
     /// Sets that were left, where there is room for them on disk.
     pub(super) archive: Option<Arc<Archive>>,
+    /// What was pinned before, where somebody has looked at it already.
+    pub(super) left: Option<Arc<[Arc<Repository>]>>,
 }
 
 impl Caches {
-    fn open(plan: &Plan, stop: &Stop) -> Self {
+    fn open(plan: &Plan, stop: &Stop) -> Result<Self, DaemonError> {
         // What one command sees is kept for nobody.
         let keeps_for_next = plan.audience != Audience::OneCommand;
         let of_mount = keeps_for_next.then_some(plan.mountpoint.as_path());
@@ -201,8 +209,9 @@ impl Caches {
         let of_git = pins.directory().map(|directory| directory.join("git"));
         let histories = Histories::new(of_git, stop.clone());
         let shared = Arc::new(Shared::with_histories(&plan.config, histories));
-        let archive = Archive::open(&pins, &plan.config, shared.clone()).map(Arc::new);
-        Self { shared, pins, archive }
+        let archive = Archive::open(&pins, None, &plan.config, shared.clone()).map(Arc::new);
+        let copying = Arc::new(Copying::start(pins.clone())?);
+        Ok(Self { shared, pins, copying, notices: Notices::start(), archive, left: None })
     }
 
     fn view_archive(&self) -> Option<Arc<dyn view::Archive>> {

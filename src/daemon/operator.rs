@@ -1,14 +1,13 @@
 //! What the control socket of a daemon answers.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::DaemonError;
+use super::configuration::config_file;
 use super::kept_by::KeptBy;
 use super::start::Plan;
-use super::update::Updates;
 use super::vitals::Vitals;
-use crate::config::resolved::Origin;
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
 use crate::control::server::{Operator, Server};
@@ -25,60 +24,96 @@ pub(super) struct Doors {
     _server: Server,
 }
 
+/// How a view is read anew.
+pub(super) type Reload = Box<dyn Fn() -> Result<ReloadReport, ControlError> + Send + Sync>;
+
+/// What a status says of a view beyond its sources, and may change while it is asked.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Trouble(Arc<Mutex<Option<String>>>);
+
+impl Trouble {
+    /// From now on this is why the view is not as its file says.
+    pub(super) fn set(&self, trouble: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Why the view is not as its file says.
+    pub(super) fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Doors {
-    /// Opens the control socket.
-    pub(super) fn open(
+    /// Opens the control socket of a mount point.
+    pub(super) fn open(mountpoint: &Path, seen: Seen, reload: Reload) -> Result<Self, DaemonError> {
+        let socket = RunDir::make()?.socket(mountpoint);
+        let daemon = Daemon { seen, reload };
+        Ok(Self { _server: Server::start(&socket, Arc::new(daemon))? })
+    }
+}
+
+/// What an operator sees of a view.
+pub(super) struct Seen {
+    pub(super) context: Context,
+    pub(super) trouble: Trouble,
+    /// Who replaces the process, if anybody does.
+    pub(super) keeper: Option<Arc<KeptBy>>,
+    /// Nothing if it cannot be shown.
+    pub(super) shown: Option<(Arc<View>, Arc<Counts>, Arc<Vitals>)>,
+}
+
+impl Seen {
+    /// Of a view that is shown.
+    pub(super) fn new(
         plan: &Plan,
         view: Arc<View>,
-        (counts, updates, vitals, keeper): (Arc<Counts>, Updates, Arc<Vitals>, Option<Arc<KeptBy>>),
-    ) -> Result<Self, DaemonError> {
-        let run_dir = RunDir::make()?;
-        let config = match &plan.config.origin {
-            Origin::File(path) | Origin::Values(path) => Some(path.clone()),
-            Origin::CommandLine => None,
-        };
-        let mountpoint = plan.mountpoint.clone();
-        let daemon = Daemon { view, counts, updates, vitals, keeper, mountpoint, config };
-        let socket = run_dir.socket(&plan.mountpoint);
-        Ok(Self { _server: Server::start(&socket, Arc::new(daemon))? })
+        counts: Arc<Counts>,
+        vitals: Arc<Vitals>,
+        keeper: Option<Arc<KeptBy>>,
+    ) -> Self {
+        let mut context = Self::context(plan.mountpoint.clone(), config_file(&plan.config.origin));
+        context.views.clone_from(&plan.views);
+        Self { context, trouble: Trouble::default(), keeper, shown: Some((view, counts, vitals)) }
+    }
+
+    /// What there is to say without a view.
+    pub(super) fn context(mountpoint: PathBuf, config: Option<PathBuf>) -> Context {
+        let pid = std::process::id();
+        let (is_stopping, views, error) = (false, None, None);
+        Context { pid, supervisor_pid: None, mountpoint, config, is_stopping, views, error }
     }
 }
 
 /// A daemon, as its operator sees it.
 struct Daemon {
-    view: Arc<View>,
-    counts: Arc<Counts>,
-    updates: Updates,
-    vitals: Arc<Vitals>,
-    keeper: Option<Arc<KeptBy>>,
-    mountpoint: PathBuf,
-    config: Option<PathBuf>,
+    seen: Seen,
+    reload: Reload,
 }
 
 impl Operator for Daemon {
     fn status(&self) -> Status {
-        let context = Context {
-            pid: std::process::id(),
-            supervisor_pid: self.keeper.as_ref().and_then(|keeper| keeper.pid()),
-            mountpoint: self.mountpoint.clone(),
-            config: self.config.clone(),
-            is_stopping: self.vitals.is_stopping(),
+        let mut context = self.seen.context.clone();
+        context.error = self.seen.trouble.get();
+        context.supervisor_pid = self.seen.keeper.as_ref().and_then(|keeper| keeper.pid());
+        let Some((view, counts, vitals)) = &self.seen.shown else {
+            return Status::broken(&context);
         };
+        context.is_stopping = vitals.is_stopping();
         tracing::debug!(
-            requests = ?self.counts.all(),
-            nodes = self.view.known_nodes(),
-            numbers = self.view.used_numbers(),
+            requests = ?counts.all(),
+            nodes = view.known_nodes(),
+            numbers = view.used_numbers(),
             "status"
         );
-        Status::new(&self.view.snapshot(), &context)
+        Status::new(&view.snapshot(), &context)
     }
 
     fn reload(&self) -> Result<ReloadReport, ControlError> {
-        self.updates.reload()
+        (self.reload)()
     }
 
     fn upgrade(&self) -> ControlError {
-        match &self.keeper {
+        match &self.seen.keeper {
             Some(keeper) => keeper.replace(),
             None => ControlError::Refused {
                 message: "the view has no keeper: its process cannot be replaced".to_owned(),
@@ -92,7 +127,11 @@ impl Operator for Daemon {
             message: format!("the path {error}"),
             cure: Some("give a path relative to the root of the view".to_owned()),
         })?;
-        let report = ExplanationReport::of(&self.view.snapshot(), &path);
+        let Some((view, ..)) = &self.seen.shown else {
+            let message = self.seen.trouble.get().unwrap_or_default();
+            return Err(ControlError::Refused { message, cure: None });
+        };
+        let report = ExplanationReport::of(&view.snapshot(), &path);
         serde_json::to_value(report).map_err(|error| ControlError::Refused {
             message: format!("writing the answer: {error}"),
             cure: None,

@@ -10,7 +10,7 @@ use super::attach::{Attached, Given, attach, clear_stale, owner, raise_read_ahea
 use super::configuration::{config_stamp, keep_mounted};
 use super::kept_by::KeptBy;
 use super::opening::{Begun, Opened, open};
-use super::operator::Doors;
+use super::operator::{Doors, Seen};
 use super::stop::{Ending, Stopped};
 use super::update::{self, Following};
 use super::vitals::{Mounted, Vitals};
@@ -23,7 +23,7 @@ use crate::machine::passthrough::StackDepth;
 use crate::snapshot::Snapshot;
 use crate::snapshot::collisions::hidden_entries;
 use crate::sync::Stamp;
-use crate::view::Handshake;
+use crate::view::{Handshake, Superblock};
 
 /// What to mount, and where.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct Plan {
     pub audience: Audience,
     /// Whether the kernel reads large files by itself.
     pub passthrough: Option<StackDepth>,
+    /// The directory of views that it is of, whose daemon reads its configuration; `None` if it is served alone.
+    pub views: Option<PathBuf>,
 }
 
 /// Who sees a mount.
@@ -171,21 +173,11 @@ fn serve(
     let (pins, blobs) = (caches.pins.clone(), caches.shared.blobs.clone());
     let is_resumed = begun.is_resumed();
     let courier = begun.courier();
-    let (Attached { fd, mounter, undo }, beginning) = match (way, &begun) {
-        (Way::Kept(keeper), Begun::First { device, journal, .. }) => {
-            (keeper.attached(device)?, Beginning::Recorded(journal))
-        }
-        (Way::Kept(keeper), Begun::Again { device, agreed, .. }) => {
-            let Handshake { request, reply } = agreed;
-            (keeper.attached(device)?, Beginning::TakenOver(Agreed { request, reply }))
-        }
-        (Way::Given(given), _) => (given.take()?, Beginning::First),
-        (Way::Mount | Way::Kept(_), _) => (attach(plan)?, Beginning::First),
-    };
+    let (Attached { fd, mounter, undo }, beginning) = begin(plan, way, &begun)?;
     let keeper = mounter.keeper();
     let passthrough = plan.passthrough.map(|StackDepth(stack_depth)| Passthrough { stack_depth });
     let serving = Serving { owner: owner(&plan.config), passthrough, beginning, courier };
-    let served = fuse::serve(view.clone(), fd, serving);
+    let served = fuse::serve(Arc::new(Superblock::only(view.clone())), fd, serving);
     let served = served.inspect_err(|_| {
         if let Some(keeper) = keeper.as_ref().filter(|_| is_resumed) {
             keeper.say(Word::Anew);
@@ -200,9 +192,11 @@ fn serve(
     let counts = served.counts.clone();
     let doors = match plan.audience {
         Audience::Everybody | Audience::Given => {
-            let (counts, updates) = (counts.clone(), updates.clone());
-            let of = (counts, updates, vitals.clone(), keeper.clone());
-            Some(Doors::open(plan, view.clone(), of)?)
+            let updates = updates.clone();
+            let reload = Box::new(move || updates.reload());
+            let (counts, vitals) = (counts.clone(), vitals.clone());
+            let seen = Seen::new(plan, view.clone(), counts, vitals, keeper.clone());
+            Some(Doors::open(&plan.mountpoint, seen, reload)?)
         }
         Audience::OneCommand => None,
     };
@@ -215,7 +209,12 @@ fn serve(
     if let Some(undo) = undo {
         undo.disarm();
     }
-    announce(plan, &view.snapshot(), is_resumed);
+    if is_resumed {
+        let revision = view.snapshot().id;
+        info!(mountpoint = %plan.mountpoint.display(), %revision, "took the mount over");
+    } else {
+        announce(plan, &view.snapshot());
+    }
     let wish = ending.wish();
     let stopped = ending.wait(plan, served, mounter, &updates, &vitals);
     drop(doors);
@@ -230,11 +229,27 @@ fn serve(
     stopped
 }
 
-fn announce(plan: &Plan, snapshot: &Snapshot, is_resumed: bool) {
-    if is_resumed {
-        info!(mountpoint = %plan.mountpoint.display(), revision = %snapshot.id, "took the mount over");
-        return;
-    }
+/// The mount of a way, and where its session begins.
+fn begin<'a>(
+    plan: &'a Plan,
+    way: Way,
+    begun: &'a Begun,
+) -> Result<(Attached<'a>, Beginning<'a>), DaemonError> {
+    Ok(match (way, begun) {
+        (Way::Kept(keeper), Begun::First { device, journal, .. }) => {
+            (keeper.attached(device)?, Beginning::Recorded(journal))
+        }
+        (Way::Kept(keeper), Begun::Again { device, agreed, .. }) => {
+            let Handshake { request, reply } = agreed;
+            (keeper.attached(device)?, Beginning::TakenOver(Agreed { request, reply }))
+        }
+        (Way::Given(given), _) => (given.take()?, Beginning::First),
+        (Way::Mount | Way::Kept(_), _) => (attach(plan)?, Beginning::First),
+    })
+}
+
+/// Says what is served.
+pub(super) fn announce(plan: &Plan, snapshot: &Snapshot) {
     if snapshot.sources.is_empty() {
         warn!("no sources: the view is empty");
     }

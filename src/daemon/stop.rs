@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::DaemonError;
 use super::kept_by::KeptBy;
 use super::start::{Audience, Plan};
-use super::update::Updates;
+use super::updates::Updates;
 use super::vitals::Vitals;
 use crate::fuse::{Served, SessionError};
 use crate::machine::unmount::unmount;

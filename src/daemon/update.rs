@@ -3,7 +3,7 @@
 //! One thread, which answers no request of the kernel and holds no lock (see `view::flip`). Others ask it over a channel.
 
 use std::mem;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -12,15 +12,14 @@ use tracing::{info, warn};
 
 use super::DaemonError;
 use super::configuration::{config_file, config_stamp, reread};
-use super::copy::Copying;
 use super::fetch::{Fetching, Problems};
 use super::opening::Caches;
 use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
 use super::start::Plan;
+use super::updates::{Request, Updates};
 use super::vitals::Vitals;
 use crate::config::resolved::{Access, Config, Overrides};
 use crate::control::ControlError;
-use crate::control::protocol::ReloadReport;
 use crate::fuse::KernelCache;
 use crate::machine::memory;
 use crate::snapshot::collisions::new_collisions;
@@ -47,36 +46,6 @@ const RETRY: Duration = Duration::from_secs(2);
 const RETRY_GIT: Duration = Duration::from_secs(61);
 /// At least so many sets stay readable below `.overlay/revisions`, the current one included.
 pub(super) const KEPT_SETS: usize = 8;
-
-/// The way to ask for an update.
-#[derive(Debug, Clone)]
-pub(super) struct Updates(Sender<Request>);
-
-enum Request {
-    /// Update at once, and answer.
-    Reload(SyncSender<Result<ReloadReport, ControlError>>),
-    /// Something happened near a file that is watched.
-    Look,
-    /// No more updates.
-    End,
-}
-
-impl Updates {
-    /// Reads configuration and refs anew; returns when every new look-up sees the result.
-    pub(super) fn reload(&self) -> Result<ReloadReport, ControlError> {
-        let gone =
-            || ControlError::Refused { message: "the daemon is stopping".to_owned(), cure: None };
-        let (answer, answered) = mpsc::sync_channel(1);
-        self.0.send(Request::Reload(answer)).map_err(|_| gone())?;
-        answered.recv().unwrap_or_else(|_| Err(gone()))
-    }
-
-    /// Ends the updating thread when it is done with what it does.
-    pub(super) fn end(&self) {
-        // It may have ended by itself.
-        self.0.send(Request::End).unwrap_or_default();
-    }
-}
 
 /// The thread that keeps a view up to date.
 pub(super) struct Updating {
@@ -107,18 +76,20 @@ pub(super) fn start(
     let looks = sender.clone();
     // The last look may be asked for when the thread has ended already.
     let notice = move || looks.send(Request::Look).unwrap_or_default();
+    let notices = caches.notices.clone();
+    let watch = Watch::start(notices, config_file(&plan.config.origin), notice);
     let mut updater = Updater {
         config: plan.config.clone(),
         overrides: plan.overrides,
         is_pinned: plan.is_pinned,
         is_resumed,
+        follows_file: plan.views.is_none(),
         view,
-        copying: Copying::start(caches.pins.clone())?,
         caches,
         kernel,
         fetching,
         problems: Problems::new(),
-        watch: Watch::start(config_file(&plan.config.origin), notice),
+        watch,
         looked_at: Instant::now(),
         remembered: Remembered::default(),
         config_stamp: plan.stamp,
@@ -141,7 +112,7 @@ pub(super) fn start(
             drop(life);
         })
         .map_err(|error| DaemonError::Start { step: "starting a thread", error })?;
-    Ok((Updates(sender), Updating { thread, alive }))
+    Ok((Updates::new(sender), Updating { thread, alive }))
 }
 
 struct Updater {
@@ -151,9 +122,10 @@ struct Updater {
     is_pinned: bool,
     /// Whether a worker before has served the view.
     is_resumed: bool,
+    /// Whether it looks at the configuration's file itself.
+    follows_file: bool,
     view: Arc<View>,
     caches: Caches,
-    copying: Copying,
     kernel: KernelCache,
     /// Who fetches, where the repo cache is ours to keep.
     fetching: Option<Fetching>,
@@ -218,14 +190,19 @@ impl Updater {
     }
 
     /// Takes over what the last daemon of this mount kept, and pins what the first snapshot serves: mounting waited for neither.
-    fn take_over(&self) {
+    fn take_over(&mut self) {
         if self.is_resumed {
             self.view.settle(&self.kernel);
             self.pin_first();
             return;
         }
+        let left = self.caches.left.take();
+        let pins = self.caches.pins.clone();
         let archive = self.caches.archive.as_deref();
-        let load = |archive: &Archive| archive.load(&self.caches.pins, &self.config, KEPT_SETS);
+        let load = |archive: &Archive| {
+            let left = left.unwrap_or_else(|| pins.left().into());
+            archive.load(&pins, &left, &self.config, KEPT_SETS)
+        };
         let earlier = archive.map(load).unwrap_or_default();
         self.pin_first();
         if let Some(archive) = archive {
@@ -236,7 +213,7 @@ impl Updater {
 
     fn pin_first(&self) {
         let snapshot = self.view.snapshot();
-        self.copying.follow(&snapshot);
+        self.caches.copying.follow(&snapshot);
         for source in &snapshot.sources {
             let Some(git) =
                 source.git.as_ref().filter(|_| source.pinning.get() != Pinning::Awaited)
@@ -257,7 +234,7 @@ impl Updater {
             return;
         }
         let stamp = config_stamp(&self.config.origin);
-        let has_config_moved = stamp != self.config_stamp;
+        let has_config_moved = self.follows_file && stamp != self.config_stamp;
         let is_retry = self.retry_at.is_some_and(|at| Instant::now() >= at);
         let has_news = self.fetch_problems() != self.problems;
         if !has_config_moved && !is_retry && !has_news && !self.watch.has_moved() {
@@ -335,7 +312,7 @@ impl Updater {
         // Looked at first: what moves while the snapshot is built is seen at the next look.
         let stamps = self.look();
         let before = self.view.snapshot();
-        let Caches { shared, pins, archive: _ } = &self.caches;
+        let Caches { shared, pins, .. } = &self.caches;
         let rebuilt = rebuild(&self.config, shared, Some(pins), Some(&before));
         self.vitals.tally.rebuilt(rebuilt.is_ok());
         self.retry_at = None;
@@ -371,7 +348,7 @@ impl Updater {
         let changes = self.publish(&before, next);
         self.keep_looking(stamps);
         let now = self.view.snapshot();
-        self.copying.follow(&now);
+        self.caches.copying.follow(&now);
         let report = report(&before, &now, &changes, warnings);
         Ok(Followed { report, collisions: tell(&new_collisions(&before, &now)) })
     }

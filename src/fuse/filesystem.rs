@@ -27,15 +27,15 @@ use super::reply::{GENERATION, Names, NamesWithAttributes, absent, sized};
 use super::session::Owner;
 use super::waiting::{LongRead, Waiting};
 use crate::union::name::NAME_MAX;
-use crate::view::{Depth, Found, Number, View, ViewError};
+use crate::view::{Asked, Depth, Found, Number, Superblock, View, ViewError};
 
 /// The largest read that is asked for in one request.
 const MAX_READ_BYTES: u32 = 1024 * 1024;
 
-/// The view as the FUSE library wants it.
+/// The views of a superblock as the FUSE library wants them.
 #[derive(Debug)]
 pub(super) struct Filesystem {
-    view: Arc<View>,
+    views: Arc<Superblock>,
     owner: Owner,
     counts: Arc<Counts>,
     waiting: Waiting,
@@ -45,13 +45,19 @@ pub(super) struct Filesystem {
 
 impl Filesystem {
     pub(super) fn new(
-        view: Arc<View>,
+        views: Arc<Superblock>,
         owner: Owner,
         counts: Arc<Counts>,
         passthrough: Option<Passthrough>,
     ) -> Self {
         let passthrough = passthrough.map(|asked| (asked, Arc::default()));
-        Self { view, owner, counts, waiting: Waiting::default(), passthrough }
+        Self { views, owner, counts, waiting: Waiting::default(), passthrough }
+    }
+
+    /// The view that a node belongs to.
+    fn view(&self, ino: INodeNo) -> Asked<'_> {
+        // No view knows a number that is too large.
+        self.views.of(Number(u32::try_from(ino.0).unwrap_or_default()))
     }
 
     /// The answer to every request that would write. They come only where root remounted the view writable.
@@ -66,7 +72,7 @@ impl Filesystem {
         ino: INodeNo,
         question: impl FnOnce(&View, Number) -> Result<T, ViewError>,
     ) -> Result<T, Errno> {
-        ask(&self.view, ino, question).inspect_err(|errno| count.failed(*errno))
+        ask(&self.view(ino), ino, question).inspect_err(|errno| count.failed(*errno))
     }
 }
 
@@ -132,7 +138,8 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _answering = self.view.answering();
+        let view = self.view(parent);
+        let _answering = view.answering();
         self.counts.lookup.one();
         trace!(parent = parent.0, ?name, "lookup");
         match self
@@ -153,7 +160,7 @@ impl fuser::Filesystem for Filesystem {
         self.counts.forget.one();
         trace!(ino = ino.0, count, "forget");
         if let Ok(number) = u32::try_from(ino.0) {
-            self.view.forget(Number(number), count);
+            self.views.forget(Number(number), count);
         }
     }
 
@@ -164,7 +171,8 @@ impl fuser::Filesystem for Filesystem {
         _handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        let _answering = self.view.answering();
+        let view = self.view(ino);
+        let _answering = view.answering();
         self.counts.getattr.one();
         trace!(ino = ino.0, "getattr");
         match self.ask(&self.counts.getattr, ino, View::attr) {
@@ -176,7 +184,8 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
-        let _answering = self.view.answering();
+        let view = self.view(ino);
+        let _answering = view.answering();
         self.counts.readlink.one();
         trace!(ino = ino.0, "readlink");
         match self.ask(&self.counts.readlink, ino, View::read_link) {
@@ -190,7 +199,9 @@ impl fuser::Filesystem for Filesystem {
         trace!(ino = ino.0, "open");
         match &self.passthrough {
             None => reply.error(Errno::ENOSYS),
-            Some((_, files)) => files.open(&self.view, &self.counts, &self.waiting, ino, reply),
+            Some((_, files)) => {
+                files.open(&self.view(ino), &self.counts, &self.waiting, ino, reply);
+            }
         }
     }
 
@@ -231,7 +242,7 @@ impl fuser::Filesystem for Filesystem {
             Ok(Some(bytes)) => reply.data(&bytes),
             Ok(None) => {
                 let read = LongRead { ino, offset, len };
-                self.waiting.read(&self.view, &self.counts, read, reply);
+                self.waiting.read(&self.view(ino), &self.counts, read, reply);
             }
             Err(errno) => reply.error(errno),
         }
@@ -251,7 +262,8 @@ impl fuser::Filesystem for Filesystem {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        let _answering = self.view.answering();
+        let view = self.view(ino);
+        let _answering = view.answering();
         self.counts.readdir.one();
         trace!(ino = ino.0, offset, "readdir");
         let mut names = Names(reply);
@@ -271,7 +283,8 @@ impl fuser::Filesystem for Filesystem {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        let _answering = self.view.answering();
+        let view = self.view(ino);
+        let _answering = view.answering();
         self.counts.readdirplus.one();
         trace!(ino = ino.0, offset, "readdirplus");
         let mut names = NamesWithAttributes { reply, owner: self.owner, has_any: false };
@@ -300,7 +313,8 @@ impl fuser::Filesystem for Filesystem {
         size: u32,
         reply: ReplyXattr,
     ) {
-        let _answering = self.view.answering();
+        let view = self.view(ino);
+        let _answering = view.answering();
         self.counts.getxattr.one();
         match self
             .ask(&self.counts.getxattr, ino, |view, number| view.xattr(number, name.as_bytes()))

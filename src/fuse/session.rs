@@ -14,9 +14,9 @@ use super::filesystem::Filesystem;
 use super::handshake::{self, Agreed};
 use super::kernel::{Courier, KernelCache};
 use super::passthrough::Passthrough;
-use crate::view::{Journal, View};
+use crate::view::{Journal, Superblock};
 
-/// Who owns every file of a view.
+/// Who owns every file of a superblock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     /// The user.
@@ -25,7 +25,7 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// A view that is being served.
+/// A superblock that is being served.
 #[derive(Debug)]
 pub struct Served {
     /// What the kernel has cached. Never to be used from a request.
@@ -113,18 +113,29 @@ pub struct Serving<'a> {
     pub courier: Option<Courier>,
 }
 
+impl Serving<'_> {
+    /// Without anything beyond what is needed.
+    pub fn alone(owner: Owner) -> Self {
+        Self { owner, passthrough: None, beginning: Beginning::First, courier: None }
+    }
+}
+
 /// Answers the kernel's requests on a mounted `/dev/fuse` descriptor until the mount is gone.
 ///
 /// # Errors
 /// The handshake fails, the kernel lacks what was asked for, the mount cannot be taken over, or no thread can be started.
-pub fn serve(view: Arc<View>, fd: OwnedFd, serving: Serving<'_>) -> Result<Served, SessionError> {
+pub fn serve(
+    views: Arc<Superblock>,
+    fd: OwnedFd,
+    serving: Serving<'_>,
+) -> Result<Served, SessionError> {
     let Serving { owner, passthrough, beginning, courier } = serving;
     let counts = Arc::new(Counts::default());
     let mut config = Config::default();
     let threads = thread::available_parallelism().map_or(1, NonZero::get).max(FEWEST_THREADS);
     config.n_threads = Some(threads);
     tracing::debug!(threads, "session starts");
-    let filesystem = Filesystem::new(view, owner, counts.clone(), passthrough);
+    let filesystem = Filesystem::new(views, owner, counts.clone(), passthrough);
     let session = match beginning {
         // The kernel itself refuses others when the mount is not shared; a second check here would refuse root.
         Beginning::First => Session::from_fd(filesystem, fd, SessionACL::All, config).map_err(

@@ -4,6 +4,7 @@
 //! that may serve it: the one operation that has to ask a mount ([`stale::probe`]) does so in a thread with a deadline.
 
 pub mod background;
+pub mod bind;
 pub mod command;
 pub mod connections;
 pub mod courier;

@@ -29,7 +29,10 @@ pub fn resolve(path: &Path) -> Result<PathBuf, MachineError> {
     let above = absolute.parent().unwrap_or(Path::new("/"));
     let above = match above.canonicalize() {
         Ok(above) => above,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(absolute),
+        // `..` in it must go all the same: the kernel lists none.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(resolve(above).map_or_else(|_| absolute.clone(), |above| above.join(name)));
+        }
         Err(error) => return Err(unusable(error)),
     };
     let joined = above.join(name);
@@ -211,5 +214,6 @@ mod tests {
         assert_eq!(resolve(&real.join("link/none")).unwrap(), real.join("real/none"));
         assert_eq!(resolve(&real.join("none/none")).unwrap(), real.join("none/none"));
         assert_eq!(resolve(&real.join("real/..")).unwrap(), real);
+        assert_eq!(resolve(&real.join("real/../none/x/y")).unwrap(), real.join("none/x/y"));
     }
 }

@@ -158,6 +158,11 @@ impl RunDir {
         self.path.join(format!("{}.log", self.stem(mountpoint)))
     }
 
+    /// Where the daemon that serves a directory of views mounts what it binds from.
+    pub fn views(&self, directory: &Path) -> PathBuf {
+        self.path.join(format!("{}.views", self.stem(directory)))
+    }
+
     /// All control sockets in it, sorted; none if there is no such directory.
     ///
     /// # Errors

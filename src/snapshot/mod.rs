@@ -48,6 +48,24 @@ pub struct Snapshot {
     pub texts: OnceLock<Vec<(Name, Arc<[u8]>)>>,
 }
 
+/// Nothing at all, for where nothing is shown.
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self {
+            id: RevisionSetId([0; 32]),
+            since: SystemTime::UNIX_EPOCH,
+            serial: 0,
+            sources: Vec::new(),
+            surfaces: Vec::new(),
+            stacks: Vec::new(),
+            namespace: Namespace::default(),
+            findings: Vec::new(),
+            notes: Vec::new(),
+            texts: OnceLock::new(),
+        }
+    }
+}
+
 impl Snapshot {
     /// The source at a position of this snapshot.
     pub fn source(&self, id: SourceId) -> &Arc<Source> {

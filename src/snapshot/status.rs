@@ -18,6 +18,8 @@ pub enum ViewState {
     Ready,
     /// It can be read, and at least one source is missing, broken or stale.
     Degraded,
+    /// It cannot be shown.
+    Broken,
     /// It serves those who hold it and ends.
     Stopping,
 }

@@ -5,6 +5,7 @@
 //! Nothing here decides what hides what, and nothing below an entry is read. [`inspect`] is for `check` only.
 
 pub mod archive;
+mod beside;
 pub mod build;
 pub mod cycle;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod signals;
 mod wanted;
 pub mod watch;
 
+pub use beside::beside;
 pub use error::{BuildError, SourceCause, SourceError, Tried};
 pub use follow::follow;
 pub use history::Histories;

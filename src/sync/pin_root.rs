@@ -144,7 +144,8 @@ impl Drop for Root {
 }
 
 /// The name of the root of a mount.
-fn name_of(mountpoint: &Path) -> String {
+/// A name for what belongs to a mount point.
+pub(super) fn name_of(mountpoint: &Path) -> String {
     let digest: [u8; 32] = Sha256::digest(mountpoint.as_os_str().as_bytes()).into();
     hex(&digest[..16])
 }

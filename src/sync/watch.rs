@@ -4,15 +4,17 @@
 //! replaced, and never come from other machines of a network file system. So there is a look now and then without a notice too.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::io::{self, PipeWriter};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tracing::{debug, info};
 
 use super::signals::Stamp;
@@ -32,7 +34,7 @@ const EVENTS: AddWatchFlags = AddWatchFlags::IN_CREATE
 #[derive(Debug)]
 pub struct Watch {
     stamps: Stamps,
-    notices: Option<Notices>,
+    listener: Option<Listener>,
     /// A file of whose changes there are notices too, and which somebody else looks at.
     beside: Option<PathBuf>,
 }
@@ -48,15 +50,18 @@ pub fn look<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Stamps {
 impl Watch {
     /// Watches nothing yet. `notice` is called, by another thread, whenever something happened near a file that is watched, or near
     /// the one `beside` them.
-    pub fn start(beside: Option<PathBuf>, notice: impl Fn() + Send + 'static) -> Self {
-        let notices = Notices::start(notice);
-        let notices = notices.map_err(|error| info!(%error, "no notices of changed files")).ok();
-        Self { stamps: Stamps::new(), notices, beside }
+    pub fn start(
+        notices: Option<Arc<Notices>>,
+        beside: Option<PathBuf>,
+        notice: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let listener = notices.map(|notices| Listener::new(notices, notice));
+        Self { stamps: Stamps::new(), listener, beside }
     }
 
     /// True if every file that is watched is one of whose changes there will be notices.
     pub fn has_notices(&self) -> bool {
-        self.notices.as_ref().is_some_and(|notices| !notices.is_short)
+        self.listener.as_ref().is_some_and(|listener| !listener.is_short)
     }
 
     /// Looks whether any file looks otherwise than before. Most looks find nothing, and cost a `stat` for each file.
@@ -67,8 +72,8 @@ impl Watch {
     /// Watches these files from now on; those that were looked at `before` are compared with how they looked then. True if there are
     /// others: these may have moved since they were read, so that what was built of them is to be built once more.
     pub fn follow(&mut self, before: Stamps, now: Stamps) -> bool {
-        if let Some(notices) = &mut self.notices {
-            notices.watch(now.keys().chain(&self.beside));
+        if let Some(listener) = &mut self.listener {
+            listener.watch(now.keys().chain(&self.beside));
         }
         let has_new = now.keys().any(|file| !before.contains_key(file));
         self.stamps = now;
@@ -79,23 +84,41 @@ impl Watch {
     }
 }
 
-/// The kernel's notices.
+/// Where the kernel's notices come in, for any number of [`Watch`]es: a user may have few such places (`fs.inotify.max_user_instances`).
 #[derive(Debug)]
-struct Notices {
+pub struct Notices {
     inotify: Arc<Inotify>,
-    watched: HashSet<WatchDescriptor>,
-    /// Whether there are directories that the kernel would not watch.
-    is_short: bool,
+    listeners: Arc<Mutex<Listeners>>,
+    next: AtomicU64,
     /// Closing it ends the thread.
     _alive: PipeWriter,
 }
 
+/// Who is told of what happens in a directory.
+type Listeners = HashMap<WatchDescriptor, HashMap<u64, Notice>>;
+
+#[derive(Clone)]
+struct Notice(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notice")
+    }
+}
+
 impl Notices {
-    fn start(notice: impl Fn() + Send + 'static) -> io::Result<Self> {
+    /// Hears nothing yet; nothing where the kernel gives no notices.
+    pub fn start() -> Option<Arc<Self>> {
+        let started = Self::try_start().map(Arc::new);
+        started.map_err(|error| info!(%error, "no notices of changed files")).ok()
+    }
+
+    fn try_start() -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let inotify = Arc::new(inotify);
+        let listeners = Arc::new(Mutex::new(Listeners::new()));
         let (ended, alive) = io::pipe()?;
-        let events = inotify.clone();
+        let (events, heard) = (inotify.clone(), listeners.clone());
         thread::Builder::new().name("notices".into()).spawn(move || {
             loop {
                 let mut ready = [
@@ -110,13 +133,49 @@ impl Notices {
                     return;
                 }
                 match events.read_events() {
-                    Ok(_) => notice(),
+                    Ok(events) => tell(&heard, &events),
                     Err(Errno::EAGAIN | Errno::EINTR) => {}
                     Err(error) => return debug!(%error, "no more notices"),
                 }
             }
         })?;
-        Ok(Self { inotify, watched: HashSet::new(), is_short: false, _alive: alive })
+        Ok(Self { inotify, listeners, next: AtomicU64::new(0), _alive: alive })
+    }
+}
+
+/// Tells each who listens once. Where the kernel lost events, everybody.
+fn tell(listeners: &Mutex<Listeners>, events: &[InotifyEvent]) {
+    let mut told: HashMap<u64, Notice> = HashMap::new();
+    let known = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+    let are_lost = events.iter().any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
+    if are_lost {
+        told.extend(known.values().flatten().map(|(id, notice)| (*id, notice.clone())));
+    }
+    for of_directory in events.iter().filter_map(|event| known.get(&event.wd)) {
+        told.extend(of_directory.iter().map(|(id, notice)| (*id, notice.clone())));
+    }
+    drop(known);
+    for Notice(notice) in told.into_values() {
+        notice();
+    }
+}
+
+/// One who listens.
+#[derive(Debug)]
+struct Listener {
+    notices: Arc<Notices>,
+    id: u64,
+    notice: Notice,
+    watched: HashSet<WatchDescriptor>,
+    /// Whether there are directories that the kernel would not watch.
+    is_short: bool,
+}
+
+impl Listener {
+    fn new(notices: Arc<Notices>, notice: impl Fn() + Send + Sync + 'static) -> Self {
+        let id = notices.next.fetch_add(1, Ordering::Relaxed);
+        let notice = Notice(Arc::new(notice));
+        Self { notices, id, notice, watched: HashSet::new(), is_short: false }
     }
 
     /// Watches the directories of these files, and those of them that are directories.
@@ -125,9 +184,13 @@ impl Notices {
         let directories: HashSet<&Path> = near.flatten().collect();
         let mut watched = HashSet::with_capacity(directories.len());
         let mut refused = None;
+        // Held over all of it: what happens meanwhile is told afterwards.
+        let mut listeners = self.notices.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         for directory in directories {
-            match self.inotify.add_watch(directory, EVENTS) {
+            match self.notices.inotify.add_watch(directory, EVENTS) {
                 Ok(watch) => {
+                    let of_directory = listeners.entry(watch).or_default();
+                    of_directory.insert(self.id, self.notice.clone());
                     watched.insert(watch);
                 }
                 Err(Errno::ENOSPC | Errno::ENOMEM) => refused = Some(directory),
@@ -135,10 +198,9 @@ impl Notices {
                 Err(_) => {}
             }
         }
-        for gone in self.watched.difference(&watched) {
-            // The kernel has dropped it already where the directory was removed.
-            self.inotify.rm_watch(*gone).unwrap_or_default();
-        }
+        let gone: Vec<_> = self.watched.difference(&watched).copied().collect();
+        self.leave(&mut listeners, gone);
+        drop(listeners);
         self.watched = watched;
         if let Some(directory) = refused
             && !self.is_short
@@ -149,6 +211,27 @@ impl Notices {
             );
         }
         self.is_short = refused.is_some();
+    }
+
+    /// Stops watching these; the last who does so stops the kernel.
+    fn leave(&self, listeners: &mut Listeners, gone: impl IntoIterator<Item = WatchDescriptor>) {
+        for watch in gone {
+            let Some(of_directory) = listeners.get_mut(&watch) else { continue };
+            let notice = of_directory.remove(&self.id);
+            if of_directory.is_empty() {
+                listeners.remove(&watch);
+                // The kernel has dropped it already where the directory was removed.
+                self.notices.inotify.rm_watch(watch).unwrap_or_default();
+            }
+            drop(notice);
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut listeners = self.notices.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        self.leave(&mut listeners, self.watched.iter().copied());
     }
 }
 
@@ -167,7 +250,8 @@ mod tests {
         fs::create_dir(directory.path().join("refs")).unwrap();
         fs::write(&file, "one").unwrap();
         let (sender, notices) = mpsc::channel();
-        let mut watch = Watch::start(None, move || sender.send(()).unwrap_or_default());
+        let mut watch =
+            Watch::start(Notices::start(), None, move || sender.send(()).unwrap_or_default());
         let files = [file.clone(), directory.path().join("packed-refs")];
         assert!(watch.follow(Stamps::new(), look(&files)));
         assert!(watch.has_notices());
@@ -191,10 +275,35 @@ mod tests {
     }
 
     #[test]
+    fn two_who_watch_one_directory_are_both_told_and_go_each_for_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("HEAD");
+        let notices = Notices::start().unwrap();
+        let watch = || {
+            let (sender, told) = mpsc::channel();
+            let notice = move || sender.send(()).unwrap_or_default();
+            let mut watch = Watch::start(Some(notices.clone()), None, notice);
+            watch.follow(Stamps::new(), look([&file]));
+            (watch, told)
+        };
+        let (one, other) = (watch(), watch());
+        fs::write(&file, "1").unwrap();
+        for told in [&one.1, &other.1] {
+            told.recv_timeout(Duration::from_secs(10)).unwrap();
+        }
+        drop(one);
+        while other.1.try_recv().is_ok() {}
+        fs::write(&file, "2").unwrap();
+        other.1.recv_timeout(Duration::from_secs(10)).unwrap();
+        drop(other);
+        assert!(notices.listeners.lock().unwrap().is_empty());
+    }
+
+    #[test]
     fn what_moved_while_it_was_read_is_seen_at_the_next_look() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("HEAD");
-        let mut watch = Watch::start(None, || ());
+        let mut watch = Watch::start(Notices::start(), None, || ());
         let before = look([&file]);
         fs::write(&file, "moved").unwrap();
         assert!(!watch.follow(before, look([&file])));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::merged::Merged;
 use super::nodes::{Node, Number};
-use super::tree::Merged;
 use super::{View, ViewError};
 use crate::store::Attributes;
 use crate::union::object::Kind;
@@ -91,7 +91,9 @@ impl View {
             Node::Empty { time_secs, .. } | Node::Kept { time_secs } => {
                 Attr::directory(number, *time_secs)
             }
-            Node::Overlay | Node::Revisions(_) => Attr::directory(number, self.started_secs),
+            Node::Overlay(_) | Node::Revisions(..) | Node::Front(_) => {
+                Attr::directory(number, self.started_secs)
+            }
             Node::Text(text) => Attr {
                 number,
                 kind: text.kind,
@@ -103,6 +105,10 @@ impl View {
     }
 
     fn merged_attr(&self, number: Number, merged: &Merged) -> Result<(Attr, Lifetime), ViewError> {
+        if merged.seat.id != self.seat.id {
+            // The root of a view, seen from the directory that holds all views: the view itself is to be asked.
+            return Ok((Attr::directory(number, self.started_secs), Lifetime::None));
+        }
         let moment = self.now.load();
         let directory = merged.directory(merged.snapshot(&moment.snapshot))?;
         Ok((Attr::directory(number, directory.time_secs), Lifetime::Unlimited))

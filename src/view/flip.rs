@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 
 use super::View;
 use super::kept::Kept;
+use super::merged::merged_key;
 use super::moment::{Moment, Touched};
 use super::nodes::Number;
 use super::overlay;
-use super::tree::Merged;
 use crate::snapshot::Snapshot;
 use crate::union::change::{Change, changes};
 use crate::union::name::{Name, RelPath};
@@ -149,13 +149,10 @@ impl View {
     /// The number of a directory that can change, if the kernel knows it.
     pub(super) fn known_directory(&self, before: &Snapshot, path: &RelPath) -> Option<Number> {
         let key = match before.namespace.resolve(path) {
-            _ if path.is_root() => return Some(Number::ROOT),
+            _ if path.is_root() => return Some(self.seat.root),
             _ if *path == overlay::path() => overlay::key(),
             _ if *path == overlay::revisions_path() => overlay::revisions_key(),
-            Some((Item::Directory(directory), _)) => {
-                Merged { path: path.clone(), parent: Number::ROOT, born: directory.born, pin: None }
-                    .key()
-            }
+            Some((Item::Directory(directory), _)) => merged_key(None, path, directory.born),
             Some((Item::Entry(_), _)) | None => return None,
         };
         self.numbers.known(key).filter(|number| self.may_be_known(*number))

@@ -6,7 +6,7 @@ use super::ViewError;
 use super::journal::What;
 use super::nodes::{Node, Number};
 use super::numbers::{Key, Numbers};
-use super::tree::{Live, object_bytes, unreadable};
+use super::tree::{Live, Tree, object_bytes, unreadable};
 use crate::snapshot::Source;
 use crate::store::Listed;
 use crate::union::name::{Name, RelPath};
@@ -27,7 +27,8 @@ pub(super) fn child(
 }
 
 /// What it stands for.
-pub(super) fn node(git: &Arc<Source>, object: &Object, directory: Number) -> Node {
-    let (source, object) = (git.clone(), object.clone());
-    Node::Live(Arc::new(Live { source, path: RelPath::root(), object, parent: directory }))
+pub(super) fn node(tree: &Tree, object: &Object) -> Node {
+    let (source, object) = (tree.git().clone(), object.clone());
+    let (path, parent, view) = (RelPath::root(), tree.number, tree.view);
+    Node::Live(Arc::new(Live { source, path, object, parent, view }))
 }

@@ -95,6 +95,23 @@ pub(super) enum What {
 }
 
 impl What {
+    /// Whether it is of files, which have the same numbers wherever they are shown.
+    pub(super) fn is_of_files(&self) -> bool {
+        let is_file = |object: &Thing| match object {
+            Thing::Frozen { kind, .. } | Thing::Live { kind, .. } => *kind != Form::Directory,
+            Thing::Empty => false,
+        };
+        match self {
+            Self::Files { .. } | Self::Text { .. } => true,
+            Self::Entry { object, .. } | Self::Live { object, .. } => is_file(object),
+            Self::Overlay
+            | Self::Revisions
+            | Self::Merged { .. }
+            | Self::Git { .. }
+            | Self::Directories { .. } => false,
+        }
+    }
+
     pub(super) fn text(is_link: bool, bytes: &[u8]) -> Self {
         Self::Text { is_link, bytes: (bytes.len() <= TEXT_MAX).then(|| bytes.to_vec()) }
     }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::attr::{Attr, Lifetime};
 use super::lookup::Candidate;
+use super::merged::Merged;
 use super::moment::{INDEX_BITS, Moment, set_bits};
 use super::nodes::{Node, Number};
-use super::tree::{Live, Merged, Tree, stays_inside, unreadable};
+use super::tree::{Live, Tree, stays_inside, unreadable};
 use super::{View, ViewError};
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
@@ -63,9 +64,10 @@ impl View {
             Node::Merged(merged) => merged.parent,
             Node::Tree(tree) => tree.parent(),
             Node::Live(live) => live.parent,
-            Node::Empty { parent, .. } | Node::Revisions(parent) => *parent,
+            Node::Empty { parent, .. } | Node::Revisions(parent, _) => *parent,
             Node::Kept { .. } => return Err(ViewError::Stale),
-            Node::Overlay => Number::ROOT,
+            Node::Overlay(seat) => seat.root,
+            Node::Front(_) => number,
             Node::Child(..) | Node::Leaf(_) | Node::Text(_) => {
                 return Err(ViewError::NotADirectory);
             }
@@ -77,8 +79,9 @@ impl View {
             | Node::Tree(_)
             | Node::Live(_)
             | Node::Empty { .. }
-            | Node::Overlay
-            | Node::Revisions(_)
+            | Node::Overlay(_)
+            | Node::Revisions(..)
+            | Node::Front(_)
             | Node::Kept { .. }
             | Node::Child(..)
             | Node::Leaf(_)
@@ -95,9 +98,11 @@ impl View {
             Node::Merged(merged) => listing.merged(number, merged),
             Node::Tree(tree) => listing.tree(tree),
             Node::Live(live) => listing.live(number, live),
-            Node::Overlay => listing.prepared(self.overlay_names(&moment)?),
-            Node::Revisions(_) => listing.prepared(self.revision_names(&moment, number)?),
-            Node::Empty { .. }
+            Node::Overlay(_) => listing.prepared(self.overlay_names(&moment)?),
+            Node::Revisions(..) => listing.prepared(self.revision_names(&moment, number)?),
+            // Views are found by name.
+            Node::Front(_)
+            | Node::Empty { .. }
             | Node::Kept { .. }
             | Node::Child(..)
             | Node::Leaf(_)
@@ -277,8 +282,9 @@ fn kind(node: &Node) -> Kind {
         Node::Merged(_)
         | Node::Tree(_)
         | Node::Empty { .. }
-        | Node::Overlay
-        | Node::Revisions(_)
+        | Node::Overlay(_)
+        | Node::Revisions(..)
+        | Node::Front(_)
         | Node::Kept { .. } => Kind::Directory,
         Node::Child(tree, index) => tree.child_at(*index).0.object.kind(),
         Node::Leaf(leaf) => leaf.object.kind(),

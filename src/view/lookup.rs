@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::attr::{Attr, Lifetime};
 use super::journal::{Thing, What};
+use super::merged::Merged;
 use super::moment::Moment;
 use super::nodes::{Node, Number};
 use super::numbers::Key;
-use super::tree::{Leaf, Live, Merged, Tree, object_bytes, stays_inside, unreadable};
+use super::tree::{Leaf, Live, Tree, object_bytes, stays_inside, unreadable};
 use super::{View, ViewError, git, overlay};
 use crate::config::resolved::Links;
 use crate::snapshot::{Snapshot, Source};
@@ -54,12 +55,15 @@ impl View {
             Node::Tree(tree) => (self.in_tree(&tree, name)?, Lifetime::Unlimited),
             Node::Live(live) => (self.in_live(parent, &live, name)?, Lifetime::Live),
             Node::Empty { .. } => (None, Lifetime::Unlimited),
-            Node::Overlay => {
+            Node::Overlay(_) => {
                 Self::named(name, &overlay::path(), &moment, |name| self.in_overlay(&moment, name))?
             }
-            Node::Revisions(_) => Self::named(name, &overlay::revisions_path(), &moment, |name| {
-                self.in_revisions(&moment, parent, name)
-            })?,
+            Node::Revisions(..) => {
+                Self::named(name, &overlay::revisions_path(), &moment, |name| {
+                    self.in_revisions(&moment, parent, name)
+                })?
+            }
+            Node::Front(front) => (front.find(name), Lifetime::None),
             Node::Kept { .. } => return Err(ViewError::Stale),
             Node::Child(..) | Node::Leaf(_) | Node::Text(_) => {
                 return Err(ViewError::NotADirectory);
@@ -174,14 +178,19 @@ impl View {
             time_secs,
             is_whole: shown.surface.is_none(),
         };
-        let number = self.numbers.single(key, what)?;
+        let number = if shown.object.kind().is_directory() {
+            self.numbers.single(key, what)?
+        } else {
+            self.numbers.files(key, 1, what)?
+        };
         let whole = shown.surface.is_none().then(|| source.git_directory.shown());
         let git = whole.flatten().cloned();
         let (source, object) = (source.clone(), shown.object.clone());
         let node = match (&object, object.kind()) {
             (Object::Empty, _) => Node::Empty { parent, time_secs },
             (_, Kind::Directory) => {
-                let tree = Tree::entry(source, object, time_secs, number, parent, source_path);
+                let above = (parent, self.seat.id);
+                let tree = Tree::entry(source, object, time_secs, number, above, source_path);
                 Node::Tree(Arc::new(tree.with_git(git)))
             }
             (_, Kind::File { .. } | Kind::Link) => {
@@ -217,19 +226,27 @@ impl View {
         path: RelPath,
         object: Object,
     ) -> Result<Candidate, ViewError> {
-        let place = if object.kind().is_directory() { parent.0.to_le_bytes() } else { [0; 4] };
-        let key =
-            Key::new(&[b"live", &source.key, &path.to_bytes(), &object_bytes(&object), &place]);
+        let key = |place: [u8; 4]| {
+            let (path, object) = (path.to_bytes(), object_bytes(&object));
+            Key::new(&[b"live", &source.key, &path, &object, &place])
+        };
         let what = || What::Live {
             source: source.key,
             parent: parent.0,
             path: path.to_bytes(),
             object: Thing::of(&object),
         };
-        let number = self.numbers.single(key, what)?;
+        let number = if object.kind().is_directory() {
+            self.numbers.single(key(parent.0.to_le_bytes()), what)?
+        } else {
+            self.numbers.files(key([0; 4]), 1, what)?
+        };
+        let view = self.seat.id;
         let node = match object {
             Object::Empty => Node::Empty { parent, time_secs: self.started_secs },
-            object => Node::Live(Arc::new(Live { source: source.clone(), path, object, parent })),
+            object => {
+                Node::Live(Arc::new(Live { source: source.clone(), path, object, parent, view }))
+            }
         };
         Ok(Candidate { number, node, name_lifetime: Lifetime::Live })
     }
@@ -243,7 +260,7 @@ impl View {
     pub(super) fn tree_child(tree: &Arc<Tree>, index: u32) -> Candidate {
         let (listed, number) = tree.child_at(index);
         let node = match (&listed.object, listed.object.kind()) {
-            (object @ Object::Live { .. }, _) => git::node(tree.git(), object, tree.number),
+            (object @ Object::Live { .. }, _) => git::node(tree, object),
             (Object::Empty, _) => Node::Empty { parent: tree.number, time_secs: tree.time_secs },
             (_, Kind::Directory) => Node::Tree(Arc::new(tree.child_tree(index))),
             (_, Kind::File { .. } | Kind::Link) => Node::Child(tree.clone(), index),

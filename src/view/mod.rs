@@ -14,6 +14,7 @@ mod journal;
 mod kept;
 mod list;
 mod lookup;
+mod merged;
 mod moment;
 mod nodes;
 mod numbers;
@@ -22,11 +23,14 @@ mod overlay;
 mod past;
 mod read;
 mod recover;
+mod superblock;
 mod tree;
 mod xattr;
 
 #[cfg(test)]
 mod recover_tests;
+#[cfg(test)]
+mod superblock_tests;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +44,7 @@ pub use lookup::Found;
 pub use nodes::Number;
 pub use open::{Settings, View};
 pub use past::{Handshake, Past};
+pub use superblock::{Asked, Superblock};
 
 use thiserror::Error;
 

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use dashmap::DashMap;
 
 use super::ViewError;
-use super::tree::{Leaf, Live, Merged, Text, Tree};
+use super::merged::Merged;
+use super::superblock::{Front, Seat, ViewId};
+use super::tree::{Leaf, Live, Text, Tree};
 
 /// The number of a node: its inode number, and what the kernel calls it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Number(pub u32);
 
 impl Number {
-    /// The root of the view (`FUSE_ROOT_ID`, `include/uapi/linux/fuse.h`).
+    /// The root of a superblock (`FUSE_ROOT_ID`, `include/uapi/linux/fuse.h`).
     pub const ROOT: Self = Self(1);
 }
 
@@ -38,10 +40,12 @@ pub(super) enum Node {
         /// Its time, in seconds since 1970.
         time_secs: i64,
     },
-    /// `.overlay`.
-    Overlay,
-    /// `.overlay/revisions`, and the number of `.overlay`.
-    Revisions(Number),
+    /// `.overlay` of a view.
+    Overlay(Arc<Seat>),
+    /// `.overlay/revisions` of a view, and the number of `.overlay`.
+    Revisions(Number, Arc<Seat>),
+    /// The directory that holds the views of a superblock.
+    Front(Arc<Front>),
     /// The root of a set that is kept, known from a listing only: whoever looks it up gets the set itself.
     Kept {
         /// Its time, in seconds since 1970.
@@ -64,9 +68,9 @@ pub(super) struct Nodes(DashMap<Number, Known>);
 
 impl Nodes {
     /// Knows the root, which is never forgotten.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(root: Node) -> Self {
         let nodes = DashMap::new();
-        let root = Known { node: Node::Merged(Arc::new(Merged::root())), lookups: 1 };
+        let root = Known { node: root, lookups: 1 };
         let none = nodes.insert(Number::ROOT, root);
         debug_assert!(none.is_none(), "the table was empty");
         Self(nodes)
@@ -75,6 +79,22 @@ impl Nodes {
     /// What a number stands for.
     pub(super) fn get(&self, number: Number) -> Result<Node, ViewError> {
         self.0.get(&number).map(|known| known.node.clone()).ok_or(ViewError::Stale)
+    }
+
+    /// The view that a number belongs to; nothing where each view of the superblock gives the same answer.
+    pub(super) fn view(&self, number: Number) -> Option<ViewId> {
+        match &self.0.get(&number)?.node {
+            Node::Merged(merged) => Some(merged.seat.id),
+            Node::Overlay(seat) | Node::Revisions(_, seat) => Some(seat.id),
+            Node::Tree(tree) => Some(tree.view),
+            Node::Live(live) => Some(live.view),
+            Node::Child(..)
+            | Node::Leaf(_)
+            | Node::Text(_)
+            | Node::Empty { .. }
+            | Node::Kept { .. }
+            | Node::Front(_) => None,
+        }
     }
 
     /// Counts one look-up of a node, and knows it from now on.

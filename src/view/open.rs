@@ -6,10 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::fence::{Answering, Fence};
 use super::journal::{Journal, Record};
 use super::kept::{Archive, Kept};
+use super::merged::Merged;
 use super::moment::{Moment, Now};
-use super::nodes::{Nodes, Number};
+use super::nodes::{Node, Nodes, Number};
 use super::numbers::Numbers;
 use super::past::Past;
+use super::superblock::Seat;
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
 use crate::union::revision::RevisionSetId;
@@ -28,13 +30,15 @@ pub struct Settings {
 pub struct View {
     pub(super) now: Now,
     pub(super) fence: Fence,
-    pub(super) nodes: Nodes,
+    /// Those of all views of the superblock.
+    pub(super) nodes: Arc<Nodes>,
     pub(super) numbers: Numbers,
     pub(super) settings: Settings,
     pub(super) started_secs: i64,
     pub(super) journal: Option<Arc<Journal>>,
     /// What an earlier process of this mount did.
     pub(super) past: Option<Past>,
+    pub(super) seat: Arc<Seat>,
     archive: Option<Arc<dyn Archive>>,
 }
 
@@ -54,16 +58,56 @@ impl View {
         if let Some(journal) = &journal {
             journal.shown(&snapshot);
         }
+        let seat = Arc::new(Seat::first());
+        let root = Node::Merged(Arc::new(Merged::root(seat.clone())));
+        Self::at(seat, root, snapshot, settings, archive, journal)
+    }
+
+    /// Shows nothing but its root, which is this.
+    pub(super) fn front(settings: Settings, root: Node) -> Self {
+        Self::at(Arc::new(Seat::first()), root, Arc::new(Snapshot::default()), settings, None, None)
+    }
+
+    fn at(
+        seat: Arc<Seat>,
+        root: Node,
+        snapshot: Arc<Snapshot>,
+        settings: Settings,
+        archive: Option<Arc<dyn Archive>>,
+        journal: Option<Arc<Journal>>,
+    ) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             now: Now::new(Moment { snapshot, kept: Arc::new([]), touched: None }),
             fence: Fence::default(),
-            nodes: Nodes::new(),
+            nodes: Arc::new(Nodes::new(root)),
             numbers: Numbers::new(journal.clone()),
             settings,
             started_secs: i64::try_from(started.as_secs()).unwrap_or(i64::MAX),
             journal,
             past: None,
+            seat,
+            archive,
+        }
+    }
+
+    /// Another view of the same superblock.
+    pub(super) fn beside(
+        &self,
+        seat: Seat,
+        snapshot: Arc<Snapshot>,
+        archive: Option<Arc<dyn Archive>>,
+    ) -> Self {
+        Self {
+            now: Now::new(Moment { snapshot, kept: Arc::new([]), touched: None }),
+            fence: Fence::default(),
+            nodes: self.nodes.clone(),
+            numbers: self.numbers.beside(),
+            settings: self.settings,
+            started_secs: self.started_secs,
+            journal: None,
+            past: None,
+            seat: Arc::new(seat),
             archive,
         }
     }
@@ -82,6 +126,8 @@ impl View {
         }
         let kept = kept.into_iter().filter(|kept| kept.id() != snapshot.id);
         let kept: Vec<_> = kept.map(|kept| kept.with_serial(&serials)).collect();
+        let seat = Arc::new(Seat::first());
+        let root = Node::Merged(Arc::new(Merged::root(seat.clone())));
         Self {
             now: Now::new(Moment {
                 snapshot: Arc::new(snapshot),
@@ -89,12 +135,13 @@ impl View {
                 touched: None,
             }),
             fence: Fence::default(),
-            nodes: Nodes::new(),
+            nodes: Arc::new(Nodes::new(root)),
             numbers: Numbers::resume(journal.clone(), &mut past),
             settings,
             started_secs: past.started_secs,
             journal: Some(journal),
             past: Some(past),
+            seat,
             archive,
         }
     }
@@ -135,7 +182,7 @@ impl View {
         self.nodes.shrink();
     }
 
-    /// How many nodes the kernel knows, the root included.
+    /// How many nodes the kernel knows, those of other views of the superblock and the root included.
     pub fn known_nodes(&self) -> usize {
         self.nodes.len()
     }
@@ -145,7 +192,7 @@ impl View {
         self.now.load().kept.len()
     }
 
-    /// How many of the 2^32 inode numbers were given out.
+    /// How many of the 2^32 inode numbers of the superblock were given out.
     pub fn used_numbers(&self) -> u64 {
         self.numbers.used()
     }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::attr::Lifetime;
 use super::journal::What;
 use super::lookup::Candidate;
+use super::merged::{Merged, merged_key};
 use super::moment::Moment;
 use super::nodes::{Node, Number};
 use super::numbers::Key;
-use super::tree::{Merged, Text, merged_key};
+use super::tree::Text;
 use super::{View, ViewError};
 use crate::union::name::{Name, RelPath};
 use crate::union::object::Kind;
@@ -62,7 +63,11 @@ pub(super) fn revisions_key() -> Key {
 impl View {
     pub(super) fn overlay(&self) -> Result<Candidate, ViewError> {
         let number = self.numbers.single(key(), || What::Overlay)?;
-        Ok(Candidate { number, node: Node::Overlay, name_lifetime: Lifetime::Unlimited })
+        Ok(Candidate {
+            number,
+            node: Node::Overlay(self.seat.clone()),
+            name_lifetime: Lifetime::Unlimited,
+        })
     }
 
     pub(super) fn in_overlay(
@@ -94,7 +99,7 @@ impl View {
         for (name, text) in names {
             let key = Key::new(&[b"text", name.as_bytes(), &text.bytes]);
             let is_link = text.kind == Kind::Link;
-            let number = self.numbers.single(key, || What::text(is_link, &text.bytes))?;
+            let number = self.numbers.files(key, 1, || What::text(is_link, &text.bytes))?;
             let name_lifetime = moment.lifetime(&path(), &name);
             found.push((
                 name,
@@ -102,7 +107,7 @@ impl View {
             ));
         }
         let number = self.numbers.single(revisions_key(), || What::Revisions)?;
-        let node = Node::Revisions(self.overlay()?.number);
+        let node = Node::Revisions(self.overlay()?.number, self.seat.clone());
         found.push((
             fixed(REVISIONS),
             Candidate { number, node, name_lifetime: Lifetime::Unlimited },
@@ -126,8 +131,8 @@ impl View {
             kept.snapshot(self.archive())?
         };
         let root = snapshot.namespace.root();
-        let merged =
-            Merged { path: RelPath::root(), parent, born: root.born, pin: Some(snapshot.clone()) };
+        let (pin, seat) = (Some(snapshot.clone()), self.seat.clone());
+        let merged = Merged { path: RelPath::root(), parent, born: root.born, pin, seat };
         let number = self.numbers.single(merged.key(), || merged.what())?;
         let name_lifetime = moment.lifetime(&revisions_path(), name);
         Ok(Some(Candidate { number, node: Node::Merged(Arc::new(merged)), name_lifetime }))

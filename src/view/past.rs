@@ -31,8 +31,15 @@ pub struct Past {
     /// All blocks, by their first number.
     blocks: Vec<Block>,
     /// The names of the blocks, until a view takes them over.
-    pub(super) given: Vec<(Key, Number)>,
+    pub(super) given: Given,
     pub(super) trees: Cache<Number, Arc<Tree>>,
+}
+
+/// The names of numbers that were given out, of files and of all else.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    pub(super) files: Vec<(Key, Number)>,
+    pub(super) places: Vec<(Key, Number)>,
 }
 
 /// What the kernel and an earlier process agreed on.
@@ -67,7 +74,7 @@ impl Past {
             configurations: None,
             shown: Vec::new(),
             blocks: Vec::new(),
-            given: Vec::new(),
+            given: Given::default(),
             trees: Cache::new(TREES),
         };
         let mut reader = Records::new(&file)?;
@@ -100,8 +107,10 @@ impl Past {
             Record::Handshake { request, reply } => {
                 self.handshake = Some(Handshake { request, reply });
             }
-            Record::Given { key, first, len, what: _ } => {
-                self.given.push((Key::from_bytes(key), Number(first)));
+            Record::Given { key, first, len, what } => {
+                let of =
+                    if what.is_of_files() { &mut self.given.files } else { &mut self.given.places };
+                of.push((Key::from_bytes(key), Number(first)));
                 self.blocks.push(Block { first, len, offset, size_bytes });
             }
             Record::Shown(shown) => {

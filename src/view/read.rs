@@ -48,7 +48,7 @@ impl View {
     /// # Errors
     /// The node is not known, its file is gone, or its object cannot be read.
     pub fn has_kept_file(&self, number: Number) -> Result<bool, ViewError> {
-        let node = self.nodes.get(number)?;
+        let node = self.node(number)?;
         if let Node::Text(_) = &node {
             return Ok(false);
         }
@@ -60,7 +60,7 @@ impl View {
     /// # Errors
     /// As [`View::read`].
     pub fn kept_file(&self, number: Number) -> Result<Option<File>, ViewError> {
-        let node = self.nodes.get(number)?;
+        let node = self.node(number)?;
         on_object(&node, |source, object| source.store.kept_file(object))
     }
 
@@ -99,8 +99,9 @@ fn on_object<T>(
         Node::Merged(_)
         | Node::Tree(_)
         | Node::Empty { .. }
-        | Node::Overlay
-        | Node::Revisions(_)
+        | Node::Overlay(_)
+        | Node::Revisions(..)
+        | Node::Front(_)
         | Node::Kept { .. }
         | Node::Text(_) => {
             return Err(ViewError::IsADirectory);

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use super::flip::Kernel;
 use super::journal::{What, path_of};
+use super::merged::Merged;
 use super::moment::Moment;
 use super::nodes::{Node, Number};
 use super::numbers::Key;
 use super::overlay;
 use super::past::Past;
-use super::tree::{Leaf, Live, Merged, Text, Tree};
+use super::tree::{Leaf, Live, Text, Tree};
 use super::{View, ViewError};
 use crate::snapshot::{Snapshot, Source};
 use crate::store::{Store, walk};
@@ -76,15 +77,18 @@ impl View {
         let (first, what) = past.what(number).ok_or(ViewError::Stale)?;
         let moment = self.now.load();
         match what {
-            What::Overlay => Ok(Node::Overlay),
+            What::Overlay => Ok(Node::Overlay(self.seat.clone())),
             What::Revisions => {
-                self.numbers.known(overlay::key()).map(Node::Revisions).ok_or(ViewError::Stale)
+                let above = self.numbers.known(overlay::key()).ok_or(ViewError::Stale)?;
+                Ok(Node::Revisions(above, self.seat.clone()))
             }
             What::Text { is_link, bytes } => self.text(&moment, number, is_link, bytes),
             What::Merged { path, parent, born, pin } => {
                 let path = path_of(&path).ok_or(ViewError::Stale)?;
                 let pin = pin.map(|id| self.set(&moment, RevisionSetId(id))).transpose()?;
-                Ok(Node::Merged(Arc::new(Merged { path, parent: Number(parent), born, pin })))
+                let seat = self.seat.clone();
+                let parent = Number(parent);
+                Ok(Node::Merged(Arc::new(Merged { path, parent, born, pin, seat })))
             }
             What::Entry { source, parent, path, object, time_secs, is_whole } => {
                 let object = object.object().ok_or(ViewError::Stale)?;
@@ -97,7 +101,8 @@ impl View {
                 let path = path_of(&path).ok_or(ViewError::Stale)?;
                 Ok(match object.kind() {
                     Kind::Directory => {
-                        let tree = Tree::entry(source, object, time_secs, number, parent, path);
+                        let above = (parent, self.seat.id);
+                        let tree = Tree::entry(source, object, time_secs, number, above, path);
                         Node::Tree(Arc::new(tree.with_git(git)))
                     }
                     Kind::File { .. } | Kind::Link => {
@@ -113,7 +118,8 @@ impl View {
                     return Ok(Node::Empty { parent, time_secs: self.started_secs });
                 }
                 let source = self.live_source(&moment, source, &path, &object)?;
-                Ok(Node::Live(Arc::new(Live { source, path, object, parent })))
+                let view = self.seat.id;
+                Ok(Node::Live(Arc::new(Live { source, path, object, parent, view })))
             }
             What::Files { tree } => self.child(past, Number(tree), first, number, false),
             What::Directories { tree } => self.child(past, Number(tree), first, number, true),
@@ -196,7 +202,7 @@ impl View {
         for snapshot in self.sets(moment) {
             for (name, bytes) in snapshot.texts() {
                 let key = Key::new(&[b"text", name.as_bytes(), bytes]);
-                if self.numbers.known(key) == Some(number) {
+                if self.numbers.known_file(key) == Some(number) {
                     return Ok(Node::Text(Arc::new(Text { bytes: bytes.clone(), kind })));
                 }
             }

@@ -1,4 +1,4 @@
-//! What nodes stand for: merged directories, frozen directories with their listings, and live files.
+//! What nodes stand for: frozen directories with their listings, and files; merged directories are in `merged`.
 
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,84 +8,13 @@ use super::attr::Attr;
 use super::journal::What;
 use super::nodes::Number;
 use super::numbers::{Key, Numbers};
-use super::{ViewError, git, overlay};
+use super::superblock::ViewId;
+use super::{ViewError, git};
 use crate::config::resolved::Links;
-use crate::snapshot::{Snapshot, Source};
+use crate::snapshot::Source;
 use crate::store::{Listed, StoreError, walk};
-use crate::union::name::{Name, RelPath};
-use crate::union::namespace::{Directory, Item};
+use crate::union::name::RelPath;
 use crate::union::object::{Kind, Object};
-use crate::union::revision::RevisionSetId;
-
-/// A merged directory: a place in the view; what it holds is up to the current snapshot, or to the one that it is pinned to.
-#[derive(Debug)]
-pub(super) struct Merged {
-    /// Where it is in the namespace.
-    pub(super) path: RelPath,
-    /// The number of the directory that holds it; of the root its own.
-    pub(super) parent: Number,
-    /// The snapshot in which it appeared: one of the same path that came later is another one.
-    pub(super) born: u64,
-    /// The snapshot that it shows for good, below `.overlay/revisions`.
-    pub(super) pin: Option<Arc<Snapshot>>,
-}
-
-impl Merged {
-    pub(super) fn root() -> Self {
-        Self { path: RelPath::root(), parent: Number::ROOT, born: 0, pin: None }
-    }
-
-    /// The merged directory of this name in this one.
-    pub(super) fn child(&self, number: Number, name: &Name, born: u64) -> Self {
-        Self { path: self.path.join(name), parent: number, born, pin: self.pin.clone() }
-    }
-
-    /// The snapshot that decides what it holds.
-    pub(super) fn snapshot<'a>(&'a self, current: &'a Arc<Snapshot>) -> &'a Arc<Snapshot> {
-        self.pin.as_ref().unwrap_or(current)
-    }
-
-    /// What it holds in a snapshot; an error if the snapshot does not have this directory.
-    pub(super) fn directory(&self, snapshot: &Snapshot) -> Result<Arc<Directory>, ViewError> {
-        match snapshot.namespace.resolve(&self.path) {
-            Some((Item::Directory(directory), _))
-                if directory.born == self.born || self.path.is_root() =>
-            {
-                Ok(directory)
-            }
-            Some((Item::Directory(_) | Item::Entry(_), _)) | None => Err(ViewError::Stale),
-        }
-    }
-
-    /// Names it among all numbered things.
-    pub(super) fn key(&self) -> Key {
-        merged_key(self.pin.as_ref().map(|snapshot| &snapshot.id), &self.path, self.born)
-    }
-
-    /// What is written down of it.
-    pub(super) fn what(&self) -> What {
-        What::Merged {
-            path: self.path.to_bytes(),
-            parent: self.parent.0,
-            born: self.born,
-            pin: self.pin.as_ref().map(|snapshot| snapshot.id.0),
-        }
-    }
-
-    /// Where it is in the view.
-    pub(super) fn place(&self) -> RelPath {
-        match &self.pin {
-            Some(snapshot) => overlay::revision_path(&snapshot.id).concat(&self.path),
-            None => self.path.clone(),
-        }
-    }
-}
-
-/// Names a merged directory among all numbered things: the set that it is pinned to, its path, and since when it has been there.
-pub(super) fn merged_key(pin: Option<&RevisionSetId>, path: &RelPath, born: u64) -> Key {
-    let pin = pin.map_or(&[][..], |id| id.0.as_slice());
-    Key::new(&[b"merged", pin, &path.to_bytes(), &born.to_le_bytes()])
-}
 
 /// A file or link of `.overlay`; it never changes.
 #[derive(Debug)]
@@ -121,6 +50,8 @@ pub(super) struct Live {
     pub(super) object: Object,
     /// The number of the directory that holds it.
     pub(super) parent: Number,
+    /// The view that it is in; of a file the one that found it first.
+    pub(super) view: ViewId,
 }
 
 impl Live {
@@ -139,6 +70,8 @@ pub(super) struct Tree {
     pub(super) time_secs: i64,
     /// Its own number.
     pub(super) number: Number,
+    /// The view that it is in.
+    pub(super) view: ViewId,
     above: Above,
     /// The `.git` in it, where it is a source that is shown whole and has one.
     git: Option<Arc<Source>>,
@@ -178,11 +111,12 @@ impl Tree {
         object: Object,
         time_secs: i64,
         number: Number,
-        parent: Number,
+        above: (Number, ViewId),
         path: RelPath,
     ) -> Self {
+        let (parent, view) = above;
         let above = Above::Entry(parent, path);
-        Self { source, object, time_secs, number, above, git: None, listing: OnceLock::new() }
+        Self { source, object, time_secs, number, view, above, git: None, listing: OnceLock::new() }
     }
 
     /// The same with a `.git`.
@@ -204,6 +138,7 @@ impl Tree {
             object: child.listed.object.clone(),
             time_secs: self.time_secs,
             number: child.number,
+            view: self.view,
             above: Above::Tree(self.clone(), index),
             git: None,
             listing: OnceLock::new(),
@@ -320,7 +255,7 @@ impl Tree {
         let directories = listed.iter().filter(|child| child.object.kind().is_directory()).count();
         let tree = self.number.0;
         let files = listed.len() - directories;
-        let mut next_file = numbers.block(self.files_key(), files, || What::Files { tree })?;
+        let mut next_file = numbers.files(self.files_key(), files, || What::Files { tree })?;
         let what = || What::Directories { tree };
         let mut next_directory = numbers.block(self.directories_key(), directories, what)?;
         let mut children: Vec<_> = listed

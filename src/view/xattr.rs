@@ -53,8 +53,9 @@ fn origin(node: &Node) -> Option<(&Arc<Source>, RelPath)> {
         Node::Live(live) => Some((&live.source, live.path.clone())),
         Node::Merged(_)
         | Node::Empty { .. }
-        | Node::Overlay
-        | Node::Revisions(_)
+        | Node::Overlay(_)
+        | Node::Revisions(..)
+        | Node::Front(_)
         | Node::Kept { .. }
         | Node::Text(_) => None,
     }

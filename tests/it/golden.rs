@@ -105,6 +105,8 @@ fn help_of_a_command_lists_its_options() {
           --values <FILE>       A Helm values file of the platform, as it is
           --source <SPEC>       A source, without any file: PATH, or `owner/repo[@REF]`; repeat it, the
                                 last is on top
+          --views <DIR>         Serve many views: each `*.yaml` of this directory is the configuration
+                                of one, at its `mount.at`
           --fuse-fd <N>         Serve a mount that was made already: its descriptor of /dev/fuse
           --fuse-socket <PATH>  Serve a mount that `pass` makes: the path of its socket
       -f, --foreground          Stay in the foreground

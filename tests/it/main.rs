@@ -35,4 +35,5 @@ mod remotes;
 mod serving;
 mod torn;
 mod users;
+mod views;
 mod waiting;

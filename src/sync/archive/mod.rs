@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use self::record::{ContentRecord, LfsRecord, Record, SourceRecord};
 use super::pin::Pins;
-use super::pin_root::SETS;
+use super::pin_root::{SETS, name_of};
 use super::shared::Shared;
 use crate::config::resolved::{Access, Config, SourceSpec};
 use crate::snapshot::Snapshot;
@@ -46,9 +46,16 @@ type Root = (u64, i64);
 type Repositories = Arc<[Option<Arc<Repository>>]>;
 
 impl Archive {
-    /// The archive of a mount, empty; nothing if there is no directory for it.
-    pub fn open(pins: &Pins, config: &Config, shared: Arc<Shared>) -> Option<Self> {
-        let dir = pins.directory()?.join(SETS);
+    /// The archive of a mount, empty; nothing if there is no directory for it. Where several views share their pins, each has one of its
+    /// own, by its mount point.
+    pub fn open(
+        pins: &Pins,
+        of_view: Option<&Path>,
+        config: &Config,
+        shared: Arc<Shared>,
+    ) -> Option<Self> {
+        let sets = pins.directory()?.join(SETS);
+        let dir = of_view.map_or(sets.clone(), |at| sets.join(name_of(at)));
         if let Err(error) = fs::create_dir_all(&dir) {
             warn!(dir = %dir.display(), %error, "sets that were left will be forgotten with this mount");
             return None;
@@ -57,9 +64,14 @@ impl Archive {
     }
 
     /// Takes over what an earlier daemon of this mount kept, as far as it is to be kept still and can be read: each with the time when
-    /// it was left, oldest first. All else that was left is dropped.
-    pub fn load(&self, pins: &Pins, config: &Config, sets_min: usize) -> Vec<view::Kept> {
-        let left = pins.left();
+    /// it was left, oldest first. `left` is what was pinned then ([`Pins::left`]).
+    pub fn load(
+        &self,
+        pins: &Pins,
+        left: &[Arc<Repository>],
+        config: &Config,
+        sets_min: usize,
+    ) -> Vec<view::Kept> {
         let mut found = self.records();
         found.sort_by_key(|(_, time, _)| *time);
         // The newest was shown until now.
@@ -72,7 +84,7 @@ impl Archive {
                 time.elapsed().unwrap_or_default()
             };
             let is_spare = age >= config.mount.keep && newest - position >= sets_min;
-            let taken = if is_spare { Ok(None) } else { self.take(&path, pins, &left, config) };
+            let taken = if is_spare { Ok(None) } else { self.take(&path, pins, left, config) };
             match taken {
                 Ok(Some((repositories, (born, time_secs)))) => {
                     self.sets().insert(id, repositories);

@@ -67,7 +67,7 @@ fn lines(snapshot: &Snapshot) -> Vec<String> {
 fn archive(fixture: &Fixture, config: &Config) -> (Pins, Archive) {
     let pins = Pins::open(&config.state.dir, Some(&fixture.path().join("view")));
     let shared = Arc::new(Shared::new(config));
-    let archive = Archive::open(&pins, config, shared).unwrap();
+    let archive = Archive::open(&pins, None, config, shared).unwrap();
     (pins, archive)
 }
 
@@ -135,7 +135,7 @@ fn the_next_daemon_takes_over_what_is_to_be_kept() {
 
     let names = |dir: &Path| fs::read_dir(dir).unwrap().count();
     let (pins, after) = archive(&fixture, &config);
-    assert_eq!(after.load(&pins, &config, 8).len(), 1);
+    assert_eq!(after.load(&pins, &pins.left(), &config, 8).len(), 1);
     assert_eq!(lines(&after.recall(&snapshot.id).unwrap()), lines(&snapshot));
     assert_eq!(names(&dir), 1);
 
@@ -143,6 +143,6 @@ fn the_next_daemon_takes_over_what_is_to_be_kept() {
     public.access = Access::Public;
     assert_eq!(after.forbidden(&config).len(), 0);
     assert!(after.forbidden(&public).contains(&snapshot.id));
-    assert_eq!(after.load(&pins, &public, 8).len(), 0);
+    assert_eq!(after.load(&pins, &pins.left(), &public, 8).len(), 0);
     assert_eq!(names(&dir), 0);
 }

@@ -3,6 +3,8 @@
 //!
 //! It reads nothing that comes from sources or from requests. All that happens reaches it over one channel, and it acts in one thread.
 
+mod end;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::mem;
@@ -16,13 +18,12 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use super::DaemonError;
-use super::attach::{attach, clear_stale, raise_read_ahead};
-use super::configuration::config_file;
-use super::start::Plan;
-use super::stop::{ABORTED, Stopped, signal_name, take_away};
 use crate::config::CONFIG_VARIABLE;
-use crate::machine::connections;
+use crate::daemon::DaemonError;
+use crate::daemon::attach::{attach, clear_stale, raise_read_ahead};
+use crate::daemon::configuration::config_file;
+use crate::daemon::start::Plan;
+use crate::daemon::stop::{ABORTED, Stopped, signal_name};
 use crate::machine::keeper::{Answer, Fate, Word, Worker, Workshop, journal_file};
 use crate::machine::mountpoint::Claim;
 
@@ -395,66 +396,5 @@ impl Keeping<'_> {
             None => {}
         }
         Ok(())
-    }
-
-    /// Takes the mount away. The worker ends with its session.
-    fn stop(&mut self, signal: i32) -> Result<(), DaemonError> {
-        if self.is_stopping.is_some() {
-            return Ok(());
-        }
-        info!(signal = signal_name(signal), "stopping");
-        self.is_stopping = Some(signal);
-        if let Some((worker, _)) = self.successor.take() {
-            worker.end();
-        }
-        let patience = self.plan.config.mount.stop_timeout;
-        let Some(serving) = self.worker.as_ref().filter(|_| self.mount.is_some()) else {
-            self.signal(Signal::SIGKILL);
-            return Ok(());
-        };
-        serving.worker.tell(Answer::Stopping);
-        take_away(&self.plan.mountpoint, patience)?;
-        self.due = Some((Instant::now() + patience, Due::Abort));
-        Ok(())
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(serving) = &self.worker {
-            serving.worker.signal(signal);
-        }
-    }
-
-    fn abort(&self) {
-        let Some(connection) = self.mount.as_ref().and_then(|mount| mount.connection) else {
-            return;
-        };
-        warn!(connection, "still held: aborting the connection");
-        if let Err(error) = connections::abort(connection) {
-            warn!(%error, cure = error.cure(), "the connection could not be aborted");
-        }
-    }
-
-    /// Gives up a mount that nobody can go on with: whoever holds it gets errors, and it is not in the way of the next one.
-    fn drop_mount(&mut self) {
-        // After a worker's good end there is no connection.
-        if self.worker.is_some() {
-            self.abort();
-        }
-        if self.mount.take().is_some()
-            && let Err(error) = take_away(&self.plan.mountpoint, Duration::ZERO)
-        {
-            warn!(%error, "the old mount could not be taken away");
-        }
-    }
-
-    /// Leaves nothing behind.
-    fn clear(&mut self) {
-        if let Some((worker, _)) = self.successor.take() {
-            worker.end();
-        }
-        self.drop_mount();
-        if let Some(serving) = self.worker.take() {
-            serving.worker.end();
-        }
     }
 }

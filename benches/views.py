@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""What many views of one node cost: page cache of a large file that ten of them read, memory of the daemon, time to add one.
+
+The same with ten mounts by ten daemons beside it. Prints Markdown tables. Root only: it empties the kernel's caches.
+Usage: benches/views.py [--quick] [PROGRAM]; the program defaults to target/release/overlayfs-mount. Needs three times the size of the file as free
+disk, and for the ten mounts eleven times as free memory.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+QUICK = "--quick" in sys.argv
+ARGUMENTS = [word for word in sys.argv[1:] if not word.startswith("--")]
+TOP = Path(__file__).resolve().parent.parent
+PROGRAM = Path(ARGUMENTS[0] if ARGUMENTS else TOP / "target/release/overlayfs-mount").resolve()
+ENVIRONMENT = dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1")
+MIB = 1 << 20
+SIZE = (64 if QUICK else 512) * MIB
+VIEWS = 10
+COUNTS = [1, 2, 10, 20, 50, 100]
+READ = "import sys\nfile = open(sys.argv[1], 'rb', buffering=0)\nwhile file.read(1 << 20): pass"
+
+
+def run(*command, **more):
+    return subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT, **more).stdout
+
+
+def ours(*arguments):
+    return run(PROGRAM, *arguments)
+
+
+def cached():
+    """What the page cache holds, in bytes, once what nobody needs is out of it."""
+    run("sync")
+    for line in open("/proc/meminfo"):
+        if line.startswith("Cached:"):
+            return int(line.split()[1]) * 1024
+
+
+def empty():
+    run("sync")
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def repository(work):
+    repo = work / "repo"
+    repo.mkdir()
+    git = ["git", "-C", repo, "-c", "user.name=b", "-c", "user.email=b@b", "-c", "core.compression=0"]
+    run("git", "init", "-q", repo)
+    for kind, marker in [("tools", "pyproject.toml"), (".agents/skills", "SKILL.md"), ("workflows", "flow.py")]:
+        for number in range(100):
+            directory = repo / kind / f"entry-{number:03}"
+            directory.mkdir(parents=True)
+            (directory / marker).write_text(f"{kind} {number}\n")
+            (directory / "more.md").write_text("x" * 4000)
+    large = repo / ".agents/skills/large"
+    large.mkdir()
+    with open("/dev/urandom", "rb") as source, open(large / "data", "wb") as file:
+        for _ in range(SIZE // MIB):
+            file.write(source.read(MIB))
+    run(*git, "add", "-A")
+    run(*git, "commit", "-qm", "x")
+
+
+def configure(work, name, beside=""):
+    text = f"""overlays: {{sources: [{{path: {work}/repo, name: o/r, mode: git}}]}}
+state: {{dir: {work}/state{beside}}}
+mount: {{at: {work}/at/{name}}}
+"""
+    whole = work / "views" / f"{name}.yaml"
+    (work / "views" / f".{name}").write_text(text)
+    (work / "views" / f".{name}").rename(whole)
+    return whole
+
+
+def memory(pid):
+    """Resident and private memory of a process in KiB, and its threads."""
+    fields = dict(line.split(":", 1) for line in open(f"/proc/{pid}/smaps_rollup") if ":" in line and "-" not in line.split(":")[0])
+    number = lambda name: int(fields[name].split()[0])
+    return number("Rss"), number("Private_Clean") + number("Private_Dirty"), len(os.listdir(f"/proc/{pid}/task"))
+
+
+def pid_of(mountpoint):
+    return json.loads(ours("status", mountpoint, "--json"))["pid"]
+
+
+def wait(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.001)
+
+
+def end(pid):
+    os.kill(pid, signal.SIGTERM)
+    wait(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def is_mounted(path):
+    return any(line.split()[4] == str(path) for line in open("/proc/self/mountinfo"))
+
+
+def read_all(work):
+    """Every view reads the large file; how much the page cache grows by it."""
+    empty()
+    before = cached()
+    seconds = []
+    for number in range(VIEWS):
+        started = time.monotonic()
+        subprocess.run([sys.executable, "-c", READ, work / f"at/v{number}/.agents/skills/large/data"], check=True)
+        seconds.append(time.monotonic() - started)
+    return cached() - before, seconds
+
+
+def large(work):
+    print(f"{VIEWS} views of one file of {SIZE // MIB} MiB\n")
+    print("| served by | page cache | times the file | first read | each other | resident memory of all daemons |")
+    print("|---|---|---|---|---|---|")
+
+    def row(name, grown, seconds, pids):
+        resident = sum(memory(pid)[0] for pid in pids)
+        others = sum(seconds[1:]) / len(seconds[1:])
+        print(f"| {name} | {grown / MIB:.0f} MiB | {grown / SIZE:.2f} | {seconds[0]:.2f} s | {others:.2f} s | {resident / 1024:.0f} MiB |", flush=True)
+
+    def rows(name, pids):
+        # The first time the file is decoded out of the repository, which is in the page cache too then.
+        row(f"{name}, nothing decoded before", *read_all(work), pids)
+        row(name, *read_all(work), pids)
+
+    for number in range(VIEWS):
+        configure(work, f"v{number}")
+    ours("mount", "--views", work / "views", "--log", work / "log")
+    pid = pid_of(work / "at/v0")
+    rows("one daemon, one superblock", [pid])
+    end(pid)
+    run("sh", "-c", f"rm -rf {work}/state")
+    for number in range(VIEWS):
+        ours("mount", "-c", work / f"views/v{number}.yaml", "--log", work / f"log{number}")
+    pids = [pid_of(work / f"at/v{number}") for number in range(VIEWS)]
+    rows("a daemon and a mount each", pids)
+    for pid in pids:
+        end(pid)
+    for number in range(VIEWS):
+        (work / f"views/v{number}.yaml").unlink()
+
+
+def many(work):
+    print("\nViews of one daemon, of one source with 301 entries\n")
+    print("| views | resident | private | each more: private | threads | to add one | to walk it |")
+    print("|---|---|---|---|---|---|---|")
+    configure(work, "v0")
+    ours("mount", "--views", work / "views", "--log", work / "log")
+    pid = pid_of(work / "at/v0")
+    walk = "find {} -path '*/o' -prune -o -type f ! -name data -print0 | xargs -0 cat > /dev/null"
+    last = None
+    seconds, walks, made = [], [], 1
+    run("sh", "-c", walk.format(work / "at/v0"))
+    for count in COUNTS:
+        while made < count:
+            started = time.monotonic()
+            configure(work, f"v{made}")
+            wait(lambda: is_mounted(work / f"at/v{made}"))
+            seconds.append(time.monotonic() - started)
+            started = time.monotonic()
+            run("sh", "-c", walk.format(work / f"at/v{made}"))
+            walks.append(time.monotonic() - started)
+            made += 1
+        # Pins and archives of the last one are written after it is mounted.
+        time.sleep(2)
+        resident, private, threads = memory(pid)
+        each = f"{(private - last[1]) / (count - last[0]):.0f} KiB" if last else ""
+        median = lambda values: f"{sorted(values)[len(values) // 2] * 1000:.0f} ms" if values else ""
+        print(f"| {count} | {resident / 1024:.1f} MiB | {private / 1024:.1f} MiB | {each} | {threads} | {median(seconds)} | {median(walks)} |", flush=True)
+        last, seconds, walks = (count, private), [], []
+    started = time.monotonic()
+    end(pid)
+    print(f"\nEnding all {made}: {time.monotonic() - started:.2f} s.")
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="overlayfs-mount-views-") as name:
+        work = Path(name)
+        ENVIRONMENT["OVERLAYFS_MOUNT_RUN_DIR"] = str(work / "run")
+        (work / "views").mkdir()
+        repository(work)
+        try:
+            large(work)
+            many(work)
+        finally:
+            for line in open("/proc/self/mountinfo"):
+                if f" {work}/" in line:
+                    subprocess.run(["umount", "-l", line.split()[4]], check=False)
+
+
+if __name__ == "__main__":
+    main()

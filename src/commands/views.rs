@@ -1,0 +1,51 @@
+//! `mount --views`: many views by one daemon.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::cli::MountArgs;
+use super::failure::Failure;
+use super::mount::{Options, finish, start_log};
+use crate::daemon::{self, DaemonError, ViewsPlan};
+use crate::machine::background::{self, Launch, Ready};
+
+/// Serves the views of a directory, in the foreground or behind a process that returns.
+pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure> {
+    if arguments.foreground {
+        let plan = plan(arguments, dir)?;
+        start_log(&plan.dir, arguments, true)?;
+        return finish(daemon::run_views(&plan, || {
+            daemon::announce_to_systemd();
+            Ok(())
+        }));
+    }
+    if !background::is_launched() {
+        plan(arguments, dir)?;
+        return match background::launch()? {
+            Launch::Ready(_pid) => Ok(ExitCode::SUCCESS),
+            Launch::Failed(status) => Ok(ExitCode::from(status)),
+        };
+    }
+    let ready = Ready::detach_self_but(None)?;
+    let plan = plan(arguments, dir)?;
+    start_log(&plan.dir, arguments, false)?;
+    finish(daemon::run_views(&plan, || ready.announce().map_err(DaemonError::from)))
+}
+
+fn plan(arguments: &MountArgs, dir: &Path) -> Result<ViewsPlan, Failure> {
+    let options = Options::parse(&arguments.options)?;
+    if options.is_pinned || options.metrics.is_some() {
+        return Err(Failure::usage("`--views` takes neither `-o pin` nor `-o metrics`").with_cure(
+            "leave it out; a view of its own takes both: `overlayfs-mount mount -c FILE`",
+        ));
+    }
+    let unusable =
+        |error| Failure::usage(format!("directory of views `{}`: {error}", dir.display()));
+    let dir = dir.canonicalize().map_err(unusable)?;
+    if !dir.is_dir() {
+        return Err(Failure::usage(format!("`{}` is not a directory", dir.display()))
+            .with_cure("name a directory with a configuration for each view"));
+    }
+    let Options { overrides, forbids_execution, .. } = options;
+    Ok(ViewsPlan { dir, forbids_execution, overrides })
+}

@@ -1,0 +1,75 @@
+//! The end of a mount that is kept, and what is given up before.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tracing::{info, warn};
+
+use super::{Due, Keeping};
+use crate::daemon::DaemonError;
+use crate::daemon::stop::{signal_name, take_away};
+use crate::machine::connections;
+use crate::machine::keeper::Answer;
+
+impl Keeping<'_> {
+    /// Takes the mount away. The worker ends with its session.
+    pub(super) fn stop(&mut self, signal: i32) -> Result<(), DaemonError> {
+        if self.is_stopping.is_some() {
+            return Ok(());
+        }
+        info!(signal = signal_name(signal), "stopping");
+        self.is_stopping = Some(signal);
+        if let Some((worker, _)) = self.successor.take() {
+            worker.end();
+        }
+        let patience = self.plan.config.mount.stop_timeout;
+        let Some(serving) = self.worker.as_ref().filter(|_| self.mount.is_some()) else {
+            self.signal(Signal::SIGKILL);
+            return Ok(());
+        };
+        serving.worker.tell(Answer::Stopping);
+        take_away(&self.plan.mountpoint, patience)?;
+        self.due = Some((Instant::now() + patience, Due::Abort));
+        Ok(())
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(serving) = &self.worker {
+            serving.worker.signal(signal);
+        }
+    }
+
+    pub(super) fn abort(&self) {
+        let Some(connection) = self.mount.as_ref().and_then(|mount| mount.connection) else {
+            return;
+        };
+        warn!(connection, "still held: aborting the connection");
+        if let Err(error) = connections::abort(connection) {
+            warn!(%error, cure = error.cure(), "the connection could not be aborted");
+        }
+    }
+
+    /// Gives up a mount that nobody can go on with: whoever holds it gets errors, and it is not in the way of the next one.
+    pub(super) fn drop_mount(&mut self) {
+        // After a worker's good end there is no connection.
+        if self.worker.is_some() {
+            self.abort();
+        }
+        if self.mount.take().is_some()
+            && let Err(error) = take_away(&self.plan.mountpoint, Duration::ZERO)
+        {
+            warn!(%error, "the old mount could not be taken away");
+        }
+    }
+
+    /// Leaves nothing behind.
+    pub(super) fn clear(&mut self) {
+        if let Some((worker, _)) = self.successor.take() {
+            worker.end();
+        }
+        self.drop_mount();
+        if let Some(serving) = self.worker.take() {
+            serving.worker.end();
+        }
+    }
+}

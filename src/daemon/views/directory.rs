@@ -1,0 +1,80 @@
+//! The files of a directory of views, and what happened to them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::events::Events;
+use crate::daemon::DaemonError;
+use crate::sync::Stamp;
+use crate::sync::watch::{Notices, Stamps, Watch};
+
+/// How the name of a configuration ends; whatever else is there is passed over.
+const ENDINGS: [&str; 2] = ["yaml", "yml"];
+
+/// The files, as they were last seen.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    known: BTreeMap<PathBuf, Stamp>,
+    watch: Watch,
+}
+
+impl Directory {
+    /// Nothing was seen yet; whatever happens there is an event.
+    pub(super) fn new(path: &Path, notices: Option<Arc<Notices>>, events: &Events) -> Self {
+        let mut watch = Watch::start(notices, None, events.notice());
+        let stamps = Stamps::from([(path.to_owned(), Stamp::of(path))]);
+        watch.follow(stamps.clone(), stamps);
+        Self { path: path.to_owned(), known: BTreeMap::new(), watch }
+    }
+
+    /// The files that are there.
+    pub(super) fn read(&self) -> Result<Vec<PathBuf>, DaemonError> {
+        let failed = |error| DaemonError::Views { path: self.path.clone(), error };
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            if !is_hidden && ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// Forgets the files that are not there any more, and gives them. A directory that cannot be read takes no view away.
+    pub(super) fn vanished(&mut self) -> Vec<PathBuf> {
+        let Ok(files) = self.read() else { return Vec::new() };
+        let gone: Vec<_> =
+            self.known.keys().filter(|file| !files.contains(file)).cloned().collect();
+        for file in &gone {
+            self.known.remove(file);
+        }
+        gone
+    }
+
+    /// The files that look otherwise than before, or were not there.
+    pub(super) fn changed(&mut self) -> Vec<PathBuf> {
+        let Ok(files) = self.read() else { return Vec::new() };
+        let mut changed = Vec::new();
+        for file in files {
+            let stamp = Stamp::of(&file);
+            if self.known.get(&file) != Some(&stamp) {
+                self.known.insert(file.clone(), stamp);
+                changed.push(file);
+            }
+        }
+        let stamps = Stamps::from([(self.path.clone(), Stamp::of(&self.path))]);
+        self.watch.follow(stamps.clone(), stamps);
+        changed
+    }
+}
+
+/// What stands for the mount point of a view of which nothing is known but its file.
+pub(super) fn place_of(file: &Path) -> PathBuf {
+    file.to_owned()
+}

@@ -1,0 +1,89 @@
+//! What the thread that looks after the views is told.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::info;
+
+use crate::control::ControlError;
+use crate::control::protocol::ReloadReport;
+use crate::daemon::DaemonError;
+use crate::daemon::operator::Reload;
+use crate::machine::bind::MountNotices;
+
+/// What may happen.
+pub(super) enum Event {
+    Signal(i32),
+    /// Files may have changed.
+    Look,
+    /// Mounts came or went.
+    Mounts,
+    /// An operator wants a view to be read anew.
+    Reload {
+        file: PathBuf,
+        answer: SyncSender<Result<ReloadReport, ControlError>>,
+    },
+}
+
+/// All that comes.
+pub(super) struct Events {
+    sender: Sender<Event>,
+    received: Receiver<Event>,
+    mounts: Option<MountNotices>,
+}
+
+impl Events {
+    /// Takes over the signals that end or reload the views, and hears of mounts that come and go.
+    pub(super) fn listen() -> Result<Self, DaemonError> {
+        let started = |error| DaemonError::Start { step: "taking over signals", error };
+        let (sender, received) = mpsc::channel();
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(started)?;
+        let heard = sender.clone();
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                for signal in signals.forever() {
+                    // Nobody listens any more once all has ended.
+                    heard.send(Event::Signal(signal)).unwrap_or_default();
+                }
+            })
+            .map_err(started)?;
+        let looks = sender.clone();
+        let mounts = MountNotices::start(move || looks.send(Event::Mounts).unwrap_or_default());
+        let mounts = mounts.map_err(|error| info!(%error, "no notices of mounts")).ok();
+        Ok(Self { sender, received, mounts })
+    }
+
+    /// Whether there is an event when mounts come or go.
+    pub(super) fn has_mounts(&self) -> bool {
+        self.mounts.is_some()
+    }
+
+    /// The next one, or nothing after a while.
+    pub(super) fn next(&self, patience: Duration) -> Option<Event> {
+        self.received.recv_timeout(patience).ok()
+    }
+
+    /// Says that files may have changed.
+    pub(super) fn notice(&self) -> impl Fn() + Send + Sync + 'static {
+        let sender = self.sender.clone();
+        move || sender.send(Event::Look).unwrap_or_default()
+    }
+
+    /// How an operator has a view read anew.
+    pub(super) fn reload(&self, file: &Path) -> Reload {
+        let (sender, file) = (self.sender.clone(), file.to_owned());
+        let gone =
+            || ControlError::Refused { message: "the daemon is stopping".to_owned(), cure: None };
+        Box::new(move || {
+            let (answer, answered) = mpsc::sync_channel(1);
+            let reload = Event::Reload { file: file.clone(), answer };
+            sender.send(reload).map_err(|_| gone())?;
+            answered.recv().unwrap_or_else(|_| Err(gone()))
+        })
+    }
+}

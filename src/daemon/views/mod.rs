@@ -1,0 +1,309 @@
+//! Many views by one daemon: each file of a directory is the configuration of one, bound to its own mount point.
+//!
+//! One thread adds, renews and removes views, and waits for nothing but them; each view is kept up to date by a thread of its own. Views with the same
+//! [`Traits`] share a superblock. A view that cannot be shown keeps no other from being shown.
+
+mod base;
+mod directory;
+mod events;
+mod group;
+mod member;
+mod reading;
+mod show;
+mod stop;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use self::base::Base;
+use self::directory::{Directory, place_of};
+use self::events::{Event, Events};
+use self::group::{Group, Traits};
+use self::member::{Leave, Shown};
+use super::DaemonError;
+use super::copy::Copying;
+use super::operator::{Doors, Seen, Trouble};
+use super::stop::Stopped;
+use crate::config::resolved::Overrides;
+use crate::control::ControlError;
+use crate::control::protocol::ReloadReport;
+use crate::machine::mountinfo::MountTable;
+use crate::machine::user;
+use crate::store::git::Repository;
+use crate::sync::Shared;
+use crate::sync::pin::Pins;
+use crate::sync::watch::Notices;
+
+/// What to serve.
+#[derive(Debug, Clone)]
+pub struct ViewsPlan {
+    /// The directory with a configuration for each view, absolute, without links.
+    pub dir: PathBuf,
+    /// Whether nothing in the views may be executed.
+    pub forbids_execution: bool,
+    /// What the command line says in place of the configurations.
+    pub overrides: Overrides,
+}
+
+/// How often the directory is looked at without a notice.
+const TICK: Duration = Duration::from_secs(1);
+/// How long after a notice there is a look: a file that is written over is empty for a moment.
+const SETTLE: Duration = Duration::from_millis(20);
+/// How long after a failure a view is tried again although its file did not change.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Serves the views of a directory until a signal ends it. `ready` is called when all that can be shown are.
+///
+/// # Errors
+/// This process may not mount, the directory is another daemon's, none of its views can be shown, or `ready` failed: then nothing is mounted.
+pub fn run_views(
+    plan: &ViewsPlan,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<Stopped, DaemonError> {
+    if !user::has_sys_admin() {
+        return Err(DaemonError::Unprivileged);
+    }
+    let events = Events::listen()?;
+    let base = Base::take(&plan.dir)?;
+    let notices = Notices::start();
+    let directory = Directory::new(&plan.dir, notices.clone(), &events);
+    let (estates, groups, retired, views) = Default::default();
+    let plan = plan.clone();
+    let (is_starting, have_mounts_moved) = (true, false);
+    let mut daemon = Daemon {
+        plan,
+        base,
+        directory,
+        events,
+        notices,
+        estates,
+        groups,
+        retired,
+        views,
+        is_starting,
+        have_mounts_moved,
+    };
+    let started = daemon.start().and_then(|()| ready());
+    if let Err(error) = started {
+        daemon.stop();
+        return Err(error);
+    }
+    info!(dir = %daemon.plan.dir.display(), views = daemon.shown(), "serving");
+    let signal = daemon.serve();
+    daemon.stop();
+    Ok(Stopped::Signal(signal))
+}
+
+struct Daemon {
+    plan: ViewsPlan,
+    base: Base,
+    directory: Directory,
+    events: Events,
+    notices: Option<Arc<Notices>>,
+    /// By state directory.
+    estates: HashMap<PathBuf, Estate>,
+    groups: Vec<Group>,
+    /// Superblocks without a view, while somebody holds them.
+    retired: Vec<Group>,
+    /// By file.
+    views: BTreeMap<PathBuf, State>,
+    is_starting: bool,
+    /// Since it was last looked.
+    have_mounts_moved: bool,
+}
+
+/// What views with the same state directory share.
+struct Estate {
+    shared: Arc<Shared>,
+    pins: Arc<Pins>,
+    copying: Arc<Copying>,
+    /// What was pinned before, for the views that start with the daemon.
+    left: Option<Arc<[Arc<Repository>]>>,
+}
+
+/// How a view of the directory is.
+enum State {
+    Shown(Box<Shown>),
+    Broken(Broken),
+    /// Somebody unmounted it: it stays away until its file changes.
+    Unmounted,
+}
+
+/// A view that cannot be shown.
+struct Broken {
+    trouble: Trouble,
+    retry_at: Instant,
+    /// Nobody to be asked where there can be no control socket.
+    _doors: Option<Doors>,
+}
+
+impl Daemon {
+    /// Shows what can be shown.
+    fn start(&mut self) -> Result<(), DaemonError> {
+        self.directory.read()?;
+        self.look();
+        self.is_starting = false;
+        // From now on what was pinned before is of no use to anybody else.
+        self.estates.values_mut().for_each(|estate| estate.left = Some([].into()));
+        if self.shown() > 0 || self.views.is_empty() {
+            return Ok(());
+        }
+        let problem = |(file, state): (&PathBuf, &State)| match state {
+            State::Broken(broken) => {
+                Some(format!("`{}`: {}", file.display(), broken.trouble.get().unwrap_or_default()))
+            }
+            State::Shown(_) | State::Unmounted => None,
+        };
+        let problems = self.views.iter().filter_map(problem).collect();
+        Err(DaemonError::NoView { dir: self.plan.dir.clone(), problems })
+    }
+
+    fn shown(&self) -> usize {
+        self.views.values().filter(|state| matches!(state, State::Shown(_))).count()
+    }
+
+    /// Serves until a signal asks for the end.
+    fn serve(&mut self) -> i32 {
+        let mut look_at = Instant::now() + TICK;
+        loop {
+            match self.events.next(look_at.saturating_duration_since(Instant::now())) {
+                Some(Event::Signal(signal_hook::consts::SIGHUP)) => {
+                    let files: Vec<_> = self.views.keys().cloned().collect();
+                    for file in files {
+                        // What goes wrong is in the log and in the status.
+                        drop(self.renew(&file));
+                    }
+                }
+                Some(Event::Signal(signal)) => {
+                    info!(signal, "stopping");
+                    return signal;
+                }
+                Some(Event::Reload { file, answer }) => {
+                    let outcome = self.renew(&file);
+                    // Whoever asked may have gone away.
+                    answer.send(outcome).unwrap_or_default();
+                }
+                Some(Event::Mounts) => {
+                    self.have_mounts_moved = true;
+                    look_at = look_at.min(Instant::now() + SETTLE);
+                }
+                Some(Event::Look) => look_at = look_at.min(Instant::now() + SETTLE),
+                None => {
+                    self.look();
+                    look_at = Instant::now() + TICK;
+                }
+            }
+        }
+    }
+
+    /// Follows what happened to the files, the mounts and the superblocks.
+    fn look(&mut self) {
+        self.notice_unmounts();
+        for file in self.directory.vanished() {
+            if let Some(state) = self.views.remove(&file) {
+                self.leave(state, Leave::ForGood);
+            }
+        }
+        for file in self.directory.changed() {
+            drop(self.renew(&file));
+        }
+        let now = Instant::now();
+        let is_due =
+            |state: &State| matches!(state, State::Broken(broken) if broken.retry_at <= now);
+        let due: Vec<_> = self.views.iter().filter(|(_, state)| is_due(state)).collect();
+        for file in due.into_iter().map(|(file, _)| file.clone()).collect::<Vec<_>>() {
+            drop(self.renew(&file));
+        }
+        self.groups.iter().chain(&self.retired).for_each(Group::sweep);
+        self.retired.retain(|group| !group.has_ended());
+    }
+
+    /// Lets go of views that somebody unmounted, and of those whose superblock has ended.
+    fn notice_unmounts(&mut self) {
+        let has_moved = !self.events.has_mounts() || self.have_mounts_moved;
+        if !has_moved && !self.groups.iter().any(Group::has_ended) {
+            return;
+        }
+        self.have_mounts_moved = false;
+        let Ok(table) = MountTable::read() else { return };
+        let ended: Vec<Traits> = self
+            .groups
+            .iter()
+            .filter(|group| group.has_ended())
+            .map(|group| group.traits.clone())
+            .collect();
+        let is_gone = |state: &State| match state {
+            State::Shown(shown) => !shown.is_in(&table) || ended.contains(&shown.member().traits),
+            State::Broken(_) | State::Unmounted => false,
+        };
+        let gone: Vec<_> = self
+            .views
+            .iter()
+            .filter(|(_, state)| is_gone(state))
+            .map(|(file, _)| file.clone())
+            .collect();
+        for file in gone {
+            let Some(State::Shown(shown)) = self.views.insert(file.clone(), State::Unmounted)
+            else {
+                continue;
+            };
+            let is_unmounted = !shown.is_in(&table);
+            self.leave(State::Shown(shown), Leave::ForNow);
+            if !is_unmounted {
+                warn!(file = %file.display(), "its superblock has ended; it is mounted anew");
+                drop(self.renew(&file));
+            }
+        }
+    }
+
+    /// Makes a view be as its file says now.
+    fn renew(&mut self, file: &Path) -> Result<ReloadReport, ControlError> {
+        let outcome = self.plan_of(file).and_then(|plan| self.follow(file, plan));
+        let trouble = outcome.as_ref().err().map(ToString::to_string);
+        match self.views.get_mut(file) {
+            Some(State::Shown(shown)) => {
+                let known = shown.member().trouble.get();
+                if let Some(trouble) =
+                    trouble.as_ref().filter(|trouble| known.as_ref() != Some(trouble))
+                {
+                    warn!(file = %file.display(), "the view stays as it is: {trouble}");
+                }
+                shown.member_mut().trouble.set(trouble);
+            }
+            Some(State::Broken(_) | State::Unmounted) | None => {
+                if let Some(trouble) = trouble {
+                    self.note_broken(file, trouble);
+                }
+            }
+        }
+        outcome
+    }
+
+    fn note_broken(&mut self, file: &Path, problem: String) {
+        let retry_at = Instant::now() + RETRY;
+        if let Some(State::Broken(broken)) = self.views.get_mut(file) {
+            broken.retry_at = retry_at;
+            if broken.trouble.get().as_ref() != Some(&problem) {
+                warn!(file = %file.display(), "the view cannot be shown: {problem}");
+                broken.trouble.set(Some(problem));
+            }
+            return;
+        }
+        warn!(file = %file.display(), "the view cannot be shown: {problem}");
+        let mut context = Seen::context(place_of(file), Some(file.to_owned()));
+        context.views = Some(self.plan.dir.clone());
+        let trouble = Trouble::default();
+        trouble.set(Some(problem));
+        let seen = Seen { context, trouble: trouble.clone(), keeper: None, shown: None };
+        // By its file: where it is to be mounted may be another's, or not be known.
+        let doors = Doors::open(file, seen, self.events.reload(file)).ok();
+        let broken = Broken { trouble, retry_at, _doors: doors };
+        if let Some(state) = self.views.insert(file.to_owned(), State::Broken(broken)) {
+            self.leave(state, Leave::ForNow);
+        }
+    }
+}

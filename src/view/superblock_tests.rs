@@ -1,0 +1,254 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::config::resolved::Links;
+use crate::snapshot::{PinState, Pinning, Snapshot, Source, SourceState};
+use crate::store::memory::MemoryStore;
+use crate::union::name::{Name, RelPath};
+use crate::union::namespace::{Namespace, Shown};
+use crate::union::revision::{Revision, RevisionSetId};
+use crate::union::source::{SourceId, SourceName, Visibility};
+
+const SETTINGS: Settings = Settings { links: Links::All, has_xattrs: false };
+const KEEPING: Keeping = Keeping { sets: 2, time: std::time::Duration::ZERO };
+
+fn path(text: &str) -> RelPath {
+    RelPath::parse(text).unwrap()
+}
+
+/// Two sources that both have `skills/review`, and each one of its own.
+struct Sources {
+    stores: [Arc<MemoryStore>; 2],
+    sources: [Arc<Source>; 2],
+}
+
+impl Sources {
+    fn new() -> Self {
+        let stores = ["a", "b"].map(|name| {
+            let builder = MemoryStore::builder()
+                .file("skills/review/SKILL.md", format!("review of {name}\n"))
+                .file("skills/review/deep/er", "deep\n")
+                .file(&format!("skills/only-{name}/SKILL.md"), name)
+                .file("note.md", format!("note of {name}\n"));
+            Arc::new(builder.build())
+        });
+        let sources = [0, 1].map(|index| {
+            let name = ["o/a", "o/b"][index];
+            Arc::new(Source {
+                name: SourceName::parse(name).unwrap(),
+                label: name.into(),
+                git_ref: None,
+                place: std::path::PathBuf::new(),
+                revision: Revision::Missing,
+                visibility: Visibility::Private,
+                state: SourceState::Ready,
+                subdirs: Vec::new(),
+                time_secs: 1000,
+                key: [u8::try_from(index).unwrap(); 16],
+                store: stores[index].clone(),
+                signals: Vec::new(),
+                pinning: PinState::new(Pinning::NotAsked),
+                git: None,
+                git_directory: crate::snapshot::GitDirectory::NotAsked,
+            })
+        });
+        Self { stores, sources }
+    }
+
+    /// A snapshot in which these names of `skills` come from these sources, and each source's note is there too.
+    fn snapshot(&self, serial: u64, skills: &[(&str, usize)]) -> Arc<Snapshot> {
+        let shown = |source: usize, source_path: &str| Shown {
+            source: SourceId(u32::try_from(source).unwrap()),
+            surface: None,
+            source_path: path(source_path),
+            object: self.stores[source].at(&path(source_path)).unwrap(),
+            time_secs: 1000,
+        };
+        let skills = skills.iter().map(|(name, source)| {
+            let at = format!("skills/{name}");
+            (path(&at), shown(*source, &at))
+        });
+        let notes =
+            [0, 1].map(|source| (path(&format!("notes/{source}.md")), shown(source, "note.md")));
+        let mut id = [u8::try_from(skills.len()).unwrap(); 32];
+        id[0] = u8::try_from(serial).unwrap();
+        Arc::new(Snapshot {
+            id: RevisionSetId(id),
+            serial,
+            sources: self.sources.to_vec(),
+            namespace: Namespace::new(skills.chain(notes), [path("tools")], 1000),
+            ..Snapshot::default()
+        })
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+/// Walks from the root of the superblock, asking for each step whoever is to be asked.
+fn walk(views: &Superblock, text: &str) -> Option<Attr> {
+    walk_from(views, Number::ROOT, text)
+}
+
+fn walk_from(views: &Superblock, from: Number, text: &str) -> Option<Attr> {
+    let mut attr = views.of(from).attr(from).unwrap().0;
+    for name in path(text).names() {
+        match views.of(attr.number).lookup(attr.number, name.as_bytes()).unwrap() {
+            Found::Present { attr: found, .. } => attr = found,
+            Found::Absent(_) => return None,
+        }
+    }
+    Some(attr)
+}
+
+fn content(views: &Superblock, text: &str) -> String {
+    let number = walk(views, text).unwrap().number;
+    String::from_utf8(views.of(number).read(number, 0, 100).unwrap()).unwrap()
+}
+
+struct Collected(Vec<(String, Attr)>);
+
+impl Sink for Collected {
+    fn take(&mut self, offered: Offered<'_>) -> bool {
+        let name = String::from_utf8_lossy(offered.name).into_owned();
+        self.0.push((name, offered.attr));
+        true
+    }
+}
+
+fn list(views: &Superblock, number: Number) -> Vec<(String, Attr)> {
+    let mut names = Collected(Vec::new());
+    views.of(number).list(number, 0, Depth::Attributes, &mut names).unwrap();
+    names.0
+}
+
+#[derive(Default)]
+struct Told(Mutex<Vec<(Number, String)>>);
+
+impl Kernel for Told {
+    fn forget_name(&self, directory: Number, name: &[u8]) {
+        self.0.lock().unwrap().push((directory, String::from_utf8_lossy(name).into_owned()));
+    }
+
+    fn forget_listing(&self, directory: Number) {
+        self.0.lock().unwrap().push((directory, "*".into()));
+    }
+}
+
+/// Two views of the same sources in one superblock, in which the other source is on top.
+fn two() -> (Sources, Superblock, Arc<View>, Arc<View>) {
+    let sources = Sources::new();
+    let views = Superblock::of_many(SETTINGS);
+    let all = |top: usize| [("only-a", 0), ("only-b", 1), ("review", top)];
+    let one = views.add(&name("one"), sources.snapshot(0, &all(0)), None).unwrap();
+    let two = views.add(&name("two"), sources.snapshot(0, &all(1)), None).unwrap();
+    (sources, views, one, two)
+}
+
+#[test]
+fn s100_views_of_one_superblock_show_each_its_own_order() {
+    let (_sources, views, ..) = two();
+    assert_eq!(content(&views, "one/skills/review/SKILL.md"), "review of a\n");
+    assert_eq!(content(&views, "two/skills/review/SKILL.md"), "review of b\n");
+    assert_eq!(content(&views, "one/skills/only-b/SKILL.md"), "b");
+    assert_eq!(walk(&views, "three"), None);
+    // What the one is called is nobody's name in the other.
+    assert_eq!(walk(&views, "one/two"), None);
+    let root: Vec<_> = list(&views, Number::ROOT).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(root, [".", ".."]);
+}
+
+#[test]
+fn s101_views_share_the_numbers_of_files_and_no_number_of_a_directory() {
+    let (_sources, views, ..) = two();
+    let mut directories = HashMap::new();
+    let mut files: HashMap<String, Vec<Number>> = HashMap::new();
+    for view in ["one", "two"] {
+        let mut open = vec![(String::new(), walk(&views, view).unwrap().number)];
+        while let Some((above, number)) = open.pop() {
+            let names = list(&views, number).into_iter();
+            for (name, attr) in names.filter(|(name, _)| !name.starts_with('.')) {
+                let text = format!("{above}/{name}");
+                let known = walk(&views, &format!("{view}{text}")).unwrap().number;
+                assert_eq!(known, attr.number, "{view}{text}");
+                if attr.kind.is_directory() {
+                    let other = directories.insert(attr.number, format!("{view}{text}"));
+                    assert_eq!(other, None, "{view}{text}");
+                    open.push((text, attr.number));
+                } else {
+                    files.entry(text).or_default().push(attr.number);
+                }
+            }
+        }
+    }
+    for (text, numbers) in files {
+        let is_shared = !text.starts_with("/skills/review");
+        assert_eq!(numbers[0] == numbers[1], is_shared, "{text}");
+        assert!(!numbers.iter().any(|number| directories.contains_key(number)), "{text}");
+    }
+    for own in [".overlay", ".overlay/revisions"] {
+        let of = |view: &str| walk(&views, &format!("{view}/{own}")).unwrap().number;
+        assert_ne!(of("one"), of("two"));
+    }
+}
+
+#[test]
+fn s102_a_flip_of_one_view_takes_nothing_from_the_others() {
+    let (sources, views, one, two) = two();
+    let mut of_two = vec![walk(&views, "two").unwrap().number];
+    of_two.extend(["two/skills", "two/.overlay"].map(|at| walk(&views, at).unwrap().number));
+    walk(&views, "one/skills/review").unwrap();
+    let held = walk(&views, "one/skills/only-b").unwrap().number;
+    let told = Told::default();
+    one.flip(sources.snapshot(1, &[("review", 1)]), KEEPING, &told);
+    let told = told.0.into_inner().unwrap();
+    let skills = walk(&views, "one/skills").unwrap().number;
+    assert!(told.contains(&(skills, "review".into())), "{told:?}");
+    assert!(!told.iter().any(|(number, _)| of_two.contains(number)), "{told:?}");
+    assert!(!told.iter().any(|(number, _)| *number == Number::ROOT), "{told:?}");
+    assert_eq!(content(&views, "one/skills/review/SKILL.md"), "review of b\n");
+    assert_eq!(walk(&views, "one/skills/only-b"), None);
+    assert!(walk(&views, "two/skills/only-b").is_some());
+    // What is held of the old set goes on, and each view keeps the sets that it has left itself.
+    assert_eq!(list(&views, held).len(), 3);
+    assert_eq!((one.kept_sets(), two.kept_sets()), (1, 0));
+}
+
+#[test]
+fn a_removed_view_is_served_to_its_holders_and_then_forgotten() {
+    let (sources, views, one, two) = two();
+    let root = walk(&views, "one").unwrap().number;
+    let skills = walk(&views, "one/skills").unwrap().number;
+    let told = Told::default();
+    views.remove(&name("one"), &one, &told);
+    assert_eq!(*told.0.lock().unwrap(), [(Number::ROOT, "one".to_owned())]);
+    assert_eq!(walk(&views, "one"), None);
+    assert!(list(&views, skills).iter().any(|(name, _)| name == "review"));
+    let snapshot = Arc::downgrade(&one.snapshot());
+    drop(one);
+    assert_eq!(views.sweep(), 1);
+    // Another view under its name is another one.
+    let again = views.add(&name("one"), sources.snapshot(0, &[]), None).unwrap();
+    assert_ne!(walk(&views, "one").unwrap().number, root);
+    let review = walk_from(&views, skills, "review").unwrap().number;
+    for number in [root, skills] {
+        views.forget(number, 100);
+    }
+    assert_eq!(views.sweep(), 0);
+    assert!(snapshot.upgrade().is_none(), "nothing of it is left");
+    // What never changes needs no view.
+    assert_eq!(list(&views, review).len(), 4);
+    assert!(walk_from(&views, review, "deep/er").is_some());
+    drop((again, two));
+}
+
+#[test]
+fn a_superblock_of_one_view_has_it_at_its_root_and_takes_no_other() {
+    let sources = Sources::new();
+    let view = Arc::new(View::new(sources.snapshot(0, &[("review", 0)]), SETTINGS));
+    let views = Superblock::only(view);
+    assert_eq!(content(&views, "skills/review/SKILL.md"), "review of a\n");
+    assert!(views.add(&name("x"), sources.snapshot(0, &[]), None).is_err());
+}
