@@ -40,7 +40,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "view",
         rooms: &["union", "config", "store", "snapshot"],
-        crates: &["arc_swap", "dashmap", "quick_cache", "sha2"],
+        crates: &["arc_swap", "dashmap", "postcard", "quick_cache", "serde", "sha2"],
     },
     Room { name: "fuse", rooms: &["union", "view"], crates: &["fuser"] },
     Room {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use super::demo::DemoArgs;
 pub use super::exec::ExecArgs;
 pub use super::man::ManArgs;
 pub use super::pass::PassArgs;
+pub use super::upgrade::UpgradeArgs;
 use crate::config;
 use crate::control::http::Address;
 
@@ -116,7 +118,7 @@ pub struct MountArgs {
     #[arg(long)]
     pub pin: bool,
     /// Have a second process keep the mount: if the one that serves it dies, another goes on, and nobody gets an error
-    #[arg(long, conflicts_with_all = ["fuse_fd", "fuse_socket"])]
+    #[arg(long, conflicts_with_all = ["fuse_fd", "fuse_socket", "views"])]
     pub supervised: bool,
     /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`
     /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
@@ -248,14 +250,6 @@ pub struct StatusArgs {
     pub check: bool,
 }
 
-/// Arguments of `upgrade`.
-#[derive(Debug, Args)]
-pub struct UpgradeArgs {
-    /// The mount point; may be left out where one view is mounted
-    #[arg(value_name = "MOUNTPOINT")]
-    pub mountpoint: Option<PathBuf>,
-}
-
 /// Arguments of `reload`.
 #[derive(Debug, Args)]
 pub struct ReloadArgs {
@@ -376,14 +370,6 @@ pub struct DoctorArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
-}
-
-/// Arguments of `demo`.
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// Already inside the user namespace that an earlier call made.
-    #[arg(long, hide = true)]
-    pub inside: bool,
 }
 
 /// Arguments of `config`.

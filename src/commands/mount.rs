@@ -77,7 +77,7 @@ fn work(arguments: &MountArgs, keeper: Keeper) -> Result<ExitCode, Failure> {
 }
 
 /// Whether a keeper is to go on where the process that serves the view dies.
-fn is_supervised(arguments: &MountArgs) -> bool {
+pub(super) fn is_supervised(arguments: &MountArgs) -> bool {
     arguments.supervised || arguments.options.iter().any(|option| option == "supervised")
 }
 
@@ -180,7 +180,7 @@ pub(super) struct Options {
     pub(super) forbids_execution: bool,
     pub(super) is_pinned: bool,
     pub(super) log: Option<PathBuf>,
-    has_passthrough: bool,
+    pub(super) has_passthrough: bool,
     pub(super) metrics: Option<Address>,
 }
 

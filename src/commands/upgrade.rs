@@ -1,14 +1,24 @@
 //! `upgrade`: has the program that is on disk now take over, without an error to anybody who uses the view.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::cli::UpgradeArgs;
+use clap::Args;
+
 use super::failure::Failure;
 use super::{output, reload, status};
 use crate::control::client;
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
+
+/// Arguments of `upgrade`.
+#[derive(Debug, Args)]
+pub struct UpgradeArgs {
+    /// The mount point; may be left out where one view is mounted
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: Option<PathBuf>,
+}
 
 /// How long the new program may take.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::cli::MountArgs;
 use super::failure::Failure;
-use super::mount::{Options, finish, start_log};
+use super::mount::{Options, finish, is_supervised, start_log};
 use crate::daemon::{self, DaemonError, ViewsPlan};
 use crate::machine::background::{self, Launch, Ready};
 
@@ -34,9 +34,12 @@ pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure
 
 fn plan(arguments: &MountArgs, dir: &Path) -> Result<ViewsPlan, Failure> {
     let options = Options::parse(&arguments.options)?;
-    if options.is_pinned || options.metrics.is_some() {
-        return Err(Failure::usage("`--views` takes neither `-o pin` nor `-o metrics`").with_cure(
-            "leave it out; a view of its own takes both: `overlayfs-mount mount -c FILE`",
+    let is_alone = options.is_pinned || options.metrics.is_some() || options.has_passthrough;
+    if is_alone || is_supervised(arguments) {
+        let message =
+            "`--views` takes none of `-o pin`, `-o metrics`, `-o passthrough` and `-o supervised`";
+        return Err(Failure::usage(message).with_cure(
+            "leave it out; a view of its own takes them: `overlayfs-mount mount -c FILE`",
         ));
     }
     let unusable =

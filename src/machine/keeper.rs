@@ -5,31 +5,23 @@
 //! one gets the same two. Each word on the line is one byte; the keeper reads nothing else that comes from a worker.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::thread;
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-use super::courier::{self, Courier};
+use super::courier::Courier;
 use super::{MachineError, descriptor};
 
 /// Set for a worker only: the number of its keeper, and whether it is the first.
-const MARKER: &str = "OVERLAYFS_MOUNT_WORKER_OF";
-/// What systemd gives to the process that it started, which is the keeper.
-const NOT_FOR_WORKERS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+pub(super) const MARKER: &str = "OVERLAYFS_MOUNT_WORKER_OF";
 
 /// What a worker says to its keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,11 +50,11 @@ impl Word {
         (b'U', Self::Replace),
     ];
 
-    fn byte(self) -> u8 {
+    pub(super) fn byte(self) -> u8 {
         Self::ALL.iter().find(|(_, word)| *word == self).map_or(0, |(byte, _)| *byte)
     }
 
-    fn of(byte: u8) -> Option<Self> {
+    pub(super) fn of(byte: u8) -> Option<Self> {
         Self::ALL.iter().find(|(known, _)| *known == byte).map(|(_, word)| *word)
     }
 }
@@ -80,14 +72,14 @@ impl Answer {
     const REFUSED: u8 = b'X';
     const STOPPING: u8 = b'T';
 
-    fn byte(self) -> u8 {
+    pub(super) fn byte(self) -> u8 {
         match self {
             Self::Refused => Self::REFUSED,
             Self::Stopping => Self::STOPPING,
         }
     }
 
-    fn of(byte: u8) -> Option<Self> {
+    pub(super) fn of(byte: u8) -> Option<Self> {
         match byte {
             Self::REFUSED => Some(Self::Refused),
             Self::STOPPING => Some(Self::Stopping),
@@ -96,7 +88,7 @@ impl Answer {
     }
 }
 
-fn failed(step: &'static str) -> impl Fn(io::Error) -> MachineError {
+pub(super) fn failed(step: &'static str) -> impl Fn(io::Error) -> MachineError {
     move |error| MachineError::Keeper { step, error }
 }
 
@@ -215,191 +207,6 @@ impl Keeper {
         };
         let thread = thread::Builder::new().name("keeper".into()).spawn(listening);
         thread.map(drop).map_err(failed("starting a thread"))
-    }
-}
-
-/// How to start workers.
-#[derive(Debug)]
-pub struct Workshop {
-    arguments: Vec<OsString>,
-    environment: Vec<(&'static str, OsString)>,
-    directory: PathBuf,
-    /// Where the program was when this process started.
-    place: PathBuf,
-    /// A later program; without one it is the keeper's own.
-    later: Option<File>,
-    /// The one before that.
-    before: Option<File>,
-}
-
-impl Workshop {
-    /// Workers are this program, with the arguments of this process, in its directory; beyond its environment they have this.
-    ///
-    /// # Errors
-    /// The kernel does not say where the program or its directory is.
-    pub fn of_this_process(
-        environment: Vec<(&'static str, OsString)>,
-    ) -> Result<Self, MachineError> {
-        let directory = env::current_dir().map_err(failed("the working directory"))?;
-        let place = env::current_exe().map_err(failed("the place of the program"))?;
-        let arguments = env::args_os().collect();
-        Ok(Self { arguments, environment, directory, place, later: None, before: None })
-    }
-
-    /// Starts a worker.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn start(&self, is_first: bool) -> Result<Worker, MachineError> {
-        self.start_program(self.later.as_ref(), is_first)
-    }
-
-    /// Starts a worker from the program that stands now where this one stood, and returns that program.
-    ///
-    /// # Errors
-    /// It is not there, or cannot be started.
-    pub fn start_replaced(&self) -> Result<(Worker, File), MachineError> {
-        let program = File::open(&self.place).map_err(failed("opening the program"))?;
-        Ok((self.start_program(Some(&program), false)?, program))
-    }
-
-    /// All later workers are this program.
-    pub fn adopt(&mut self, program: File) {
-        self.before = self.later.replace(program);
-    }
-
-    /// All later workers are the program that they were before the last was adopted.
-    pub fn dismiss(&mut self) {
-        self.later = self.before.take();
-    }
-
-    fn start_program(
-        &self,
-        program: Option<&File>,
-        is_first: bool,
-    ) -> Result<Worker, MachineError> {
-        use std::os::fd::AsRawFd;
-        let (ours, theirs) = UnixStream::pair().map_err(failed("making the line"))?;
-        let path = match program {
-            // The child looks it up before its descriptors are closed.
-            Some(program) => format!("/proc/self/fd/{}", program.as_raw_fd()),
-            None => "/proc/self/exe".to_owned(),
-        };
-        let mut arguments = self.arguments.iter();
-        let mut command = Command::new(path);
-        if let Some(name) = arguments.next() {
-            command.arg0(name);
-        }
-        let turn = if is_first { "first" } else { "next" };
-        command.args(arguments).env(MARKER, format!("{}:{turn}", std::process::id()));
-        for name in NOT_FOR_WORKERS {
-            command.env_remove(name);
-        }
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        if self.directory.is_dir() {
-            command.current_dir(&self.directory);
-        }
-        command.stdin(Stdio::from(OwnedFd::from(theirs)));
-        let child = command.spawn().map_err(failed("starting the worker"))?;
-        Ok(Worker { child, line: ours })
-    }
-}
-
-/// A worker, as its keeper sees it.
-#[derive(Debug)]
-pub struct Worker {
-    child: Child,
-    line: UnixStream,
-}
-
-/// What became of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It runs.
-    Runs,
-    /// It was stopped, as by SIGSTOP.
-    Stopped,
-    /// It has ended with this exit code.
-    Ended(i32),
-    /// This signal has killed it.
-    Killed(i32),
-}
-
-impl Worker {
-    /// The number of its process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Calls `hear` for each word that it says, in a thread of its own.
-    ///
-    /// # Errors
-    /// No thread can be started.
-    pub fn listen(&self, hear: impl Fn(Word) + Send + 'static) -> Result<(), MachineError> {
-        let mut line = self.line.try_clone().map_err(failed("listening to the worker"))?;
-        let listening = move || {
-            let mut byte = [0; 1];
-            while line.read_exact(&mut byte).is_ok() {
-                if let Some(word) = Word::of(byte[0]) {
-                    hear(word);
-                }
-            }
-        };
-        let thread = thread::Builder::new().name("worker".into()).spawn(listening);
-        thread.map(drop).map_err(failed("starting a thread"))
-    }
-
-    /// Hands over the mount and its journal.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn hand(&self, device: impl AsFd, journal: impl AsFd) -> Result<(), MachineError> {
-        let hand = || {
-            let courier = courier::start(device.as_fd().try_clone_to_owned()?)?;
-            descriptor::send(&self.line, device)?;
-            descriptor::send(&self.line, journal)?;
-            descriptor::send(&self.line, courier)
-        };
-        hand().map_err(failed("handing the mount over"))
-    }
-
-    /// Tells it something.
-    pub fn tell(&self, answer: Answer) {
-        // If it is gone it needs no answer.
-        (&self.line).write_all(&[answer.byte()]).unwrap_or_default();
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
-        // It may have ended.
-        kill(self.number(), signal).unwrap_or_default();
-    }
-
-    /// What has become of it. Once it has ended this must not be asked again.
-    pub fn fate(&self) -> Fate {
-        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED;
-        fate(waitpid(self.number(), Some(flags)))
-    }
-
-    /// Kills it, and waits until it has ended.
-    pub fn end(self) {
-        self.signal(Signal::SIGKILL);
-        while let Err(Errno::EINTR) = waitpid(self.number(), None) {}
-    }
-
-    fn number(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX))
-    }
-}
-
-fn fate(status: nix::Result<WaitStatus>) -> Fate {
-    match status {
-        Ok(WaitStatus::Exited(_, code)) => Fate::Ended(code),
-        Ok(WaitStatus::Signaled(_, signal, _)) => Fate::Killed(signal as i32),
-        Ok(WaitStatus::Stopped(..)) => Fate::Stopped,
-        Ok(_) | Err(Errno::EINTR) => Fate::Runs,
-        // Somebody else has collected it.
-        Err(_) => Fate::Ended(1),
     }
 }
 

@@ -29,6 +29,7 @@ pub mod site;
 pub mod stale;
 pub mod unmount;
 pub mod user;
+pub mod worker;
 
 pub use error::MachineError;
 

@@ -1,4 +1,4 @@
-//! The first snapshot of a view beside others: what they show too it shows with the same times, so that the kernel caches it once (S101).
+//! The first snapshot of a view beside others: what they show too it shows with the same times, so that the kernel caches it once (S90).
 
 use std::collections::HashMap;
 use std::sync::Arc;

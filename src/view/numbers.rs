@@ -3,7 +3,7 @@
 //! A thing is named by a 128-bit digest of what it is and where. A number that was given to a name stays with it, also after the
 //! kernel forgot the node: 20 bytes for each directory that was ever listed, not for each file.
 //!
-//! Files have their numbers in common in all views of a superblock, directories in each view their own (S101): these go with the view.
+//! Files have their numbers in common in all views of a superblock, directories in each view their own (S90): these go with the view.
 
 use std::mem;
 use std::sync::Arc;

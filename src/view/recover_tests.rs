@@ -81,7 +81,7 @@ fn walk(view: &View) -> BTreeMap<Number, (RelPath, Attr, Seen)> {
 }
 
 #[test]
-fn s106_every_node_is_what_it_was_for_the_process_that_comes_next() {
+fn s95_every_node_is_what_it_was_for_the_process_that_comes_next() {
     let file = journal_file();
     let before = walk(&first(&file));
     assert!(before.len() > 30, "{}", before.len());
@@ -105,7 +105,7 @@ fn s106_every_node_is_what_it_was_for_the_process_that_comes_next() {
 }
 
 #[test]
-fn s106_numbers_go_on_where_they_were() {
+fn s95_numbers_go_on_where_they_were() {
     let file = journal_file();
     let view = first(&file);
     let Ok(Found::Present { attr: skills, .. }) = view.lookup(Number::ROOT, b"skills") else {
@@ -125,7 +125,7 @@ fn s106_numbers_go_on_where_they_were() {
 }
 
 #[test]
-fn s106_the_kernel_forgets_nodes_of_an_earlier_process() {
+fn s95_the_kernel_forgets_nodes_of_an_earlier_process() {
     let file = journal_file();
     let before = walk(&first(&file));
     let view = next(&file);

@@ -1,7 +1,7 @@
 //! A superblock: what one connection with the kernel serves, and what the kernel caches together. It holds one view, or any number.
 //!
 //! Of several views each is a directory in the root, found by name and not listed; whoever mounts binds it where it is wanted. Files are
-//! the same nodes in all of them, so that the kernel keeps one copy of their bytes; directories are others in each (S101). Views of one
+//! the same nodes in all of them, so that the kernel keeps one copy of their bytes; directories are others in each (S90). Views of one
 //! superblock have the same [`Settings`], and what else must be equal is for the one to see to who puts them together.
 
 use std::ops::Deref;

@@ -148,7 +148,7 @@ fn two() -> (Sources, Superblock, Arc<View>, Arc<View>) {
 }
 
 #[test]
-fn s100_views_of_one_superblock_show_each_its_own_order() {
+fn s89_views_of_one_superblock_show_each_its_own_order() {
     let (_sources, views, ..) = two();
     assert_eq!(content(&views, "one/skills/review/SKILL.md"), "review of a\n");
     assert_eq!(content(&views, "two/skills/review/SKILL.md"), "review of b\n");
@@ -161,7 +161,7 @@ fn s100_views_of_one_superblock_show_each_its_own_order() {
 }
 
 #[test]
-fn s101_views_share_the_numbers_of_files_and_no_number_of_a_directory() {
+fn s90_views_share_the_numbers_of_files_and_no_number_of_a_directory() {
     let (_sources, views, ..) = two();
     let mut directories = HashMap::new();
     let mut files: HashMap<String, Vec<Number>> = HashMap::new();
@@ -195,7 +195,7 @@ fn s101_views_share_the_numbers_of_files_and_no_number_of_a_directory() {
 }
 
 #[test]
-fn s102_a_flip_of_one_view_takes_nothing_from_the_others() {
+fn s91_a_flip_of_one_view_takes_nothing_from_the_others() {
     let (sources, views, one, two) = two();
     let mut of_two = vec![walk(&views, "two").unwrap().number];
     of_two.extend(["two/skills", "two/.overlay"].map(|at| walk(&views, at).unwrap().number));

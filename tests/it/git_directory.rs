@@ -48,7 +48,7 @@ fn status(sandbox: &Sandbox) -> serde_json::Value {
 }
 
 #[test]
-fn s94_a_source_that_is_shown_whole_has_a_git_directory_for_clients_of_git() {
+fn s85_a_source_that_is_shown_whole_has_a_git_directory_for_clients_of_git() {
     if !can_mount() {
         return;
     }
@@ -89,7 +89,7 @@ fn s94_a_source_that_is_shown_whole_has_a_git_directory_for_clients_of_git() {
 }
 
 #[test]
-fn s94_without_the_key_nothing_is_shown_and_it_can_be_turned_on_and_off() {
+fn s85_without_the_key_nothing_is_shown_and_it_can_be_turned_on_and_off() {
     if !can_mount() {
         return;
     }
@@ -128,7 +128,7 @@ fn plant(repo: &Repo<'_>) -> Vec<String> {
 }
 
 #[test]
-fn s95_its_objects_are_exactly_what_the_served_revisions_reach() {
+fn s86_its_objects_are_exactly_what_the_served_revisions_reach() {
     if !can_mount() {
         return;
     }
@@ -171,7 +171,7 @@ fn s95_its_objects_are_exactly_what_the_served_revisions_reach() {
 }
 
 #[test]
-fn s96_a_clone_that_borrows_keeps_its_base_over_flips_force_pushes_and_restarts() {
+fn s87_a_clone_that_borrows_keeps_its_base_over_flips_force_pushes_and_restarts() {
     if !can_mount() {
         return;
     }
@@ -205,7 +205,7 @@ fn s96_a_clone_that_borrows_keeps_its_base_over_flips_force_pushes_and_restarts(
 }
 
 #[test]
-fn s96_who_holds_a_git_directory_sees_its_head() {
+fn s87_who_holds_a_git_directory_sees_its_head() {
     if !can_mount() {
         return;
     }
@@ -229,7 +229,7 @@ fn s96_who_holds_a_git_directory_sees_its_head() {
 }
 
 #[test]
-fn s96_many_flips_leave_few_packs_and_lose_nothing() {
+fn s87_many_flips_leave_few_packs_and_lose_nothing() {
     if !can_mount() {
         return;
     }
@@ -250,7 +250,7 @@ fn s96_many_flips_leave_few_packs_and_lose_nothing() {
 }
 
 #[test]
-fn s94_repositories_of_sha256_and_two_refs_of_one_repository() {
+fn s85_repositories_of_sha256_and_two_refs_of_one_repository() {
     if !can_mount() {
         return;
     }
@@ -279,7 +279,7 @@ fn s94_repositories_of_sha256_and_two_refs_of_one_repository() {
 }
 
 #[test]
-fn s97_a_shallow_history_is_shown_as_far_as_it_goes() {
+fn s88_a_shallow_history_is_shown_as_far_as_it_goes() {
     if !can_mount() {
         return;
     }
@@ -305,7 +305,7 @@ fn s97_a_shallow_history_is_shown_as_far_as_it_goes() {
 }
 
 #[test]
-fn s97_what_lacks_of_a_history_costs_the_git_directory_and_no_more() {
+fn s88_what_lacks_of_a_history_costs_the_git_directory_and_no_more() {
     if !can_mount() {
         return;
     }
@@ -371,7 +371,7 @@ fn an_export_and_a_command_have_the_git_directory_too() {
 }
 
 #[test]
-fn s95_what_a_private_source_served_is_in_no_public_one() {
+fn s86_what_a_private_source_served_is_in_no_public_one() {
     if !can_mount() {
         return;
     }
@@ -393,7 +393,7 @@ fn s95_what_a_private_source_served_is_in_no_public_one() {
 }
 
 #[test]
-fn s96_what_a_daemon_that_was_killed_left_unfinished_is_not_shown() {
+fn s87_what_a_daemon_that_was_killed_left_unfinished_is_not_shown() {
     if !can_mount() {
         return;
     }
@@ -417,7 +417,7 @@ fn s96_what_a_daemon_that_was_killed_left_unfinished_is_not_shown() {
 }
 
 #[test]
-fn s94_paths_that_git_would_split_or_unquote_are_no_obstacle() {
+fn s85_paths_that_git_would_split_or_unquote_are_no_obstacle() {
     if !can_mount() {
         return;
     }

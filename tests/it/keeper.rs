@@ -58,7 +58,7 @@ fn runs(pid: i32) -> bool {
 }
 
 #[test]
-fn s106_nobody_notices_that_workers_are_killed_while_the_view_changes() {
+fn s95_nobody_notices_that_workers_are_killed_while_the_view_changes() {
     if !can_mount() || !has_program("python3", "apt-get install python3") {
         return;
     }
@@ -97,7 +97,7 @@ fn s106_nobody_notices_that_workers_are_killed_while_the_view_changes() {
 }
 
 #[test]
-fn s106_what_is_held_goes_on_when_the_worker_dies() {
+fn s95_what_is_held_goes_on_when_the_worker_dies() {
     if !can_mount() {
         return;
     }

@@ -59,7 +59,7 @@ fn read(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn s90_the_kernel_reads_large_files_by_itself() {
+fn s82_the_kernel_reads_large_files_by_itself() {
     if !can_pass_through() {
         return;
     }
@@ -92,7 +92,7 @@ with open(sys.argv[1], 'rb') as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT
 }
 
 #[test]
-fn s90_what_is_open_stays_as_it_was_whatever_becomes_of_the_cache() {
+fn s82_what_is_open_stays_as_it_was_whatever_becomes_of_the_cache() {
     if !can_pass_through() {
         return;
     }
@@ -116,7 +116,7 @@ fn s90_what_is_open_stays_as_it_was_whatever_becomes_of_the_cache() {
 }
 
 #[test]
-fn s90_a_damaged_file_of_the_cache_is_decoded_anew() {
+fn s82_a_damaged_file_of_the_cache_is_decoded_anew() {
     if !can_pass_through() {
         return;
     }
@@ -143,7 +143,7 @@ fn s90_a_damaged_file_of_the_cache_is_decoded_anew() {
 }
 
 #[test]
-fn s91_what_is_open_can_be_read_after_the_daemon_was_killed() {
+fn s83_what_is_open_can_be_read_after_the_daemon_was_killed() {
     if !can_pass_through() {
         return;
     }
@@ -161,7 +161,7 @@ fn s91_what_is_open_can_be_read_after_the_daemon_was_killed() {
 }
 
 #[test]
-fn s92_the_state_directory_may_be_on_a_tmpfs_or_an_overlayfs() {
+fn s84_the_state_directory_may_be_on_a_tmpfs_or_an_overlayfs() {
     if !can_pass_through() {
         return;
     }
@@ -182,7 +182,7 @@ fn s92_the_state_directory_may_be_on_a_tmpfs_or_an_overlayfs() {
 }
 
 #[test]
-fn s92_who_may_not_is_told_before_anything_is_mounted() {
+fn s84_who_may_not_is_told_before_anything_is_mounted() {
     if !can_mount() {
         return;
     }

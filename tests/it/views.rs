@@ -105,7 +105,7 @@ fn error_of(sandbox: &Sandbox, file: &str) -> String {
 }
 
 #[test]
-fn s101_a_file_of_two_views_is_read_once() {
+fn s90_a_file_of_two_views_is_read_once() {
     if !can_mount() {
         return;
     }
@@ -131,7 +131,7 @@ fn s101_a_file_of_two_views_is_read_once() {
 }
 
 #[test]
-fn s101_a_view_that_comes_after_a_flip_shares_what_did_not_change() {
+fn s90_a_view_that_comes_after_a_flip_shares_what_did_not_change() {
     if !can_mount() {
         return;
     }
@@ -158,7 +158,7 @@ fn s101_a_view_that_comes_after_a_flip_shares_what_did_not_change() {
 }
 
 #[test]
-fn s102_the_names_that_other_views_have_cached_stay_over_a_flip() {
+fn s91_the_names_that_other_views_have_cached_stay_over_a_flip() {
     if !can_mount() {
         return;
     }
@@ -181,7 +181,7 @@ fn s102_the_names_that_other_views_have_cached_stay_over_a_flip() {
 }
 
 #[test]
-fn s103_views_that_differ_in_what_the_kernel_shares_have_superblocks_of_their_own() {
+fn s92_views_that_differ_in_what_the_kernel_shares_have_superblocks_of_their_own() {
     if !can_mount() {
         return;
     }
@@ -218,7 +218,7 @@ fn s103_views_that_differ_in_what_the_kernel_shares_have_superblocks_of_their_ow
 }
 
 #[test]
-fn s104_files_that_come_change_and_go_add_change_and_remove_views() {
+fn s93_files_that_come_change_and_go_add_change_and_remove_views() {
     if !can_mount() {
         return;
     }
@@ -254,7 +254,7 @@ fn s104_files_that_come_change_and_go_add_change_and_remove_views() {
 }
 
 #[test]
-fn s104_what_a_killed_daemon_left_is_cleared_and_none_at_all_is_a_failure() {
+fn s93_what_a_killed_daemon_left_is_cleared_and_none_at_all_is_a_failure() {
     if !can_mount() {
         return;
     }
@@ -280,7 +280,7 @@ fn s104_what_a_killed_daemon_left_is_cleared_and_none_at_all_is_a_failure() {
 }
 
 #[test]
-fn s105_an_unmounted_view_stays_away_and_its_holders_are_served() {
+fn s94_an_unmounted_view_stays_away_and_its_holders_are_served() {
     if !can_mount() {
         return;
     }

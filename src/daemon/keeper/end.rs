@@ -7,11 +7,29 @@ use tracing::{info, warn};
 
 use super::{Due, Keeping};
 use crate::daemon::DaemonError;
-use crate::daemon::stop::{signal_name, take_away};
+use crate::daemon::stop::{ABORTED, signal_name, take_away};
 use crate::machine::connections;
 use crate::machine::keeper::Answer;
 
 impl Keeping<'_> {
+    /// Does what was to be done at this time.
+    pub(super) fn do_what_is_due(&mut self) -> Result<(), DaemonError> {
+        match self.due.take() {
+            Some((_, Due::Start)) => return self.start(self.mount.is_none()),
+            Some((_, Due::KillStopped)) => {
+                warn!("the worker has been stopped: another one takes its place");
+                self.signal(Signal::SIGKILL);
+            }
+            Some((_, Due::Abort)) => {
+                self.abort();
+                self.due = Some((Instant::now() + ABORTED, Due::Kill));
+            }
+            Some((_, Due::Kill)) => self.signal(Signal::SIGKILL),
+            None => {}
+        }
+        Ok(())
+    }
+
     /// Takes the mount away. The worker ends with its session.
     pub(super) fn stop(&mut self, signal: i32) -> Result<(), DaemonError> {
         if self.is_stopping.is_some() {

@@ -24,8 +24,9 @@ use crate::daemon::attach::{attach, clear_stale, raise_read_ahead};
 use crate::daemon::configuration::config_file;
 use crate::daemon::start::Plan;
 use crate::daemon::stop::{ABORTED, Stopped, signal_name};
-use crate::machine::keeper::{Answer, Fate, Word, Worker, Workshop, journal_file};
+use crate::machine::keeper::{Answer, Word, journal_file};
 use crate::machine::mountpoint::Claim;
+use crate::machine::worker::{Fate, Worker, Workshop};
 
 /// How long after the death of a worker the next one starts, by how many in a row have died soon and by themselves.
 const PAUSES: [Duration; 6] = [
@@ -379,22 +380,5 @@ impl Keeping<'_> {
             self.due = Some((Instant::now() + *pause, Due::Start));
         }
         Ok(None)
-    }
-
-    fn do_what_is_due(&mut self) -> Result<(), DaemonError> {
-        match self.due.take() {
-            Some((_, Due::Start)) => return self.start(self.mount.is_none()),
-            Some((_, Due::KillStopped)) => {
-                warn!("the worker has been stopped: another one takes its place");
-                self.signal(Signal::SIGKILL);
-            }
-            Some((_, Due::Abort)) => {
-                self.abort();
-                self.due = Some((Instant::now() + ABORTED, Due::Kill));
-            }
-            Some((_, Due::Kill)) => self.signal(Signal::SIGKILL),
-            None => {}
-        }
-        Ok(())
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// Takes it for the views of a directory. What a daemon left there that was killed is detached, and so is what was bound from it (S104).
+    /// Takes it for the views of a directory. What a daemon left there that was killed is detached, and so is what was bound from it (S93).
     pub(super) fn take(views: &Path) -> Result<Self, DaemonError> {
         let path = RunDir::make()?.views(views);
         let failed = |error| DaemonError::Views { path: path.clone(), error };

@@ -21,7 +21,7 @@ use crate::snapshot::Snapshot;
 use crate::union::name::Name;
 use crate::view::{self, Settings, Superblock, View};
 
-/// What views of one superblock have in common (S103).
+/// What views of one superblock have in common (S92).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Traits {
     owner: Owner,
