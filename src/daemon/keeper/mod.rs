@@ -23,7 +23,7 @@ use crate::daemon::DaemonError;
 use crate::daemon::attach::{attach, clear_stale, raise_read_ahead};
 use crate::daemon::configuration::config_file;
 use crate::daemon::start::Plan;
-use crate::daemon::stop::{ABORTED, Stopped, signal_name};
+use crate::daemon::stop::{Stopped, signal_name};
 use crate::machine::keeper::{Answer, Word, journal_file};
 use crate::machine::mountpoint::Claim;
 use crate::machine::worker::{Fate, Worker, Workshop};
