@@ -68,6 +68,8 @@ fn help_lists_the_commands_and_the_exit_statuses() {
       export       Write the same tree as plain files, put in place atomically
       status       Show what is mounted, from which revisions, and what is wrong
       reload       Read configuration and refs anew; returns when every new look-up sees the result
+      upgrade      Have the program that is on disk now take over a view that was mounted with
+                   `--supervised`
       exec         Run a command with the view mounted for it alone: no root, no fusermount3
       pass         Mount for a daemon that has no privileges, and hand it the descriptor over a socket
       env          Print the variables by which the platform's programs find what a view shows
@@ -113,6 +115,8 @@ fn help_of_a_command_lists_its_options() {
           --sync                Clone and fetch the sources into the repo cache while mounted
           --pin                 Show the revision set of the start for good: nothing that moves later is
                                 followed
+          --supervised          Have a second process keep the mount: if the one that serves it dies,
+                                another goes on, and nobody gets an error
           --metrics <ADDR>      Serve metrics and health over HTTP: PORT for this machine only,
                                 HOST:PORT or `[IPV6]:PORT` (default: `$OVERLAYFS_MOUNT_METRICS`, else
                                 nowhere)
@@ -166,7 +170,7 @@ fn wrong_usage_is_said_with_what_is_right() {
     ");
     insta::assert_snapshot!(say(&sandbox, &["mount", "-o", "rw,allow_root"]), @r"
     2> error: mount option `allow_root` is not known
-    2>   cure: use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, passthrough, access=all|public|none, metrics=ADDR, or log=FILE
+    2>   cure: use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, supervised, passthrough, access=all|public|none, metrics=ADDR, or log=FILE
     exit 2
     ");
     insta::assert_snapshot!(say(&sandbox, &["explain", "../x"]), @r"
