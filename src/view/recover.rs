@@ -22,6 +22,9 @@ use crate::union::namespace::Item;
 use crate::union::object::{Kind, Object};
 use crate::union::revision::RevisionSetId;
 
+/// In so many sets, the present one included, something is looked for that each of them may have: making one again takes its time.
+const RECENT: usize = 4;
+
 impl View {
     /// What a number stands for, also one that an earlier process gave out.
     pub(super) fn node(&self, number: Number) -> Result<Node, ViewError> {
@@ -96,7 +99,7 @@ impl View {
                 if object == Object::Empty {
                     return Ok(Node::Empty { parent, time_secs });
                 }
-                let source = self.source(&moment, source, &object)?;
+                let source = self.source(&moment, source, &object, is_whole)?;
                 let git = is_whole.then(|| git_of(&source, &object)).flatten();
                 let path = path_of(&path).ok_or(ViewError::Stale)?;
                 Ok(match object.kind() {
@@ -199,7 +202,7 @@ impl View {
         if let Some(bytes) = bytes {
             return Ok(Node::Text(Arc::new(Text { bytes: bytes.into(), kind })));
         }
-        for snapshot in self.sets(moment) {
+        for snapshot in self.sets(moment, RECENT) {
             for (name, bytes) in snapshot.texts() {
                 let key = Key::new(&[b"text", name.as_bytes(), bytes]);
                 if self.numbers.known_file(key) == Some(number) {
@@ -218,9 +221,14 @@ impl View {
         moment.kept(&id).ok_or(ViewError::Stale)?.snapshot(self.archive())
     }
 
-    /// All sets that can be read, the present one first, then those left last.
-    fn sets<'a>(&'a self, moment: &'a Moment) -> impl Iterator<Item = Arc<Snapshot>> + 'a {
-        let kept = moment.kept.iter().rev().filter_map(|kept| kept.snapshot(self.archive()).ok());
+    /// The sets that can be read, at most so many: the present one first, then those left last.
+    fn sets<'a>(
+        &'a self,
+        moment: &'a Moment,
+        at_most: usize,
+    ) -> impl Iterator<Item = Arc<Snapshot>> + 'a {
+        let kept = moment.kept.iter().rev().take(at_most - 1);
+        let kept = kept.filter_map(|kept| kept.snapshot(self.archive()).ok());
         [moment.snapshot.clone()].into_iter().chain(kept)
     }
 
@@ -230,14 +238,17 @@ impl View {
         moment: &Moment,
         key: [u8; 16],
         object: &Object,
+        is_whole: bool,
     ) -> Result<Arc<Source>, ViewError> {
         let of_set = |snapshot: Arc<Snapshot>| {
             snapshot.sources.iter().find(|source| source.key == key).cloned()
         };
         let is_top = |source: &Arc<Source>| is_top(source, object);
         let has = |source: &Arc<Source>| has(source.store.as_ref(), object);
-        let found = self.sets(moment).filter_map(of_set).find(is_top);
-        let found = found.or_else(|| self.sets(moment).filter_map(of_set).find(has));
+        let recent = || self.sets(moment, RECENT);
+        let found = is_whole.then(|| recent().filter_map(of_set).find(is_top)).flatten();
+        // Most objects are in the repository that is shown; only for those that are not a set is made again.
+        let found = found.or_else(|| self.sets(moment, usize::MAX).filter_map(of_set).find(has));
         found.ok_or(ViewError::Stale)
     }
 
@@ -255,7 +266,7 @@ impl View {
             let has = |source: &&Arc<Source>| matches!(walk::find(source.store.as_ref(), path), Ok(Some(found)) if found == *object);
             known.find(has).cloned()
         };
-        self.sets(moment).find_map(of_set).ok_or(ViewError::Stale)
+        self.sets(moment, RECENT).find_map(of_set).ok_or(ViewError::Stale)
     }
 }
 

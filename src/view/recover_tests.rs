@@ -1,14 +1,18 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::tests::{Names, path, snapshot};
 use super::*;
 use crate::config::resolved::Links;
+use crate::snapshot::Snapshot;
 use crate::union::name::RelPath;
 use crate::union::object::Kind;
+use crate::union::revision::RevisionSetId;
 
 const SETTINGS: Settings = Settings { links: Links::All, has_xattrs: true };
 
@@ -139,6 +143,43 @@ fn s95_the_kernel_forgets_nodes_of_an_earlier_process() {
     assert_eq!(view.known_nodes(), 1, "the root stays");
     let number = *before.keys().last().unwrap();
     assert!(view.attr(number).is_ok(), "one that was forgotten too early is made again");
+}
+
+/// An archive that counts how often it is asked for a set.
+#[derive(Debug, Default)]
+struct Untouched(AtomicUsize);
+
+impl Archive for Untouched {
+    fn has(&self, _: &RevisionSetId) -> bool {
+        true
+    }
+
+    fn recall(&self, _: &RevisionSetId) -> Result<Snapshot, String> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Err("not to be had".to_owned())
+    }
+}
+
+/// Making hundreds of sets again for each node would keep a reader waiting for as long as workers go on dying.
+#[test]
+fn s95_nodes_are_made_again_without_all_the_sets_that_are_kept() {
+    let file = journal_file();
+    let before = walk(&first(&file));
+    let (past, journal) = Past::read(file).unwrap();
+    let kept =
+        (2..200_u8).map(|n| Kept::from_archive(RevisionSetId([n; 32]), Instant::now(), 0, 0));
+    let archive = Arc::new(Untouched::default());
+    let past = (past, Arc::new(journal));
+    let view = View::resume(snapshot(), SETTINGS, Some(archive.clone()), kept.collect(), past);
+    for (number, (at, attr, seen)) in before.iter().filter(|(_, (at, ..))| !at.is_root()) {
+        // What `.overlay/revisions` lists is another thing with other sets.
+        if !at.to_bytes().starts_with(b".overlay") {
+            assert_eq!(see(&view, *attr), *seen, "{at}, {number:?}");
+        }
+    }
+    // A few for each of the three entries, all of which stand for sources shown whole here.
+    let recalled = archive.0.load(Ordering::SeqCst);
+    assert!(recalled <= 9, "{recalled} of 198 sets were made again");
 }
 
 #[test]
