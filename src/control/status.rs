@@ -28,6 +28,22 @@ pub struct Status {
     pub config: Option<String>,
     /// The sources, bottom first.
     pub sources: Vec<SourceStatus>,
+    /// What the process that answers the kernel has given up; `None` where nobody watches over it.
+    #[serde(default)]
+    pub confinement: Option<Confinement>,
+}
+
+/// What a process has given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// All files but those it needs, by Landlock: `abi N`, or `none: ` and why.
+    pub landlock: String,
+    /// System calls that it does not need: `filter`, or `none: ` and why.
+    pub seccomp: String,
+    /// Whether no program that it starts can gain privileges.
+    pub no_new_privs: bool,
+    /// The capabilities that it has still.
+    pub capabilities: Vec<String>,
 }
 
 /// What a status needs to know beyond the snapshot.
@@ -43,6 +59,8 @@ pub struct Context {
     pub config: Option<PathBuf>,
     /// Whether the daemon is about to end.
     pub is_stopping: bool,
+    /// What the process that answers the kernel has given up.
+    pub confinement: Option<Confinement>,
 }
 
 impl Status {
@@ -59,6 +77,7 @@ impl Status {
             mountpoint: context.mountpoint.to_string_lossy().into_owned(),
             config: context.config.as_ref().map(|path| path.to_string_lossy().into_owned()),
             sources,
+            confinement: context.confinement.clone(),
         }
     }
 }
@@ -154,6 +173,7 @@ mod tests {
             mountpoint: "/mnt".into(),
             config: Some("/etc/overlays.yaml".into()),
             is_stopping: false,
+            confinement: None,
         }
     }
 
@@ -163,7 +183,7 @@ mod tests {
         let id = "ab".repeat(32);
         let listing = "01".repeat(32);
         let expected = format!(
-            r#"{{"state":"degraded","revision":"{id}","since":"2023-11-14T22:13:20Z","pid":7,"supervisor_pid":null,"mountpoint":"/mnt","config":"/etc/overlays.yaml","sources":[{{"name":"a/b","ref":"main","revision":"{listing}","visibility":"private","state":"stale","since":"2023-11-14T22:14:20Z","error":"fetch failed","pinned":null,"unpinned_because":null}},{{"name":"b/c","ref":"main","revision":null,"visibility":"private","state":"missing","since":"2023-11-14T22:13:20Z","error":"not in /cache/b/c","pinned":null,"unpinned_because":null}}]}}"#
+            r#"{{"state":"degraded","revision":"{id}","since":"2023-11-14T22:13:20Z","pid":7,"supervisor_pid":null,"mountpoint":"/mnt","config":"/etc/overlays.yaml","sources":[{{"name":"a/b","ref":"main","revision":"{listing}","visibility":"private","state":"stale","since":"2023-11-14T22:14:20Z","error":"fetch failed","pinned":null,"unpinned_because":null}},{{"name":"b/c","ref":"main","revision":null,"visibility":"private","state":"missing","since":"2023-11-14T22:13:20Z","error":"not in /cache/b/c","pinned":null,"unpinned_because":null}}],"confinement":null}}"#
         );
         assert_eq!(text, expected);
     }

@@ -63,6 +63,7 @@ impl Operator for Daemon {
             mountpoint: self.mountpoint.clone(),
             config: self.config.clone(),
             is_stopping: self.vitals.is_stopping(),
+            confinement: self.keeper.as_ref().and_then(|keeper| keeper.confinement()),
         };
         tracing::debug!(
             requests = ?self.counts.all(),

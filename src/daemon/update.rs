@@ -14,6 +14,7 @@ use super::DaemonError;
 use super::configuration::{config_file, config_stamp, reread};
 use super::copy::Copying;
 use super::fetch::{Fetching, Problems};
+use super::kept_by::KeptBy;
 use super::opening::Caches;
 use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
 use super::start::Plan;
@@ -92,6 +93,8 @@ pub(super) struct Following {
     pub(super) fetching: Option<Fetching>,
     /// Whether a worker before has served the view.
     pub(super) is_resumed: bool,
+    /// Who has another worker take over where this one is confined to less than is needed.
+    pub(super) keeper: Option<Arc<KeptBy>>,
 }
 
 /// Starts the thread that keeps a view up to date.
@@ -102,7 +105,7 @@ pub(super) fn start(
     kernel: KernelCache,
     vitals: Arc<Vitals>,
 ) -> Result<(Updates, Updating), DaemonError> {
-    let Following { caches, fetching, is_resumed } = following;
+    let Following { caches, fetching, is_resumed, keeper } = following;
     let (sender, requests) = mpsc::channel();
     let looks = sender.clone();
     // The last look may be asked for when the thread has ended already.
@@ -112,6 +115,7 @@ pub(super) fn start(
         overrides: plan.overrides,
         is_pinned: plan.is_pinned,
         is_resumed,
+        keeper,
         view,
         copying: Copying::start(caches.pins.clone())?,
         caches,
@@ -151,6 +155,8 @@ struct Updater {
     is_pinned: bool,
     /// Whether a worker before has served the view.
     is_resumed: bool,
+    /// Who has another worker take over where this one is confined to less than is needed.
+    keeper: Option<Arc<KeptBy>>,
     view: Arc<View>,
     caches: Caches,
     copying: Copying,
@@ -300,9 +306,12 @@ impl Updater {
             return Err(ControlError::Refused { message: message.to_owned(), cure });
         }
         self.config_stamp = config_stamp(&self.config.origin);
+        // The file itself may be another one.
+        self.widen(&self.config);
         let read = reread(&self.config, &self.overrides);
         self.vitals.tally.configured(read.is_ok());
         let (config, said, text) = read?;
+        self.widen(&config);
         let before = mem::replace(&mut self.config, config);
         if let Some(fetching) = &self.fetching {
             fetching.round(self.config.clone());
@@ -319,6 +328,13 @@ impl Updater {
         Ok(followed)
     }
 
+    /// Sees to it that this process can open what a configuration leads to.
+    fn widen(&self, config: &Config) {
+        if let Some(keeper) = &self.keeper {
+            keeper.widen(config);
+        }
+    }
+
     /// Drops the sets that were left and show what may not be shown any more.
     fn forget_forbidden(&self, access_before: Access) {
         if let Some(archive) = &self.caches.archive {
@@ -332,6 +348,7 @@ impl Updater {
 
     /// Builds the next snapshot, and flips if it differs.
     fn update(&mut self) -> Result<Followed, ControlError> {
+        self.widen(&self.config);
         // Looked at first: what moves while the snapshot is built is seen at the next look.
         let stamps = self.look();
         let before = self.view.snapshot();

@@ -5,6 +5,7 @@
 
 pub mod background;
 pub mod command;
+pub mod confinement;
 pub mod connections;
 pub mod courier;
 mod cure;
