@@ -17,6 +17,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long another process may take to answer in the place of one that has ended.
 const SUCCEEDED: Duration = Duration::from_secs(30);
+/// How long nobody may answer where one takes the place of another.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// Asks a daemon how it is.
 ///
@@ -46,12 +48,14 @@ pub fn all(
 pub fn reload(socket: &Path, patience: Duration) -> Result<ReloadReport, ControlError> {
     let deadline = Instant::now() + patience;
     loop {
-        let before = status(socket)?;
+        let before = settled(socket)?;
         match ask(socket, &Request::Reload, deadline.saturating_duration_since(Instant::now())) {
             // What it needs for the answer is closed to it: another worker takes its place, and is asked.
-            Err(ControlError::Answer { .. } | ControlError::Io { .. })
-                if before.supervisor_pid.is_some() =>
-            {
+            Err(
+                ControlError::Answer { .. }
+                | ControlError::Io { .. }
+                | ControlError::NoDaemon { .. },
+            ) if before.supervisor_pid.is_some() => {
                 successor(socket, before.pid, deadline.min(Instant::now() + SUCCEEDED))?;
             }
             answer => return answer,
@@ -72,6 +76,21 @@ pub fn upgrade(socket: &Path, patience: Duration) -> Result<Status, ControlError
         Err(error) => return Err(error),
     }
     successor(socket, before.pid, deadline)
+}
+
+/// As [`status`], also in the moment in which another worker takes the place of one.
+fn settled(socket: &Path) -> Result<Status, ControlError> {
+    let deadline = Instant::now() + SETTLED;
+    loop {
+        match status(socket) {
+            Err(ControlError::NoDaemon { .. } | ControlError::Answer { .. })
+                if Instant::now() < deadline =>
+            {
+                thread::sleep(Duration::from_millis(10));
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// Waits until another process answers in the place of one.

@@ -49,7 +49,9 @@ impl Confines {
     /// come before its first thread.
     pub(super) fn enter(plan: &Plan, now: Option<&Config>) -> Self {
         let config = &plan.config;
-        // What a worker makes itself has to be there. What cannot be made is said where it is missed.
+        // What a worker makes itself has to be there. What cannot be made is said where it is missed. The run directory first: without a
+        // home the state is below it, and it is for its user alone.
+        let run_dir = RunDir::make().ok();
         fs::create_dir_all(&config.state.dir).unwrap_or_default();
         if config.repo_cache.is_synced {
             fs::create_dir_all(&config.repo_cache.path).unwrap_or_default();
@@ -60,7 +62,7 @@ impl Confines {
         }
         let binds_low_port = plan.metrics.as_ref().is_some_and(Address::is_privileged);
         let kept = Kept { binds_low_port, lends_files: false };
-        let confined = confinement::confine(&paths(&reach), &kept);
+        let confined = confinement::confine(&paths(&reach, run_dir), &kept);
         for warning in &confined.warnings {
             warn!("{warning}");
         }
@@ -95,14 +97,13 @@ impl Confines {
     }
 }
 
-fn paths(reach: &Reach) -> Paths {
+fn paths(reach: &Reach, run_dir: Option<RunDir>) -> Paths {
     // It is asked also where nothing is fetched: for refs in a format of its own.
     let mut paths = confinement::for_git();
     paths.read.extend(reach.read.iter().cloned());
     paths.lend.extend(reach.lend.iter().cloned());
     paths.write.extend(reach.write.iter().cloned());
-    // Who cannot have one gets the error where it is wanted.
-    paths.write.extend(RunDir::make().map(|made| made.path().to_owned()));
+    paths.write.extend(run_dir.map(|made| made.path().to_owned()));
     // Each thread that answers the kernel has a descriptor of its own.
     paths.control.insert("/dev/fuse".into());
     paths
