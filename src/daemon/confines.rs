@@ -62,7 +62,7 @@ impl Confines {
         }
         let binds_low_port = plan.metrics.as_ref().is_some_and(Address::is_privileged);
         let kept = Kept { binds_low_port, lends_files: false };
-        let confined = confinement::confine(&paths(&reach, run_dir), &kept);
+        let confined = confinement::confine(&paths(&reach, run_dir), kept);
         for warning in &confined.warnings {
             warn!("{warning}");
         }

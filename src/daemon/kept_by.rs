@@ -41,6 +41,14 @@ pub struct KeptBy {
     refused: Mutex<BTreeSet<PathBuf>>,
 }
 
+/// Has another worker take this one's place where a configuration leads to what is closed to this one. Returns if it does not, or if that
+/// failed: then what is closed cannot be read.
+pub(super) fn widen(keeper: Option<&KeptBy>, config: &Config) {
+    if let Some(keeper) = keeper {
+        keeper.widen(config);
+    }
+}
+
 impl KeptBy {
     /// Takes the keeper's line.
     pub fn new(keeper: Keeper) -> Self {
@@ -78,9 +86,7 @@ impl KeptBy {
         self.confines.get().map(Confines::told)
     }
 
-    /// Has another worker take this one's place where a configuration leads to what is closed to this one. Returns if it does not, or if
-    /// that failed: then what is closed cannot be read.
-    pub(super) fn widen(&self, config: &Config) {
+    fn widen(&self, config: &Config) {
         let Some(confines) = self.confines.get() else { return };
         let closed = confines.closed(config);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,7 +14,7 @@ use super::DaemonError;
 use super::configuration::{config_file, config_stamp, reread};
 use super::copy::Copying;
 use super::fetch::{Fetching, Problems};
-use super::kept_by::KeptBy;
+use super::kept_by::{KeptBy, widen};
 use super::opening::Caches;
 use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
 use super::start::Plan;
@@ -307,11 +307,11 @@ impl Updater {
         }
         self.config_stamp = config_stamp(&self.config.origin);
         // The file itself may be another one.
-        self.widen(&self.config);
+        widen(self.keeper.as_deref(), &self.config);
         let read = reread(&self.config, &self.overrides);
         self.vitals.tally.configured(read.is_ok());
         let (config, said, text) = read?;
-        self.widen(&config);
+        widen(self.keeper.as_deref(), &config);
         let before = mem::replace(&mut self.config, config);
         if let Some(fetching) = &self.fetching {
             fetching.round(self.config.clone());
@@ -328,13 +328,6 @@ impl Updater {
         Ok(followed)
     }
 
-    /// Sees to it that this process can open what a configuration leads to.
-    fn widen(&self, config: &Config) {
-        if let Some(keeper) = &self.keeper {
-            keeper.widen(config);
-        }
-    }
-
     /// Drops the sets that were left and show what may not be shown any more.
     fn forget_forbidden(&self, access_before: Access) {
         if let Some(archive) = &self.caches.archive {
@@ -348,7 +341,7 @@ impl Updater {
 
     /// Builds the next snapshot, and flips if it differs.
     fn update(&mut self) -> Result<Followed, ControlError> {
-        self.widen(&self.config);
+        widen(self.keeper.as_deref(), &self.config);
         // Looked at first: what moves while the snapshot is built is seen at the next look.
         let stamps = self.look();
         let before = self.view.snapshot();

@@ -51,7 +51,7 @@ fn is_off() -> bool {
 }
 
 /// Confines this process to paths and capabilities. Has to come before it starts its first thread.
-pub fn confine(paths: &Paths, kept: &Kept) -> Confined {
+pub fn confine(paths: &Paths, kept: Kept) -> Confined {
     let mut warnings = Vec::new();
     if is_off() {
         warnings.push(format!("{VARIABLE}={OFF}: the worker is not confined"));
