@@ -1,6 +1,7 @@
 //! What a worker gives up before it serves, and what it finds that it would need of that later.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::control::http::Address;
 use crate::control::status::Confinement;
 use crate::machine::confinement::{self, Confined, Kept, Paths};
 use crate::machine::run_dir::RunDir;
+use crate::machine::user;
 use crate::sync::reach::Reach;
 
 /// A worker asks for another one in its place at most this often.
@@ -61,8 +63,8 @@ impl Confines {
             reach.extend(Reach::of(now));
         }
         let binds_low_port = plan.metrics.as_ref().is_some_and(Address::is_privileged);
-        let kept = Kept { binds_low_port, lends_files: false };
-        let confined = confinement::confine(&paths(&reach, run_dir), kept);
+        let kept = Kept { binds_low_port };
+        let confined = confinement::confine(&paths(&reach, run_dir, &config.state.dir), kept);
         for warning in &confined.warnings {
             warn!("{warning}");
         }
@@ -97,13 +99,17 @@ impl Confines {
     }
 }
 
-fn paths(reach: &Reach, run_dir: Option<RunDir>) -> Paths {
+fn paths(reach: &Reach, run_dir: Option<RunDir>, state: &Path) -> Paths {
     // It is asked also where nothing is fetched: for refs in a format of its own.
     let mut paths = confinement::for_git();
     paths.read.extend(reach.read.iter().cloned());
     paths.lend.extend(reach.lend.iter().cloned());
     paths.write.extend(reach.write.iter().cloned());
     paths.write.extend(run_dir.map(|made| made.path().to_owned()));
+    // Large contents go there where the state directory takes none.
+    if !user::may_write(state) {
+        paths.write.insert(env::temp_dir());
+    }
     // Each thread that answers the kernel has a descriptor of its own.
     paths.control.insert("/dev/fuse".into());
     paths

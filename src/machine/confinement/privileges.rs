@@ -13,8 +13,6 @@ use crate::machine::user;
 pub struct Kept {
     /// It listens on a port below 1024.
     pub binds_low_port: bool,
-    /// It hands open files to the kernel (`FUSE_DEV_IOC_BACKING_OPEN`).
-    pub lends_files: bool,
 }
 
 /// This process and all that it starts gain no privileges by executing a program.
@@ -44,9 +42,6 @@ pub(super) fn drop_all_but(kept: Kept) -> Result<(), String> {
     let mut wanted = HashSet::from([Capability::CAP_DAC_OVERRIDE]);
     if kept.binds_low_port {
         wanted.insert(Capability::CAP_NET_BIND_SERVICE);
-    }
-    if kept.lends_files {
-        wanted.insert(Capability::CAP_SYS_ADMIN);
     }
     wanted.retain(|capability| held.contains(capability));
     let inherited: HashSet<_> = wanted
