@@ -1,7 +1,6 @@
 //! What a worker gives up before it serves, and what it finds that it would need of that later.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -64,7 +63,10 @@ impl Confines {
         }
         let binds_low_port = plan.metrics.as_ref().is_some_and(Address::is_privileged);
         let kept = Kept { binds_low_port };
-        let confined = confinement::confine(&paths(&reach, run_dir, &config.state.dir), kept);
+        let confined = match obstacle(config) {
+            None => confinement::confine(Ok(&paths(&reach, run_dir)), kept),
+            Some(why) => confinement::confine(Err(why.to_owned()), kept),
+        };
         for warning in &confined.warnings {
             warn!("{warning}");
         }
@@ -99,17 +101,23 @@ impl Confines {
     }
 }
 
-fn paths(reach: &Reach, run_dir: Option<RunDir>, state: &Path) -> Paths {
+/// Why no other worker could take over unnoticed where files are needed that are closed. Then none are closed.
+fn obstacle(config: &Config) -> Option<&'static str> {
+    if !confinement::hands_mounts_over() {
+        return Some("before Linux 6.9 no other worker can take over where it needs other files");
+    }
+    let is_writable = user::may_write(&config.state.dir);
+    (!is_writable)
+        .then_some("without `state.dir` no other worker can take over where it needs other files")
+}
+
+fn paths(reach: &Reach, run_dir: Option<RunDir>) -> Paths {
     // It is asked also where nothing is fetched: for refs in a format of its own.
     let mut paths = confinement::for_git();
     paths.read.extend(reach.read.iter().cloned());
     paths.lend.extend(reach.lend.iter().cloned());
     paths.write.extend(reach.write.iter().cloned());
     paths.write.extend(run_dir.map(|made| made.path().to_owned()));
-    // Large contents go there where the state directory takes none.
-    if !user::may_write(state) {
-        paths.write.insert(env::temp_dir());
-    }
     // Each thread that answers the kernel has a descriptor of its own.
     paths.control.insert("/dev/fuse".into());
     paths

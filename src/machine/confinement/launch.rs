@@ -67,7 +67,7 @@ pub fn become_git(launched: &Launched) -> MachineError {
         paths.run.insert(directory.to_owned());
     }
     // What it could not give up the worker has said of itself.
-    confine(&paths, Kept::default());
+    confine(Ok(&paths), Kept::default());
     let error = Command::new(program).args(&launched.arguments).exec();
     MachineError::Run { program: program.display().to_string(), step: "executing it", error }
 }
