@@ -58,7 +58,11 @@ const ROOMS: &[Room] = &[
         rooms: &["union", "store", "snapshot"],
         crates: &["saphyr_parser", "toml_edit"],
     },
-    Room { name: "machine", rooms: &[], crates: &["rustix", "serde", "sha2", "signal_hook"] },
+    Room {
+        name: "machine",
+        rooms: &[],
+        crates: &["caps", "landlock", "rustix", "seccompiler", "serde", "sha2", "signal_hook"],
+    },
     Room {
         name: "daemon",
         rooms: &[

@@ -42,6 +42,9 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
     if let Some(becoming) = machine::command::recognize(arguments) {
         return exec::become_command(&becoming);
     }
+    if let Some(launched) = machine::confinement::recognize(arguments) {
+        return Failure::from(machine::confinement::become_git(&launched)).report();
+    }
     if let Some(helper) = helper::recognize(arguments) {
         return helper::run(helper);
     }

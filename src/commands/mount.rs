@@ -60,12 +60,16 @@ fn serve(
 /// Serves a mount for its keeper, which was started with the same arguments.
 fn work(arguments: &MountArgs, keeper: Keeper) -> Result<ExitCode, Failure> {
     let keeper = KeptBy::new(keeper);
+    let mut now = None;
     let (mut plan, text) = if let Some((first, last)) = keeper.earlier_configurations() {
         // As the worker before served it: what has changed since is followed from there, and a file that is damaged is no reason to
         // lose the view.
         let earlier = |text: &[u8]| {
             complete(arguments, input::loaded_earlier(&arguments.config, text)?.config)
         };
+        // It will be followed from there: what it leads to by now is not to be closed.
+        let loaded = input::loaded_quietly(&arguments.config);
+        now = loaded.and_then(|loaded| complete(arguments, loaded.config)).ok();
         (earlier(&last)?.mounted_as(earlier(&first)?), last)
     } else {
         let loaded = input::loaded_quietly(&arguments.config)?;
@@ -73,6 +77,7 @@ fn work(arguments: &MountArgs, keeper: Keeper) -> Result<ExitCode, Failure> {
     };
     plan.audience = Audience::Given;
     start_log(&plan.mountpoint, arguments, arguments.foreground)?;
+    keeper.confine(&plan, now.as_ref().map(|now| &now.config));
     finish(daemon::run_for_keeper(&plan, keeper, &text, arguments.foreground))
 }
 

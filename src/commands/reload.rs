@@ -25,9 +25,11 @@ pub(super) fn run(arguments: &ReloadArgs) -> Result<ExitCode, Failure> {
         Some(path) => mountpoint::resolve(path)?,
         None => the_only_one()?,
     };
-    // Says what is wrong where nobody answers.
-    status::one(&path)?;
-    let socket = RunDir::find_socket(&path).ok_or_else(|| Failure::new("the daemon has ended"))?;
+    let Some(socket) = RunDir::find_socket(&path) else {
+        // Says what is wrong.
+        status::one(&path)?;
+        return Err(Failure::new("the daemon has ended"));
+    };
     let report = client::reload(&socket, PATIENCE)?;
     for warning in &report.warnings {
         Failure::new(warning).warn();

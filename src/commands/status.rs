@@ -10,7 +10,7 @@ use super::ls::short;
 use super::output::{self, OneLine};
 use crate::control::ControlError;
 use crate::control::client;
-use crate::control::status::Status;
+use crate::control::status::{Confinement, Status};
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
@@ -83,7 +83,11 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
             continue;
         }
         writeln!(text, "  revision set   {} since {}", short(&status.revision), status.since)?;
-        writeln!(text, "  process        {}\n", status.pid)?;
+        writeln!(text, "  process        {}", status.pid)?;
+        if let Some(confinement) = &status.confinement {
+            writeln!(text, "  confined       {}", confined(confinement))?;
+        }
+        writeln!(text)?;
         let rows = status.sources.iter().map(|source| {
             vec![
                 source.name.clone(),
@@ -115,6 +119,19 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
         }
     }
     Ok(text)
+}
+
+fn confined(confinement: &Confinement) -> String {
+    let Confinement { landlock, seccomp, no_new_privs, capabilities } = confinement;
+    let capabilities = match capabilities.as_slice() {
+        [] => "none".to_owned(),
+        held => held.join(", "),
+    };
+    let privileges = if *no_new_privs { "yes" } else { "no" };
+    let (landlock, seccomp) = (OneLine(landlock), OneLine(seccomp));
+    format!(
+        "Landlock {landlock}; seccomp {seccomp}; no_new_privs {privileges}; capabilities {capabilities}"
+    )
 }
 
 fn word(state: ViewState) -> &'static str {

@@ -17,6 +17,7 @@ use super::input;
 use crate::control::http::HttpServer;
 use crate::control::tally::Rounds;
 use crate::daemon::{self, LogTo};
+use crate::machine::confinement;
 use crate::sync::Moved;
 use crate::sync::cycle::{Cycle, Failed, RoundReport, Settings, SourceReport, Step, round};
 use crate::sync::fetch::Stop;
@@ -25,7 +26,7 @@ use crate::union::object::Oid;
 /// Does one round, or rounds until a signal ends them.
 pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
     let config = input::config(&arguments.config)?;
-    let settings = Settings::default();
+    let settings = Settings { launch: confinement::launch, ..Settings::default() };
     stop_on_signals(&settings.stop)?;
     let is_logged = start_log(arguments)?;
     let voice = Voice::new(!arguments.once, is_logged);

@@ -15,6 +15,11 @@ use super::status::Status;
 /// How long a daemon may take for an answer that it has at hand.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long another process may take to answer in the place of one that has ended.
+const SUCCEEDED: Duration = Duration::from_secs(30);
+/// How long nobody may answer where one takes the place of another.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// Asks a daemon how it is.
 ///
 /// # Errors
@@ -41,7 +46,21 @@ pub fn all(
 /// # Errors
 /// As for [`status`]; and the daemon's own reason, if it kept the old view.
 pub fn reload(socket: &Path, patience: Duration) -> Result<ReloadReport, ControlError> {
-    ask(socket, &Request::Reload, patience)
+    let deadline = Instant::now() + patience;
+    loop {
+        let before = settled(socket)?;
+        match ask(socket, &Request::Reload, deadline.saturating_duration_since(Instant::now())) {
+            // What it needs for the answer is closed to it: another worker takes its place, and is asked.
+            Err(
+                ControlError::Answer { .. }
+                | ControlError::Io { .. }
+                | ControlError::NoDaemon { .. },
+            ) if before.supervisor_pid.is_some() => {
+                successor(socket, before.pid, deadline.min(Instant::now() + SUCCEEDED))?;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// Has the program that is on disk now take over from a daemon, and waits for at most `patience` until it answers. Its status.
@@ -56,9 +75,29 @@ pub fn upgrade(socket: &Path, patience: Duration) -> Result<Status, ControlError
         Ok(()) | Err(ControlError::Answer { .. } | ControlError::Io { .. }) => {}
         Err(error) => return Err(error),
     }
+    successor(socket, before.pid, deadline)
+}
+
+/// As [`status`], also in the moment in which another worker takes the place of one.
+fn settled(socket: &Path) -> Result<Status, ControlError> {
+    let deadline = Instant::now() + SETTLED;
     loop {
         match status(socket) {
-            Ok(now) if now.pid != before.pid => return Ok(now),
+            Err(ControlError::NoDaemon { .. } | ControlError::Answer { .. })
+                if Instant::now() < deadline =>
+            {
+                thread::sleep(Duration::from_millis(10));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Waits until another process answers in the place of one.
+fn successor(socket: &Path, pid: u32, deadline: Instant) -> Result<Status, ControlError> {
+    loop {
+        match status(socket) {
+            Ok(now) if now.pid != pid => return Ok(now),
             Err(error) if Instant::now() > deadline => return Err(error),
             Ok(_) if Instant::now() > deadline => {
                 return Err(ControlError::Silent { socket: socket.to_owned() });
@@ -166,6 +205,7 @@ mod tests {
                 sources: Vec::new(),
                 views: None,
                 error: None,
+                confinement: None,
             }
         }
 

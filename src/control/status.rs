@@ -34,6 +34,22 @@ pub struct Status {
     /// Why it is not as its file says, of a view of such a directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What the process that answers the kernel has given up; `None` where nobody watches over it.
+    #[serde(default)]
+    pub confinement: Option<Confinement>,
+}
+
+/// What a process has given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// All files but those it needs, by Landlock: `abi N`, or `none: ` and why.
+    pub landlock: String,
+    /// System calls that it does not need: `filter`, or `none: ` and why.
+    pub seccomp: String,
+    /// Whether no program that it starts can gain privileges.
+    pub no_new_privs: bool,
+    /// The capabilities that it has still.
+    pub capabilities: Vec<String>,
 }
 
 /// What a status needs to know beyond the snapshot.
@@ -53,6 +69,8 @@ pub struct Context {
     pub views: Option<PathBuf>,
     /// Why it is not as its file says.
     pub error: Option<String>,
+    /// What the process that answers the kernel has given up.
+    pub confinement: Option<Confinement>,
 }
 
 impl Status {
@@ -81,6 +99,7 @@ impl Status {
             sources: Vec::new(),
             views: context.views.as_ref().map(text),
             error: context.error.clone(),
+            confinement: context.confinement.clone(),
         }
     }
 }
@@ -178,6 +197,7 @@ mod tests {
             is_stopping: false,
             views: None,
             error: None,
+            confinement: None,
         }
     }
 
@@ -187,7 +207,7 @@ mod tests {
         let id = "ab".repeat(32);
         let listing = "01".repeat(32);
         let expected = format!(
-            r#"{{"state":"degraded","revision":"{id}","since":"2023-11-14T22:13:20Z","pid":7,"supervisor_pid":null,"mountpoint":"/mnt","config":"/etc/overlays.yaml","sources":[{{"name":"a/b","ref":"main","revision":"{listing}","visibility":"private","state":"stale","since":"2023-11-14T22:14:20Z","error":"fetch failed","pinned":null,"unpinned_because":null}},{{"name":"b/c","ref":"main","revision":null,"visibility":"private","state":"missing","since":"2023-11-14T22:13:20Z","error":"not in /cache/b/c","pinned":null,"unpinned_because":null}}]}}"#
+            r#"{{"state":"degraded","revision":"{id}","since":"2023-11-14T22:13:20Z","pid":7,"supervisor_pid":null,"mountpoint":"/mnt","config":"/etc/overlays.yaml","sources":[{{"name":"a/b","ref":"main","revision":"{listing}","visibility":"private","state":"stale","since":"2023-11-14T22:14:20Z","error":"fetch failed","pinned":null,"unpinned_because":null}},{{"name":"b/c","ref":"main","revision":null,"visibility":"private","state":"missing","since":"2023-11-14T22:13:20Z","error":"not in /cache/b/c","pinned":null,"unpinned_because":null}}],"confinement":null}}"#
         );
         assert_eq!(text, expected);
     }

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::DaemonError;
 use crate::config::resolved::Config;
 use crate::control::tally::Rounds;
+use crate::machine::confinement;
 use crate::sync::Moved;
 use crate::sync::cycle::{Cycle, RoundReport, Settings};
 use crate::sync::fetch::Stop;
@@ -37,7 +38,7 @@ pub(super) struct Fetching {
 impl Fetching {
     /// Starts fetching, at once and then at each interval.
     pub(super) fn start(config: Config, rounds: Arc<Rounds>) -> Result<Self, DaemonError> {
-        let settings = Settings::default();
+        let settings = Settings { launch: confinement::launch, ..Settings::default() };
         let stop = settings.stop.clone();
         let problems = Arc::new(Mutex::new(Problems::new()));
         let (sender, requests) = mpsc::channel();

@@ -1,18 +1,24 @@
 //! The keeper of the mount, as the worker sees it that serves the view.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::DaemonError;
 use super::attach::Attached;
+use super::confines::Confines;
+use super::start::Plan;
 use super::stop::Mounter;
 use super::vitals::Vitals;
+use crate::config::resolved::Config;
 use crate::control::ControlError;
+use crate::control::status::Confinement;
 use crate::machine::keeper::{Answer, Handed, Keeper, Word};
 use crate::view::Past;
 
@@ -29,6 +35,18 @@ pub struct KeptBy {
     /// The configuration's file as it was read.
     text: OnceLock<Vec<u8>>,
     refusals: (Sender<()>, Mutex<Receiver<()>>),
+    /// How this worker is confined.
+    confines: OnceLock<Confines>,
+    /// What another worker did not take this one's place for.
+    refused: Mutex<BTreeSet<PathBuf>>,
+}
+
+/// Has another worker take this one's place where a configuration leads to what is closed to this one. Returns if it does not, or if that
+/// failed: then what is closed cannot be read.
+pub(super) fn widen(keeper: Option<&KeptBy>, config: &Config) {
+    if let Some(keeper) = keeper {
+        keeper.widen(config);
+    }
 }
 
 impl KeptBy {
@@ -41,6 +59,8 @@ impl KeptBy {
             handed: Mutex::default(),
             text: OnceLock::new(),
             refusals: (sender, Mutex::new(receiver)),
+            confines: OnceLock::new(),
+            refused: Mutex::default(),
         }
     }
 
@@ -53,6 +73,34 @@ impl KeptBy {
         let past = handed.journal.try_clone().and_then(Past::read);
         *self.handed.lock().unwrap_or_else(PoisonError::into_inner) = Some(handed);
         past.ok()?.0.configurations().cloned()
+    }
+
+    /// Confines this process to what a plan leads to, and what the configuration's file leads to by now, where that is another. Has to
+    /// come before its first thread.
+    pub fn confine(&self, plan: &Plan, now: Option<&Config>) {
+        self.confines.get_or_init(|| Confines::enter(plan, now));
+    }
+
+    /// What this process has given up.
+    pub(super) fn confinement(&self) -> Option<Confinement> {
+        self.confines.get().map(Confines::told)
+    }
+
+    fn widen(&self, config: &Config) {
+        let Some(confines) = self.confines.get() else { return };
+        let closed = confines.closed(config);
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if closed.is_empty() || *refused == closed || self.is_gone.load(Ordering::Acquire) {
+            return;
+        }
+        info!(
+            ?closed,
+            "the view needs what is closed to this process: another worker takes its place"
+        );
+        confines.keep_pace();
+        let error = self.succeeded_by(Word::Widen);
+        warn!(%error, "no other worker took over: what is closed to this one cannot be read");
+        *refused = closed;
     }
 
     /// Remembers the configuration's file as it was read, for [`KeptBy::text`].
@@ -125,6 +173,10 @@ impl KeptBy {
 
     /// Has another worker take this one's place: returns only if that failed.
     pub(super) fn replace(&self) -> ControlError {
+        self.succeeded_by(Word::Replace)
+    }
+
+    fn succeeded_by(&self, word: Word) -> ControlError {
         let refused = |message: &str, cure: &str| ControlError::Refused {
             message: message.to_owned(),
             cure: Some(cure.to_owned()),
@@ -132,7 +184,7 @@ impl KeptBy {
         let refusals = self.refusals.1.lock().unwrap_or_else(PoisonError::into_inner);
         // An answer to an earlier question.
         while refusals.try_recv().is_ok() {}
-        if self.keeper.say(Word::Replace).is_err() {
+        if self.keeper.say(word).is_err() {
             return refused("the keeper of the mount has ended", "unmount, and mount again");
         }
         match refusals.recv_timeout(REPLACED) {

@@ -5,6 +5,7 @@
 
 mod attach;
 mod configuration;
+mod confines;
 mod copy;
 mod error;
 mod fetch;

@@ -79,8 +79,9 @@ impl Seen {
     /// What there is to say without a view.
     pub(super) fn context(mountpoint: PathBuf, config: Option<PathBuf>) -> Context {
         let pid = std::process::id();
-        let (is_stopping, views, error) = (false, None, None);
-        Context { pid, supervisor_pid: None, mountpoint, config, is_stopping, views, error }
+        let (is_stopping, views, error, confinement) = (false, None, None, None);
+        let supervisor_pid = None;
+        Context { pid, supervisor_pid, mountpoint, config, is_stopping, views, error, confinement }
     }
 }
 
@@ -94,7 +95,10 @@ impl Operator for Daemon {
     fn status(&self) -> Status {
         let mut context = self.seen.context.clone();
         context.error = self.seen.trouble.get();
-        context.supervisor_pid = self.seen.keeper.as_ref().and_then(|keeper| keeper.pid());
+        if let Some(keeper) = &self.seen.keeper {
+            context.supervisor_pid = keeper.pid();
+            context.confinement = keeper.confinement();
+        }
         let Some((view, counts, vitals)) = &self.seen.shown else {
             return Status::broken(&context);
         };

@@ -17,6 +17,7 @@ use super::vitals::{Mounted, Vitals};
 use crate::config::resolved::{Config, Overrides};
 use crate::control::http::Address;
 use crate::fuse::{self, Agreed, Beginning, Passthrough, Serving};
+use crate::machine::confinement;
 use crate::machine::keeper::Word;
 use crate::machine::mountpoint::Claim;
 use crate::machine::passthrough::StackDepth;
@@ -134,6 +135,10 @@ fn run_on(
     way: Way,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
+    // A command inherits what this process has, and a dump of its core is its own matter.
+    if plan.audience != Audience::OneCommand {
+        confinement::no_core_dumps();
+    }
     let ending = Ending::listen()?;
     // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
     let vitals = Arc::new(Vitals::default());
@@ -187,7 +192,7 @@ fn serve(
         raise_read_ahead(&plan.mountpoint);
     }
     let kernel = served.kernel.clone();
-    let follow = Following { caches, fetching, is_resumed };
+    let follow = Following { caches, fetching, is_resumed, keeper: keeper.clone() };
     let (updates, updating) = update::start(plan, view.clone(), follow, kernel, vitals.clone())?;
     let counts = served.counts.clone();
     let doors = match plan.audience {

@@ -165,7 +165,15 @@ fn stop(plan: &Plan, events: &Receiver<Event>, mounter: Mounter) -> Result<(), D
             }
         }
         Mounter::Us(connection) => stop_for_all(plan, events, connection),
-        // It is gone, or it would have unmounted.
+        // It is gone, or it would have unmounted; who is confined cannot.
+        Mounter::Keeper(keeper)
+            if keeper.confinement().is_some_and(|confinement| confinement.no_new_privs) =>
+        {
+            if unmount(&plan.mountpoint, false).is_err() {
+                warn!("nobody is left who could unmount: the mount is dead from here on");
+            }
+            Ok(())
+        }
         Mounter::Keeper(_) => stop_for_all(plan, events, None),
         Mounter::Passing(side) => {
             drop(side);

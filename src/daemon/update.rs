@@ -3,9 +3,9 @@
 //! One thread, which answers no request of the kernel and holds no lock (see `view::flip`). Others ask it over a channel.
 
 use std::mem;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Weak};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -13,10 +13,11 @@ use tracing::{info, warn};
 use super::DaemonError;
 use super::configuration::{config_file, config_stamp, reread};
 use super::fetch::{Fetching, Problems};
+use super::kept_by::{KeptBy, widen};
 use super::opening::Caches;
 use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
 use super::start::Plan;
-use super::updates::{Request, Updates};
+use super::updates::{Request, Updates, Updating};
 use super::vitals::Vitals;
 use crate::config::resolved::{Access, Config, Overrides};
 use crate::control::ControlError;
@@ -47,13 +48,6 @@ const RETRY_GIT: Duration = Duration::from_secs(61);
 /// At least so many sets stay readable below `.overlay/revisions`, the current one included.
 pub(super) const KEPT_SETS: usize = 8;
 
-/// The thread that keeps a view up to date.
-pub(super) struct Updating {
-    pub(super) thread: JoinHandle<()>,
-    /// Can be upgraded for as long as it runs.
-    pub(super) alive: Weak<()>,
-}
-
 /// What a view is kept up to date with.
 pub(super) struct Following {
     pub(super) caches: Caches,
@@ -61,6 +55,8 @@ pub(super) struct Following {
     pub(super) fetching: Option<Fetching>,
     /// Whether a worker before has served the view.
     pub(super) is_resumed: bool,
+    /// Who has another worker take over where this one is confined to less than is needed.
+    pub(super) keeper: Option<Arc<KeptBy>>,
 }
 
 /// Starts the thread that keeps a view up to date.
@@ -71,7 +67,7 @@ pub(super) fn start(
     kernel: KernelCache,
     vitals: Arc<Vitals>,
 ) -> Result<(Updates, Updating), DaemonError> {
-    let Following { caches, fetching, is_resumed } = following;
+    let Following { caches, fetching, is_resumed, keeper } = following;
     let (sender, requests) = mpsc::channel();
     let looks = sender.clone();
     // The last look may be asked for when the thread has ended already.
@@ -84,6 +80,7 @@ pub(super) fn start(
         is_pinned: plan.is_pinned,
         is_resumed,
         follows_file: plan.views.is_none(),
+        keeper,
         view,
         caches,
         kernel,
@@ -124,6 +121,8 @@ struct Updater {
     is_resumed: bool,
     /// Whether it looks at the configuration's file itself.
     follows_file: bool,
+    /// Who has another worker take over where this one is confined to less than is needed.
+    keeper: Option<Arc<KeptBy>>,
     view: Arc<View>,
     caches: Caches,
     kernel: KernelCache,
@@ -277,9 +276,12 @@ impl Updater {
             return Err(ControlError::Refused { message: message.to_owned(), cure });
         }
         self.config_stamp = config_stamp(&self.config.origin);
+        // The file itself may be another one.
+        widen(self.keeper.as_deref(), &self.config);
         let read = reread(&self.config, &self.overrides);
         self.vitals.tally.configured(read.is_ok());
         let (config, said, text) = read?;
+        widen(self.keeper.as_deref(), &config);
         let before = mem::replace(&mut self.config, config);
         if let Some(fetching) = &self.fetching {
             fetching.round(self.config.clone());
@@ -309,6 +311,7 @@ impl Updater {
 
     /// Builds the next snapshot, and flips if it differs.
     fn update(&mut self) -> Result<Followed, ControlError> {
+        widen(self.keeper.as_deref(), &self.config);
         // Looked at first: what moves while the snapshot is built is seen at the next look.
         let stamps = self.look();
         let before = self.view.snapshot();

@@ -1,6 +1,8 @@
 //! The way to the thread that keeps a view up to date.
 
+use std::sync::Weak;
 use std::sync::mpsc::{self, Sender, SyncSender};
+use std::thread::JoinHandle;
 
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
@@ -38,4 +40,11 @@ impl Updates {
         // It may have ended by itself.
         self.0.send(Request::End).unwrap_or_default();
     }
+}
+
+/// The thread that keeps a view up to date.
+pub(super) struct Updating {
+    pub(super) thread: JoinHandle<()>,
+    /// Can be upgraded for as long as it runs.
+    pub(super) alive: Weak<()>,
 }

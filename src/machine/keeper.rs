@@ -38,16 +38,19 @@ pub enum Word {
     Stop,
     /// Have another worker take my place, from the program as it is on disk now.
     Replace,
+    /// Have another worker of my program take my place: the view needs files that are closed to me.
+    Widen,
 }
 
 impl Word {
-    const ALL: [(u8, Self); 6] = [
+    const ALL: [(u8, Self); 7] = [
         (b'M', Self::Mount),
         (b'N', Self::Next),
         (b'R', Self::Ready),
         (b'A', Self::Anew),
         (b'S', Self::Stop),
         (b'U', Self::Replace),
+        (b'W', Self::Widen),
     ];
 
     pub(super) fn byte(self) -> u8 {

@@ -6,6 +6,7 @@
 pub mod background;
 pub mod bind;
 pub mod command;
+pub mod confinement;
 pub mod connections;
 pub mod courier;
 mod cure;

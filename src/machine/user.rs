@@ -15,6 +15,11 @@ pub fn has_sys_admin() -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| holds(&status, CAP_SYS_ADMIN))
 }
 
+/// Whether this process may make files in a directory.
+pub fn may_write(directory: &Path) -> bool {
+    nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK).is_ok()
+}
+
 /// Whether this process is bound never to gain privileges, so that a setuid `fusermount3` has none.
 pub fn has_no_new_privs() -> bool {
     fs::read_to_string("/proc/self/status")

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::fetch::{FetchCause, Git, Stop};
+use super::fetch::{FetchCause, Git, Launch, Stop, as_itself};
 use super::lock::lock;
 use super::mirror::{Moved, Updater};
 use super::places::Places;
@@ -32,6 +32,8 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(10 * 60);
 pub struct Settings {
     /// The `git` program.
     pub git: PathBuf,
+    /// How it is started.
+    pub launch: Launch,
     /// So many repositories are fetched at once.
     pub parallel: usize,
     /// The most time that fetching one repository may take.
@@ -48,6 +50,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             git: PathBuf::from("git"),
+            launch: as_itself,
             parallel: 8,
             fetch_timeout: Duration::from_secs(15 * 60),
             answer_timeout: Duration::from_secs(60),
@@ -200,7 +203,7 @@ impl Cycle {
         let token_file = config.repo_cache.token_file.as_path();
         let updater = Updater {
             cache,
-            git: Git { program: &settings.git, lock: &lock, token_file },
+            git: Git { program: &settings.git, launch: settings.launch, lock: &lock, token_file },
             fetch_timeout: settings.fetch_timeout,
             answer_timeout: settings.answer_timeout,
             stop: &settings.stop,

@@ -25,6 +25,7 @@ mod open;
 pub mod pin;
 mod pin_root;
 mod places;
+pub mod reach;
 mod ready;
 mod repositories;
 mod resolve;

@@ -9,6 +9,7 @@
 
 mod clients;
 mod commands;
+mod confinement;
 mod diff;
 mod doctor;
 mod env;

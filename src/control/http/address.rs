@@ -27,6 +27,11 @@ impl AddressError {
 }
 
 impl Address {
+    /// Whether only who has the privilege can listen there.
+    pub fn is_privileged(&self) -> bool {
+        (1..1024).contains(&self.port)
+    }
+
     /// Takes the address; the first that can be had, where a name has several.
     pub(super) fn bind(&self) -> io::Result<TcpListener> {
         TcpListener::bind((self.host.as_str(), self.port))

@@ -24,6 +24,7 @@ use crate::daemon::attach::{attach, clear_stale, raise_read_ahead};
 use crate::daemon::configuration::config_file;
 use crate::daemon::start::Plan;
 use crate::daemon::stop::{Stopped, signal_name};
+use crate::machine::confinement;
 use crate::machine::keeper::{Answer, Word, journal_file};
 use crate::machine::mountpoint::Claim;
 use crate::machine::worker::{Fate, Worker, Workshop};
@@ -57,6 +58,7 @@ pub fn keep(
     plan: &Plan,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
+    confinement::no_core_dumps();
     let (sender, events) = mpsc::channel();
     listen(&sender)?;
     clear_stale(&plan.mountpoint)?;
@@ -108,8 +110,8 @@ struct Keeping<'a> {
     mount: Option<KeptMount>,
     /// Who serves the view, or is about to.
     worker: Option<Serving>,
-    /// Who is about to take the place of who serves, and its program.
-    successor: Option<(Worker, File)>,
+    /// Who is about to take the place of who serves, and its program where that is another.
+    successor: Option<(Worker, Option<File>)>,
     /// Whether the view could ever be read.
     has_served: bool,
     /// Whether the worker's program has not served yet, and the one before it has.
@@ -225,7 +227,8 @@ impl Keeping<'_> {
                 Ok(())
             }
             Word::Stop => self.stop(SIGTERM),
-            Word::Replace => self.replace(),
+            Word::Replace => self.replace(true),
+            Word::Widen => self.replace(false),
             // Handled where it is heard.
             Word::Ready => Ok(()),
         }
@@ -272,19 +275,24 @@ impl Keeping<'_> {
         Ok(())
     }
 
-    /// Has a worker of the program that is on disk now take over.
-    fn replace(&mut self) -> Result<(), DaemonError> {
+    /// Has another worker take over, of the program that is on disk now or of the one that serves.
+    fn replace(&mut self, has_other_program: bool) -> Result<(), DaemonError> {
         if self.successor.is_some() || self.is_stopping.is_some() {
             self.refuse_replacement();
             return Ok(());
         }
-        match self.workshop.start_replaced() {
+        let started = if has_other_program {
+            self.workshop.start_replaced().map(|(worker, program)| (worker, Some(program)))
+        } else {
+            self.workshop.start(false).map(|worker| (worker, None))
+        };
+        match started {
             Ok((worker, program)) => {
                 self.listen_to(&worker)?;
                 self.successor = Some((worker, program));
             }
             Err(error) => {
-                warn!(%error, "no other program could be started");
+                warn!(%error, "no other worker could be started");
                 self.refuse_replacement();
             }
         }
@@ -305,8 +313,10 @@ impl Keeping<'_> {
             if let Some(before) = self.worker.replace(Serving { worker, since: None }) {
                 before.worker.end();
             }
-            self.workshop.adopt(program);
-            self.is_on_trial = true;
+            if let Some(program) = program {
+                self.workshop.adopt(program);
+                self.is_on_trial = true;
+            }
         }
     }
 
@@ -315,7 +325,7 @@ impl Keeping<'_> {
         if let Some((worker, _)) = &self.successor
             && matches!(worker.fate(), Fate::Ended(_) | Fate::Killed(_))
         {
-            warn!("the program that is on disk now did not come up: the worker goes on");
+            warn!("the worker that should take over did not come up: the one before goes on");
             self.successor = None;
             self.refuse_replacement();
         }

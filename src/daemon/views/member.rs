@@ -11,9 +11,9 @@ use crate::daemon::attach::clear_stale;
 use crate::daemon::opening::Caches;
 use crate::daemon::operator::{Doors, Reload, Seen, Trouble};
 use crate::daemon::start::{Plan, announce};
+use crate::daemon::update;
 use crate::daemon::update::Following;
-use crate::daemon::update::{self, Updating};
-use crate::daemon::updates::Updates;
+use crate::daemon::updates::{Updates, Updating};
 use crate::daemon::vitals::Vitals;
 use crate::machine::MachineError;
 use crate::machine::bind::bind;
@@ -80,7 +80,7 @@ impl Shown {
         let (view, counts) = (place.view.clone(), group.counts.clone());
         let seen = Seen::new(&plan, view.clone(), counts, vitals.clone(), None);
         let trouble = seen.trouble.clone();
-        let following = Following { caches, fetching: None, is_resumed: false };
+        let following = Following { caches, fetching: None, is_resumed: false, keeper: None };
         let started = update::start(&plan, view, following, group.kernel.clone(), vitals.clone())
             .and_then(|(updates, updating)| match Doors::open(&plan.mountpoint, seen, reload) {
                 Ok(doors) => Ok((updates, updating, doors)),

@@ -6,6 +6,7 @@ use nix::fcntl::{OpenHow, openat2};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Seen;
+use crate::machine::confinement;
 use crate::machine::namespace::{Obstacle, obstacles};
 use crate::machine::user;
 
@@ -48,6 +49,28 @@ pub(super) fn seccomp() -> Seen {
             "a filter is in force; this user has CAP_SYS_ADMIN, with which they allow to mount",
         ),
         Some(obstacle) => said(obstacle),
+    }
+}
+
+/// Whether a worker of a supervised mount can be kept to the files that it needs.
+pub(super) fn landlock() -> Seen {
+    match confinement::abi() {
+        Ok(abi) => Seen::ok(format!("abi {abi} at least")),
+        Err(why) => Seen::warn(
+            format!("{why}: a worker can open what its user can"),
+            "use Linux 5.19 or newer with `landlock` in the kernel parameter `lsm=`",
+        ),
+    }
+}
+
+/// Whether a worker of a supervised mount can be kept from system calls that it does not need.
+pub(super) fn worker_filter() -> Seen {
+    match confinement::can_filter() {
+        Ok(()) => Seen::ok("available"),
+        Err(why) => Seen::warn(
+            format!("{why}: a worker can make every system call"),
+            "use a kernel with CONFIG_SECCOMP_FILTER, on x86-64, aarch64 or riscv64",
+        ),
     }
 }
 

@@ -98,6 +98,12 @@ pub fn checks() -> Vec<Check> {
         ),
         Check::new("apparmor", "AppArmor", confinement::apparmor()),
         Check::new("seccomp", "system calls that are filtered", confinement::seccomp()),
+        Check::new("landlock", "closing files to a worker (Landlock)", confinement::landlock()),
+        Check::new(
+            "worker-filter",
+            "closing system calls to a worker (seccomp)",
+            confinement::worker_filter(),
+        ),
         Check::new("features", "what the kernel has for us", confinement::features()),
         Check::new("passthrough", "large files read by the kernel itself", passthrough()),
         Check::new("run-dir", "run directory for control sockets", run_dir()),

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::cause::FetchCause;
 use super::child::{Child, Cut, Ended};
 use super::remote::{Remote, Transport};
+use crate::sync::reach::local_remote;
 
 /// The variables of ours that a child sees: where programs are, keys for ssh, the way out of a closed network.
 const KEPT: [&str; 14] = [
@@ -120,10 +121,21 @@ impl Advertised {
     }
 }
 
+/// How a program is started that writes below some paths only, and reads, of what is not the machine's, these and some others: given
+/// are the program, what it writes, and what it reads.
+pub type Launch = fn(&Path, &[PathBuf], &[PathBuf]) -> Command;
+
+/// Starts a program with nothing to keep it to that.
+pub fn as_itself(program: &Path, _writes: &[PathBuf], _reads: &[PathBuf]) -> Command {
+    Command::new(program)
+}
+
 /// Runs `git`.
 pub(crate) struct Git<'a> {
     /// The program.
     pub(crate) program: &'a Path,
+    /// How it is started.
+    pub(crate) launch: Launch,
     /// The lock of the cache. A child holds it as its standard input, so that it is locked for as long as one that
     /// outlives us may write.
     pub(crate) lock: &'a File,
@@ -172,7 +184,8 @@ impl Git<'_> {
         is_sha256: bool,
         child: &Child<'_>,
     ) -> Result<(), FetchCause> {
-        let mut command = self.command(None)?;
+        let parent = git_dir.parent().unwrap_or(git_dir);
+        let mut command = self.command(None, &[parent], &[])?;
         command.args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"]);
         command.arg(if is_sha256 { "--object-format=sha256" } else { "--object-format=sha1" });
         command.arg("--end-of-options").arg(git_dir);
@@ -190,14 +203,19 @@ impl Git<'_> {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        let mut command = self.command(Some(git_dir))?;
+        let mut command = self.command(Some(git_dir), &[git_dir], &[])?;
         command.args(arguments);
         self.run(command, None, child).map(drop)
     }
 
     /// The start of a command that speaks to a remote.
     fn speaking(&self, remote: &Remote, git_dir: Option<&Path>) -> Result<Command, FetchCause> {
-        let mut command = self.command(git_dir)?;
+        let mut reads = vec![self.token_file.to_owned()];
+        if remote.transport() == &Transport::File {
+            reads.extend(local_remote(remote.url()));
+        }
+        let writes: Vec<&Path> = git_dir.into_iter().collect();
+        let mut command = self.command(git_dir, &writes, &reads)?;
         match remote.transport() {
             Transport::Https { origin, has_user } => {
                 // For this host only: whoever is redirected to asks in vain.
@@ -212,8 +230,14 @@ impl Git<'_> {
         Ok(command)
     }
 
-    fn command(&self, git_dir: Option<&Path>) -> Result<Command, FetchCause> {
-        let mut command = clean(self.program);
+    fn command(
+        &self,
+        git_dir: Option<&Path>,
+        writes: &[&Path],
+        reads: &[PathBuf],
+    ) -> Result<Command, FetchCause> {
+        let writes: Vec<PathBuf> = writes.iter().map(|path| path.to_path_buf()).collect();
+        let mut command = clean((self.launch)(self.program, &writes, reads));
         let lock = self.lock.try_clone().map_err(|error| not_run(&error))?;
         command.stdin(Stdio::from(lock));
         for setting in SETTINGS {
@@ -250,8 +274,7 @@ impl Git<'_> {
 }
 
 /// A command that sees nothing of our environment but what it needs.
-pub(super) fn clean(program: &Path) -> Command {
-    let mut command = Command::new(program);
+pub(super) fn clean(mut command: Command) -> Command {
     command.env_clear().envs(SET).current_dir("/");
     for name in KEPT {
         if let Some(value) = std::env::var_os(name) {
@@ -302,7 +325,12 @@ mod tests {
         let (lock, token_file) = (directory.path().join("lock"), directory.path().join("to ken'"));
         std::fs::write(&token_file, token).unwrap();
         let lock = File::create(lock).unwrap();
-        let git = Git { program: Path::new("git"), lock: &lock, token_file: &token_file };
+        let git = Git {
+            program: Path::new("git"),
+            launch: as_itself,
+            lock: &lock,
+            token_file: &token_file,
+        };
         let mut command = git.speaking(&Remote::parse(remote).unwrap(), None).unwrap();
         command.args(["credential", "fill"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -336,7 +364,7 @@ mod tests {
         let token_file = directory.path().join("token");
         std::fs::write(&token_file, "s3cr3t").unwrap();
         let lock = File::create(directory.path().join("lock")).unwrap();
-        let git = Git { program: &stub, lock: &lock, token_file: &token_file };
+        let git = Git { program: &stub, launch: as_itself, lock: &lock, token_file: &token_file };
         let stop = Stop::default();
         let child = Child { timeout: Duration::from_secs(60), stop: &stop, hear: &|_| {} };
         let remote = Remote::parse("https://git.example/a/b.git").unwrap();

@@ -13,6 +13,7 @@ mod stop;
 pub use cause::FetchCause;
 pub(super) use child::Child;
 pub(super) use git::{Advertised, Depth, Git};
+pub use git::{Launch, as_itself};
 pub(super) use pack::Borrower;
 pub use pack::PackCause;
 pub(super) use remote::Remote;

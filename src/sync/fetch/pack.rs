@@ -13,7 +13,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::child::{Child, Cut};
-use super::git::clean;
+use super::git::{as_itself, clean};
 
 /// Settings that decide what is packed, whatever the lenders have beside their objects: indices of others over commits and packs are
 /// not trusted.
@@ -63,7 +63,7 @@ impl Borrower<'_> {
         input: File,
         child: &Child<'_>,
     ) -> Result<Vec<u8>, PackCause> {
-        let mut command = clean(self.program);
+        let mut command = clean(as_itself(self.program, &[], &[]));
         command.stdin(Stdio::from(input)).env("GIT_NO_LAZY_FETCH", "1");
         for setting in SETTINGS {
             command.args(["-c", setting]);

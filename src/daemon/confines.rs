@@ -1,0 +1,147 @@
+//! What a worker gives up before it serves, and what it finds that it would need of that later.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::start::Plan;
+use crate::config::resolved::Config;
+use crate::control::http::Address;
+use crate::control::status::Confinement;
+use crate::machine::confinement::{self, Confined, Kept, Paths};
+use crate::machine::run_dir::RunDir;
+use crate::machine::user;
+use crate::sync::reach::Reach;
+
+/// A worker asks for another one in its place at most this often.
+const PACE: Duration = Duration::from_secs(1);
+
+/// How this process is confined.
+#[derive(Debug)]
+pub(super) struct Confines {
+    confined: Confined,
+    /// `None` where all paths are open.
+    held: Option<Held>,
+    since: Instant,
+}
+
+/// What can be opened.
+#[derive(Debug)]
+struct Held {
+    read: Vec<Place>,
+    lend: Vec<Place>,
+    write: Vec<Place>,
+}
+
+/// A path, and what was there when it was opened to this process.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+impl Confines {
+    /// Confines this process to what a plan leads to, and what the configuration's file leads to by now, where that is another. Has to
+    /// come before its first thread.
+    pub(super) fn enter(plan: &Plan, now: Option<&Config>) -> Self {
+        let config = &plan.config;
+        // What a worker makes itself has to be there. What cannot be made is said where it is missed. The run directory first: without a
+        // home the state is below it, and it is for its user alone.
+        let run_dir = RunDir::make().ok();
+        fs::create_dir_all(&config.state.dir).unwrap_or_default();
+        if config.repo_cache.is_synced {
+            fs::create_dir_all(&config.repo_cache.path).unwrap_or_default();
+        }
+        let mut reach = Reach::of(config);
+        if let Some(now) = now {
+            reach.extend(Reach::of(now));
+        }
+        let binds_low_port = plan.metrics.as_ref().is_some_and(Address::is_privileged);
+        let kept = Kept { binds_low_port };
+        let confined = match obstacle(config) {
+            None => confinement::confine(Ok(&paths(&reach, run_dir)), kept),
+            Some(why) => confinement::confine(Err(why.to_owned()), kept),
+        };
+        for warning in &confined.warnings {
+            warn!("{warning}");
+        }
+        let held = confined.is_bound_to_paths().then(|| Held::of(&reach));
+        Self { confined, held, since: Instant::now() }
+    }
+
+    /// What a configuration leads to that is closed to this process.
+    pub(super) fn closed(&self, config: &Config) -> BTreeSet<PathBuf> {
+        let Some(held) = &self.held else { return BTreeSet::new() };
+        let Reach { read, lend, write } = Reach::of(config);
+        let is_closed = |path: &PathBuf, open: &[&[Place]]| {
+            !open.iter().flat_map(|places| places.iter()).any(|place| place.opens(path))
+        };
+        let (any, lent) =
+            (&[&held.read[..], &held.lend, &held.write], &[&held.lend[..], &held.write]);
+        let read = read.into_iter().filter(|path| is_closed(path, any));
+        let lend = lend.into_iter().filter(|path| is_closed(path, lent));
+        let write = write.into_iter().filter(|path| is_closed(path, &[&held.write]));
+        read.chain(lend).chain(write).collect()
+    }
+
+    /// Waits until another worker may be asked for.
+    pub(super) fn keep_pace(&self) {
+        thread::sleep(PACE.saturating_sub(self.since.elapsed()));
+    }
+
+    /// As `status` tells it.
+    pub(super) fn told(&self) -> Confinement {
+        let Confined { landlock, seccomp, no_new_privs, capabilities, .. } = self.confined.clone();
+        Confinement { landlock, seccomp, no_new_privs, capabilities }
+    }
+}
+
+/// Why no other worker could take over unnoticed where files are needed that are closed. Then none are closed.
+fn obstacle(config: &Config) -> Option<&'static str> {
+    if !confinement::hands_mounts_over() {
+        return Some("before Linux 6.9 no other worker can take over where it needs other files");
+    }
+    let is_writable = user::may_write(&config.state.dir);
+    (!is_writable)
+        .then_some("without `state.dir` no other worker can take over where it needs other files")
+}
+
+fn paths(reach: &Reach, run_dir: Option<RunDir>) -> Paths {
+    // It is asked also where nothing is fetched: for refs in a format of its own.
+    let mut paths = confinement::for_git();
+    paths.read.extend(reach.read.iter().cloned());
+    paths.lend.extend(reach.lend.iter().cloned());
+    paths.write.extend(reach.write.iter().cloned());
+    paths.write.extend(run_dir.map(|made| made.path().to_owned()));
+    // Each thread that answers the kernel has a descriptor of its own.
+    paths.control.insert("/dev/fuse".into());
+    paths
+}
+
+impl Held {
+    fn of(reach: &Reach) -> Self {
+        let places = |paths: &BTreeSet<PathBuf>| paths.iter().map(|path| Place::of(path)).collect();
+        let Reach { read, lend, write } = reach;
+        Self { read: places(read), lend: places(lend), write: places(write) }
+    }
+}
+
+impl Place {
+    fn of(path: &Path) -> Self {
+        Self { path: path.to_owned(), identity: identity(path) }
+    }
+
+    /// Whether this place, if it is the same still, opens a path.
+    fn opens(&self, path: &Path) -> bool {
+        path.starts_with(&self.path) && identity(&self.path) == self.identity
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
