@@ -8,6 +8,7 @@ mod configuration;
 mod copy;
 mod error;
 mod fetch;
+mod guard;
 mod keeper;
 mod kept_by;
 mod log;

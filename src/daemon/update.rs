@@ -14,6 +14,7 @@ use super::DaemonError;
 use super::configuration::{config_file, config_stamp, reread};
 use super::copy::Copying;
 use super::fetch::{Fetching, Problems};
+use super::guard::guarded;
 use super::opening::Caches;
 use super::outcome::{Followed, notes, report, states, tell};
 use super::start::Plan;
@@ -175,7 +176,7 @@ impl Updater {
         loop {
             match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(Request::Reload(answer)) => {
-                    let outcome = self.reload().map(Followed::whole);
+                    let outcome = guarded(|| self.reload()).map(Followed::whole);
                     // Whoever asked may have gone away.
                     answer.send(outcome).unwrap_or_default();
                 }
@@ -245,7 +246,7 @@ impl Updater {
             return;
         }
         self.config_stamp = stamp;
-        let outcome = if has_config_moved { self.reload() } else { self.update() };
+        let outcome = guarded(|| if has_config_moved { self.reload() } else { self.update() });
         let said = match &outcome {
             Ok(followed) => followed.report.warnings.join("\n"),
             Err(error) => error.to_string(),
@@ -287,7 +288,7 @@ impl Updater {
         if let Some(fetching) = &self.fetching {
             fetching.round(self.config.clone());
         }
-        let outcome = self.update();
+        let outcome = guarded(|| self.update());
         if outcome.is_err() {
             self.config = before;
         } else if (self.config.access, &self.config.sources) != (before.access, &before.sources) {

@@ -27,7 +27,7 @@ mod xattr;
 #[cfg(test)]
 mod recover_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use attr::{Attr, Lifetime};
 pub use fence::Answering;

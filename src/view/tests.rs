@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::*;
 use crate::config::resolved::Links;
 use crate::snapshot::{Snapshot, Source, SourceState};
+use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::union::name::RelPath;
 use crate::union::namespace::{Namespace, Shown};
@@ -12,7 +13,7 @@ use crate::union::object::{Kind, Object};
 use crate::union::revision::{Revision, RevisionSetId};
 use crate::union::source::{SourceId, SourceName, Visibility};
 
-pub(super) fn path(text: &str) -> RelPath {
+pub(crate) fn path(text: &str) -> RelPath {
     RelPath::parse(text).unwrap()
 }
 
@@ -37,23 +38,24 @@ fn view(links: Links) -> View {
 
 pub(super) fn snapshot() -> Snapshot {
     let store = sample();
-    let shown = |source_path: &str, object: Object| Shown {
-        source: SourceId(0),
-        surface: None,
-        source_path: path(source_path),
-        object,
-        time_secs: 1000,
-    };
     let at = |text: &str| store.at(&path(text)).unwrap();
-    let namespace = Namespace::new(
-        [
-            (path("skills/review"), shown("skills/review", at("skills/review"))),
-            (path("prompts/00.md"), shown("loose.md", at("loose.md"))),
-            (path("o/r"), shown(".", store.at(&RelPath::root()).unwrap())),
-        ],
-        [path("tools")],
-        1000,
-    );
+    let entries = [
+        shown_at("skills/review", "skills/review", at("skills/review")),
+        shown_at("prompts/00.md", "loose.md", at("loose.md")),
+        shown_at("o/r", ".", store.at(&RelPath::root()).unwrap()),
+    ];
+    snapshot_of(Arc::new(store), Namespace::new(entries, [path("tools")], 1000))
+}
+
+/// An object of the only source at a place of the view.
+pub(crate) fn shown_at(place: &str, source_path: &str, object: Object) -> (RelPath, Shown) {
+    let source_path = path(source_path);
+    let source = SourceId(0);
+    (path(place), Shown { source, surface: None, source_path, object, time_secs: 1000 })
+}
+
+/// The first snapshot of a view with one source `o/r`.
+pub(crate) fn snapshot_of(store: Arc<dyn Store>, namespace: Namespace) -> Snapshot {
     let source = Source {
         name: SourceName::parse("o/r").unwrap(),
         label: "o/r".into(),
@@ -65,7 +67,7 @@ pub(super) fn snapshot() -> Snapshot {
         subdirs: Vec::new(),
         time_secs: 1000,
         key: [7; 16],
-        store: Arc::new(store),
+        store,
         signals: Vec::new(),
         pinning: crate::snapshot::PinState::new(crate::snapshot::Pinning::NotAsked),
         git: None,
