@@ -30,7 +30,7 @@ fn next(file: &File) -> View {
 }
 
 fn names(view: &View, number: Number) -> Vec<(String, Attr, u64)> {
-    let mut names = Names { names: Vec::new(), room: usize::MAX };
+    let mut names = Names { names: Vec::new(), unreadable: Vec::new(), room: usize::MAX };
     view.list(number, 0, Depth::Attributes, &mut names).unwrap();
     names.names.into_iter().map(|(name, attr, offset, _)| (name, attr, offset)).collect()
 }

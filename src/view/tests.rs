@@ -100,6 +100,7 @@ fn present(view: &View, text: &str) -> Attr {
 /// Collects a listing, up to a number of names.
 pub(super) struct Names {
     pub(super) names: Vec<(String, Attr, u64, Lifetime)>,
+    pub(super) unreadable: Vec<String>,
     pub(super) room: usize,
 }
 
@@ -109,13 +110,14 @@ impl Sink for Names {
             return false;
         }
         let name = String::from_utf8_lossy(offered.name).into_owned();
+        self.unreadable.extend(offered.is_unreadable.then(|| name.clone()));
         self.names.push((name, offered.attr, offered.next_offset, offered.name_lifetime));
         true
     }
 }
 
 fn list(view: &View, number: Number, offset: u64, room: usize) -> Names {
-    let mut names = Names { names: Vec::new(), room };
+    let mut names = Names { names: Vec::new(), unreadable: Vec::new(), room };
     view.list(number, offset, Depth::Attributes, &mut names).unwrap();
     names
 }
@@ -238,9 +240,9 @@ fn listings_and_lookups_agree_and_share_no_number() {
 fn an_unreadable_object_is_listed_and_its_lookup_fails() {
     let view = view(Links::All);
     let review = present(&view, "skills/review").number;
-    let names = list(&view, review, 0, usize::MAX).names;
-    let (.., lifetime) = names.iter().find(|(name, ..)| name == "bad").unwrap();
-    assert_eq!(*lifetime, Lifetime::None);
+    let found = list(&view, review, 0, usize::MAX);
+    let (.., lifetime) = found.names.iter().find(|(name, ..)| name == "bad").unwrap();
+    assert_eq!((*lifetime, found.unreadable), (Lifetime::None, ["bad".to_owned()].into()));
     assert!(matches!(view.lookup(review, b"bad"), Err(ViewError::Unreadable { .. })));
 }
 
@@ -335,7 +337,7 @@ fn s59_a_stream_that_is_continued_after_a_flip_stays_on_its_set() {
     for _ in 0..2 {
         view.flip(next(&view, "o/r"), KEEPING, &Told::default());
     }
-    let mut sink = Names { names: Vec::new(), room: 100 };
+    let mut sink = Names { names: Vec::new(), unreadable: Vec::new(), room: 100 };
     let answer = view.list(Number::ROOT, offset, Depth::Names, &mut sink);
     assert!(matches!(answer, Err(ViewError::Stale)));
 }

@@ -1,7 +1,7 @@
 """Exchanges a directory and a link again and again while children read through the view, and counts what they got.
 
 usage: link_swapper.py SECONDS SOURCE READ...   (SOURCE has `here` and `there`; READ are files to read, with the content `good` or, where it
-leaks, `secret` in it). Prints: swaps, good reads, errors, leaks.
+leaks, `secret` in it). Prints: swaps, good reads, errors, reads and listings that leaked, reads of anything else.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ end = time.monotonic() + SECONDS
 
 
 def read(pipe):
-    good = errors = leaks = 0
+    good = errors = leaks = others = 0
     while time.monotonic() < end:
         for path in READ:
             try:
@@ -27,15 +27,17 @@ def read(pipe):
                 elif content == b"good\n":
                     good += 1
                 else:
-                    leaks += 1
+                    others += 1
+                    print("read", content[:99], path, file=sys.stderr)
             except OSError:
                 errors += 1
             try:
                 if "secret" in " ".join(os.listdir(os.path.dirname(path))):
                     leaks += 1
+                    print("listed", path, file=sys.stderr)
             except OSError:
                 pass
-    os.write(pipe, f"{good} {errors} {leaks}\n".encode())
+    os.write(pipe, f"{good} {errors} {leaks} {others}\n".encode())
     os._exit(0)
 
 

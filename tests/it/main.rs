@@ -27,6 +27,7 @@ mod logging;
 mod lower;
 mod merging;
 mod mounting;
+mod mutants;
 mod observing;
 mod passing;
 mod pins;
