@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use super::tests::{Names, path, snapshot};
+use super::tests::{Collected, path, snapshot};
 use super::*;
 use crate::config::resolved::Links;
 use crate::union::name::RelPath;
@@ -30,7 +30,7 @@ fn next(file: &File) -> View {
 }
 
 fn names(view: &View, number: Number) -> Vec<(String, Attr, u64)> {
-    let mut names = Names { names: Vec::new(), unreadable: Vec::new(), room: usize::MAX };
+    let mut names = Collected { names: Vec::new(), unreadable: Vec::new(), room: usize::MAX };
     view.list(number, 0, Depth::Attributes, &mut names).unwrap();
     names.names.into_iter().map(|(name, attr, offset, _)| (name, attr, offset)).collect()
 }

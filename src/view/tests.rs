@@ -98,13 +98,13 @@ fn present(view: &View, text: &str) -> Attr {
 }
 
 /// Collects a listing, up to a number of names.
-pub(super) struct Names {
+pub(super) struct Collected {
     pub(super) names: Vec<(String, Attr, u64, Lifetime)>,
     pub(super) unreadable: Vec<String>,
     pub(super) room: usize,
 }
 
-impl Sink for Names {
+impl Sink for Collected {
     fn take(&mut self, offered: Offered<'_>) -> bool {
         if self.names.len() == self.room {
             return false;
@@ -116,8 +116,8 @@ impl Sink for Names {
     }
 }
 
-fn list(view: &View, number: Number, offset: u64, room: usize) -> Names {
-    let mut names = Names { names: Vec::new(), unreadable: Vec::new(), room };
+fn list(view: &View, number: Number, offset: u64, room: usize) -> Collected {
+    let mut names = Collected { names: Vec::new(), unreadable: Vec::new(), room };
     view.list(number, offset, Depth::Attributes, &mut names).unwrap();
     names
 }
@@ -326,7 +326,8 @@ fn a_flip_tells_the_kernel_of_changed_names_in_directories_that_it_knows() {
 #[test]
 fn s59_a_stream_that_is_continued_after_a_flip_stays_on_its_set() {
     let view = view(Links::All);
-    let names = |found: Names| found.names.into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
+    let names =
+        |found: Collected| found.names.into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
     let start = list(&view, Number::ROOT, 0, 3);
     let offset = start.names[2].2;
     assert_eq!(names(start), [".", "..", "o"]);
@@ -337,7 +338,7 @@ fn s59_a_stream_that_is_continued_after_a_flip_stays_on_its_set() {
     for _ in 0..2 {
         view.flip(next(&view, "o/r"), KEEPING, &Told::default());
     }
-    let mut sink = Names { names: Vec::new(), unreadable: Vec::new(), room: 100 };
+    let mut sink = Collected { names: Vec::new(), unreadable: Vec::new(), room: 100 };
     let answer = view.list(Number::ROOT, offset, Depth::Names, &mut sink);
     assert!(matches!(answer, Err(ViewError::Stale)));
 }
