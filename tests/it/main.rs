@@ -9,6 +9,7 @@
 
 mod clients;
 mod commands;
+mod cuts;
 mod diff;
 mod doctor;
 mod env;
