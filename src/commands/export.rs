@@ -175,6 +175,7 @@ struct Export<'a> {
 struct Listed {
     name: Vec<u8>,
     attr: Attr,
+    is_unreadable: bool,
 }
 
 /// Collects a listing.
@@ -182,7 +183,8 @@ struct Names(Vec<Listed>);
 
 impl Sink for Names {
     fn take(&mut self, offered: Offered<'_>) -> bool {
-        self.0.push(Listed { name: offered.name.to_vec(), attr: offered.attr });
+        let Offered { name, attr, is_unreadable, .. } = offered;
+        self.0.push(Listed { name: name.to_vec(), attr, is_unreadable });
         true
     }
 }
@@ -195,10 +197,16 @@ impl Export<'_> {
             Failure::new(format!("writing `{}`: {error}", to.display()))
         };
         self.view.list(number, 0, Depth::Attributes, &mut names).map_err(unreadable)?;
-        for Listed { name, attr } in names.0 {
+        for Listed { name, attr, is_unreadable } in names.0 {
             if name == b"." || name == b".." {
                 continue;
             }
+            // Attributes that could not be read are asked for again: the answer says why.
+            let attr = if is_unreadable {
+                self.view.attr(attr.number).map_err(unreadable)?.0
+            } else {
+                attr
+            };
             let path = to.join(std::ffi::OsStr::from_bytes(&name));
             self.child(&attr, &path)?;
             self.view.forget(attr.number, 1);

@@ -37,10 +37,12 @@ pub(super) fn reread(
         message: error.to_string(),
         cure: Some("correct the configuration; the view stays as it is".to_owned()),
     })?;
+    let file = config_file(&before.origin).map(|file| format!(" `{}`", file.display()));
     let is_file = before.origin != Origin::CommandLine;
     if is_file && text.iter().all(u8::is_ascii_whitespace) {
+        let place = file.unwrap_or_default();
         return Err(ControlError::Refused {
-            message: "the configuration is empty: it may be about to be written".to_owned(),
+            message: format!("the configuration{place} is empty: it may be about to be written"),
             cure: Some("for an empty view write `overlays: {sources: []}`".to_owned()),
         });
     }

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use tracing::{info, warn};
 
 use super::DaemonError;
+use super::guard::survived;
 use crate::config::resolved::Config;
 use crate::control::tally::Rounds;
 use crate::machine::confinement;
@@ -110,6 +111,10 @@ impl Fetcher {
     }
 
     fn round(&mut self) {
+        survived("fetching", || self.fetch());
+    }
+
+    fn fetch(&mut self) {
         let outcome = self.cycle.round(&self.config, &self.settings, &|_step| {});
         self.rounds.over(&outcome);
         let problems = match outcome {

@@ -9,6 +9,7 @@ mod confines;
 mod copy;
 mod error;
 mod fetch;
+mod guard;
 mod keeper;
 mod kept_by;
 mod log;

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::DaemonError;
 use super::configuration::{config_file, config_stamp, reread};
 use super::fetch::{Fetching, Problems};
+use super::guard::guarded;
 use super::kept_by::{KeptBy, widen};
 use super::opening::Caches;
 use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
@@ -154,7 +155,7 @@ impl Updater {
         loop {
             match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(Request::Reload(answer)) => {
-                    let outcome = self.reload().map(Followed::whole);
+                    let outcome = guarded(|| self.reload()).map(Followed::whole);
                     // Whoever asked may have gone away.
                     answer.send(outcome).unwrap_or_default();
                 }
@@ -241,7 +242,7 @@ impl Updater {
             return;
         }
         self.config_stamp = stamp;
-        let outcome = if has_config_moved { self.reload() } else { self.update() };
+        let outcome = guarded(|| if has_config_moved { self.reload() } else { self.update() });
         let said = match &outcome {
             Ok(followed) => followed.report.warnings.join("\n"),
             Err(error) => error.to_string(),
@@ -286,7 +287,7 @@ impl Updater {
         if let Some(fetching) = &self.fetching {
             fetching.round(self.config.clone());
         }
-        let outcome = self.update();
+        let outcome = guarded(|| self.update());
         if outcome.is_err() {
             self.config = before;
         } else if (self.config.access, &self.config.sources) != (before.access, &before.sources) {

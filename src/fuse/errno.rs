@@ -26,14 +26,16 @@ pub(super) fn errno(error: &ViewError) -> Errno {
         | ViewError::NumbersUsedUp
         | ViewError::Lost { .. }
         | ViewError::Unreadable { .. } => {
-            warn_rarely(error);
+            if is_due() {
+                warn!(%error, "a read failed with EIO");
+            }
             Errno::EIO
         }
     }
 }
 
-/// Writes a warning unless this second has had its share.
-fn warn_rarely(error: &ViewError) {
+/// Whether a line about a failed request may be written: this second has not had its share.
+pub(super) fn is_due() -> bool {
     /// The second in the upper bits, how many warnings it had in the lower eight.
     static WINDOW: AtomicU64 = AtomicU64::new(0);
     let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
@@ -43,7 +45,5 @@ fn warn_rarely(error: &ViewError) {
         }
         (window & 0xff < WARNINGS_PER_SECOND).then_some(window + 1)
     };
-    if WINDOW.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok() {
-        warn!(%error, "a read failed with EIO");
-    }
+    WINDOW.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
 }

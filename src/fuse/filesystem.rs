@@ -3,6 +3,7 @@
 //! `open`, `opendir` and `flush` are answered `ENOSYS` once; the kernel then never asks again, keeps pages and listings, and reads
 //! without a handle (`FUSE_NO_OPEN_SUPPORT`, `FUSE_NO_OPENDIR_SUPPORT`, `include/uapi/linux/fuse.h`). With passthrough `open` is answered.
 
+use std::any::Any;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -21,7 +22,7 @@ use tracing::{error, trace};
 
 use super::attr::{BLOCK_BYTES, file_attr};
 use super::counts::{Count, Counts};
-use super::errno::errno;
+use super::errno::{errno, is_due};
 use super::passthrough::{OpenFiles, Passthrough};
 use super::reply::{GENERATION, Names, NamesWithAttributes, absent, sized};
 use super::session::Owner;
@@ -86,11 +87,20 @@ pub(super) fn ask<T>(
     let answer = catch_unwind(AssertUnwindSafe(|| question(view, number)));
     match answer {
         Ok(answer) => answer.map_err(|error| errno(&error)),
-        Err(_panic) => {
-            error!(inode = number.0, "a request handler panicked; please report this");
+        Err(panic) => {
+            if is_due() {
+                let said = said(&*panic);
+                error!(inode = number.0, said, "a request handler panicked; please report this");
+            }
             Err(Errno::EIO)
         }
     }
+}
+
+/// The words of a panic.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("something without words")
 }
 
 /// Handlers of requests that would write: each refuses, whatever it is given.

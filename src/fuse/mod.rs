@@ -14,6 +14,9 @@ mod reply;
 mod session;
 mod waiting;
 
+#[cfg(test)]
+mod tests;
+
 pub use counts::Counts;
 pub use handshake::Agreed;
 pub use kernel::{Courier, KernelCache};

@@ -16,6 +16,10 @@ use crate::view::{Attr, Number, Offered, Sink};
 /// Numbers are never given out twice, so that one generation is enough.
 pub(super) const GENERATION: Generation = Generation(0);
 
+/// The size of what is listed and cannot be read. Nobody is told it, since nothing is to be kept; but the kernel notes it, and who reads at that moment would be
+/// at the end of an empty file. So he has us asked, and gets the error.
+const UNREADABLE_BYTES: u64 = 1 << 40;
+
 /// Answers that a name leads to nothing, in the form that the kernel keeps: an entry with node 0 (`fuse_lookup_name`,
 /// `fs/fuse/dir.c`); with no lifetime plainly `ENOENT`.
 pub(super) fn absent(reply: ReplyEntry, lifetime: Duration, owner: Owner) {
@@ -57,7 +61,10 @@ pub(super) struct NamesWithAttributes {
 
 impl Sink for NamesWithAttributes {
     fn take(&mut self, offered: Offered<'_>) -> bool {
-        let attr = file_attr(&offered.attr, self.owner);
+        let mut attr = file_attr(&offered.attr, self.owner);
+        if offered.is_unreadable {
+            attr.size = UNREADABLE_BYTES;
+        }
         // One lifetime is all that the library takes here: the shorter of the two is right for both.
         let lifetime = offered.attr_lifetime.duration().min(offered.name_lifetime.duration());
         let name = OsStr::from_bytes(offered.name);

@@ -110,10 +110,12 @@ impl Places {
         }
     }
 
-    /// Makes a finished clone the mirror.
+    /// Makes a finished clone the mirror. After a loss of power there is all of it or nothing (S101).
     pub(super) fn put_clone(&self) -> Result<(), FetchCause> {
-        fs::rename(&self.clone, &self.mirror)
-            .map_err(|error| FetchCause::of_cache(&self.mirror, &error))
+        let put = settle(&self.clone)
+            .and_then(|()| fs::rename(&self.clone, &self.mirror))
+            .and_then(|()| settle(&self.mirror));
+        put.map_err(|error| FetchCause::of_cache(&self.mirror, &error))
     }
 
     /// Puts the relative link `<owner>/<repo>` in place, in one step.
@@ -129,6 +131,7 @@ impl Places {
         let made = fs::remove_file(&temporary).or_else(absent_is_fine);
         made.and_then(|()| symlink(&self.target, &temporary))
             .and_then(|()| fs::rename(&temporary, link))
+            .and_then(|()| settle(link.parent().unwrap_or(link)))
             .map_err(|error| FetchCause::of_cache(link, &error))
     }
 
@@ -155,6 +158,12 @@ impl Places {
         };
         remove_files(&packs, &is_keep, 0);
     }
+}
+
+/// Returns when all that was written to the file system of a directory is on the disk: what git wrote there, which is many files, and the names above it.
+fn settle(directory: &Path) -> io::Result<()> {
+    let directory = fs::File::open(directory)?;
+    nix::unistd::syncfs(&directory).map_err(io::Error::from)
 }
 
 fn is_there(place: &Path) -> bool {

@@ -21,7 +21,9 @@ pub(super) fn write(config: &Config, now: Timestamp) -> Result<(), FetchCause> {
     let written = File::create(&temporary).and_then(|mut out| {
         out.write_all(text(config, now).as_bytes())?;
         out.sync_all()?;
-        fs::rename(&temporary, &file)
+        fs::rename(&temporary, &file)?;
+        // The new name is on the disk before anybody is told (S101).
+        File::open(cache)?.sync_all()
     });
     written.map_err(|error| FetchCause::of_cache(&file, &error))
 }

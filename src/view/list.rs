@@ -21,8 +21,10 @@ pub struct Offered<'a> {
     pub name: &'a [u8],
     /// Where a listing that continues after this name starts.
     pub next_offset: u64,
-    /// Attributes of the node; only number and type count for `.`, `..`, and where no attributes were asked for.
+    /// Attributes of the node; only number and type count for `.`, `..`, where no attributes were asked for, and where they cannot be read.
     pub attr: Attr,
+    /// Whether attributes were asked for and cannot be read.
+    pub is_unreadable: bool,
     /// How long the attributes hold.
     pub attr_lifetime: Lifetime,
     /// How long the name leads to the node.
@@ -162,7 +164,7 @@ impl Set {
 fn dot(name: &[u8], number: Number, next_offset: u64) -> Offered<'_> {
     let attr = Attr::directory(number, 0);
     let (attr_lifetime, name_lifetime) = (Lifetime::None, Lifetime::None);
-    Offered { name, next_offset, attr, attr_lifetime, name_lifetime }
+    Offered { name, next_offset, attr, is_unreadable: false, attr_lifetime, name_lifetime }
 }
 
 /// A listing under way.
@@ -253,11 +255,14 @@ impl Listing<'_> {
                 name,
                 next_offset,
                 attr,
+                is_unreadable: false,
                 attr_lifetime,
                 name_lifetime,
             }));
         }
-        let (attr, attr_lifetime, name_lifetime) = match self.view.node_attr(number, &node) {
+        let found = self.view.node_attr(number, &node);
+        let is_unreadable = found.is_err();
+        let (attr, attr_lifetime, name_lifetime) = match found {
             Ok((attr, lifetime)) => (attr, lifetime, name_lifetime),
             Err(ViewError::NumbersUsedUp) => return Err(ViewError::NumbersUsedUp),
             Err(_) => {
@@ -267,8 +272,9 @@ impl Listing<'_> {
         };
         // Counted first: the kernel may take the look-up back as soon as it has the name.
         self.view.nodes.count(number, || node);
-        let is_taken =
-            self.sink.take(Offered { name, next_offset, attr, attr_lifetime, name_lifetime });
+        let offered =
+            Offered { name, next_offset, attr, is_unreadable, attr_lifetime, name_lifetime };
+        let is_taken = self.sink.take(offered);
         if !is_taken {
             self.view.nodes.forget(number, 1);
         }

@@ -32,7 +32,7 @@ mod recover_tests;
 #[cfg(test)]
 mod superblock_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use attr::{Attr, Lifetime};
 pub use fence::Answering;

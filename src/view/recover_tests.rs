@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use super::tests::{Names, path, snapshot};
+use super::tests::{Collected, path, snapshot};
 use super::*;
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
@@ -34,7 +34,7 @@ fn next(file: &File) -> View {
 }
 
 fn names(view: &View, number: Number) -> Vec<(String, Attr, u64)> {
-    let mut names = Names { names: Vec::new(), room: usize::MAX };
+    let mut names = Collected { names: Vec::new(), unreadable: Vec::new(), room: usize::MAX };
     view.list(number, 0, Depth::Attributes, &mut names).unwrap();
     names.names.into_iter().map(|(name, attr, offset, _)| (name, attr, offset)).collect()
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::*;
 use crate::config::resolved::Links;
 use crate::snapshot::{GitDirectory, Snapshot, Source, SourceState};
+use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::union::name::RelPath;
 use crate::union::namespace::{Namespace, Shown};
@@ -12,7 +13,7 @@ use crate::union::object::{Kind, Object};
 use crate::union::revision::{Revision, RevisionSetId};
 use crate::union::source::{SourceId, SourceName, Visibility};
 
-pub(super) fn path(text: &str) -> RelPath {
+pub(crate) fn path(text: &str) -> RelPath {
     RelPath::parse(text).unwrap()
 }
 
@@ -37,23 +38,24 @@ fn view(links: Links) -> View {
 
 pub(super) fn snapshot() -> Snapshot {
     let store = sample();
-    let shown = |source_path: &str, object: Object| Shown {
-        source: SourceId(0),
-        surface: None,
-        source_path: path(source_path),
-        object,
-        time_secs: 1000,
-    };
     let at = |text: &str| store.at(&path(text)).unwrap();
-    let namespace = Namespace::new(
-        [
-            (path("skills/review"), shown("skills/review", at("skills/review"))),
-            (path("prompts/00.md"), shown("loose.md", at("loose.md"))),
-            (path("o/r"), shown(".", store.at(&RelPath::root()).unwrap())),
-        ],
-        [path("tools")],
-        1000,
-    );
+    let entries = [
+        shown_at("skills/review", "skills/review", at("skills/review")),
+        shown_at("prompts/00.md", "loose.md", at("loose.md")),
+        shown_at("o/r", ".", store.at(&RelPath::root()).unwrap()),
+    ];
+    snapshot_of(Arc::new(store), Namespace::new(entries, [path("tools")], 1000))
+}
+
+/// An object of the only source at a place of the view.
+pub(crate) fn shown_at(place: &str, source_path: &str, object: Object) -> (RelPath, Shown) {
+    let source_path = path(source_path);
+    let source = SourceId(0);
+    (path(place), Shown { source, surface: None, source_path, object, time_secs: 1000 })
+}
+
+/// The first snapshot of a view with one source `o/r`.
+pub(crate) fn snapshot_of(store: Arc<dyn Store>, namespace: Namespace) -> Snapshot {
     let source = Source {
         name: SourceName::parse("o/r").unwrap(),
         label: "o/r".into(),
@@ -65,7 +67,7 @@ pub(super) fn snapshot() -> Snapshot {
         subdirs: Vec::new(),
         time_secs: 1000,
         key: [7; 16],
-        store: Arc::new(store),
+        store,
         signals: Vec::new(),
         pinning: crate::snapshot::PinState::new(crate::snapshot::Pinning::NotAsked),
         git: None,
@@ -97,24 +99,26 @@ fn present(view: &View, text: &str) -> Attr {
 }
 
 /// Collects a listing, up to a number of names.
-pub(super) struct Names {
+pub(super) struct Collected {
     pub(super) names: Vec<(String, Attr, u64, Lifetime)>,
+    pub(super) unreadable: Vec<String>,
     pub(super) room: usize,
 }
 
-impl Sink for Names {
+impl Sink for Collected {
     fn take(&mut self, offered: Offered<'_>) -> bool {
         if self.names.len() == self.room {
             return false;
         }
         let name = String::from_utf8_lossy(offered.name).into_owned();
+        self.unreadable.extend(offered.is_unreadable.then(|| name.clone()));
         self.names.push((name, offered.attr, offered.next_offset, offered.name_lifetime));
         true
     }
 }
 
-fn list(view: &View, number: Number, offset: u64, room: usize) -> Names {
-    let mut names = Names { names: Vec::new(), room };
+fn list(view: &View, number: Number, offset: u64, room: usize) -> Collected {
+    let mut names = Collected { names: Vec::new(), unreadable: Vec::new(), room };
     view.list(number, offset, Depth::Attributes, &mut names).unwrap();
     names
 }
@@ -237,9 +241,9 @@ fn listings_and_lookups_agree_and_share_no_number() {
 fn an_unreadable_object_is_listed_and_its_lookup_fails() {
     let view = view(Links::All);
     let review = present(&view, "skills/review").number;
-    let names = list(&view, review, 0, usize::MAX).names;
-    let (.., lifetime) = names.iter().find(|(name, ..)| name == "bad").unwrap();
-    assert_eq!(*lifetime, Lifetime::None);
+    let found = list(&view, review, 0, usize::MAX);
+    let (.., lifetime) = found.names.iter().find(|(name, ..)| name == "bad").unwrap();
+    assert_eq!((*lifetime, found.unreadable), (Lifetime::None, ["bad".to_owned()].into()));
     assert!(matches!(view.lookup(review, b"bad"), Err(ViewError::Unreadable { .. })));
 }
 
@@ -323,7 +327,8 @@ fn a_flip_tells_the_kernel_of_changed_names_in_directories_that_it_knows() {
 #[test]
 fn s59_a_stream_that_is_continued_after_a_flip_stays_on_its_set() {
     let view = view(Links::All);
-    let names = |found: Names| found.names.into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
+    let names =
+        |found: Collected| found.names.into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
     let start = list(&view, Number::ROOT, 0, 3);
     let offset = start.names[2].2;
     assert_eq!(names(start), [".", "..", "o"]);
@@ -334,7 +339,7 @@ fn s59_a_stream_that_is_continued_after_a_flip_stays_on_its_set() {
     for _ in 0..2 {
         view.flip(next(&view, "o/r"), KEEPING, &Told::default());
     }
-    let mut sink = Names { names: Vec::new(), room: 100 };
+    let mut sink = Collected { names: Vec::new(), unreadable: Vec::new(), room: 100 };
     let answer = view.list(Number::ROOT, offset, Depth::Names, &mut sink);
     assert!(matches!(answer, Err(ViewError::Stale)));
 }

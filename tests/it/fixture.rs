@@ -15,6 +15,14 @@ pub(crate) const SKIP_FUSE: &str = "OVERLAYFS_MOUNT_SKIP_FUSE";
 /// The longest that anything in a test may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The variable that has tests try what they try for minutes instead of seconds.
+const LONG: &str = "OVERLAYFS_MOUNT_LONG";
+
+/// Whether tests are to take the time of their long forms.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os(LONG).is_some_and(|value| value == "1")
+}
+
 /// False, loudly, where the mounting tests were turned off; fails with the cure where `/dev/fuse` is missing.
 pub(crate) fn can_mount() -> bool {
     if std::env::var_os(SKIP_FUSE).is_some_and(|value| value == "1") {
@@ -119,7 +127,8 @@ impl Sandbox {
 
     /// Runs a shell script in the sandbox to whatever end, within [`PATIENCE`].
     pub(crate) fn shell_output(&self, script: &str) -> Output {
-        let seconds = PATIENCE.as_secs().to_string();
+        let patience = if is_long() { PATIENCE * 15 } else { PATIENCE };
+        let seconds = patience.as_secs().to_string();
         let mut command = self.command("timeout");
         command.args(["-s", "KILL", &seconds, "sh", "-euc", script]).env("VIEW", self.view());
         command.output().unwrap()

@@ -36,14 +36,14 @@ impl Drop for Running {
 }
 
 /// The address at which a process serves, as its log says.
-fn address(log: &str) -> Option<String> {
+pub(crate) fn address(log: &str) -> Option<String> {
     let line = log.lines().find(|line| line.contains("metrics are served"))?;
     let rest = line.split_once("address=")?.1;
     Some(rest.split_whitespace().next()?.trim_matches('"').to_owned())
 }
 
 /// Mounts with metrics on a free port; the log is in `log`.
-pub(super) fn mount<'a>(sandbox: &'a Sandbox, more: &[&str]) -> (Mount<'a>, String) {
+pub(crate) fn mount<'a>(sandbox: &'a Sandbox, more: &[&str]) -> (Mount<'a>, String) {
     let mut arguments = vec!["--metrics", "0", "--log", "log"];
     arguments.extend(more);
     let mount = sandbox.mount_with(&arguments);
@@ -69,7 +69,7 @@ fn get(address: &str, path: &str) -> (u16, String) {
 }
 
 /// The samples of the page by name and labels.
-pub(super) fn metrics(address: &str) -> BTreeMap<String, String> {
+pub(crate) fn metrics(address: &str) -> BTreeMap<String, String> {
     let (status, page) = get(address, "/metrics");
     assert_eq!(status, 200, "{page}");
     let samples = page.lines().filter(|line| !line.starts_with('#'));

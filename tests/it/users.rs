@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use crate::fixture::{Sandbox, can_mount};
+use crate::fixture::{Sandbox, can_mount, is_long};
 
 /// Runs before the script, as root in a mount name space of its own: a `/tmp` that goes away, and a device that everybody may open.
 const PREPARE: &str = r#"
@@ -21,7 +21,15 @@ exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -euc "$SCRIPT"
 pub(crate) fn as_ordinary_user(sandbox: &Sandbox, script: &str) -> Option<Output> {
     let mut command = sandbox.command("timeout");
     command
-        .args(["-s", "KILL", "60", "unshare", "--mount", "--propagation", "private"])
+        .args([
+            "-s",
+            "KILL",
+            if is_long() { "900" } else { "60" },
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+        ])
         .args(["sh", "-euc", PREPARE])
         .env("PROGRAM", env!("CARGO_BIN_EXE_overlayfs-mount"))
         .env("SCRIPT", script)

@@ -211,10 +211,11 @@ impl Repository {
 
     fn any_object(&self, oid: &Oid) -> Result<(GitKind, Vec<u8>), StoreError> {
         // The library was told how large an object may be when the repository was opened.
-        self.ask(oid, |repository, id| {
+        let (kind, bytes) = self.ask(oid, |repository, id| {
             let object = repository.find_object(id)?.detach();
             Ok((object.kind, object.data))
-        })
+        })?;
+        expect_id(oid, kind, &bytes).map(|()| (kind, bytes))
     }
 
     /// Reads a commit.
@@ -322,6 +323,16 @@ pub(super) fn expect_kind(oid: &Oid, found: GitKind, expected: GitKind) -> Resul
         return Ok(());
     }
     Err(unreadable(oid, &format!("it is a {found}, not a {expected}")))
+}
+
+/// Checks that bytes are those of their id (S100): the library does not, and an index that is damaged leads to other objects.
+pub(super) fn expect_id(oid: &Oid, kind: GitKind, bytes: &[u8]) -> Result<(), StoreError> {
+    let wanted = gix::ObjectId::try_from(oid.as_bytes());
+    let found = wanted.as_ref().map(|wanted| gix::objs::compute_hash(wanted.kind(), kind, bytes));
+    match (&wanted, found) {
+        (Ok(wanted), Ok(Ok(found))) if found == *wanted => Ok(()),
+        _ => Err(unreadable(oid, "its bytes are not those of its id")),
+    }
 }
 
 pub(super) fn unreadable(oid: &Oid, cause: &str) -> StoreError {

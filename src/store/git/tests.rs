@@ -221,6 +221,42 @@ fn missing_and_damaged_objects_are_errors() {
 }
 
 #[test]
+fn s100_bytes_of_another_object_are_an_error() {
+    let fixture = Fixture::new();
+    let made = fixture.init("r", &[]);
+    let commit = made.commit(&[
+        ("a/file", "one"),
+        ("b/file", "other"),
+        ("@link", "a"),
+        ("good", "good"),
+        ("sized", "sized"),
+        ("empty", ""),
+    ]);
+    let place = |what: &str| {
+        let id = made.git(&["rev-parse", what]);
+        made.path.join(".git/objects").join(&id[..2]).join(&id[2..])
+    };
+    // A whole object of the same type in the place of another, as a forged file or a damaged index would have it.
+    for (to, from) in
+        [("HEAD:a/file", "HEAD:b/file"), ("HEAD:b", "HEAD:a"), ("HEAD:link", "HEAD:good")]
+    {
+        fs::remove_file(place(to)).unwrap();
+        fs::copy(place(from), place(to)).unwrap();
+    }
+    // An empty object has no bytes that anybody would read.
+    fs::remove_file(place("HEAD:sized")).unwrap();
+    fs::copy(place("HEAD:empty"), place("HEAD:sized")).unwrap();
+    let store = store(&made, &commit);
+    let said = "not those of its id";
+    assert_unreadable(store.attributes(&at(&store, "sized")), said);
+    assert_eq!(store.attributes(&at(&store, "empty")).unwrap().size_bytes, 0);
+    assert_unreadable(store.read(&at(&store, "a/file"), 0, 9), said);
+    assert_unreadable(store.list(&at(&store, "b")), said);
+    assert_unreadable(store.read_link(&at(&store, "link")), said);
+    assert_eq!(store.read(&at(&store, "good"), 0, 9).unwrap(), b"good");
+}
+
+#[test]
 fn malformed_commits_and_trees_are_errors_and_no_panics() {
     let fixture = Fixture::new();
     let made = fixture.init("r", &[]);

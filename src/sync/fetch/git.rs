@@ -43,7 +43,9 @@ const SET: [(&str, &str); 7] = [
 ];
 
 /// Settings that no configuration of a repository may change.
-const SETTINGS: [&str; 16] = [
+const SETTINGS: [&str; 17] = [
+    // Refs too: a ref that is renamed before its bytes are on the disk is empty after a loss of power (S101).
+    "core.fsync=all",
     "credential.helper=",
     "protocol.allow=never",
     "protocol.https.allow=always",

@@ -1,0 +1,143 @@
+//! A mount over a store whose questions panic.
+
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::config::resolved::Links;
+use crate::machine::mount::{MountRequest, mount};
+use crate::store::memory::MemoryStore;
+use crate::store::{Attributes, Listed, Store, StoreError};
+use crate::union::name::RelPath;
+use crate::union::namespace::Namespace;
+use crate::union::object::Object;
+use crate::view::tests::{path, shown_at, snapshot_of};
+use crate::view::{Settings, Superblock, View};
+
+/// Panics when it is asked about certain objects, and counts that.
+#[derive(Debug)]
+struct Panicking {
+    inner: MemoryStore,
+    panics: AtomicU64,
+}
+
+impl Panicking {
+    fn is(&self, object: &Object, place: &str) -> bool {
+        self.inner.at(&path(place)).as_ref() == Some(object)
+    }
+
+    fn panic_about(&self, object: &Object, place: &str) {
+        if self.is(object, place) {
+            self.panics.fetch_add(1, Ordering::Relaxed);
+            // As a panic, but for the message on the standard error of all tests.
+            resume_unwind(Box::new("injected"));
+        }
+    }
+}
+
+impl Store for Panicking {
+    fn root(&self) -> Result<Object, StoreError> {
+        self.inner.root()
+    }
+
+    fn list(&self, directory: &Object) -> Result<Vec<Listed>, StoreError> {
+        self.panic_about(directory, "listed");
+        self.inner.list(directory)
+    }
+
+    fn lookup(&self, directory: &Object, name: &[u8]) -> Result<Option<Object>, StoreError> {
+        self.panic_about(directory, "listed");
+        self.inner.lookup(directory, name)
+    }
+
+    fn attributes(&self, object: &Object) -> Result<Attributes, StoreError> {
+        self.panic_about(object, "asked");
+        self.inner.attributes(object)
+    }
+
+    fn read(&self, file: &Object, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
+        self.panic_about(file, "read");
+        self.panic_about(file, "late");
+        self.inner.read(file, offset, len)
+    }
+
+    fn read_at_hand(
+        &self,
+        file: &Object,
+        _size_bytes: Option<u64>,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.is(file, "late") {
+            return Ok(None);
+        }
+        self.read(file, offset, len).map(Some)
+    }
+
+    fn read_link(&self, link: &Object) -> Result<Vec<u8>, StoreError> {
+        self.panic_about(link, "link");
+        self.inner.read_link(link)
+    }
+}
+
+/// Unmounts when it goes away.
+struct Unmounting<'a>(&'a Path);
+
+impl Drop for Unmounting<'_> {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(self.0).status().map(drop).unwrap_or_default();
+    }
+}
+
+/// Runs a shell script in a directory, of which the errors are counted that it tells of.
+fn shell(directory: &Path, script: &str) -> String {
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", "120", "sh", "-c", script]).current_dir(directory);
+    let output = command.env("LC_ALL", "C").output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_thousand_panics_cost_a_thousand_requests_and_nothing_more() {
+    if std::env::var_os("OVERLAYFS_MOUNT_SKIP_FUSE").is_some_and(|value| value == "1")
+        || !nix::unistd::geteuid().is_root()
+    {
+        eprintln!("SKIPPED: mounting needs root, and OVERLAYFS_MOUNT_SKIP_FUSE unset");
+        return;
+    }
+    let inner = MemoryStore::builder().file("listed/a", "in it").file("asked", "asked");
+    let inner = inner.file("read", "read").file("late", "late").link("link", "target");
+    let inner = inner.file("good", "good\n").build();
+    let root = inner.at(&RelPath::root()).unwrap();
+    let store = Arc::new(Panicking { inner, panics: AtomicU64::new(0) });
+    let namespace = Namespace::new([shown_at("o/r", ".", root)], [], 1000);
+    let snapshot = Arc::new(snapshot_of(store.clone(), namespace));
+    let view = Arc::new(View::new(snapshot, Settings { links: Links::All, has_xattrs: false }));
+    let directory = tempfile::tempdir().unwrap();
+    let mounted = mount(&MountRequest {
+        mountpoint: directory.path().canonicalize().unwrap(),
+        source_name: "panicking".into(),
+        allow_other: false,
+        default_permissions: false,
+        forbids_execution: false,
+    });
+    let unmounting = Unmounting(directory.path());
+    let owner = Owner { uid: 0, gid: 0 };
+    let views = Arc::new(Superblock::only(view));
+    let served = serve(views, mounted.unwrap().fd, Serving::alone(owner)).unwrap();
+    assert_eq!(shell(directory.path(), "cat o/r/good"), "good\n");
+    // Many more than there are threads: were one lost with each, nobody would answer in the end.
+    let script = "for n in $(seq 200); do
+            for file in listed/a asked read late; do cat o/r/$file; done; readlink -v o/r/link
+        done 2>&1 | sed 's/.*: //' | sort | uniq -c | sed 's/^ *//'";
+    assert_eq!(shell(directory.path(), script), "1000 Input/output error\n");
+    // The kernel may have asked ahead.
+    assert!(store.panics.load(Ordering::Relaxed) >= 1000, "{store:?}");
+    assert!(!served.has_ended());
+    assert_eq!(shell(directory.path(), "cat o/r/good; ls o"), "good\nr\n");
+    drop(unmounting);
+    served.wait().unwrap();
+}
