@@ -163,7 +163,8 @@ fn s68_pins_go_with_what_they_keep() {
     mount.unmount();
     elsewhere();
     sandbox.succeed(&["unmount", "elsewhere"]);
-    assert!(!pinned.is_empty() && pinned.iter().all(|dir| dir.exists()));
+    // What no set needs any more may have gone with the mount.
+    assert!(root.exists() && pinned.iter().any(|dir| dir.exists()));
     sandbox.shell(&format!("touch -d '2 days ago' {0} {0}/sets", root.display()));
     elsewhere();
     wait_for("the pins to go", || !root.exists());
