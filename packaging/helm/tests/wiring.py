@@ -145,8 +145,21 @@ class Container:
         until(f"{self.pod.name}/{self.spec['name']} starts", is_started)
         return self
 
+    def processes(self):
+        """Of the container, those before that others watch over."""
+        found = [self.process.pid]
+        for pid in found:
+            with open(f"/proc/{pid}/task/{pid}/children") as children:
+                found += [int(child) for child in children.read().split()]
+        return found
+
+    def signal(self, number, pids=None):
+        for pid in pids or self.processes():
+            os.kill(pid, number)
+
     def kill(self):
-        self.process.kill()
+        """All that run in it end with a container."""
+        self.signal(signal.SIGKILL)
         self.process.wait()
 
     def stop(self):
@@ -211,9 +224,13 @@ def sidecar(machine, documents):
     assert "Read-only" in agent.says("echo x > /home/agent/github/x")
     assert daemon.probe("readinessProbe") and daemon.probe("livenessProbe")
     # With a daemon that hangs the probe fails, and does not hang with it: nobody could end it.
-    daemon.process.send_signal(signal.SIGSTOP)
+    processes = daemon.processes()
+    daemon.signal(signal.SIGSTOP, processes)
     assert not daemon.probe("livenessProbe"), "alive, and stopped"
-    daemon.process.send_signal(signal.SIGCONT)
+    daemon.signal(signal.SIGCONT, reversed(processes))
+    # Killed for want of memory, say: the agent notices nothing.
+    os.kill(daemon.processes()[1], signal.SIGKILL)
+    assert agent.says(f"ls /home/agent/github/your-org; cat {skills}/review/SKILL.md") == "private\npublic\npublic"
 
     daemon.kill()
     daemon = pod.container("overlayfs-mount").serve()
