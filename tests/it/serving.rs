@@ -203,12 +203,19 @@ fn s31_the_second_walk_asks_the_daemon_nothing() {
                 test ! -e $VIEW/tools/absent; test ! -e $VIEW/acme/base/deep/absent
                 test ! -e $VIEW/absent";
     sandbox.shell(walk);
-    let before = (reads_when_idle(pid), cpu_ticks(pid));
-    sandbox.shell(walk);
-    let after = (reads(pid), cpu_ticks(pid));
-    // Each of the three `find` asks for the file system's size once.
-    assert!(after.0 - before.0 <= 3, "{} requests", after.0 - before.0);
-    assert!(after.1 - before.1 <= 1, "{} ticks", after.1 - before.1);
+    let cost = || {
+        let before = (reads_when_idle(pid), cpu_ticks(pid));
+        sandbox.shell(walk);
+        (reads(pid) - before.0, cpu_ticks(pid) - before.1)
+    };
+    // Each of the three `find` asks for the file system's size once. Other tests have the kernel forget what it kept, of all mounts:
+    // a walk between two such moments shows what it costs.
+    let mut costs = Vec::new();
+    wait_for("a walk without requests", || {
+        costs.push(cost());
+        eprintln!("requests and ticks: {costs:?}");
+        costs.last().is_some_and(|(requests, ticks)| *requests <= 3 && *ticks <= 1)
+    });
     mount.unmount();
 }
 
