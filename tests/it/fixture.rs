@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -49,6 +50,19 @@ pub(crate) fn has_program(name: &str, cure: &str) -> bool {
         eprintln!("SKIPPED: `{name}` is not installed: {cure}");
     }
     found
+}
+
+/// Who empties the kernel's caches takes what all mounts have cached: nobody counts requests meanwhile.
+static CACHES: RwLock<()> = RwLock::new(());
+
+/// Held by a test that empties the kernel's caches.
+pub(crate) fn empties_caches() -> RwLockReadGuard<'static, ()> {
+    CACHES.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by a test that counts what the kernel asks for.
+pub(crate) fn counts_requests() -> RwLockWriteGuard<'static, ()> {
+    CACHES.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A directory of a test's own.

@@ -105,6 +105,7 @@ fn s61_unchanged_entries_keep_their_numbers_and_cached_bytes() {
     if !can_mount() {
         return;
     }
+    let _counting = crate::fixture::counts_requests();
     let sandbox = Sandbox::new();
     two_sources(&sandbox);
     let mount = sandbox.mount();
@@ -127,6 +128,7 @@ fn s62_what_is_held_stays_on_its_revision_whole() {
     if !can_mount() {
         return;
     }
+    let _emptying = crate::fixture::empties_caches();
     let sandbox = Sandbox::new();
     let base = sandbox.repo("acme/base");
     base.skill("review", "one\n").write(".agents/skills/review/deep/part", "one\n").commit();

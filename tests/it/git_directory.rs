@@ -175,6 +175,7 @@ fn s87_a_clone_that_borrows_keeps_its_base_over_flips_force_pushes_and_restarts(
     if !can_mount() {
         return;
     }
+    let _emptying = crate::fixture::empties_caches();
     let sandbox = Sandbox::new();
     let repo = three_commits(&sandbox);
     let mount = sandbox.mount();

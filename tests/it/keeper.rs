@@ -62,6 +62,7 @@ fn s95_nobody_notices_that_workers_are_killed_while_the_view_changes() {
     if !can_mount() || !has_program("python3", "apt-get install python3") {
         return;
     }
+    let _emptying = crate::fixture::empties_caches();
     let kills = std::env::var("OVERLAYFS_MOUNT_KILLS").ok().and_then(|text| text.parse().ok());
     let kills: u64 = kills.unwrap_or(KILLS);
     let sandbox = Sandbox::new();
@@ -101,6 +102,7 @@ fn s95_what_is_held_goes_on_when_the_worker_dies() {
     if !can_mount() {
         return;
     }
+    let _emptying = crate::fixture::empties_caches();
     let sandbox = Sandbox::new();
     let mount = sample(&sandbox);
     let inodes = "find . | sort | xargs stat -c '%i %s %Y %a %n'";

@@ -31,6 +31,7 @@ fn what_is_mounted_on_a_pinned_revision_or_an_unchanged_entry_stays_as_it_is() {
     if !can_mount() {
         return;
     }
+    let _emptying = crate::fixture::empties_caches();
     let flips = std::env::var("OVERLAYFS_MOUNT_TORN_FLIPS").ok().and_then(|text| text.parse().ok());
     let flips: u64 = flips.unwrap_or(FLIPS);
     let sandbox = Sandbox::new();

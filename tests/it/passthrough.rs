@@ -60,6 +60,7 @@ fn read(sandbox: &Sandbox) -> String {
 
 #[test]
 fn s82_the_kernel_reads_large_files_by_itself() {
+    let _counting = crate::fixture::counts_requests();
     if !can_pass_through() {
         return;
     }
@@ -162,6 +163,7 @@ fn s83_what_is_open_can_be_read_after_the_daemon_was_killed() {
 
 #[test]
 fn s84_the_state_directory_may_be_on_a_tmpfs_or_an_overlayfs() {
+    let _counting = crate::fixture::counts_requests();
     if !can_pass_through() {
         return;
     }

@@ -99,6 +99,7 @@ fn s67_a_repository_that_is_removed_or_away_is_still_readable() {
     if !can_mount() {
         return;
     }
+    let _emptying = crate::fixture::empties_caches();
     let sandbox = Sandbox::new();
     let repo = one_source(&sandbox);
     repo.git(&["repack", "-adq"]);
@@ -266,6 +267,7 @@ fn s67_lfs_objects_are_kept_too() {
     if !can_mount() {
         return;
     }
+    let _emptying = crate::fixture::empties_caches();
     let sandbox = Sandbox::new();
     let repo = one_source(&sandbox);
     let object = with_lfs(&repo, "the large object\n");
@@ -287,6 +289,7 @@ fn s67_a_copy_is_kept_where_nothing_can_be_linked() {
     if !can_mount() {
         return;
     }
+    let _emptying = crate::fixture::empties_caches();
     let sandbox = Sandbox::new();
     let Some(elsewhere) = another_file_system(&sandbox) else { return };
     let repo = one_source(&sandbox);

@@ -69,6 +69,7 @@ fn s5_inode_numbers_are_unique_and_listings_agree_with_stat() {
     if !can_mount() || !has_program("python3", "apt-get install python3") {
         return;
     }
+    let _emptying = crate::fixture::empties_caches();
     let sandbox = Sandbox::new();
     varied(&sandbox);
     sandbox.configure("    - repo: acme/base", "");
@@ -193,6 +194,7 @@ fn s31_the_second_walk_asks_the_daemon_nothing() {
     if !can_mount() {
         return;
     }
+    let _counting = crate::fixture::counts_requests();
     let sandbox = Sandbox::new();
     varied(&sandbox);
     sandbox.configure("    - repo: acme/base", "");

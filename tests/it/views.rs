@@ -109,6 +109,7 @@ fn s90_a_file_of_two_views_is_read_once() {
     if !can_mount() {
         return;
     }
+    let _counting = crate::fixture::counts_requests();
     let sandbox = sandbox();
     view(&sandbox, "one", &["base", "team"], "");
     view(&sandbox, "two", &["team", "base"], "");
@@ -162,6 +163,7 @@ fn s91_the_names_that_other_views_have_cached_stay_over_a_flip() {
     if !can_mount() {
         return;
     }
+    let _counting = crate::fixture::counts_requests();
     let sandbox = sandbox();
     view(&sandbox, "one", &["base"], "");
     view(&sandbox, "two", &["team"], "");
