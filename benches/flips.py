@@ -8,21 +8,12 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
-QUICK = "--quick" in sys.argv
-ARGUMENTS = [word for word in sys.argv[1:] if not word.startswith("--")]
-TOP = Path(__file__).resolve().parent.parent
-PROGRAM = Path(ARGUMENTS[0] if ARGUMENTS else TOP / "target/release/overlayfs-mount").resolve()
-ENVIRONMENT = dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1")
-
-
-def run(*command, **more):
-    return subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT, **more).stdout
+from program import PROGRAM, QUICK, run
 
 
 def commit(repository, entries, text):

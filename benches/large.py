@@ -14,18 +14,9 @@ import threading
 import time
 from pathlib import Path
 
-QUICK = "--quick" in sys.argv
-ARGUMENTS = [word for word in sys.argv[1:] if not word.startswith("--")]
-TOP = Path(__file__).resolve().parent.parent
-PROGRAM = Path(ARGUMENTS[0] if ARGUMENTS else TOP / "target/release/overlayfs-mount").resolve()
-ENVIRONMENT = dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1")
-MIB = 1 << 20
+from program import ENVIRONMENT, MIB, PROGRAM, QUICK, READ, run
+
 SIZE = (128 if QUICK else 512) * MIB
-READ = "import sys\nfile = open(sys.argv[1], 'rb', buffering=0)\nwhile file.read(1 << 20): pass"
-
-
-def run(*command, **more):
-    return subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT, **more).stdout
 
 
 def random_bytes(count):
@@ -92,7 +83,6 @@ class Mount:
 
     def file(self, name):
         return self.view / ".agents/skills/large" / name
-
 
 
 def row(*cells):

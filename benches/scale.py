@@ -8,21 +8,13 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-QUICK = "--quick" in sys.argv
-ARGUMENTS = [word for word in sys.argv[1:] if not word.startswith("--")]
-TOP = Path(__file__).resolve().parent.parent
-PROGRAM = Path(ARGUMENTS[0] if ARGUMENTS else TOP / "target/release/overlayfs-mount").resolve()
+from program import ENVIRONMENT, PROGRAM, QUICK, run
+
 ROUNDS = 3 if QUICK else 7
-ENVIRONMENT = dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1")
-
-
-def run(*command, **more):
-    return subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT, **more).stdout
 
 
 def repository(path, entries, files, surface=".agents/skills"):

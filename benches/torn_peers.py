@@ -7,7 +7,6 @@ readers are those of tests/it/torn_reader.py, the same number for the same time 
 
 import json
 import mmap
-import os
 import shutil
 import subprocess
 import sys
@@ -15,18 +14,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from program import TOP, run
+
 WORDS = sys.argv[1:]
 SECONDS = float(WORDS.pop(WORDS.index("--seconds") + 1)) if "--seconds" in WORDS else 20.0
+# The number after `--seconds` is no program.
 ARGUMENTS = [word for word in WORDS if not word.startswith("--")]
-TOP = Path(__file__).resolve().parent.parent
 PROGRAM = Path(ARGUMENTS[0] if ARGUMENTS else TOP / "target/release/overlayfs-mount").resolve()
 READER = TOP / "tests/it/torn_reader.py"
-ENVIRONMENT = dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1")
 READERS, SKILLS = 8, 40
-
-
-def run(*command, **more):
-    return subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT, **more).stdout
 
 
 def commit(repository, revision):

@@ -1,0 +1,20 @@
+"""What the scripts beside this one share: the program that is measured, how it is named on their command lines, and how commands are run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+QUICK = "--quick" in sys.argv
+ARGUMENTS = [word for word in sys.argv[1:] if not word.startswith("--")]
+PROGRAM = Path(ARGUMENTS[0] if ARGUMENTS else TOP / "target/release/overlayfs-mount").resolve()
+ENVIRONMENT = dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1")
+MIB = 1 << 20
+# Reads a file to its end in pieces of 1 MiB, as a program for `python3 -c`.
+READ = "import sys\nfile = open(sys.argv[1], 'rb', buffering=0)\nwhile file.read(1 << 20): pass"
+
+
+def run(*command, **more):
+    """The standard output of a command, which must succeed."""
+    return subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT, **more).stdout
