@@ -1,21 +1,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use super::tests::{path, source_of};
 use super::*;
 use crate::config::resolved::Links;
-use crate::snapshot::{PinState, Pinning, Snapshot, Source, SourceState};
+use crate::snapshot::{Snapshot, Source};
 use crate::store::memory::MemoryStore;
-use crate::union::name::{Name, RelPath};
+use crate::union::name::Name;
 use crate::union::namespace::{Namespace, Shown};
-use crate::union::revision::{Revision, RevisionSetId};
-use crate::union::source::{SourceId, SourceName, Visibility};
+use crate::union::revision::RevisionSetId;
+use crate::union::source::SourceId;
 
 const SETTINGS: Settings = Settings { links: Links::All, has_xattrs: false };
 const KEEPING: Keeping = Keeping { sets: 2, time: std::time::Duration::ZERO };
-
-fn path(text: &str) -> RelPath {
-    RelPath::parse(text).unwrap()
-}
 
 /// Two sources that both have `skills/review`, and each one of its own.
 struct Sources {
@@ -33,26 +30,8 @@ impl Sources {
                 .file("note.md", format!("note of {name}\n"));
             Arc::new(builder.build())
         });
-        let sources = [0, 1].map(|index| {
-            let name = ["o/a", "o/b"][index];
-            Arc::new(Source {
-                name: SourceName::parse(name).unwrap(),
-                label: name.into(),
-                git_ref: None,
-                place: std::path::PathBuf::new(),
-                revision: Revision::Missing,
-                visibility: Visibility::Private,
-                state: SourceState::Ready,
-                subdirs: Vec::new(),
-                time_secs: 1000,
-                key: [u8::try_from(index).unwrap(); 16],
-                store: stores[index].clone(),
-                signals: Vec::new(),
-                pinning: PinState::new(Pinning::NotAsked),
-                git: None,
-                git_directory: crate::snapshot::GitDirectory::NotAsked,
-            })
-        });
+        let source = |name, key: u8| source_of(name, key, stores[usize::from(key)].clone());
+        let sources = [source("o/a", 0), source("o/b", 1)];
         Self { stores, sources }
     }
 

@@ -54,11 +54,11 @@ pub(crate) fn shown_at(place: &str, source_path: &str, object: Object) -> (RelPa
     (path(place), Shown { source, surface: None, source_path, object, time_secs: 1000 })
 }
 
-/// The first snapshot of a view with one source `o/r`.
-pub(crate) fn snapshot_of(store: Arc<dyn Store>, namespace: Namespace) -> Snapshot {
-    let source = Source {
-        name: SourceName::parse("o/r").unwrap(),
-        label: "o/r".into(),
+/// A source that is served from a store, told apart from others by its key.
+pub(super) fn source_of(name: &str, key: u8, store: Arc<dyn Store>) -> Arc<Source> {
+    Arc::new(Source {
+        name: SourceName::parse(name).unwrap(),
+        label: name.into(),
         git_ref: None,
         place: std::path::PathBuf::new(),
         revision: Revision::Missing,
@@ -66,18 +66,23 @@ pub(crate) fn snapshot_of(store: Arc<dyn Store>, namespace: Namespace) -> Snapsh
         state: SourceState::Ready,
         subdirs: Vec::new(),
         time_secs: 1000,
-        key: [7; 16],
+        key: [key; 16],
         store,
         signals: Vec::new(),
         pinning: crate::snapshot::PinState::new(crate::snapshot::Pinning::NotAsked),
         git: None,
         git_directory: GitDirectory::NotAsked,
-    };
+    })
+}
+
+/// The first snapshot of a view with one source `o/r`.
+pub(crate) fn snapshot_of(store: Arc<dyn Store>, namespace: Namespace) -> Snapshot {
+    let source = source_of("o/r", 7, store);
     Snapshot {
         id: RevisionSetId([1; 32]),
         since: SystemTime::UNIX_EPOCH,
         serial: 0,
-        sources: vec![Arc::new(source)],
+        sources: vec![source],
         surfaces: Vec::new(),
         stacks: Vec::new(),
         namespace,

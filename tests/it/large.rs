@@ -9,8 +9,10 @@ use super::fixture::{Sandbox, can_mount, wait_for};
 
 pub(super) const READ: &str = "sha256sum < $VIEW/.agents/skills/model/weights.bin";
 
-/// A source with a file of 5 MiB that does not compress to nothing; its digest.
-pub(super) fn large(sandbox: &Sandbox) -> String {
+/// A configured source with a file of 5 MiB that does not compress to nothing; its digest.
+pub(super) fn large() -> (Sandbox, String) {
+    let sandbox = Sandbox::new();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
     let repo = sandbox.repo("acme/base");
     let mut state = 1_u32;
     let next = || {
@@ -19,7 +21,8 @@ pub(super) fn large(sandbox: &Sandbox) -> String {
     };
     let content: Vec<_> = std::iter::repeat_with(next).take(5 << 20).collect();
     repo.skill("model", "x\n").write(".agents/skills/model/weights.bin", content).commit();
-    repo.shell("sha256sum < .agents/skills/model/weights.bin")
+    let digest = repo.shell("sha256sum < .agents/skills/model/weights.bin");
+    (sandbox, digest)
 }
 
 /// The cached files of large contents.
@@ -32,9 +35,7 @@ fn s72_many_readers_of_a_large_file_get_all_of_it_and_it_is_kept_for_the_next_mo
     if !can_mount() {
         return;
     }
-    let sandbox = Sandbox::new();
-    let digest = large(&sandbox);
-    sandbox.configure("    - repo: acme/base", "");
+    let (sandbox, digest) = large();
     let mount = sandbox.mount();
     let readers = format!("for n in 1 2 3 4 5 6 7 8; do {READ} & done; wait");
     let said = sandbox.shell(&readers);
@@ -57,9 +58,7 @@ fn s72_others_do_not_wait_for_a_large_file() {
     if !can_mount() {
         return;
     }
-    let sandbox = Sandbox::new();
-    let digest = large(&sandbox);
-    sandbox.configure("    - repo: acme/base", "");
+    let (sandbox, digest) = large();
     let mount = sandbox.mount();
     // No decoded file gets its name while the directory is locked, and nobody reads it before.
     fs::create_dir(sandbox.path("state/blobs")).unwrap();
@@ -100,9 +99,7 @@ fn s74_a_damaged_file_of_the_cache_does_not_show() {
     if !can_mount() {
         return;
     }
-    let sandbox = Sandbox::new();
-    let digest = large(&sandbox);
-    sandbox.configure("    - repo: acme/base", "");
+    let (sandbox, digest) = large();
     for script in ["printf x | dd of=$1 bs=1 seek=5000000 conv=notrunc 2>&1", "truncate -s 1M $1"] {
         let mount = sandbox.mount();
         assert_eq!(sandbox.shell(READ).trim(), digest);

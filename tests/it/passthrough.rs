@@ -64,9 +64,7 @@ fn s82_the_kernel_reads_large_files_by_itself() {
     if !can_pass_through() {
         return;
     }
-    let sandbox = Sandbox::new();
-    let digest = large(&sandbox);
-    sandbox.configure("    - repo: acme/base", "");
+    let (sandbox, digest) = large();
     let (mount, address) = mount(&sandbox, &ON);
     let readers = format!("for n in 1 2 3 4 5 6 7 8; do {READ} & done; wait; {READ}");
     let said = sandbox.shell(&readers);
@@ -97,9 +95,7 @@ fn s82_what_is_open_stays_as_it_was_whatever_becomes_of_the_cache() {
     if !can_pass_through() {
         return;
     }
-    let sandbox = Sandbox::new();
-    let old = large(&sandbox);
-    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    let (sandbox, old) = large();
     let mount = sandbox.mount_with(&ON);
     let held = holder(&sandbox);
     // Evicted, and another revision, while it is open.
@@ -121,9 +117,7 @@ fn s82_a_damaged_file_of_the_cache_is_decoded_anew() {
     if !can_pass_through() {
         return;
     }
-    let sandbox = Sandbox::new();
-    let digest = large(&sandbox);
-    sandbox.configure("    - repo: acme/base", "");
+    let (sandbox, digest) = large();
     for script in ["printf x | dd of=$1 bs=1 seek=5000000 conv=notrunc 2>&1", "truncate -s 1M $1"] {
         let mount = sandbox.mount_with(&ON);
         assert_eq!(read(&sandbox), digest);
@@ -148,9 +142,7 @@ fn s83_what_is_open_can_be_read_after_the_daemon_was_killed() {
     if !can_pass_through() {
         return;
     }
-    let sandbox = Sandbox::new();
-    let digest = large(&sandbox);
-    sandbox.configure("    - repo: acme/base", "");
+    let (sandbox, digest) = large();
     let mount = sandbox.mount_with(&ON);
     let held = holder(&sandbox);
     let pid = Pid::from_raw(i32::try_from(mount.pid()).unwrap());
@@ -167,9 +159,7 @@ fn s84_the_state_directory_may_be_on_a_tmpfs_or_an_overlayfs() {
     if !can_pass_through() {
         return;
     }
-    let sandbox = Sandbox::new();
-    let digest = large(&sandbox);
-    sandbox.configure("    - repo: acme/base", "");
+    let (sandbox, digest) = large();
     let overlay = "mkdir below; mount -t tmpfs tmpfs below; mkdir below/l below/u below/w
         mount -t overlay overlay -o lowerdir=below/l,upperdir=below/u,workdir=below/w state";
     for way in ["mount -t tmpfs tmpfs state", overlay] {

@@ -102,6 +102,15 @@ fn remote<'a>(sandbox: &'a Sandbox, content: &str) -> Repo<'a> {
     repo
 }
 
+/// A remote whose host lets in only who has [`TOKEN`].
+fn guarded_remote(sandbox: &Sandbox) -> Option<(Repo<'_>, Host<'_>)> {
+    let repo = remote(sandbox, "one\n");
+    let host = Host::start(sandbox)?;
+    host.configure("");
+    fs::write(host.control("token"), TOKEN).unwrap();
+    Some((repo, host))
+}
+
 /// Commits so many files that nobody can compress that a fetch makes a pack of them.
 fn grow(repo: &Repo<'_>, content: &str) {
     repo.shell("mkdir -p noise; for n in $(seq 150); do head -c 2000 /dev/urandom >noise/$n; done");
@@ -276,10 +285,7 @@ fn a_token_opens_a_host_and_is_found_nowhere_but_in_its_file() {
         return;
     }
     let sandbox = Sandbox::new();
-    let repo = remote(&sandbox, "one\n");
-    let Some(host) = Host::start(&sandbox) else { return };
-    host.configure("");
-    fs::write(host.control("token"), TOKEN).unwrap();
+    let Some((repo, host)) = guarded_remote(&sandbox) else { return };
     // Without a token, and with a wrong one.
     let fail = |said: &str| {
         let output = host.sync_once();
@@ -337,10 +343,7 @@ fn a_confined_worker_fetches_with_a_token_that_is_replaced() {
         return;
     }
     let sandbox = Sandbox::new();
-    let repo = remote(&sandbox, "one\n");
-    let Some(host) = Host::start(&sandbox) else { return };
-    host.configure("");
-    fs::write(host.control("token"), TOKEN).unwrap();
+    let Some((repo, host)) = guarded_remote(&sandbox) else { return };
     fs::write(sandbox.path("token"), TOKEN).unwrap();
     let mut mounting = host.trusting(&["mount", "--sync", "--supervised", "--log", "log"]);
     let mount = sandbox.mount_by(&mut mounting);

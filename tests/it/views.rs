@@ -104,6 +104,15 @@ fn error_of(sandbox: &Sandbox, file: &str) -> String {
     status.and_then(|status| status["error"].as_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// Two views, `one` and `two`, of the same source.
+fn two_alike() -> Sandbox {
+    let sandbox = sandbox();
+    for name in ["one", "two"] {
+        view(&sandbox, name, &["base"], "");
+    }
+    sandbox
+}
+
 #[test]
 fn s90_a_file_of_two_views_is_read_once() {
     if !can_mount() {
@@ -264,10 +273,7 @@ fn s93_what_a_killed_daemon_left_is_cleared_and_none_at_all_is_a_failure() {
     if !can_mount() {
         return;
     }
-    let sandbox = sandbox();
-    for name in ["one", "two"] {
-        view(&sandbox, name, &["base"], "");
-    }
+    let sandbox = two_alike();
     let mount = serve(&sandbox);
     let said = sandbox.fail(1, &["mount", "--views", "views"]);
     assert!(said.contains("another daemon") && said.contains("cure: "), "{said}");
@@ -290,10 +296,7 @@ fn s94_an_unmounted_view_stays_away_and_its_holders_are_served() {
     if !can_mount() {
         return;
     }
-    let sandbox = sandbox();
-    for name in ["one", "two"] {
-        view(&sandbox, name, &["base"], "");
-    }
+    let sandbox = two_alike();
     let mount = serve(&sandbox);
     let mut holder = sandbox
         .command("sleep")

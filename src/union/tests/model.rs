@@ -19,7 +19,7 @@ fn levels(path: &str) -> usize {
 }
 
 fn last(path: &str) -> &str {
-    path.rsplit('/').next().unwrap()
+    path.rsplit_once('/').map_or(path, |(_, last)| last)
 }
 
 /// True if `path` is `above` or below it.
