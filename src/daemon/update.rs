@@ -221,7 +221,8 @@ impl Updater {
                 continue;
             };
             let pins = &self.caches.pins;
-            let (repository, pinning) = pins.pin(&git.repository(), &git.commit(), git.lfs());
+            // Another view may have pinned it already: a pin is made of the repository itself.
+            let (repository, pinning) = pins.pin(&git.lender(), &git.commit(), git.lfs());
             git.adopt(repository);
             source.pinning.set(pinning);
         }

@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::fixture::{Mount, Sandbox, can_mount, has_program, wait_for};
+use crate::large::large;
 use crate::torn::{Readers, commit};
 
 /// Deaths of the short form.
@@ -118,6 +119,40 @@ fn s95_what_is_held_goes_on_when_the_worker_dies() {
     assert_eq!(sandbox.shell(&format!("cd $VIEW; {inodes}")), before, "numbers, times, sizes");
     sandbox.shell("echo 3 > /proc/sys/vm/drop_caches");
     assert_eq!(sandbox.shell(&format!("cd $VIEW; {inodes}")), before);
+    mount.unmount();
+}
+
+/// What the worker before has pinned is pinned once more by the next one.
+#[test]
+fn s95_a_large_file_is_read_and_a_missing_object_is_an_error_after_a_death() {
+    if !can_mount() {
+        return;
+    }
+    let (sandbox, digest) = large();
+    let repo = sandbox.existing("acme/base");
+    let lost = repo
+        .skill("lost", "lost\n")
+        .shell("git add -A; git rev-parse :.agents/skills/lost/SKILL.md");
+    repo.commit();
+    // Before anything is pinned it is not there.
+    repo.shell(&format!("rm -f .git/objects/{}/{}", &lost[..2], lost[2..].trim()));
+    let mount = sandbox.mount_with(&["--supervised", "--log", "log"]);
+    wait_for("the pins", || {
+        status(&sandbox).is_some_and(|status| !status["sources"][0]["pinned"].is_null())
+    });
+    for _ in 0..2 {
+        replace(&sandbox, Signal::SIGKILL);
+        wait_for("the pins", || {
+            status(&sandbox).is_some_and(|status| !status["sources"][0]["pinned"].is_null())
+        });
+        let (worker, _) = processes(&sandbox);
+        fs::remove_dir_all(sandbox.path("state/blobs")).unwrap_or_default();
+        let lost = sandbox.shell_output("cat $VIEW/.agents/skills/lost/SKILL.md");
+        assert!(String::from_utf8_lossy(&lost.stderr).contains("Input/output error"), "{lost:?}");
+        let read = sandbox.shell("sha256sum < $VIEW/.agents/skills/model/weights.bin");
+        assert_eq!(read.trim(), digest);
+        assert_eq!(processes(&sandbox).0, worker, "nobody died of it");
+    }
     mount.unmount();
 }
 

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::fixture::{Mount, Sandbox, can_mount, wait_for};
+use crate::large::large;
 
 /// Two repositories that both have the skill `review`.
 fn sandbox() -> Sandbox {
@@ -137,6 +138,29 @@ fn s90_a_file_of_two_views_is_read_once() {
     cat("two");
     let after = mount.requests("at/one");
     assert_eq!(after, between, "what the one has read costs the other nothing");
+    mount.end();
+}
+
+/// Each view pins what it serves, and views that show the same set share what they serve from.
+#[test]
+fn a_large_file_of_many_views_is_read_once_all_have_pinned_it() {
+    if !can_mount() {
+        return;
+    }
+    let (sandbox, digest) = large();
+    fs::create_dir(sandbox.path("views")).unwrap();
+    for name in ["one", "two", "three"] {
+        view(&sandbox, name, &["base"], "");
+    }
+    let mount = serve(&sandbox);
+    wait_for("the pins", || {
+        let is_pinned = |view: &Value| !view["sources"][0]["pinned"].is_null();
+        all(&sandbox).iter().all(is_pinned)
+    });
+    for name in ["one", "two", "three"] {
+        let read = format!("sha256sum < at/{name}/.agents/skills/model/weights.bin");
+        assert_eq!(sandbox.shell(&read).trim(), digest, "{name}");
+    }
     mount.end();
 }
 

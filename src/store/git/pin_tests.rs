@@ -141,6 +141,21 @@ fn what_is_no_regular_file_is_refused() {
     assert!(matches!(&error, PinError::NotAFile(path) if *path == pack), "{error}");
 }
 
+/// It would be asked for what it lacks by itself, without end.
+#[test]
+fn a_pin_lends_to_no_pin() {
+    let fixture = Fixture::new();
+    let made = fixture.with_files("r", &[("dir/file", "content")]);
+    let (repository, lenders) = lenders(&made);
+    let (pin, _removals) = directory(&fixture, repository.id_len());
+    assert_eq!(pin.fill(&lenders).unwrap(), Filled::Whole);
+    let pinned = Arc::new(Repository::open_pinned(repository.clone(), pin).unwrap());
+    pinned.set_lender(pinned.clone());
+    assert!(pinned.lender().is_some_and(|lender| Arc::ptr_eq(&lender, &repository)));
+    let missing = oid(b"0123456789012345678901234567890123456789").unwrap();
+    assert!(pinned.commit(&missing).is_err());
+}
+
 #[test]
 fn a_directory_orders_its_removal_when_it_goes() {
     let fixture = Fixture::new();

@@ -115,9 +115,9 @@ impl Repository {
         Ok(Self { inner, key, packs, pin, idle: Mutex::default() })
     }
 
-    /// Looks for what its pin lacks in this repository from now on.
+    /// Looks for what its pin lacks in this repository from now on. A pin lends to none, least of all to itself: such a chain would not end.
     pub fn set_lender(&self, lender: Arc<Self>) {
-        if let Some(pin) = &self.pin {
+        if let Some(pin) = self.pin.as_ref().filter(|_| lender.pin.is_none()) {
             pin.lender.store(Some(lender));
         }
     }
