@@ -202,13 +202,18 @@ fn s91_the_names_that_other_views_have_cached_stay_over_a_flip() {
     view(&sandbox, "two", &["team"], "");
     let mount = serve(&sandbox);
     let walk = "find at/two -type f -exec cat {} + > /dev/null";
-    sandbox.shell(walk);
+    let cost = || {
+        let before = mount.requests("at/two");
+        sandbox.shell(walk);
+        mount.requests("at/two") - before
+    };
+    let first = cost();
     sandbox.existing("acme/base").skill("review", "newer\n").commit();
     sandbox.succeed(&["reload", "at/one"]);
     assert_eq!(sandbox.shell("cat at/one/.agents/skills/review/SKILL.md"), "newer\n");
-    let before = mount.requests("at/two");
-    sandbox.shell(walk);
-    assert_eq!(mount.requests("at/two"), before);
+    // The kernel may give up what it keeps by itself, a page here and there; a flip that took the names would cost what the first walk did.
+    let again = cost();
+    assert!(again * 4 <= first, "{again} requests, {first} at first");
     // Only the one has left a set.
     let kept = |at: &str| sandbox.shell(&format!("ls at/{at}/.overlay/revisions")).lines().count();
     assert_eq!((kept("one"), kept("two")), (2, 1));
