@@ -1,13 +1,13 @@
 //! Why a fetch failed, from what `git` says, each with its cure.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
-use std::{fmt, io};
 
 use thiserror::Error;
 
-use super::remote::{Remote, without_password};
-use crate::union::name::write_printable;
+use super::remote::Remote;
+use super::said::gist;
 
 /// What git and the system say of a full disk.
 const FULL: [&str; 3] = ["No space left on device", "Out of diskspace", "Disk quota exceeded"];
@@ -133,6 +133,14 @@ pub enum FetchCause {
         /// What git said.
         said: String,
     },
+    /// The remote cannot read its own objects.
+    #[error("`{remote}` is damaged: {said}")]
+    Damaged {
+        /// The remote.
+        remote: String,
+        /// What git said.
+        said: String,
+    },
     /// It took too long.
     #[error("`{remote}` took longer than {} s", timeout.as_secs_f32())]
     Late {
@@ -210,8 +218,13 @@ impl FetchCause {
         {
             return Self::NoRemote { remote, said };
         }
-        if has(&["fsck error", "error in object", "invalid index-pack output", "inflate"])
-            || has(&["index-pack failed", "unpack-objects died", "bad pack header"])
+        if has(&["repository corruption on the remote side", "remote: fatal: unable to read"]) {
+            return Self::Damaged { remote, said };
+        }
+        // A pack that ends too early is no malformed one, though git says both of it.
+        if has(&["fsck error", "error in object", "inflate", "bad pack header"])
+            || has(&["invalid index-pack output", "index-pack failed", "unpack-objects died"])
+                && !has(&["early EOF", "hung up unexpectedly", "unexpected disconnect"])
         {
             return Self::Malformed { remote, said };
         }
@@ -295,6 +308,11 @@ impl FetchCause {
             Self::Malformed { remote, .. } => {
                 format!("see `git fsck` in a full clone of `{remote}`, and rewrite what it names")
             }
+            Self::Damaged { remote, .. } => {
+                format!(
+                    "see `git fsck` where `{remote}` is, and push to it what it names; it is tried again"
+                )
+            }
             Self::Late { .. } => "check the network; it is tried again".to_owned(),
             Self::Stopped => "run `sync` again".to_owned(),
             Self::Foreign { place } => format!(
@@ -306,87 +324,5 @@ impl FetchCause {
             Self::Unreadable { place, .. } => format!("`rm -r '{place}'`, and `sync` clones anew"),
             Self::Other { .. } => format!("see what git says; `repo` and `url` are at {at}"),
         }
-    }
-}
-
-/// The lines that say what was fatal, in one, with nothing in them that could do anything to a terminal.
-fn gist(all: &str) -> String {
-    let lines: Vec<&str> =
-        all.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
-    let is_telling = |line: &&&str| {
-        ["fatal:", "error:", "ERROR:", "ssh:", "remote: "].iter().any(|mark| line.starts_with(mark))
-    };
-    let telling: Vec<&str> = lines.iter().filter(is_telling).copied().take(3).collect();
-    let chosen =
-        if telling.is_empty() { lines.last().copied().into_iter().collect() } else { telling };
-    let text: String = without_password(&chosen.join("; ")).chars().take(500).collect();
-    if text.is_empty() { "git says nothing".to_owned() } else { Printable(&text).to_string() }
-}
-
-/// Text that can do nothing to a terminal.
-struct Printable<'a>(&'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| write_printable(c, f))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cause(said: &str) -> FetchCause {
-        let remote = Remote::parse("https://git.example/a/b.git").unwrap();
-        FetchCause::of(said.as_bytes(), &remote, || true)
-    }
-
-    #[test]
-    fn what_git_says_becomes_a_cause() {
-        let is = |said: &str, expected: fn(&FetchCause) -> bool| {
-            let cause = cause(said);
-            assert!(expected(&cause), "{said}: {cause:?}");
-        };
-        is(
-            "fatal: write error: No space left on device\nfatal: fetch-pack: invalid index-pack output",
-            |cause| matches!(cause, FetchCause::DiskFull { .. }),
-        );
-        is("fatal: Authentication failed for 'https://git.example/a/b.git/'", |cause| {
-            matches!(cause, FetchCause::NoAccess { had_token: true, .. })
-        });
-        is(
-            "fatal: could not read Username for 'https://git.example': terminal prompts disabled",
-            |cause| matches!(cause, FetchCause::NoAccess { .. }),
-        );
-        is(
-            "remote: Repository not found.\nfatal: repository 'https://git.example/a/b.git/' not found",
-            |cause| matches!(cause, FetchCause::NoRemote { .. }),
-        );
-        is(
-            "fatal: unable to access 'https://git.example/': Could not resolve host: git.example",
-            |cause| matches!(cause, FetchCause::Unreachable { .. }),
-        );
-        is(
-            "fatal: unable to access 'https://git.example/': server certificate verification failed. CAfile: none",
-            |cause| matches!(cause, FetchCause::Untrusted { .. }),
-        );
-        is(
-            "git@git.example: Permission denied (publickey).\nfatal: Could not read from remote repository.",
-            |cause| matches!(cause, FetchCause::NoKey { .. }),
-        );
-        is("Host key verification failed.\nfatal: Could not read", |cause| {
-            matches!(cause, FetchCause::UnknownHost { .. })
-        });
-        is("fatal: couldn't find remote ref refs/heads/x", |cause| {
-            matches!(cause, FetchCause::NoSuchRef { .. })
-        });
-        is("fatal: something new", |cause| matches!(cause, FetchCause::Other { .. }));
-    }
-
-    #[test]
-    fn a_remote_can_write_nothing_to_a_terminal() {
-        let said = cause("remote: \u{1b}[31mred\nfatal: https://a:secret@h/ no").to_string();
-        assert!(said.contains("\\x1b[31mred"), "{said}");
-        assert!(!said.contains("secret") && !said.contains('\u{1b}'), "{said}");
     }
 }

@@ -4,10 +4,13 @@
 //! access token is read from its file by the credential helper alone: it is in no argument, variable, log or error.
 
 mod cause;
+#[cfg(test)]
+mod cause_tests;
 mod child;
 mod git;
 mod pack;
 mod remote;
+mod said;
 mod stop;
 
 pub use cause::FetchCause;
