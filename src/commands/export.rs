@@ -254,7 +254,5 @@ fn finish(path: &Path, attr: &Attr) -> io::Result<()> {
     let after = Duration::new(u64::try_from(seconds).unwrap_or(0), nanos);
     let time = UNIX_EPOCH.checked_add(after).unwrap_or(SystemTime::UNIX_EPOCH);
     File::open(path)?.set_modified(time)?;
-    // A directory stays writable for its owner, so that the next export can put another in its place.
-    let mode = if attr.kind.is_directory() { 0o755 } else { u32::from(attr.permissions()) };
-    fs::set_permissions(path, Permissions::from_mode(mode))
+    fs::set_permissions(path, Permissions::from_mode(attr.permissions().into()))
 }

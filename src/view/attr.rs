@@ -22,11 +22,11 @@ pub struct Attr {
 }
 
 impl Attr {
-    /// The permission bits (S26): 0444, or 0555 for directories and what its owner may execute; links have 0777.
+    /// The permission bits (S26): 0644, or 0755 for directories and what its owner may execute; links have 0777.
     pub fn permissions(&self) -> u16 {
         match self.kind {
-            Kind::Directory | Kind::File { is_executable: true } => 0o555,
-            Kind::File { is_executable: false } => 0o444,
+            Kind::Directory | Kind::File { is_executable: true } => 0o755,
+            Kind::File { is_executable: false } => 0o644,
             Kind::Link => 0o777,
         }
     }

@@ -138,7 +138,7 @@ fn names_lead_to_objects_at_every_depth() {
     assert_eq!(view.read(skill.number, 2, 3).unwrap(), b"vie");
     assert_eq!(view.read(skill.number, 100, 3).unwrap(), b"");
     let run = present(&view, "skills/review/run");
-    assert_eq!((run.permissions(), skill.permissions()), (0o555, 0o444));
+    assert_eq!((run.permissions(), skill.permissions()), (0o755, 0o644));
     let link = present(&view, "skills/review/link");
     assert_eq!(view.read_link(link.number).unwrap(), b"SKILL.md");
     assert_eq!(view.read(present(&view, "prompts/00.md").number, 0, 9).unwrap(), b"loose\n");

@@ -41,7 +41,7 @@ fn s28_a_live_file_follows_the_disk() {
 }
 
 #[test]
-fn s29_special_files_are_no_entries_and_modes_are_read_only() {
+fn s29_special_files_are_no_entries_and_modes_are_a_checkouts() {
     if !can_mount() {
         return;
     }
@@ -56,7 +56,7 @@ fn s29_special_files_are_no_entries_and_modes_are_read_only() {
     let mount = sandbox.mount();
     assert_eq!(sandbox.shell("ls -A $VIEW/.agents/skills"), "mine\n");
     assert_eq!(sandbox.shell("ls -A $VIEW/.agents/skills/mine"), "SKILL.md\nrun.sh\n");
-    assert_eq!(sandbox.shell("stat -c %a $VIEW/.agents/skills/mine/*"), "444\n555\n");
+    assert_eq!(sandbox.shell("stat -c %a $VIEW/.agents/skills/mine/*"), "644\n755\n");
     assert_eq!(sandbox.shell("$VIEW/.agents/skills/mine/run.sh"), "ran\n");
     let output = sandbox.shell_output("cat $VIEW/me/overlay/.git/config");
     assert!(!output.status.success());

@@ -175,6 +175,8 @@ fn s25_writing_of_any_kind_gives_erofs() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains("Read-only file system"), "{script}: {said}");
     }
+    // Programs that ask first are told so too, whatever the permission bits say.
+    sandbox.shell("test ! -w \"$VIEW\"; test ! -w \"$VIEW/.agents/skills/review/SKILL.md\"");
     mount.unmount();
 }
 

@@ -35,16 +35,16 @@ fn s22_a_source_is_what_git_archive_says() {
     sandbox.configure("    - repo: acme/base", "");
     let mount = sandbox.mount();
     sandbox.shell(
-        "mkdir archived; git -C repos/acme/base archive main | tar -C archived -x
+        "mkdir archived; git -C repos/acme/base -c tar.umask=022 archive main | tar -C archived -x
          diff -r --no-dereference archived \"$VIEW/acme/base\"
-         (cd archived; find . ! -type d -printf '%P %y %l %s\\n' | sort) > expected
-         (cd \"$VIEW/acme/base\"; find . ! -type d -printf '%P %y %l %s\\n' | sort) > seen
+         (cd archived; find . ! -type d -printf '%P %y %m %l %s\\n' | sort) > expected
+         (cd \"$VIEW/acme/base\"; find . ! -type d -printf '%P %y %m %l %s\\n' | sort) > seen
          cmp expected seen
          test -x \"$VIEW/acme/base/run.sh\"; test \"$(\"$VIEW/acme/base/run.sh\")\" = ran
          test ! -x \"$VIEW/acme/base/README.md\"",
     );
     let modes = sandbox.shell("stat -c %a $VIEW/acme/base/run.sh $VIEW/acme/base/README.md $VIEW");
-    assert_eq!(modes, "555\n444\n555\n");
+    assert_eq!(modes, "755\n644\n755\n");
     mount.unmount();
 }
 

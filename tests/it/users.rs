@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use crate::fixture::{Sandbox, can_mount, is_long};
+use crate::fixture::{Sandbox, can_mount, has_program, is_long};
 
 /// Runs before the script, as root in a mount name space of its own: a `/tmp` that goes away, and a device that everybody may open.
 const PREPARE: &str = r#"
@@ -79,7 +79,7 @@ fn an_ordinary_user_mounts_through_fusermount_without_home_or_session() {
         eprintln!("SKIPPED: `fusermount3` is not installed: apt-get install fuse3");
         return;
     }
-    let expected = "content\n65534 444\n\"mountpoint\": \"/tmp/view\"\nfuse\noverlayfs-mount\n\
+    let expected = "content\n65534 644\n\"mountpoint\": \"/tmp/view\"\nfuse\noverlayfs-mount\n\
                     overlayfs-mount-65534\nsaid\nsource\n";
     assert_says(&output, expected);
 }
@@ -108,4 +108,34 @@ fn the_demo_runs_in_a_user_namespace_where_there_is_no_fusermount() {
     assert_says(&output, "fuse\nfusermount3\noverlayfs-mount\n");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(said.matches("in a user namespace of its own").count(), 2, "{said}");
+}
+
+#[test]
+fn s26_what_an_ordinary_user_copied_he_can_replace() {
+    if !can_mount() || !has_program("python3", "apt-get install python3") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let nobody = "chmod 0777 .; exec setpriv --reuid 65534 --regid 65534 --clear-groups";
+    if !sandbox.shell_output(&format!("{nobody} true")).status.success() {
+        eprintln!("SKIPPED: only root can become another user");
+        return;
+    }
+    let base = sandbox.repo("acme/base");
+    base.skill("review", "text\n").script(".agents/skills/review/run.sh", "#!/bin/sh\n").commit();
+    sandbox.configure("    - repo: acme/base", "allowOther: true");
+    let mount = sandbox.mount();
+    let script = r#"
+        skills=$VIEW/.agents/skills
+        cp -r $skills copied && echo changed > copied/review/SKILL.md && rm -r copied
+        for i in 1 2; do
+            python3 -Bc 'import shutil, sys; shutil.copytree(sys.argv[1], "again", symlinks=True)' $skills
+            tar -C $skills -c . | tar -C again -x && rm -r again
+        done
+        cd $skills/review && stat -c %a . SKILL.md run.sh
+        if test -w . || test -w SKILL.md; then exit 9; fi
+    "#;
+    let seen = sandbox.shell(&format!("{nobody} sh -euc '{}'", script.replace('\'', "'\\''")));
+    assert_eq!(seen, "755\n644\n755\n");
+    mount.unmount();
 }
