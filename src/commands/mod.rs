@@ -4,6 +4,7 @@
 
 mod check;
 pub mod cli;
+mod completions;
 mod demo;
 mod diff;
 mod doctor;
@@ -31,7 +32,7 @@ mod wait;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 
 use crate::machine;
 use cli::{Cli, Command, ConfigCommand};
@@ -83,16 +84,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Config(arguments) => match arguments.command {
             ConfigCommand::Schema => schema::run(),
         },
-        Command::Completions(arguments) => {
-            let mut script = Vec::new();
-            clap_complete::generate(
-                arguments.shell,
-                &mut Cli::command(),
-                "overlayfs-mount",
-                &mut script,
-            );
-            output::write(&script)
-        }
+        Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
     }
 }

@@ -175,7 +175,6 @@ fn the_schema_is_json_and_help_goes_to_standard_output() {
     assert!(schema["properties"]["overlays"].is_object(), "{schema}");
     assert!(sandbox.succeed(&["--help"]).contains("mount"));
     assert!(sandbox.succeed(&["--version"]).starts_with("overlayfs-mount "));
-    assert!(sandbox.succeed(&["completions", "bash"]).contains("overlayfs-mount"));
     assert!(sandbox.succeed(&["man"]).starts_with(".TH OVERLAYFS-MOUNT 1 "));
     assert!(sandbox.succeed(&["man", "config", "schema"]).contains("CONFIG-SCHEMA"));
     assert!(sandbox.fail(2, &["man", "mont"]).contains("cure: give none, or one of: mount, "));
@@ -202,4 +201,26 @@ fn status_says_what_is_mounted() {
         serde_json::from_str(&sandbox.succeed(&["status", "--json"])).unwrap();
     assert_eq!(all.as_array().unwrap().len(), 1);
     mount.unmount();
+}
+
+#[test]
+fn bash_completes_options_after_a_subcommand() {
+    let sandbox = Sandbox::new();
+    let script = sandbox.succeed(&["completions", "bash"]);
+    fs::write(sandbox.path("completions"), script).unwrap();
+    let complete = r#"
+        . ./completions
+        complete_last() {
+            local words=("$@") last=$(($# - 1))
+            COMP_WORDS=("${words[@]}") COMP_CWORD=$last
+            "$(complete -p overlayfs-mount | sed 's/.*-F \([^ ]*\).*/\1/')" overlayfs-mount "${words[last]}" "${words[last - 1]}"
+            echo "${COMPREPLY[*]}"
+        }
+        complete_last overlayfs-mount unm
+        complete_last overlayfs-mount mount --sup
+        complete_last overlayfs-mount config sch
+        complete_last overlayfs-mount env --for=api --sty
+    "#;
+    fs::write(sandbox.path("complete"), complete).unwrap();
+    assert_eq!(sandbox.shell("bash ./complete"), "unmount\n--supervised\nschema\n--style\n");
 }
