@@ -79,7 +79,7 @@ pub fn abi() -> Result<i32, String> {
     let has = |abi: &ABI| can_be_made(*abi).is_ok();
     match known.into_iter().find(has) {
         Some(abi) => Ok(abi as i32),
-        None => Err("the kernel has no Landlock, or none that lets files be linked between directories (Linux 5.19, `lsm=landlock,…`)".to_owned()),
+        None => Err("there is no Landlock that lets files be linked between directories: the kernel is too old or set not to have it, or a filter of system calls hides it".to_owned()),
     }
 }
 

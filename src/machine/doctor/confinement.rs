@@ -58,7 +58,7 @@ pub(super) fn landlock() -> Seen {
         Ok(abi) => Seen::ok(format!("abi {abi} at least")),
         Err(why) => Seen::warn(
             format!("{why}: a worker can open what its user can"),
-            "use Linux 5.19 or newer with `landlock` in the kernel parameter `lsm=`",
+            "use Linux 5.19 or newer with `landlock` in the kernel parameter `lsm=`; in a container let its filter allow `landlock_*`",
         ),
     }
 }
