@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use tracing::info;
 
 use super::DaemonError;
+use super::guard::survived;
 use crate::snapshot::{Pinning, Snapshot, Source};
 use crate::sync::fetch::Stop;
 use crate::sync::pin::Pins;
@@ -56,18 +57,21 @@ impl Drop for Copying {
 
 fn run(pins: &Pins, stop: &Stop, sources: &Receiver<Arc<Source>>) {
     for source in sources {
-        let Some(git) = source.git.as_ref() else { continue };
-        if stop.is_set() || source.pinning.get() != Pinning::Awaited {
-            continue;
-        }
-        let Some((repository, pinning)) = pins.copy(&git.lender(), &git.commit(), git.lfs(), stop)
-        else {
-            return;
-        };
-        if pinning == Pinning::Pinned {
-            info!(source = source.label, revision = %git.commit(), "copied");
-            git.adopt(repository);
-        }
-        source.pinning.set(pinning);
+        survived("copying", || copy(pins, stop, &source));
     }
+}
+
+fn copy(pins: &Pins, stop: &Stop, source: &Source) {
+    let Some(git) = source.git.as_ref() else { return };
+    if stop.is_set() || source.pinning.get() != Pinning::Awaited {
+        return;
+    }
+    // There is none if it was stopped.
+    let copied = pins.copy(&git.lender(), &git.commit(), git.lfs(), stop);
+    let Some((repository, pinning)) = copied else { return };
+    if pinning == Pinning::Pinned {
+        info!(source = source.label, revision = %git.commit(), "copied");
+        git.adopt(repository);
+    }
+    source.pinning.set(pinning);
 }
