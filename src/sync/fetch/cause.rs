@@ -296,7 +296,7 @@ impl FetchCause {
                 "have `GIT_SSL_CAINFO` name a PEM file with the certificate of who vouches for it"
                     .to_owned()
             }
-            Self::Unreachable { remote, .. } => {
+            Self::Unreachable { remote, .. } | Self::Late { remote, .. } => {
                 format!("check the network, with `git ls-remote {remote}`; it is tried again")
             }
             Self::ForeignOwner { .. } => {
@@ -313,7 +313,6 @@ impl FetchCause {
                     "see `git fsck` where `{remote}` is, and push to it what it names; it is tried again"
                 )
             }
-            Self::Late { .. } => "check the network; it is tried again".to_owned(),
             Self::Stopped => "run `sync` again".to_owned(),
             Self::Foreign { place } => format!(
                 "move `{place}` away and `sync` clones anew, or let who made it update it, without `sync`"
