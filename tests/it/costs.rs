@@ -30,7 +30,7 @@ fn since(before: &BTreeMap<String, u64>, address: &str) -> BTreeMap<String, u64>
     grown.filter(|(_, grown)| *grown > 0).collect()
 }
 
-/// A commit of so many skills of one file; that of `changed` says `text`.
+/// A commit of so many skills of one file, at the branch `next`; that of `changed` says `text`.
 fn skills(repo: &Repo<'_>, count: usize, changed: usize, text: &str) {
     repo.shell(&format!(
         "tree() {{ printf '100644 blob %s\\tSKILL.md\\n' $(printf \"$1\" | git hash-object -w --stdin) | git mktree; }}
@@ -38,10 +38,15 @@ fn skills(repo: &Repo<'_>, count: usize, changed: usize, text: &str) {
          seq -f %05g 0 {last} | sed \"s/.*/040000 tree $one\\tskill-&/; {line}s/$one/$other/\" | git mktree >../skills
          printf '040000 tree %s\\tskills\\n' $(cat ../skills) | git mktree >../agents
          printf '040000 tree %s\\t.agents\\n' $(cat ../agents) | git mktree >../top
-         git update-ref refs/heads/main $(git commit-tree -m x $(cat ../top))",
+         git update-ref refs/heads/next $(git commit-tree -m x $(cat ../top))",
         last = count - 1,
         line = changed + 1,
     ));
+}
+
+/// Moves the branch that is served to `next`.
+fn publish(repo: &Repo<'_>) {
+    repo.git(&["update-ref", "refs/heads/main", "refs/heads/next"]);
 }
 
 /// Everything that a reader does with a skill, for all but one.
@@ -66,11 +71,12 @@ fn s111_a_flip_of_one_entry_costs_no_request_on_the_others() {
         return;
     }
     let _counting = counts_requests();
-    let count = if is_long() || !cfg!(debug_assertions) { 10_000 } else { 2_000 };
+    let count = if is_long() || !cfg!(debug_assertions) { 10_000 } else { 1_000 };
     let changed = count / 3;
     let sandbox = Sandbox::new();
     let repo = sandbox.repo("acme/base");
     skills(&repo, count, changed, "one");
+    publish(&repo);
     sandbox.configure("    - repo: acme/base", "");
     fs::write(sandbox.path("walk.py"), WALK).unwrap();
     let (mount, address) = mount(&sandbox, &[]);
@@ -79,10 +85,11 @@ fn s111_a_flip_of_one_entry_costs_no_request_on_the_others() {
     let mut flips = 0;
     // The kernel may give up what it keeps by itself: a flip between two such moments shows what a flip costs.
     wait_for("a flip without requests", || {
-        walk();
-        sandbox.shell(&read);
         flips += 1;
         skills(&repo, count, changed, &format!("text-{flips}"));
+        walk();
+        sandbox.shell(&read);
+        publish(&repo);
         sandbox.succeed(&["reload"]);
         let before = requests(&address);
         walk();
@@ -137,7 +144,9 @@ fn s112_a_listing_is_one_request_for_each_buffer_of_it() {
     let _counting = counts_requests();
     let sandbox = Sandbox::new();
     let count = 10_000;
-    skills(&sandbox.repo("acme/base"), count, 0, "one");
+    let repo = sandbox.repo("acme/base");
+    skills(&repo, count, 0, "one");
+    publish(&repo);
     sandbox.configure("    - repo: acme/base", "");
     fs::write(sandbox.path("list.py"), LIST).unwrap();
     let names = [".", ".."].into_iter().map(str::to_owned);
@@ -175,7 +184,9 @@ fn s31_live_directories_of_a_mount_cost_its_git_sources_nothing() {
     let _counting = counts_requests();
     let sandbox = Sandbox::new();
     let count = 100;
-    skills(&sandbox.repo("acme/base"), count, 0, "one");
+    let repo = sandbox.repo("acme/base");
+    skills(&repo, count, 0, "one");
+    publish(&repo);
     let live = sandbox.path("live/.agents/skills/mine");
     fs::create_dir_all(&live).unwrap();
     fs::write(live.join("SKILL.md"), "0").unwrap();
