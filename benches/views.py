@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What many views of one node cost: page cache of a large file that ten of them read, memory of the daemon, time to add one.
 
-The same with ten mounts by ten daemons beside it. Prints Markdown tables. Root only: it empties the kernel's caches.
+The same with a daemon for each beside it. Prints Markdown tables. Root only: it empties the kernel's caches.
 Usage: benches/views.py [--quick] [PROGRAM]; the program defaults to target/release/overlayfs-mount. Needs three times the size of the file as free
 disk, and for the ten mounts eleven times as free memory.
 """
@@ -174,6 +174,40 @@ def many(work):
     print(f"\nEnding all {made}: {time.monotonic() - started:.2f} s.")
 
 
+def alone(work):
+    print("\nThe same views by a daemon each, all with one state directory\n")
+    print("| daemons | resident | private | each more: private | threads | to mount one | to walk it |")
+    print("|---|---|---|---|---|---|---|")
+    for path in (work / "views").iterdir():
+        path.unlink()
+    walk = "find {} -path '*/o' -prune -o -type f ! -name data -print0 | xargs -0 cat > /dev/null"
+    pids, last, seconds, walks = [], None, [], []
+    for count in COUNTS:
+        while len(pids) < count:
+            number = len(pids)
+            path = configure(work, f"v{number}")
+            started = time.monotonic()
+            ours("mount", "-c", path, "--log", work / f"log{number}")
+            seconds.append(time.monotonic() - started)
+            started = time.monotonic()
+            run("sh", "-c", walk.format(work / f"at/v{number}"))
+            walks.append(time.monotonic() - started)
+            pids.append(pid_of(work / f"at/v{number}"))
+        # Pins and archives of the last one are written after it is mounted.
+        time.sleep(2)
+        resident, private, threads = (sum(numbers) for numbers in zip(*map(memory, pids)))
+        each = f"{(private - last[1]) / (count - last[0]):.0f} KiB" if last else ""
+        median = lambda values: f"{sorted(values)[len(values) // 2] * 1000:.0f} ms" if values else ""
+        print(f"| {count} | {resident / 1024:.1f} MiB | {private / 1024:.1f} MiB | {each} | {threads} | {median(seconds)} | {median(walks)} |", flush=True)
+        last, seconds, walks = (count, private), [], []
+    started = time.monotonic()
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)
+    for pid in pids:
+        wait(lambda: not Path(f"/proc/{pid}").exists())
+    print(f"\nEnding all {len(pids)}: {time.monotonic() - started:.2f} s.")
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="overlayfs-mount-views-") as name:
         work = Path(name)
@@ -183,6 +217,7 @@ def main():
         try:
             large(work)
             many(work)
+            alone(work)
         finally:
             for line in open("/proc/self/mountinfo"):
                 if f" {work}/" in line:

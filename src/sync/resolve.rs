@@ -85,7 +85,7 @@ fn head(
 /// The refs of a repository, read by whoever can.
 pub(super) enum Refs<'a> {
     /// Loose and packed refs.
-    Files(Box<gix::Repository>),
+    Files(&'a Repository, Box<gix::refs::file::Store>),
     /// A reftable, which the library does not know.
     Table(&'a Repository),
 }
@@ -96,18 +96,18 @@ impl<'a> Refs<'a> {
         if repository.has_reftable() {
             return Self::Table(repository);
         }
-        let repository = repository.to_thread_local();
+        let store = repository.refs();
         // The library takes packed refs for unchanged while their time is the same; two writes may fall into one tick of the clock. What
         // cannot be read now is met again, with its error, when a ref is looked up.
-        repository.refs.force_refresh_packed_buffer().unwrap_or_default();
-        Self::Files(Box::new(repository))
+        store.force_refresh_packed_buffer().unwrap_or_default();
+        Self::Files(repository, Box::new(store))
     }
 
     /// The object that a full ref name leads to; `None` if there is no such ref, or the name can be none.
     pub(super) fn find(&self, name: &str) -> Result<Option<Oid>, String> {
         let Ok(full_name) = FullName::try_from(name) else { return Ok(None) };
         match self {
-            Self::Files(repository) => find_in_files(repository, full_name),
+            Self::Files(repository, store) => find_in_files(repository, store, full_name),
             Self::Table(repository) => {
                 let line = git(repository, &["rev-parse", "--verify", "--quiet", name])?;
                 // Git tries other prefixes too where the name itself is not there.
@@ -131,7 +131,8 @@ impl<'a> Refs<'a> {
     /// The full names of all refs; none where they cannot be listed.
     pub(super) fn names(&self) -> Vec<String> {
         match self {
-            Self::Files(repository) => {
+            Self::Files(repository, _) => {
+                let repository = repository.to_thread_local();
                 let Ok(platform) = repository.references() else { return Vec::new() };
                 let Ok(all) = platform.all() else { return Vec::new() };
                 all.flatten().map(|found| found.name().as_bstr().to_string()).collect()
@@ -145,13 +146,17 @@ impl<'a> Refs<'a> {
     }
 }
 
-fn find_in_files(repository: &gix::Repository, mut name: FullName) -> Result<Option<Oid>, String> {
+fn find_in_files(
+    repository: &Repository,
+    store: &gix::refs::file::Store,
+    mut name: FullName,
+) -> Result<Option<Oid>, String> {
     for _ in 0..SYMBOLIC_MAX {
         let directories = [repository.git_dir(), repository.common_dir()];
         if directories.iter().any(|directory| is_special(&directory.join(path(name.as_bstr())))) {
             return Err(format!("`{name}` is not a regular file", name = name.as_bstr()));
         }
-        let found = repository.refs.try_find(name.as_ref()).map_err(|error| error.to_string())?;
+        let found = store.try_find(name.as_ref()).map_err(|error| error.to_string())?;
         let Some(found) = found.filter(|found| found.name == name) else { return Ok(None) };
         match found.target {
             Target::Object(id) => return Ok(Oid::from_bytes(id.as_bytes())),

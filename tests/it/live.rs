@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::Duration;
 
 use crate::fixture::{Sandbox, can_mount, wait_for};
 
@@ -37,6 +38,40 @@ fn s28_a_live_file_follows_the_disk() {
         sandbox.shell_output(&format!("cat {skill}/SKILL.md")).stdout == b"replaced\n"
     });
     wait_for("a file that is gone", || sandbox.shell(&format!("ls {skill}")) == "SKILL.md\n");
+    mount.unmount();
+}
+
+#[test]
+fn s28_the_first_look_after_a_second_is_right() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let directory = live(&sandbox).join(".agents/skills/mine");
+    for (name, content) in
+        [("same", "one\n"), ("longer", "one\n"), ("gone", ""), ("replaced", "one\n")]
+    {
+        fs::write(directory.join(name), content).unwrap();
+    }
+    fs::create_dir(directory.join("turned")).unwrap();
+    let mount = sandbox.mount();
+    let look = "cd $VIEW/.agents/skills/mine; ls; cat same longer replaced; stat -c %s longer; stat -c %F turned
+                for name in gone absent; do if test -e $name; then echo $name; fi; done";
+    let before =
+        "SKILL.md\ngone\nlonger\nreplaced\nsame\nturned\none\none\none\n4\ndirectory\ngone\n";
+    // Names, attributes, bytes, listings and absence: the kernel has them all.
+    assert_eq!((sandbox.shell(look), sandbox.shell(look)), (before.to_owned(), before.to_owned()));
+    fs::write(directory.join("same"), "two\n").unwrap();
+    fs::write(directory.join("longer"), "two and more\n").unwrap();
+    fs::remove_file(directory.join("gone")).unwrap();
+    fs::write(directory.join("absent"), "").unwrap();
+    fs::write(sandbox.path("other"), "two\n").unwrap();
+    fs::rename(sandbox.path("other"), directory.join("replaced")).unwrap();
+    fs::remove_dir(directory.join("turned")).unwrap();
+    fs::write(directory.join("turned"), "now\n").unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let after = "SKILL.md\nabsent\nlonger\nreplaced\nsame\nturned\ntwo\ntwo and more\ntwo\n13\nregular file\nabsent\n";
+    assert_eq!(sandbox.shell(look), after);
     mount.unmount();
 }
 

@@ -10,6 +10,7 @@
 mod clients;
 mod commands;
 mod confinement;
+mod costs;
 mod cuts;
 mod diff;
 mod doctor;

@@ -43,7 +43,7 @@ impl PinDirectory {
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<bool, PinError> {
         let objects = self.path().join("objects");
-        let hash = from.to_thread_local().object_hash();
+        let hash = from.object_hash();
         let to = loose::Store::at(objects.clone(), hash);
         let mut copy = Copy { from, to, objects, lfs, lfs_to: self.lfs_dir(), count: 0 };
         let is_done = copy.commit(commit, is_stopped)?;

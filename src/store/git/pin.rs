@@ -267,7 +267,14 @@ impl PinDirectory {
     /// # Errors
     /// A file cannot be written.
     pub fn prepare(root: &Path) -> io::Result<()> {
-        PATTERN.iter().try_for_each(|(name, content)| fs::write(root.join(name), content))
+        // An earlier daemon's are the same: to write a file that is there has the disk written when it is closed.
+        PATTERN.iter().try_for_each(|(name, content)| {
+            let path = root.join(name);
+            match fs::read(&path) {
+                Ok(found) if found == content.as_bytes() => Ok(()),
+                Ok(_) | Err(_) => fs::write(&path, content),
+            }
+        })
     }
 
     /// Makes an empty one directly below a root that was prepared, for objects with ids of `id_len` bytes.

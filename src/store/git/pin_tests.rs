@@ -208,3 +208,22 @@ fn what_a_repository_lacks_is_left_out_of_a_copy() {
         "content"
     );
 }
+
+#[test]
+fn what_pins_have_in_common_is_written_where_it_is_not_as_it_should_be() {
+    let fixture = Fixture::new();
+    let root = fixture.path().join("pins");
+    fs::create_dir_all(&root).unwrap();
+    PinDirectory::prepare(&root).unwrap();
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+    let [good, bad] = ["config-sha1", "HEAD"].map(|name| root.join(name));
+    let content = fs::read(&bad).unwrap();
+    for path in [&good, &bad] {
+        fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    // As it were if the machine had stopped while it was written.
+    fs::write(&bad, "").unwrap();
+    PinDirectory::prepare(&root).unwrap();
+    assert_eq!(fs::read(&bad).unwrap(), content);
+    assert_eq!(good.metadata().unwrap().modified().unwrap(), long_ago);
+}

@@ -75,7 +75,11 @@ impl Repository {
             .with(gix::sec::Trust::Full)
             .object_store_slots(SLOTS)
             .config_overrides(overrides);
-        expect_files(&[path, &path.join(".git")])?;
+        // Each place is looked at once: that is nine system calls.
+        let below = path.join(".git");
+        let mut looked_at = vec![path];
+        looked_at.extend(below.is_dir().then_some(below.as_path()));
+        expect_files(&looked_at)?;
         let opened = catch_unwind(AssertUnwindSafe(|| options.open(path)));
         let inner = match opened {
             Ok(Ok(inner)) => inner,
@@ -83,7 +87,10 @@ impl Repository {
             Err(_) => return Err(OpenError("its configuration cannot be understood".into())),
         };
         // These may be elsewhere, as those of a linked work tree are.
-        expect_files(&[inner.git_dir(), inner.common_dir.as_deref().unwrap_or(path)])?;
+        let mut elsewhere = vec![inner.git_dir()];
+        elsewhere.extend(inner.common_dir.as_deref());
+        elsewhere.retain(|directory| !looked_at.contains(directory));
+        expect_files(&elsewhere)?;
         let mut hash = Sha256::new();
         hash.update(real(inner.objects_dir()).as_os_str().as_encoded_bytes());
         let digest: [u8; 32] = hash.finalize().into();
@@ -177,7 +184,7 @@ impl Repository {
 
     /// The length of its object ids: 20 or 32 bytes.
     pub fn id_len(&self) -> usize {
-        self.inner.to_thread_local().object_hash().len_in_bytes()
+        self.object_hash().len_in_bytes()
     }
 
     /// Whether a text is a full object id of this repository's kind.
@@ -190,9 +197,19 @@ impl Repository {
         self.common_dir().join("reftable").is_dir()
     }
 
+    /// The kind of its object ids. It is asked of the store: a handle of the library costs 10 us and touches 48 KiB.
+    pub(super) fn object_hash(&self) -> gix::hash::Kind {
+        self.inner.objects.object_hash()
+    }
+
     /// A handle of the library for one thread.
     pub fn to_thread_local(&self) -> gix::Repository {
         self.inner.to_thread_local()
+    }
+
+    /// Its loose and packed refs, without a handle for objects.
+    pub fn refs(&self) -> gix::refs::file::Store {
+        self.inner.refs.clone()
     }
 
     /// The type and size of an object, without decoding it.
