@@ -15,6 +15,7 @@ mod opened;
 mod tests;
 
 pub(super) use draft::Draft;
+pub(super) use hashing::{PIECES, Piece};
 pub(super) use opened::read_exactly;
 
 use std::fs::File;
