@@ -83,7 +83,7 @@ impl Draft {
 
 impl Draft {
     /// Adds the next bytes.
-    pub(in crate::store) fn write(&mut self, piece: Piece) -> Result<(), StoreError> {
+    pub(in crate::store) fn write(&mut self, piece: &Piece) -> Result<(), StoreError> {
         let bytes = piece.bytes();
         self.written_bytes += bytes.len() as u64;
         if self.written_bytes > self.size_bytes {

@@ -169,7 +169,7 @@ fn copy(found: Found, oid: &Oid, draft: &mut Draft) -> Result<Streamed, StoreErr
         first.skip(header);
     }
     while let Some(decoded) = piece {
-        draft.write(decoded)?;
+        draft.write(&decoded)?;
         piece = input.next().map_err(damaged)?;
     }
     // Nobody reads them again while the decoded blob is kept.
