@@ -26,12 +26,16 @@ def ours(*arguments):
     return run(PROGRAM, *arguments)
 
 
-def cached():
-    """What the page cache holds, in bytes, once what nobody needs is out of it."""
-    run("sync")
-    for line in open("/proc/meminfo"):
-        if line.startswith("Cached:"):
-            return int(line.split()[1]) * 1024
+def resident(paths):
+    """How much of these files the page cache holds, in bytes; of those that are one file, once."""
+    files = {(os.stat(path).st_dev, os.stat(path).st_ino): path for path in paths}
+    return sum(int(number) for number in run("fincore", "--noheadings", "--bytes", "--output", "RES", *files.values()).split())
+
+
+def largest(directory):
+    """The largest file below a directory, as a list."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return sorted(files, key=lambda path: path.stat().st_size)[-1:]
 
 
 def empty():
@@ -98,26 +102,28 @@ def is_mounted(path):
 
 
 def read_all(work):
-    """Every view reads the large file; how much the page cache grows by it."""
+    """Every view reads the large file; what the page cache then has: of the repository, of the state directory, of the views."""
     empty()
-    before = cached()
     seconds = []
     for number in range(VIEWS):
         started = time.monotonic()
         subprocess.run([sys.executable, "-c", READ, work / f"at/v{number}/.agents/skills/large/data"], check=True)
         seconds.append(time.monotonic() - started)
-    return cached() - before, seconds
+    views = [work / f"at/v{number}/.agents/skills/large/data" for number in range(VIEWS)]
+    places = largest(work / "repo/.git/objects"), largest(work / "state/blobs"), views
+    return [resident(paths) for paths in places], seconds
 
 
 def large(work):
     print(f"{VIEWS} views of one file of {SIZE // MIB} MiB\n")
-    print("| served by | page cache | times the file | first read | each other | resident memory of all daemons |")
+    print("| served by | page cache, times the file | object + kept file + views | first read | each other | resident memory of all daemons |")
     print("|---|---|---|---|---|---|")
 
-    def row(name, grown, seconds, pids):
-        resident = sum(memory(pid)[0] for pid in pids)
+    def row(name, parts, seconds, pids):
+        rss = sum(memory(pid)[0] for pid in pids)
         others = sum(seconds[1:]) / len(seconds[1:])
-        print(f"| {name} | {grown / MIB:.0f} MiB | {grown / SIZE:.2f} | {seconds[0]:.2f} s | {others:.2f} s | {resident / 1024:.0f} MiB |", flush=True)
+        shares = " + ".join(f"{part / SIZE:.2f}" for part in parts)
+        print(f"| {name} | {sum(parts) / SIZE:.2f} | {shares} | {seconds[0]:.2f} s | {others:.2f} s | {rss / 1024:.0f} MiB |", flush=True)
 
     def rows(name, pids):
         # The first time the file is decoded out of the repository, which is in the page cache too then.

@@ -30,7 +30,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "store",
         rooms: &["union"],
-        crates: &["arc_swap", "gix", "quick_cache", "sha2", "tempfile"],
+        crates: &["arc_swap", "gix", "quick_cache", "sha2", "sirocco", "tempfile"],
     },
     Room {
         name: "snapshot",

@@ -91,10 +91,10 @@ impl DirStore {
 
     /// Opens the very file that the object is.
     fn open_object(&self, object: &Object, flags: OFlag) -> Result<(File, Metadata), StoreError> {
-        let Object::Live { kind, path, identity } = object else { return Err(StoreError::Gone) };
-        let file = File::from(self.open_at(path, flags)?);
+        let Object::Live { kind, file: expected } = object else { return Err(StoreError::Gone) };
+        let file = File::from(self.open_at(&expected.path, flags)?);
         let metadata = file.metadata()?;
-        let is_same = identity_of(&metadata) == *identity
+        let is_same = identity_of(&metadata) == expected.identity
             && kind_of(&metadata).is_some_and(|found| is_same_type(found, *kind));
         if is_same { Ok((file, metadata)) } else { Err(StoreError::Gone) }
     }
@@ -105,9 +105,9 @@ impl DirStore {
         flags: OFlag,
     ) -> Result<Option<(File, RelPath)>, StoreError> {
         match directory {
-            Object::Live { kind: Kind::Directory, path, .. } => {
+            Object::Live { kind: Kind::Directory, file: expected } => {
                 let (file, _) = self.open_object(directory, flags | OFlag::O_DIRECTORY)?;
-                Ok(Some((file, path.clone())))
+                Ok(Some((file, expected.path.clone())))
             }
             Object::Empty => Ok(None),
             Object::Live { kind: Kind::File { .. } | Kind::Link, .. } => {
@@ -200,7 +200,7 @@ fn child(
     };
     let metadata = file.metadata()?;
     let identity = identity_of(&metadata);
-    Ok(kind_of(&metadata).map(|kind| Object::Live { kind, path, identity }))
+    Ok(kind_of(&metadata).map(|kind| Object::live(kind, path, identity)))
 }
 
 /// A mount point is an empty directory, or nothing if it is a file.
@@ -226,7 +226,7 @@ impl Store for DirStore {
     fn root(&self) -> Result<Object, StoreError> {
         let file = File::from(self.open_at(&RelPath::root(), OFlag::O_PATH)?);
         let identity = identity_of(&file.metadata()?);
-        Ok(Object::Live { kind: Kind::Directory, path: RelPath::root(), identity })
+        Ok(Object::live(Kind::Directory, RelPath::root(), identity))
     }
 
     fn list(&self, directory: &Object) -> Result<Vec<Listed>, StoreError> {

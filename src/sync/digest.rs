@@ -67,7 +67,8 @@ impl Fields {
                 self.number(1);
                 self.bytes(oid.as_bytes());
             }
-            Object::Live { identity, .. } => {
+            Object::Live { file, .. } => {
+                let identity = &file.identity;
                 self.number(2);
                 self.number(identity.device);
                 self.number(identity.inode);

@@ -78,6 +78,15 @@ pub struct Identity {
     pub born_nanos: i128,
 }
 
+/// A file, directory or link that was found in a live directory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LiveFile {
+    /// Where it was found, below the source's root.
+    pub path: RelPath,
+    /// Which file was found there.
+    pub identity: Identity,
+}
+
 /// What a name in a source leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Object {
@@ -94,14 +103,20 @@ pub enum Object {
     Live {
         /// Its type; another type is another object.
         kind: Kind,
-        /// Where it was found, below the source's root.
-        path: RelPath,
-        /// Which file was found there.
-        identity: Identity,
+        /// Which file it is, apart from the rest: every frozen object would have to be as large.
+        file: Box<LiveFile>,
     },
 }
 
+/// Each name that was ever listed has one: it is kept small.
+const _: () = assert!(size_of::<Object>() <= 40);
+
 impl Object {
+    /// A file of this type that was found in a live directory.
+    pub fn live(kind: Kind, path: RelPath, identity: Identity) -> Self {
+        Self::Live { kind, file: Box::new(LiveFile { path, identity }) }
+    }
+
     /// The type of the object.
     pub fn kind(&self) -> Kind {
         match self {

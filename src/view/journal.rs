@@ -163,12 +163,12 @@ impl Thing {
                 Self::Frozen { kind: (*kind).into(), oid: oid.as_bytes().to_vec() }
             }
             Object::Empty => Self::Empty,
-            Object::Live { kind, path, identity } => Self::Live {
+            Object::Live { kind, file } => Self::Live {
                 kind: (*kind).into(),
-                path: path.to_bytes(),
-                device: identity.device,
-                inode: identity.inode,
-                born_nanos: identity.born_nanos,
+                path: file.path.to_bytes(),
+                device: file.identity.device,
+                inode: file.identity.inode,
+                born_nanos: file.identity.born_nanos,
             },
         }
     }
@@ -180,11 +180,10 @@ impl Thing {
                 Some(Object::Frozen { kind: (*kind).into(), oid: Oid::from_bytes(oid)? })
             }
             Self::Empty => Some(Object::Empty),
-            Self::Live { kind, path, device, inode, born_nanos } => Some(Object::Live {
-                kind: (*kind).into(),
-                path: path_of(path)?,
-                identity: Identity { device: *device, inode: *inode, born_nanos: *born_nanos },
-            }),
+            Self::Live { kind, path, device, inode, born_nanos } => {
+                let identity = Identity { device: *device, inode: *inode, born_nanos: *born_nanos };
+                Some(Object::live((*kind).into(), path_of(path)?, identity))
+            }
         }
     }
 }

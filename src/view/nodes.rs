@@ -62,6 +62,9 @@ struct Known {
     lookups: u64,
 }
 
+/// There is one for each node that the kernel knows: it is kept small.
+const _: () = assert!(size_of::<(Number, Known)>() <= 32);
+
 /// All nodes that the kernel knows.
 #[derive(Debug)]
 pub(super) struct Nodes(DashMap<Number, Known>);

@@ -104,6 +104,9 @@ struct Child {
 
 const UNKNOWN: u64 = u64::MAX;
 
+/// There is one for each name that was listed: it is kept small.
+const _: () = assert!(size_of::<Child>() <= 72);
+
 impl Tree {
     /// A frozen directory that is an entry.
     pub(super) fn entry(
@@ -328,7 +331,8 @@ pub(super) fn object_bytes(object: &Object) -> Vec<u8> {
             [&[kind], oid.as_bytes()].concat()
         }
         Object::Empty => b"e".to_vec(),
-        Object::Live { kind, identity, .. } => {
+        Object::Live { kind, file } => {
+            let identity = &file.identity;
             let kind = match kind {
                 Kind::Directory => b'D',
                 Kind::File { .. } => b'F',

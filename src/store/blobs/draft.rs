@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use gix::hash::{Hasher, Kind};
 
-use super::hashing::Hashing;
+use super::hashing::{Hashing, Piece};
 use super::opened::Room;
 use super::unreadable;
 use crate::store::StoreError;
@@ -83,14 +83,15 @@ impl Draft {
 
 impl Draft {
     /// Adds the next bytes.
-    pub(in crate::store) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(in crate::store) fn write(&mut self, piece: &Piece) -> Result<(), StoreError> {
+        let bytes = piece.bytes();
         self.written_bytes += bytes.len() as u64;
         if self.written_bytes > self.size_bytes {
             let cause = format!("decodes to more than its {} bytes", self.size_bytes);
             return Err(unreadable(&self.oid, cause));
         }
-        self.hash.update(bytes);
-        self.put(bytes).map_err(|error| {
+        self.hash.update(piece.clone());
+        self.put(piece.bytes()).map_err(|error| {
             let told = StoreError::Io(error.kind().into());
             self.failure = Some(error);
             told

@@ -1,16 +1,48 @@
 //! Hashing beside decoding: on a second core a large blob is there a third sooner.
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use gix::hash::Hasher;
 
 /// So many pieces may wait to be hashed.
-const PIECES: usize = 4;
+pub(in crate::store) const PIECES: usize = 4;
+
+/// Bytes that several threads read without copying them: a part of a buffer.
+#[derive(Clone)]
+pub(in crate::store) struct Piece {
+    buffer: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+impl Piece {
+    /// A part of a buffer.
+    pub(in crate::store) fn new(buffer: Arc<Vec<u8>>, range: Range<usize>) -> Self {
+        Self { buffer, range }
+    }
+
+    pub(in crate::store) fn bytes(&self) -> &[u8] {
+        &self.buffer[self.range.clone()]
+    }
+
+    /// Leaves out the first bytes.
+    pub(in crate::store) fn skip(&mut self, len: usize) {
+        self.range.start = (self.range.start + len).min(self.range.end);
+    }
+}
+
+impl From<Vec<u8>> for Piece {
+    fn from(bytes: Vec<u8>) -> Self {
+        let range = 0..bytes.len();
+        Self::new(Arc::new(bytes), range)
+    }
+}
 
 /// A hash that is computed by a thread of its own, where one can be had.
 pub(super) enum Hashing {
-    Beside { pieces: SyncSender<Vec<u8>>, thread: JoinHandle<Hasher> },
+    Beside { pieces: SyncSender<Piece>, thread: JoinHandle<Hasher> },
     Here(Hasher),
 }
 
@@ -18,11 +50,11 @@ impl Hashing {
     /// Goes on with a hash.
     pub(super) fn beside(hash: Hasher) -> Self {
         let spare = hash.clone();
-        let (pieces, received) = sync_channel::<Vec<u8>>(PIECES);
+        let (pieces, received) = sync_channel::<Piece>(PIECES);
         let work = move || {
             let mut hash = hash;
             while let Ok(piece) = received.recv() {
-                hash.update(&piece);
+                hash.update(piece.bytes());
             }
             hash
         };
@@ -33,11 +65,11 @@ impl Hashing {
     }
 
     /// Takes the next bytes.
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(super) fn update(&mut self, piece: Piece) {
         match self {
             // The thread ends before its sender only by a panic, which `finish` finds.
-            Self::Beside { pieces, .. } => pieces.send(bytes.to_vec()).unwrap_or_default(),
-            Self::Here(hash) => hash.update(bytes),
+            Self::Beside { pieces, .. } => pieces.send(piece).unwrap_or_default(),
+            Self::Here(hash) => hash.update(piece.bytes()),
         }
     }
 

@@ -248,7 +248,7 @@ impl LargeBlobs {
             Streamed::NotAStream => {
                 let _lent = self.budget.borrow(size_bytes.saturating_mul(WHOLE_SIZES));
                 draft.begin_again()?;
-                draft.write(&origin.bytes(oid)?)
+                draft.write(&origin.bytes(oid)?.into())
             }
         }
     }

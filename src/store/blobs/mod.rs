@@ -15,6 +15,7 @@ mod opened;
 mod tests;
 
 pub(super) use draft::Draft;
+pub(super) use hashing::{PIECES, Piece};
 pub(super) use opened::read_exactly;
 
 use std::fs::File;
@@ -177,7 +178,7 @@ impl BlobCache {
         key: BlobKey,
         origin: &dyn BlobOrigin,
     ) -> Result<Option<File>, StoreError> {
-        self.of_large(key, origin, Opened::file)
+        self.of_large(key, origin, |blob| blob.file())
     }
 
     /// Asks a large blob.
@@ -185,15 +186,15 @@ impl BlobCache {
         &self,
         key: BlobKey,
         origin: &dyn BlobOrigin,
-        question: impl Fn(&Opened) -> Result<T, StoreError>,
+        question: impl Fn(&Arc<Opened>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let size_bytes = self.size(key, origin)?;
-        match question(&*self.large.get(key, size_bytes, origin)?) {
+        match question(&self.large.get(key, size_bytes, origin)?) {
             // Somebody cut the file, or the disk lost it: once more from the repository.
             Err(StoreError::Io(error)) => {
                 tracing::warn!(oid = %key.oid, %error, "a cached file cannot be read: decoded anew");
                 self.large.forget(&key);
-                question(&*self.large.get(key, size_bytes, origin)?)
+                question(&self.large.get(key, size_bytes, origin)?)
             }
             answer => answer,
         }

@@ -1,17 +1,28 @@
 //! A large blob that can be read.
+//!
+//! The kernel keeps what it was given. Once all of it was given, the pages of the file behind it are of no use to this process any more: they are
+//! let go, unless another process has the file open too, which is what the lock on it tells (flock(2)).
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
+
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::slice;
 use crate::store::StoreError;
 
 /// A file that is read has its time renewed so often: what was used last is evicted last.
 const RENEWED: Duration = Duration::from_secs(60);
+
+/// How long after all of a file was read its pages are let go, and how long after that once more: what was just decoded has to be written to the disk first.
+const PAUSES: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
 
 /// Where the bytes of a large blob are.
 #[derive(Debug)]
@@ -32,12 +43,19 @@ pub(super) struct Opened {
     since: Instant,
     /// Seconds after it was opened at which the file's time was renewed.
     renewed_secs: AtomicU64,
+    /// Whether a thread lets go of its pages.
+    is_let_go: AtomicBool,
 }
 
 impl Opened {
     pub(super) fn new(room: Room, size_bytes: u64, has_name: bool) -> Self {
         let renewed_secs = AtomicU64::new(0);
-        Self { room, size_bytes, has_name, since: Instant::now(), renewed_secs }
+        if let Room::File(file) = &room {
+            // Where there are no locks the pages stay.
+            file.try_lock_shared().unwrap_or_default();
+        }
+        let is_let_go = AtomicBool::new(false);
+        Self { room, size_bytes, has_name, since: Instant::now(), renewed_secs, is_let_go }
     }
 
     pub(super) fn size_bytes(&self) -> u64 {
@@ -56,12 +74,16 @@ impl Opened {
         }
     }
 
-    pub(super) fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn read(self: &Arc<Self>, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
         match &self.room {
             Room::Memory(bytes) => Ok(slice(bytes, offset, len)),
             Room::File(file) => {
                 self.renew(file);
-                read_exactly(file, self.size_bytes, offset, len)
+                let bytes = read_exactly(file, self.size_bytes, offset, len)?;
+                if offset + bytes.len() as u64 == self.size_bytes && self.has_name {
+                    self.let_go_of_pages();
+                }
+                Ok(bytes)
             }
         }
     }
@@ -74,6 +96,38 @@ impl Opened {
         }
         self.renew(file);
         Ok(Some(file.try_clone()?))
+    }
+
+    /// Takes the file out of the kernel's memory, soon.
+    fn let_go_of_pages(self: &Arc<Self>) {
+        if self.is_let_go.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let blob = Arc::downgrade(self);
+        let work = move || {
+            for pause in PAUSES {
+                thread::sleep(pause);
+                // Held for no longer than that: one that is evicted takes room until it is closed.
+                let Some(blob) = blob.upgrade() else { return };
+                blob.advise_to_let_go();
+            }
+            if let Some(blob) = blob.upgrade() {
+                blob.is_let_go.store(false, Ordering::Relaxed);
+            }
+        };
+        if thread::Builder::new().name("let-go".into()).spawn(work).is_err() {
+            self.is_let_go.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn advise_to_let_go(&self) {
+        if let Room::File(file) = &self.room
+            && file.try_lock().is_ok()
+        {
+            // Only an advice. What is not on the disk yet stays, and begins to be written.
+            posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap_or_default();
+            file.try_lock_shared().unwrap_or_default();
+        }
     }
 
     fn renew(&self, file: &File) {

@@ -34,7 +34,7 @@ impl BlobOrigin for Blob {
             return Ok(Streamed::NotAStream);
         }
         self.decoded.fetch_add(1, Ordering::SeqCst);
-        self.content.chunks(1000).try_for_each(|piece| draft.write(piece))?;
+        self.content.chunks(1000).try_for_each(|piece| draft.write(&piece.to_vec().into()))?;
         Ok(Streamed::Whole)
     }
 }
@@ -351,7 +351,7 @@ fn what_is_being_written_has_no_name_and_goes_with_its_writer() {
     let blob = Blob::new(1, 50_000);
     let file = directory.nameless(50_000).unwrap();
     let mut draft = Draft::in_file(file.try_clone().unwrap(), blob.key.oid, 50_000);
-    draft.write(&blob.content[..40_000]).unwrap();
+    draft.write(&blob.content[..40_000].to_vec().into()).unwrap();
     assert_eq!((names(directory.path()).len(), file.metadata().unwrap().nlink()), (0, 0));
     assert!(draft.finish().is_err());
     assert!(directory.open(&blob.key.oid, 50_000).is_none());

@@ -12,6 +12,7 @@ use gix::odb::store::init::Slots;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::bases::Bases;
 use super::commit::oid as parse_oid;
 use super::commit::{self, Commit};
 use super::pin::PinDirectory;
@@ -39,6 +40,7 @@ pub struct Repository {
     /// Handles of the library that nobody uses at present. A handle is for one thread at a time, and a new one costs 10 us and a buffer of
     /// 48 KiB to inflate with.
     idle: Mutex<Vec<gix::Repository>>,
+    bases: Bases,
 }
 
 /// So many handles of a repository stay for the next questions.
@@ -97,7 +99,8 @@ impl Repository {
         let mut key = [0; 16];
         key.copy_from_slice(&digest[..16]);
         let packs = count_packs(inner.objects_dir());
-        Ok(Self { inner, key, packs, pin: None, idle: Mutex::default() })
+        let (idle, bases) = (Mutex::default(), Bases::new());
+        Ok(Self { inner, key, packs, pin: None, idle, bases })
     }
 
     /// Opens a repository by the objects of its pin. What these lack is looked for in the repository itself.
@@ -119,7 +122,8 @@ impl Repository {
         let Self { inner, packs, .. } = Self::open(directory.path())?;
         let lender = ArcSwapOption::empty();
         let pin = Some(Pinned { directory, lender });
-        Ok(Self { inner, key, packs, pin, idle: Mutex::default() })
+        let (idle, bases) = (Mutex::default(), Bases::new());
+        Ok(Self { inner, key, packs, pin, idle, bases })
     }
 
     /// Looks for what its pin lacks in this repository from now on. A pin lends to none, least of all to itself: such a chain would not end.
@@ -227,6 +231,25 @@ impl Repository {
     }
 
     fn any_object(&self, oid: &Oid) -> Result<(GitKind, Vec<u8>), StoreError> {
+        match self.decoded(oid) {
+            // What was kept of another pack may have been taken for one of this.
+            Err(_) if self.forget_bases() => self.decoded(oid),
+            answer => answer,
+        }
+    }
+
+    /// Decodes without what is kept from now on. False if that changes nothing.
+    fn forget_bases(&self) -> bool {
+        let of_lender = self.lender().is_some_and(|lender| lender.bases.forget());
+        self.bases.forget() || of_lender
+    }
+
+    #[cfg(test)]
+    pub(super) fn bases(&self) -> &Bases {
+        &self.bases
+    }
+
+    fn decoded(&self, oid: &Oid) -> Result<(GitKind, Vec<u8>), StoreError> {
         // The library was told how large an object may be when the repository was opened.
         let (kind, bytes) = self.ask(oid, |repository, id| {
             let object = repository.find_object(id)?.detach();
@@ -286,6 +309,13 @@ impl Repository {
         found.ok_or_else(|| unreadable(oid, "it is not in the repository"))
     }
 
+    fn handle(&self) -> gix::Repository {
+        let mut handle = self.inner.to_thread_local();
+        let bases = self.bases.clone();
+        handle.objects.set_pack_cache(move || bases.to_thread_local());
+        handle
+    }
+
     fn idle(&self) -> MutexGuard<'_, Vec<gix::Repository>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -306,7 +336,7 @@ impl Repository {
             }
         }
         let once = || {
-            let handle = self.idle().pop().unwrap_or_else(|| self.inner.to_thread_local());
+            let handle = self.idle().pop().unwrap_or_else(|| self.handle());
             // One that panicked is not used again.
             let answer = catch_unwind(AssertUnwindSafe(|| question(&handle, id)))?;
             let mut idle = self.idle();

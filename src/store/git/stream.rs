@@ -5,24 +5,32 @@
 //! is an error and not a signal, and what was read does not count as memory of the daemon.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use gix::hash::{Kind as HashKind, ObjectId};
 use gix::objs::Kind as GitKind;
 use gix::odb::pack::{data, index};
-use gix::zlib::Decompress;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use sirocco::Format;
+use sirocco::inflate::Decoder;
 
 use super::repository::{Repository, expect_kind, unreadable};
 use crate::store::StoreError;
-use crate::store::blobs::{BlobOrigin, Draft, Streamed};
+use crate::store::blobs::{BlobOrigin, Draft, PIECES, Piece, Streamed};
 use crate::union::object::Oid;
 
 /// Encoded bytes are read in pieces of this size.
 const INPUT_BYTES: usize = 128 << 10;
-/// Decoded bytes are written in pieces of this size.
+/// Decoded bytes are written in pieces of this size, less the window.
 const OUTPUT_BYTES: usize = 256 << 10;
+/// So much of what was decoded last has to stand before what is decoded next (RFC 1951, section 2).
+const WINDOW_BYTES: usize = 32 << 10;
+/// Those that wait, the one that is hashed, and the one that is filled.
+const BUFFERS: usize = PIECES + 2;
 /// The header of a loose object is shorter than this: a type, a number and a zero byte.
 const HEADER_BYTES: usize = 64;
 
@@ -150,25 +158,31 @@ fn copy(found: Found, oid: &Oid, draft: &mut Draft) -> Result<Streamed, StoreErr
         Found::Packed(file) => (file, false),
         Found::Difference => return Ok(Streamed::NotAStream),
     };
-    // Only an advice.
-    let sequential = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL;
-    nix::fcntl::posix_fadvise(&file, 0, 0, sequential).unwrap_or_default();
-    let mut input =
-        Inflated { encoded: BufReader::with_capacity(INPUT_BYTES, file), state: Decompress::new() };
+    advise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
     let damaged = |error: io::Error| unreadable(oid, &error.to_string());
-    let mut piece = vec![0; OUTPUT_BYTES];
-    let mut filled = input.read(&mut piece).map_err(damaged)?;
-    let mut start = 0;
-    if is_loose {
-        start = loose_header(&piece[..filled])
+    let start = (&file).stream_position().map_err(damaged)?;
+    let mut input = Inflated::new(BufReader::with_capacity(INPUT_BYTES, file));
+    let mut piece = input.next().map_err(damaged)?;
+    if is_loose && let Some(first) = &mut piece {
+        let header = loose_header(first.bytes())
             .ok_or_else(|| unreadable(oid, "its loose file does not begin as that of a blob"))?;
+        first.skip(header);
     }
-    while filled > 0 {
-        draft.write(&piece[start..filled])?;
-        start = 0;
-        filled = input.read(&mut piece).map_err(damaged)?;
+    while let Some(decoded) = piece {
+        draft.write(&decoded)?;
+        piece = input.next().map_err(damaged)?;
     }
+    // Nobody reads them again while the decoded blob is kept.
+    let len = input.decoder.total_in();
+    advise(input.encoded.get_ref(), start, len, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     Ok(Streamed::Whole)
+}
+
+/// Tells the kernel how a part of a file is read. Only an advice: it may be refused.
+fn advise(file: impl AsFd, start: u64, len: u64, advice: PosixFadviseAdvice) {
+    if let (Ok(start), Ok(len)) = (i64::try_from(start), i64::try_from(len)) {
+        posix_fadvise(file, start, len, advice).unwrap_or_default();
+    }
 }
 
 /// The length of a blob's header, the zero byte included. Its number is not read: the size is checked in the end.
@@ -177,14 +191,55 @@ fn loose_header(bytes: &[u8]) -> Option<usize> {
     bytes.starts_with(b"blob ").then_some(end + 1)
 }
 
-/// The decoded bytes of a zlib stream. What follows it is not looked at.
+/// The decoded bytes of a zlib stream, piece by piece: others read one while the next is filled. What follows the stream is not looked at.
 struct Inflated {
     encoded: BufReader<File>,
-    state: Decompress,
+    decoder: Box<Decoder>,
+    buffers: [Arc<Vec<u8>>; BUFFERS],
+    /// The buffer that was filled last.
+    turn: usize,
+    /// How much of it was; nothing before the first piece.
+    filled: usize,
+    is_done: bool,
 }
 
-impl Read for Inflated {
-    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
-        gix::zlib::stream::inflate::read(&mut self.encoded, &mut self.state, piece)
+impl Inflated {
+    fn new(encoded: BufReader<File>) -> Self {
+        let buffers = std::array::from_fn(|_| Arc::new(vec![0; OUTPUT_BYTES]));
+        let decoder = Box::new(Decoder::new(Format::Zlib));
+        Self { encoded, decoder, buffers, turn: 0, filled: 0, is_done: false }
+    }
+
+    fn next(&mut self) -> io::Result<Option<Piece>> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let start = self.turn_over();
+        let Self { encoded, decoder, buffers, turn, filled, is_done } = self;
+        let buffer = Arc::make_mut(&mut buffers[*turn]);
+        *filled = start;
+        loop {
+            let input = encoded.fill_buf()?;
+            let progress = decoder.decompress(input, buffer, input.is_empty())?;
+            *filled += progress.output.len();
+            *is_done = progress.done;
+            let (is_full, consumed) = (progress.full, progress.consumed);
+            encoded.consume(consumed);
+            if *is_done || is_full {
+                return Ok(Some(Piece::new(buffers[*turn].clone(), start..*filled)));
+            }
+        }
+    }
+
+    /// Goes on in the next buffer, and says where: behind the window, which it takes along.
+    fn turn_over(&mut self) -> usize {
+        let Some(window) = self.filled.checked_sub(WINDOW_BYTES) else { return 0 };
+        let last = self.buffers[self.turn].clone();
+        self.turn = (self.turn + 1) % BUFFERS;
+        // It is not shared any more: more pieces than may wait have followed it.
+        let buffer = Arc::make_mut(&mut self.buffers[self.turn]);
+        buffer[window..self.filled].copy_from_slice(&last[window..self.filled]);
+        self.decoder.make_room(buffer);
+        WINDOW_BYTES
     }
 }

@@ -60,6 +60,20 @@ fn two_alike(fixture: &Fixture, name: &str, options: &[&str]) -> (Made, [(String
 }
 
 #[test]
+fn what_repeats_over_the_border_of_pieces_is_decoded() {
+    let fixture = Fixture::new();
+    // The decoder has to look back nearly as far as it may, in pieces of which each begins with what the last one ended with.
+    let bytes = content(7)[..32_000].repeat(40);
+    let made = fixture.init("r", &["--bare"]);
+    let id = made.blob(&bytes);
+    made.commit_tree(&made.tree(&[("100644", b"a", &id)]));
+    assert_eq!(stream(&made, &id, &bytes).unwrap(), Streamed::Whole);
+    made.git(&["repack", "-adfq"]);
+    assert!(fs::metadata(pack(&made)).unwrap().len() < 100_000);
+    assert_eq!(stream(&made, &id, &bytes).unwrap(), Streamed::Whole);
+}
+
+#[test]
 fn loose_and_packed_blobs_are_streamed_and_differences_are_not() {
     let fixture = Fixture::new();
     for options in [&[][..], &["--object-format=sha256"]] {

@@ -273,7 +273,7 @@ impl SourceRecord {
 impl EntryRecord {
     fn of(entry: &Entry) -> Option<Self> {
         let (kind, identity) = match &entry.object {
-            Object::Live { kind, identity, .. } => (kind_letter(*kind), *identity),
+            Object::Live { kind, file } => (kind_letter(*kind), file.identity),
             Object::Empty => ('e', Identity { device: 0, inode: 0, born_nanos: 0 }),
             Object::Frozen { .. } => return None,
         };
@@ -298,7 +298,7 @@ impl EntryRecord {
             Some(kind) => {
                 let born_nanos = self.born_nanos.parse().ok()?;
                 let identity = Identity { device: self.device, inode: self.inode, born_nanos };
-                Object::Live { kind, path: source_path.clone(), identity }
+                Object::live(kind, source_path.clone(), identity)
             }
             None => Object::Empty,
         };
