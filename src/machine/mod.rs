@@ -12,6 +12,7 @@ pub mod courier;
 mod cure;
 pub mod descriptor;
 pub mod doctor;
+pub mod dying;
 pub mod error;
 pub mod exit;
 pub mod fusermount;

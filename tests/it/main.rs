@@ -11,6 +11,7 @@ mod clients;
 mod commands;
 mod confinement;
 mod cuts;
+mod deaths;
 mod diff;
 mod doctor;
 mod env;

@@ -1,33 +1,45 @@
-//! Messages to the kernel that a keeper writes for its worker.
+//! Messages to the kernel that another process writes for the one that serves.
 //!
-//! Some have to wait until a request is answered. A worker that is killed while it writes one does not end before that, and the worker
-//! that would answer is not started before it ends: so they are written by the keeper, in a thread of its own for each worker. The keeper
-//! does not look into them: whoever holds the descriptor, as the worker does, could write them itself.
+//! Some have to wait until a request is answered. A process that is killed while it writes one does not end before that, and whoever
+//! would answer is not started before it ends. So a worker's are written by its keeper, in a thread of its own for each worker, and those
+//! of a daemon without a keeper by a process that is there for nothing else ([`beside`]). Neither looks into them: whoever holds
+//! the descriptor, as the one that serves does, could write them itself.
+
+mod beside;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::process::Child;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
+
+pub use beside::{become_courier, is_meant, start_beside};
 
 /// The longest message: a name of 255 bytes and what goes with it, and room for what may come.
 const MESSAGE_MAX: usize = 4096;
 
-/// The worker's side.
+/// The side of the one that serves.
 #[derive(Debug)]
-pub struct Courier(Mutex<UnixStream>);
+pub struct Courier {
+    stream: Mutex<UnixStream>,
+    /// The process that carries, where it was started for this.
+    process: Option<Child>,
+}
 
 impl Courier {
-    /// Takes the worker's end of a pair.
+    /// Takes the one end of a pair.
     pub fn new(stream: UnixStream) -> Self {
-        Self(Mutex::new(stream))
+        Self { stream: Mutex::new(stream), process: None }
     }
 
-    /// Has a message written; returns when the kernel has taken it, what that said. `None` if the keeper is gone.
+    /// Has a message written; returns when the kernel has taken it, what that said. `None` if nobody carries any more.
     pub fn carry(&self, message: &[u8]) -> Option<io::Result<()>> {
         let len = u32::try_from(message.len()).ok()?;
-        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         stream.write_all(&[&len.to_ne_bytes()[..], message].concat()).ok()?;
         let mut answer = [0; 4];
         stream.read_exact(&mut answer).ok()?;
@@ -37,6 +49,24 @@ impl Courier {
         })
     }
 }
+
+impl Drop for Courier {
+    fn drop(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        let stream = self.stream.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // It may have ended.
+        stream.shutdown(Shutdown::Both).unwrap_or_default();
+        for _ in 0..ENDING_MS {
+            if !matches!(process.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// How long a process that carries has to end once it is not needed any more.
+const ENDING_MS: u32 = 1000;
 
 /// Writes to `device` what comes over a new pair, until its other end, which is returned, is closed.
 ///
