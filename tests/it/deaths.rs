@@ -28,6 +28,18 @@ fn sample(sandbox: &Sandbox) -> Mount<'_> {
     sandbox.mount()
 }
 
+/// Stops so many of the threads of a process that answer the kernel, until what is returned is dropped and with it its standard input.
+pub(crate) fn stop_threads(sandbox: &Sandbox, pid: u32, most: usize) -> Child {
+    fs::write(sandbox.path("stopper.py"), include_str!("thread_stopper.py")).unwrap();
+    let mut stopper = sandbox.command("python3");
+    stopper.args(["stopper.py", &pid.to_string(), &most.to_string()]);
+    let mut stopper = stopper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(stopper.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "stopped\n");
+    stopper
+}
+
 /// A daemon whose message to the kernel waits for a reader that it does not answer.
 struct Waiting {
     daemon: u32,
@@ -45,13 +57,7 @@ fn wait_in_the_kernel(sandbox: &Sandbox, mount: &Mount<'_>) -> Waiting {
     assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/plan/SKILL.md"), "other\n");
     let couriers = children(daemon);
     assert_eq!(couriers.len(), 1, "{couriers:?}");
-    fs::write(sandbox.path("stopper.py"), include_str!("thread_stopper.py")).unwrap();
-    let mut stopper = sandbox.command("python3");
-    stopper.args(["stopper.py", &daemon.to_string()]);
-    let mut stopper = stopper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = String::new();
-    BufReader::new(stopper.stdout.take().unwrap()).read_line(&mut said).unwrap();
-    assert_eq!(said, "stopped\n");
+    let stopper = stop_threads(sandbox, daemon, 99);
     // It holds the directory's lock until it is answered.
     let reader = sandbox.command("stat").arg(sandbox.view().join(".agents/skills/none")).spawn();
     let reader = reader.unwrap();
@@ -101,9 +107,8 @@ fn s103_a_daemon_that_is_killed_while_a_message_waits_leaves_nobody_waiting() {
     wait_for("the reader's end", || waiting.reader.try_wait().unwrap().is_some());
     assert!(!waiting.reader.wait().unwrap().success());
     eprintln!("the reader was told after {} ms", killed.elapsed().as_millis());
-    wait_for("the end of the courier", || {
-        !PathBuf::from(format!("/proc/{}", waiting.courier)).exists()
-    });
+    let courier = || state(waiting.courier);
+    wait_for("the end of the courier", || matches!(courier().as_str(), "" | "Z"));
     let read = sandbox.shell_output("cat $VIEW/.agents/skills/new/SKILL.md");
     assert!(String::from_utf8_lossy(&read.stderr).contains("not connected"), "{read:?}");
     sandbox.succeed(&["mount"]);

@@ -22,6 +22,7 @@ mod flips;
 mod floods;
 mod git_directory;
 mod golden;
+mod hangs;
 mod hostile;
 mod keeper;
 mod large;

@@ -1,10 +1,11 @@
 """Stops the threads of a process that answer the kernel, as a debugger does, and lets go of them when standard input ends.
 
-Argument: the process. Prints "stopped" when they have been.
+Arguments: the process, how many of them at most. Prints "stopped" when they have been.
 """
 
 import ctypes
 import os
+import select
 import sys
 
 SEIZE, INTERRUPT = 0x4206, 0x4207
@@ -18,12 +19,18 @@ def trace(request, thread):
         raise OSError(ctypes.get_errno(), f"ptrace {request:#x} of {thread}")
 
 
-process = sys.argv[1]
+process, left = sys.argv[1], int(sys.argv[2])
 for thread in sorted(map(int, os.listdir(f"/proc/{process}/task"))):
     with open(f"/proc/{process}/task/{thread}/comm") as file:
-        if file.read().startswith("fuser-"):
+        if file.read().startswith("fuser-") and left > 0:
+            left -= 1
             trace(SEIZE, thread)
             trace(INTERRUPT, thread)
             os.waitpid(thread, WAIT_ALL)
 print("stopped", flush=True)
-sys.stdin.read()
+while not select.select([sys.stdin], [], [], 0.01)[0]:
+    try:
+        # Those that were killed meanwhile do not end before their tracer has heard of it.
+        os.waitpid(-1, WAIT_ALL | os.WNOHANG)
+    except ChildProcessError:
+        break
