@@ -1,4 +1,4 @@
-"""Reads a view all the time and takes errors as they come, until a file is there. Prints the numbers of the errors that it met.
+"""Reads a view all the time and takes errors as they come, until a file is there, or the view's directory is gone. Prints the numbers of the errors that it met.
 
 Arguments: the view, the file.
 """
@@ -9,7 +9,7 @@ import sys
 
 view, end = sys.argv[1], sys.argv[2]
 met = set()
-while not os.path.exists(end):
+while os.path.exists(os.path.dirname(view)) and not os.path.exists(end):
     try:
         skills = os.path.join(view, ".agents/skills")
         for name in random.sample(os.listdir(skills), 3):
