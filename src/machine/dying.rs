@@ -12,18 +12,29 @@ const KILLED: u64 = 1 << (libc::SIGKILL - 1);
 
 /// Whether a connection is held by processes that were killed, and by no other one that this process sees. False where that cannot be known.
 pub fn is_abandoned(connection: u32) -> bool {
-    let mut is_held = false;
-    for process in numbered(Path::new("/proc")) {
+    let mut holders = holders(connection).peekable();
+    holders.peek().is_some() && holders.all(|holder| holder.is_killed)
+}
+
+/// Whether a connection is held by a process that lives, other than these, as far as that can be known.
+pub fn is_held_by_others(connection: u32, than: &[u32]) -> bool {
+    holders(connection).any(|holder| !holder.is_killed && !than.contains(&holder.process))
+}
+
+struct Holder {
+    process: u32,
+    is_killed: bool,
+}
+
+fn holders(connection: u32) -> impl Iterator<Item = Holder> {
+    numbered(Path::new("/proc")).filter_map(move |process| {
         // The first thread of a dying process has often ended, and with that shows no descriptors.
         let mut threads = numbered(&process.join("task"));
-        let held = threads.find_map(|thread| Some((holds(&thread, connection)?, thread)));
-        match held {
-            Some((true, thread)) if is_killed(&thread) => is_held = true,
-            Some((true, _)) => return false,
-            Some((false, _)) | None => {}
-        }
-    }
-    is_held
+        let (is_held, thread) =
+            threads.find_map(|thread| Some((holds(&thread, connection)?, thread)))?;
+        let process = process.file_name()?.to_str()?.parse().ok()?;
+        is_held.then(|| Holder { process, is_killed: is_killed(&thread) })
+    })
 }
 
 fn numbered(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
@@ -75,6 +86,6 @@ mod tests {
 
     #[test]
     fn a_connection_that_nobody_holds_is_not_abandoned() {
-        assert!(!is_abandoned(u32::MAX));
+        assert!(!is_abandoned(u32::MAX) && !is_held_by_others(u32::MAX, &[]));
     }
 }

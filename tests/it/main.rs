@@ -40,6 +40,7 @@ mod pins;
 mod planted;
 mod remotes;
 mod serving;
+mod stored;
 mod swaps;
 mod torn;
 mod users;

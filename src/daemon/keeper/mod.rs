@@ -6,6 +6,7 @@
 mod end;
 mod hang;
 mod signals;
+mod store;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -63,23 +64,26 @@ pub fn keep(
     confinement::no_core_dumps();
     let (sender, events) = mpsc::channel();
     signals::listen(&sender)?;
-    clear_stale(&plan.mountpoint)?;
-    let claim = Claim::make(&plan.mountpoint)?;
+    let kept = store::left(&plan.mountpoint);
+    if kept.is_none() {
+        clear_stale(&plan.mountpoint)?;
+    }
+    let (is_first, claim) = (kept.is_none(), Claim::make(&plan.mountpoint)?);
     let mut keeping = Keeping {
         plan,
         sender,
         workshop: Workshop::of_this_process(environment(plan))?,
-        mount: None,
+        mount: kept,
         worker: None,
         successor: None,
-        has_served: false,
+        has_served: !is_first,
         is_on_trial: false,
         deaths: 0,
         due: None,
         is_stopping: None,
         hangs: 0,
     };
-    let outcome = keeping.start(true).and_then(|()| keeping.run(&events, ready));
+    let outcome = keeping.start(is_first).and_then(|()| keeping.run(&events, ready));
     keeping.clear();
     claim.release();
     outcome
@@ -233,7 +237,9 @@ impl Keeping<'_> {
         let attached = attach(self.plan)?;
         let journal = journal_file(&self.plan.config.state.dir)?;
         let connection = attached.mounter.connection();
-        self.mount = Some(KeptMount { device: attached.fd, journal, connection });
+        let mount = KeptMount { device: attached.fd, journal, connection };
+        store::put(&mount);
+        self.mount = Some(mount);
         if let Some(undo) = attached.undo {
             // From here on `clear` takes it away.
             undo.disarm();
