@@ -19,8 +19,10 @@ use std::time::Duration;
 
 pub use beside::{become_courier, is_meant, start_beside};
 
-/// The longest message: a name of 255 bytes and what goes with it, and room for what may come.
-const MESSAGE_MAX: usize = 4096;
+/// The most bytes that are carried at once: many messages with a name of up to 255 bytes, and what goes with it.
+const MESSAGES_MAX: usize = 64 * 1024;
+/// The head of each message, which begins with its length (`struct fuse_out_header`, `fuse.h`).
+const HEAD: usize = 16;
 
 /// The side of the one that serves.
 #[derive(Debug)]
@@ -36,11 +38,12 @@ impl Courier {
         Self { stream: Mutex::new(stream), process: None }
     }
 
-    /// Has a message written; returns when the kernel has taken it, what that said. `None` if nobody carries any more.
-    pub fn carry(&self, message: &[u8]) -> Option<io::Result<()>> {
-        let len = u32::try_from(message.len()).ok()?;
+    /// Has messages written, which stand one after the other; returns when the kernel has taken them all, what that said, other than that it knows
+    /// nothing of it. `None` if nobody carries any more.
+    pub fn carry(&self, messages: &[u8]) -> Option<io::Result<()>> {
+        let len = u32::try_from(messages.len()).ok()?;
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        stream.write_all(&[&len.to_ne_bytes()[..], message].concat()).ok()?;
+        stream.write_all(&[&len.to_ne_bytes()[..], messages].concat()).ok()?;
         let mut answer = [0; 4];
         stream.read_exact(&mut answer).ok()?;
         Some(match i32::from_ne_bytes(answer) {
@@ -85,39 +88,57 @@ fn carry(mut stream: &UnixStream, mut device: &File) -> io::Result<()> {
     let mut len = [0; 4];
     stream.read_exact(&mut len)?;
     let len = u32::from_ne_bytes(len) as usize;
-    if len > MESSAGE_MAX {
+    if len > MESSAGES_MAX {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut message = vec![0; len];
-    stream.read_exact(&mut message)?;
-    let error = match device.write(&message) {
-        Ok(_) => 0,
-        Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
-    };
-    stream.write_all(&error.to_ne_bytes())
+    let mut messages = vec![0; len];
+    stream.read_exact(&mut messages)?;
+    let (mut left, mut said) = (&messages[..], 0);
+    while !left.is_empty() {
+        let (message, rest) = split(left).ok_or(io::ErrorKind::InvalidData)?;
+        match device.write(message).map_err(|error| error.raw_os_error()) {
+            Ok(_) | Err(Some(libc::ENOENT)) => {}
+            Err(error) => said = error.unwrap_or(libc::EIO),
+        }
+        left = rest;
+    }
+    stream.write_all(&said.to_ne_bytes())
+}
+
+/// The first message, and those that follow it.
+fn split(messages: &[u8]) -> Option<(&[u8], &[u8])> {
+    let len = u32::from_ne_bytes(messages.get(..4)?.try_into().ok()?);
+    messages.split_at_checked(len as usize).filter(|(message, _)| message.len() >= HEAD)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn message(text: &[u8; 12]) -> Vec<u8> {
+        [&16_u32.to_ne_bytes()[..], text].concat()
+    }
+
     #[test]
-    fn a_message_arrives_whole_and_an_error_comes_back() {
+    fn messages_arrive_one_by_one_and_an_error_comes_back() {
         let (mut reader, writer) = io::pipe().unwrap();
         let courier = Courier::new(start(writer.into()).unwrap());
-        courier.carry(b"message").unwrap().unwrap();
-        let mut message = [0; 7];
-        reader.read_exact(&mut message).unwrap();
-        assert_eq!(&message, b"message");
+        let both = [message(b"first       "), message(b"second      ")].concat();
+        courier.carry(&both).unwrap().unwrap();
+        let mut read = vec![0; both.len()];
+        reader.read_exact(&mut read).unwrap();
+        assert_eq!(read, both);
         drop(reader);
-        let refused = courier.carry(b"more").unwrap().unwrap_err();
+        let refused = courier.carry(&both).unwrap().unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EPIPE));
     }
 
     #[test]
-    fn what_is_too_long_is_not_written() {
-        let (_reader, writer) = io::pipe().unwrap();
-        let courier = Courier::new(start(writer.into()).unwrap());
-        assert!(courier.carry(&[0; MESSAGE_MAX + 1]).is_none());
+    fn what_is_too_long_or_no_message_is_not_written() {
+        for wrong in [vec![0; MESSAGES_MAX + 1], vec![0; 16], 99_u32.to_ne_bytes().to_vec()] {
+            let (_reader, writer) = io::pipe().unwrap();
+            let courier = Courier::new(start(writer.into()).unwrap());
+            assert!(courier.carry(&wrong).is_none());
+        }
     }
 }
