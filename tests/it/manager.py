@@ -14,6 +14,8 @@ import sys
 place = os.path.abspath("notify")
 manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 manager.bind(place)
+# A unit that does not start says nothing.
+manager.settimeout(60)
 store = {}
 
 
