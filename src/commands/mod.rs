@@ -46,6 +46,10 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
     if let Some(launched) = machine::confinement::recognize(arguments) {
         return Failure::from(machine::confinement::become_git(&launched)).report();
     }
+    if machine::courier::is_meant(arguments) {
+        return machine::courier::become_courier()
+            .map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     if let Some(helper) = helper::recognize(arguments) {
         return helper::run(helper);
     }

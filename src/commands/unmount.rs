@@ -11,6 +11,7 @@ use crate::control::client;
 use crate::machine::exit::Process;
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
+use crate::machine::stale::abort_abandoned;
 use crate::machine::unmount::unmount;
 
 /// How long a daemon has to end after its mount is gone.
@@ -19,6 +20,10 @@ const END: Duration = Duration::from_secs(10);
 /// Unmounts a view, also one whose daemon has died.
 pub(super) fn run(arguments: &UnmountArgs) -> Result<ExitCode, Failure> {
     let path = mountpoint::resolve(&arguments.mountpoint)?;
+    // Whoever waits for it is told, and it is not asked.
+    if abort_abandoned(&path)? {
+        return Ok(ExitCode::SUCCESS);
+    }
     // A daemon that does not answer is no reason not to unmount.
     let daemon = RunDir::find_socket(&path).and_then(|socket| client::status(&socket).ok());
     if daemon.as_ref().is_some_and(|status| status.views.is_some()) {

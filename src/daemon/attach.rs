@@ -14,7 +14,7 @@ use crate::config::resolved::{AllowOther, Config, Origin};
 use crate::fuse::Owner;
 use crate::machine::mount::{MountRequest, mount, mount_over};
 use crate::machine::mountinfo::MountTable;
-use crate::machine::stale::{Liveness, detach, probe};
+use crate::machine::stale::{Liveness, abort_abandoned, detach, probe};
 use crate::machine::{connections, descriptor, pass, read_ahead, user};
 
 /// A mount that somebody else made: where its descriptor comes from.
@@ -132,6 +132,10 @@ pub(super) fn clear_stale(mountpoint: &Path) -> Result<(), DaemonError> {
         let Some(mount) = table.topmost_at(mountpoint).filter(|mount| mount.is_ours()) else {
             return Ok(());
         };
+        if abort_abandoned(mountpoint)? {
+            warn!(mountpoint = %mountpoint.display(), "a mount was here whose daemon was killed and could not end: aborted");
+            continue;
+        }
         match probe(mountpoint, PROBE) {
             Liveness::Dead => {
                 warn!(mountpoint = %mountpoint.display(), "a mount was here whose daemon has died: detached");

@@ -7,6 +7,7 @@ mod attach;
 mod configuration;
 mod confines;
 mod copy;
+mod courier;
 mod error;
 mod fetch;
 mod guard;

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::DaemonError;
 use super::copy::Copying;
+use super::courier::of_keeper;
 use super::fetch::Fetching;
 use super::kept_by::KeptBy;
 use super::start::{Audience, Plan};
@@ -14,7 +15,6 @@ use super::update::KEPT_SETS;
 use super::vitals::Vitals;
 use crate::config::resolved::Config;
 use crate::fuse::Courier;
-use crate::machine;
 use crate::machine::keeper::Word;
 use crate::snapshot::Snapshot;
 use crate::store::git::Repository;
@@ -100,7 +100,7 @@ fn anew(
             } else {
                 warn!("`state.dir` cannot be used: if the worker dies the view is mounted anew");
             }
-            let courier = courier(handed.courier);
+            let courier = of_keeper(handed.courier);
             Begun::First { device: handed.device, journal: Arc::new(journal), courier }
         }
     };
@@ -142,13 +142,9 @@ fn again(
     view.note_configuration(keeper.text());
     let fetching = plan.config.repo_cache.is_synced.then(|| fetching(&plan.config, vitals));
     let fetching = fetching.transpose()?;
-    let courier = courier(handed.courier);
+    let courier = of_keeper(handed.courier);
     let begun = Begun::Again { device: handed.device, agreed, courier };
     Ok(Opened { view: Arc::new(view), caches, fetching, begun })
-}
-
-fn courier(courier: machine::courier::Courier) -> Courier {
-    Arc::new(move |message| courier.carry(message))
 }
 
 fn settings(plan: &Plan) -> Settings {

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::DaemonError;
 use super::attach::{Attached, Given, attach, clear_stale, owner, raise_read_ahead};
 use super::configuration::{config_stamp, keep_mounted};
+use super::courier;
 use super::kept_by::KeptBy;
 use super::opening::{Begun, Opened, open};
 use super::operator::{Doors, Seen};
@@ -180,6 +181,7 @@ fn serve(
     let courier = begun.courier();
     let (Attached { fd, mounter, undo }, beginning) = begin(plan, way, &begun)?;
     let keeper = mounter.keeper();
+    let courier = courier.or_else(|| courier::beside(&fd));
     let passthrough = plan.passthrough.map(|StackDepth(stack_depth)| Passthrough { stack_depth });
     let serving = Serving { owner: owner(&plan.config), passthrough, beginning, courier };
     let served = fuse::serve(Arc::new(Superblock::only(view.clone())), fd, serving);

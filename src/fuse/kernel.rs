@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use fuser::{INodeNo, Notifier};
 
+use crate::union::name::Name;
 use crate::view::{Kernel, Number};
 
 /// The kernel's side of a mounted view.
@@ -19,7 +20,10 @@ pub struct KernelCache {
     courier: Option<Courier>,
 }
 
-/// Carries a message to the kernel, and returns what that said when it has done what the message says; `None` if nobody carries any more.
+/// How many messages are carried at once: a way there and back for each takes longer than the kernel needs for it.
+const AT_ONCE: usize = 64;
+
+/// Carries messages to the kernel, one after the other, and returns what that said when it has done what they say; `None` if nobody carries any more.
 pub type Courier = Arc<dyn Fn(&[u8]) -> Option<io::Result<()>> + Send + Sync>;
 
 impl KernelCache {
@@ -48,6 +52,16 @@ impl Kernel for KernelCache {
             self.notifier.inval_entry(INodeNo(u64::from(directory.0)), name)
         };
         check(&carried.unwrap_or_else(direct));
+    }
+
+    fn forget_names(&self, directory: Number, names: &[&Name]) {
+        for names in names.chunks(AT_ONCE) {
+            let message = |name: &&Name| message_about_name(directory, name.as_bytes());
+            match self.carried(|| names.iter().flat_map(message).collect()) {
+                Some(outcome) => check(&outcome),
+                None => names.iter().for_each(|name| self.forget_name(directory, name.as_bytes())),
+            }
+        }
     }
 
     fn forget_listing(&self, directory: Number) {

@@ -1,12 +1,13 @@
 //! Descriptors of `/dev/fuse` that come from elsewhere: over a socket, or inherited under a number.
 
+use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use nix::sys::stat::{fstat, major, minor};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -26,18 +27,29 @@ pub fn number_in(mountpoint: &Path) -> Option<RawFd> {
 /// # Errors
 /// There is no descriptor of this number, or it is of something else.
 pub fn take(number: RawFd) -> Result<OwnedFd, MachineError> {
-    let failed = |error: io::Error| MachineError::Descriptor {
-        origin: format!("descriptor {number}"),
-        reason: error.to_string(),
-    };
+    let taken = borrow(number)?;
+    expect_device(&taken, &format!("descriptor {number}"))?;
+    let failed = |error: io::Error| failed(number, &error);
+    nix::unistd::close(number).map_err(io::Error::from).map_err(failed)?;
+    Ok(taken)
+}
+
+/// Another descriptor of what was inherited under a number.
+///
+/// # Errors
+/// There is no descriptor of this number.
+pub fn borrow(number: RawFd) -> Result<OwnedFd, MachineError> {
+    let failed = |error: io::Error| failed(number, &error);
     // Sent to ourselves: that makes an owner of a number, and says whether there is such a descriptor.
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     send_number(&theirs, number).map_err(failed)?;
     let taken = receive(&ours).map_err(failed)?;
-    let taken = taken.ok_or_else(|| failed(io::ErrorKind::UnexpectedEof.into()))?;
-    expect_device(&taken, &format!("descriptor {number}"))?;
-    nix::unistd::close(number).map_err(io::Error::from).map_err(failed)?;
-    Ok(taken)
+    taken.ok_or_else(|| failed(io::ErrorKind::UnexpectedEof.into()))
+}
+
+fn failed(number: RawFd, error: &io::Error) -> MachineError {
+    let reason = error.to_string();
+    MachineError::Descriptor { origin: format!("descriptor {number}"), reason }
 }
 
 /// Checks that a descriptor is one of `/dev/fuse`.
@@ -51,6 +63,27 @@ pub fn expect_device(descriptor: &OwnedFd, origin: &str) -> Result<(), MachineEr
     }
     let reason = "is not one of `/dev/fuse`".to_owned();
     Err(MachineError::Descriptor { origin: origin.to_owned(), reason })
+}
+
+/// The number of the connection that a descriptor of `/dev/fuse` is of; `None` where the kernel does not say it.
+pub fn connection(device: &OwnedFd) -> Option<u32> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", device.as_raw_fd())).ok()?;
+    let number = info.lines().find_map(|line| line.strip_prefix("fuse_connection:"))?;
+    number.trim().parse().ok()
+}
+
+/// Sends a text with a descriptor to a datagram socket.
+///
+/// # Errors
+/// Nobody takes it there.
+pub fn send_text(socket: &Path, text: &str, descriptor: impl AsFd) -> io::Result<()> {
+    let sender = UnixDatagram::unbound()?;
+    let address = UnixAddr::new(socket)?;
+    let numbers = [descriptor.as_fd().as_raw_fd()];
+    let (parts, message) = ([IoSlice::new(text.as_bytes())], [ControlMessage::ScmRights(&numbers)]);
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    sendmsg(sender.as_raw_fd(), &parts, &message, flags, Some(&address))?;
+    Ok(())
 }
 
 /// Sends a descriptor.

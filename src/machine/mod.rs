@@ -3,6 +3,7 @@
 //! Knows nothing of sources, snapshots or the view, and uses no other room. Nothing here reads a file of a mounted view from the process
 //! that may serve it: the one operation that has to ask a mount ([`stale::probe`]) does so in a thread with a deadline.
 
+pub mod answer;
 pub mod background;
 pub mod bind;
 pub mod command;
@@ -12,6 +13,7 @@ pub mod courier;
 mod cure;
 pub mod descriptor;
 pub mod doctor;
+pub mod dying;
 pub mod error;
 pub mod exit;
 pub mod fusermount;

@@ -9,7 +9,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::{MachineError, unmount};
+use super::mountinfo::MountTable;
+use super::{MachineError, dying, unmount};
 
 /// What a mount answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,20 @@ fn judge(answer: io::Result<fs::Metadata>) -> Liveness {
         Err(Some(libc::EACCES)) => Liveness::Forbidden,
         Ok(_) | Err(_) => Liveness::Alive,
     }
+}
+
+/// Aborts and detaches the view on a path if all that served it were killed and one of them cannot end (`dying`). False if it is not so.
+///
+/// # Errors
+/// This user may not abort or unmount it.
+pub fn abort_abandoned(path: &Path) -> Result<bool, MachineError> {
+    let table = MountTable::read()?;
+    let mount = table.topmost_at(path).filter(|mount| mount.is_ours());
+    if !mount.is_some_and(|mount| dying::is_abandoned(mount.minor)) {
+        return Ok(false);
+    }
+    unmount::abort(path)?;
+    Ok(true)
 }
 
 /// Detaches the view on a path, whether its daemon answers or not.

@@ -20,7 +20,14 @@ use super::keeper::{Answer, MARKER, Word, failed};
 use super::{MachineError, courier, descriptor};
 
 /// What systemd gives to the process that it started, which is the keeper.
-const NOT_FOR_WORKERS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+const NOT_FOR_WORKERS: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+];
 
 /// How to start workers.
 #[derive(Debug)]

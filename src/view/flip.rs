@@ -32,6 +32,12 @@ use crate::union::revision::RevisionSetId;
 pub trait Kernel {
     /// Makes it forget what a name of a directory leads to, or that it leads to nothing.
     fn forget_name(&self, directory: Number, name: &[u8]);
+    /// As [`Kernel::forget_name`], for several names.
+    fn forget_names(&self, directory: Number, names: &[&Name]) {
+        for name in names {
+            self.forget_name(directory, name.as_bytes());
+        }
+    }
     /// Makes it forget the listing and the attributes of a directory.
     fn forget_listing(&self, directory: Number);
 }
@@ -73,9 +79,7 @@ impl View {
         self.fence.wait();
         let by_directory = self.known_directories(&moment.snapshot, &touched);
         for (directory, names) in &by_directory {
-            for name in names {
-                kernel.forget_name(*directory, name.as_bytes());
-            }
+            kernel.forget_names(*directory, names);
         }
         if let Some(journal) = &self.journal {
             journal.shown(&next);
@@ -117,9 +121,7 @@ impl View {
         self.now.store(Moment { snapshot: snapshot.clone(), kept: kept.into(), touched: None });
         self.fence.wait();
         for (directory, names) in self.known_directories(&snapshot, &Touched::new(paths)) {
-            for name in names {
-                kernel.forget_name(directory, name.as_bytes());
-            }
+            kernel.forget_names(directory, &names);
             kernel.forget_listing(directory);
         }
     }

@@ -243,6 +243,13 @@ pub(crate) struct Mount<'a> {
     sandbox: &'a Sandbox,
 }
 
+impl<'a> Mount<'a> {
+    /// Sees to it that nothing stays of what a test mounts by other means.
+    pub(crate) fn guard(sandbox: &'a Sandbox) -> Self {
+        Self { sandbox }
+    }
+}
+
 impl Mount<'_> {
     /// The number of the daemon's process.
     pub(crate) fn pid(&self) -> u32 {

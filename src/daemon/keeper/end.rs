@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tracing::{info, warn};
 
-use super::{Due, Keeping};
+use super::{Due, Keeping, store};
 use crate::daemon::DaemonError;
 use crate::daemon::stop::{ABORTED, signal_name, take_away};
 use crate::machine::connections;
@@ -73,11 +73,13 @@ impl Keeping<'_> {
         if self.worker.is_some() {
             self.abort();
         }
-        if self.mount.take().is_some()
-            && let Err(error) = take_away(&self.plan.mountpoint, Duration::ZERO)
-        {
+        if self.mount.take().is_none() {
+            return;
+        }
+        if let Err(error) = take_away(&self.plan.mountpoint, Duration::ZERO) {
             warn!(%error, "the old mount could not be taken away");
         }
+        store::forget();
     }
 
     /// Leaves nothing behind.

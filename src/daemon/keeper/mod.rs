@@ -4,18 +4,19 @@
 //! It reads nothing that comes from sources or from requests. All that happens reaches it over one channel, and it acts in one thread.
 
 mod end;
+mod hang;
+mod signals;
+mod store;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGTERM};
 use tracing::{error, info, warn};
 
 use crate::config::CONFIG_VARIABLE;
@@ -48,6 +49,8 @@ enum Event {
     Signal(i32),
     /// A worker of this number says something.
     Said(u32, Word),
+    /// Nobody was answered for so long.
+    Unanswered(Duration),
 }
 
 /// Mounts a view and has it served by workers, until it is unmounted or a signal ends it. `ready` is called when it can be read.
@@ -60,23 +63,27 @@ pub fn keep(
 ) -> Result<Stopped, DaemonError> {
     confinement::no_core_dumps();
     let (sender, events) = mpsc::channel();
-    listen(&sender)?;
-    clear_stale(&plan.mountpoint)?;
-    let claim = Claim::make(&plan.mountpoint)?;
+    signals::listen(&sender)?;
+    let kept = store::left(&plan.mountpoint);
+    if kept.is_none() {
+        clear_stale(&plan.mountpoint)?;
+    }
+    let (is_first, claim) = (kept.is_none(), Claim::make(&plan.mountpoint)?);
     let mut keeping = Keeping {
         plan,
         sender,
         workshop: Workshop::of_this_process(environment(plan))?,
-        mount: None,
+        mount: kept,
         worker: None,
         successor: None,
-        has_served: false,
+        has_served: !is_first,
         is_on_trial: false,
         deaths: 0,
         due: None,
         is_stopping: None,
+        hangs: 0,
     };
-    let outcome = keeping.start(true).and_then(|()| keeping.run(&events, ready));
+    let outcome = keeping.start(is_first).and_then(|()| keeping.run(&events, ready));
     keeping.clear();
     claim.release();
     outcome
@@ -86,21 +93,6 @@ pub fn keep(
 fn environment(plan: &Plan) -> Vec<(&'static str, OsString)> {
     let file = config_file(&plan.config.origin);
     file.map(|file| (CONFIG_VARIABLE, file.into_os_string())).into_iter().collect()
-}
-
-/// Takes over the signals that matter to a keeper.
-fn listen(sender: &Sender<Event>) -> Result<(), DaemonError> {
-    let failed = |error| DaemonError::Start { step: "taking over signals", error };
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(failed)?;
-    let heard = sender.clone();
-    let listening = move || {
-        for signal in signals.forever() {
-            // Nobody listens any more once the mount is gone.
-            heard.send(Event::Signal(signal)).unwrap_or_default();
-        }
-    };
-    let thread = thread::Builder::new().name("signals".into()).spawn(listening);
-    thread.map(drop).map_err(failed)
 }
 
 struct Keeping<'a> {
@@ -122,6 +114,8 @@ struct Keeping<'a> {
     due: Option<(Instant, Due)>,
     /// The signal that asked for the end.
     is_stopping: Option<i32>,
+    /// How many workers were killed because they answered nobody.
+    hangs: u32,
 }
 
 /// What is kept.
@@ -170,6 +164,10 @@ impl Keeping<'_> {
                 }
                 Ok(Event::Said(pid, word)) => {
                     self.heard(pid, word)?;
+                    None
+                }
+                Ok(Event::Unanswered(waited)) => {
+                    self.is_unanswered(waited);
                     None
                 }
                 Ok(Event::Signal(SIGCHLD)) => self.look_after()?,
@@ -239,7 +237,9 @@ impl Keeping<'_> {
         let attached = attach(self.plan)?;
         let journal = journal_file(&self.plan.config.state.dir)?;
         let connection = attached.mounter.connection();
-        self.mount = Some(KeptMount { device: attached.fd, journal, connection });
+        let mount = KeptMount { device: attached.fd, journal, connection };
+        store::put(&mount);
+        self.mount = Some(mount);
         if let Some(undo) = attached.undo {
             // From here on `clear` takes it away.
             undo.disarm();
@@ -269,6 +269,7 @@ impl Keeping<'_> {
         (self.has_served, self.is_on_trial) = (true, false);
         raise_read_ahead(&self.plan.mountpoint);
         if let Some(ready) = ready.take() {
+            hang::watch(&self.plan.mountpoint, &self.sender);
             return ready();
         }
         info!(worker = pid, "another worker serves the view");

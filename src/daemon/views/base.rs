@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::daemon::DaemonError;
 use crate::machine::mountinfo::{Mount, MountTable};
 use crate::machine::run_dir::RunDir;
-use crate::machine::stale::detach;
+use crate::machine::stale::{abort_abandoned, detach};
 
 /// A directory that only this daemon uses, removed with the value.
 #[derive(Debug)]
@@ -57,7 +57,9 @@ fn clear(path: &Path) -> Result<(), DaemonError> {
     let left: Vec<_> = table.ours().filter(is_inside).map(|mount| mount.minor).collect();
     for mount in table.ours().filter(|mount| left.contains(&mount.minor)) {
         let mountpoint = mount.mountpoint.display();
-        match detach(&mount.mountpoint) {
+        let taken = abort_abandoned(&mount.mountpoint)
+            .and_then(|is_aborted| if is_aborted { Ok(()) } else { detach(&mount.mountpoint) });
+        match taken {
             Ok(()) => warn!(%mountpoint, "a view was here whose daemon has died: detached"),
             Err(error) => warn!(%mountpoint, %error, "a view whose daemon has died stays"),
         }

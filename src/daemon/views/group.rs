@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::config::resolved::{Access, AllowOther, Config, Links};
 use crate::daemon::DaemonError;
 use crate::daemon::attach::{connection, owner, raise_read_ahead};
+use crate::daemon::courier;
 use crate::fuse::{self, Counts, KernelCache, Owner, Served, Serving};
 use crate::machine::bind::keep_apart;
 use crate::machine::mount::{MountRequest, mount_over};
@@ -105,7 +106,9 @@ impl Group {
             default_permissions: true,
             forbids_execution,
         })?;
-        let served = fuse::serve(superblock.clone(), mounted.fd, Serving::alone(traits.owner))
+        let courier = courier::beside(&mounted.fd);
+        let serving = Serving { courier, ..Serving::alone(traits.owner) };
+        let served = fuse::serve(superblock.clone(), mounted.fd, serving)
             .inspect_err(|_| detach(&place).unwrap_or_default())?;
         let (kernel, counts) = (served.kernel.clone(), served.counts.clone());
         let connection = connection(&place);

@@ -1,0 +1,67 @@
+//! A worker that runs and answers nobody is replaced; one that is slow is not.
+
+use std::time::{Duration, Instant};
+
+use crate::deaths::stop_threads;
+use crate::fixture::{Mount, Sandbox, can_mount, has_program, wait_for};
+
+/// How long nobody has to be answered here, in seconds.
+const HANG_SECS: u64 = 2;
+
+fn sample(sandbox: &Sandbox) -> Mount<'_> {
+    sandbox.repo("acme/base").skill("plan", "plan\n").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    let mut command = sandbox.overlay(&["mount", "--supervised", "--log", "log"]);
+    sandbox.mount_by(command.env("OVERLAYFS_MOUNT_HANG_SECS", HANG_SECS.to_string()))
+}
+
+fn log(sandbox: &Sandbox) -> String {
+    std::fs::read_to_string(sandbox.path("log")).unwrap()
+}
+
+#[test]
+fn s105_a_worker_that_answers_nobody_is_replaced_and_readers_go_on() {
+    if !can_mount() || !has_program("python3", "apt-get install python3") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mount = sample(&sandbox);
+    let worker = mount.pid();
+    let mut stopper = stop_threads(&sandbox, worker, 99);
+    // Asks, waits for the next worker, and gets its answer.
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/plan/SKILL.md"), "plan\n");
+    assert_ne!(mount.pid(), worker);
+    assert!(log(&sandbox).contains("the worker answers nobody"), "{}", log(&sandbox));
+    stopper.kill().unwrap();
+    stopper.wait().unwrap();
+    mount.unmount();
+}
+
+#[test]
+fn s105_a_worker_that_answers_somebody_is_left_alone() {
+    if !can_mount() || !has_program("python3", "apt-get install python3") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mount = sample(&sandbox);
+    let worker = mount.pid();
+    let threads = std::fs::read_dir(format!("/proc/{worker}/task")).unwrap().flatten();
+    let answer = |thread: &std::fs::DirEntry| {
+        std::fs::read_to_string(thread.path().join("comm"))
+            .is_ok_and(|name| name.starts_with("fuser-"))
+    };
+    let all = threads.filter(answer).count();
+    let mut stopper = stop_threads(&sandbox, worker, all - 1);
+    let begun = Instant::now();
+    let mut read = 0;
+    wait_for("twice the time", || {
+        let name = format!("stat $VIEW/.agents/skills/none-{read} || cat $VIEW/.overlay/revision");
+        assert!(sandbox.shell_output(&name).status.success());
+        read += 1;
+        begun.elapsed() > Duration::from_secs(2 * HANG_SECS)
+    });
+    assert_eq!(mount.pid(), worker, "{}", log(&sandbox));
+    stopper.kill().unwrap();
+    stopper.wait().unwrap();
+    mount.unmount();
+}
