@@ -25,7 +25,7 @@ use crate::daemon::configuration::config_file;
 use crate::daemon::start::Plan;
 use crate::daemon::stop::{Stopped, signal_name};
 use crate::machine::confinement;
-use crate::machine::keeper::{Answer, Word, journal_file};
+use crate::machine::keeper::{Answer, Turn, Word, journal_file};
 use crate::machine::mountpoint::Claim;
 use crate::machine::worker::{Fate, Worker, Workshop};
 
@@ -76,7 +76,7 @@ pub fn keep(
         due: None,
         is_stopping: None,
     };
-    let outcome = keeping.start(true).and_then(|()| keeping.run(&events, ready));
+    let outcome = keeping.start().and_then(|()| keeping.run(&events, ready));
     keeping.clear();
     claim.release();
     outcome
@@ -194,8 +194,8 @@ impl Keeping<'_> {
         }
     }
 
-    fn start(&mut self, is_first: bool) -> Result<(), DaemonError> {
-        let worker = self.workshop.start(is_first)?;
+    fn start(&mut self) -> Result<(), DaemonError> {
+        let worker = self.workshop.start(self.turn())?;
         self.listen_to(&worker)?;
         self.worker = Some(Serving { worker, since: None });
         Ok(())
@@ -284,7 +284,7 @@ impl Keeping<'_> {
         let started = if has_other_program {
             self.workshop.start_replaced().map(|(worker, program)| (worker, Some(program)))
         } else {
-            self.workshop.start(false).map(|worker| (worker, None))
+            self.workshop.start(Turn::Next).map(|worker| (worker, None))
         };
         match started {
             Ok((worker, program)) => {
@@ -385,7 +385,7 @@ impl Keeping<'_> {
         warn!(worker = serving.worker.pid(), how, "the worker has died: another one goes on");
         if pause.is_zero() {
             self.due = None;
-            self.start(self.mount.is_none())?;
+            self.start()?;
         } else {
             self.due = Some((Instant::now() + *pause, Due::Start));
         }

@@ -1,5 +1,6 @@
 //! Git objects: a repository at one commit. Trees, commits and links are checked here, since nobody did before.
 
+mod again;
 mod commit;
 mod copy;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use gix::odb::store::init::Slots;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::again::Again;
 use super::commit::oid as parse_oid;
 use super::commit::{self, Commit};
 use super::pin::PinDirectory;
@@ -39,6 +40,7 @@ pub struct Repository {
     /// Handles of the library that nobody uses at present. A handle is for one thread at a time, and a new one costs 10 us and a buffer of
     /// 48 KiB to inflate with.
     idle: Mutex<Vec<gix::Repository>>,
+    again: Again,
 }
 
 /// So many handles of a repository stay for the next questions.
@@ -66,17 +68,8 @@ impl Repository {
     /// # Errors
     /// There is no repository, or its configuration cannot be read.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let overrides = [
-            "core.useReplaceRefs=false".to_owned(),
-            "core.deltaBaseCacheLimit=0".to_owned(),
-            format!("gitoxide.objects.allocLimit={OBJECT_BYTES_MAX}"),
-        ];
-        let options = gix::open::Options::isolated()
-            .with(gix::sec::Trust::Full)
-            .object_store_slots(SLOTS)
-            .config_overrides(overrides);
         expect_files(&[path, &path.join(".git")])?;
-        let opened = catch_unwind(AssertUnwindSafe(|| options.open(path)));
+        let opened = catch_unwind(AssertUnwindSafe(|| options().open(path)));
         let inner = match opened {
             Ok(Ok(inner)) => inner,
             Ok(Err(error)) => return Err(OpenError(words(&error))),
@@ -90,7 +83,8 @@ impl Repository {
         let mut key = [0; 16];
         key.copy_from_slice(&digest[..16]);
         let packs = count_packs(inner.objects_dir());
-        Ok(Self { inner, key, packs, pin: None, idle: Mutex::default() })
+        let (idle, again) = Default::default();
+        Ok(Self { inner, key, packs, pin: None, idle, again })
     }
 
     /// Opens a repository by the objects of its pin. What these lack is looked for in the repository itself.
@@ -112,7 +106,8 @@ impl Repository {
         let Self { inner, packs, .. } = Self::open(directory.path())?;
         let lender = ArcSwapOption::empty();
         let pin = Some(Pinned { directory, lender });
-        Ok(Self { inner, key, packs, pin, idle: Mutex::default() })
+        let (idle, again) = Default::default();
+        Ok(Self { inner, key, packs, pin, idle, again })
     }
 
     /// Looks for what its pin lacks in this repository from now on. A pin lends to none, least of all to itself: such a chain would not end.
@@ -302,6 +297,11 @@ impl Repository {
             Ok(Err(error)) if error.is_not_found() => once(),
             answer => answer,
         };
+        if !matches!(answer, Ok(Ok(_)))
+            && let Some(answer) = self.again.ask(self.git_dir(), id, &question)
+        {
+            return Ok(Some(answer));
+        }
         match answer {
             Ok(Ok(answer)) => Ok(Some(answer)),
             Ok(Err(error)) if error.is_not_found() => Ok(None),
@@ -315,6 +315,19 @@ impl fmt::Debug for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Repository").field(&self.git_dir()).finish()
     }
+}
+
+/// How repositories are opened: nothing but their own files decides what they say.
+pub(super) fn options() -> gix::open::Options {
+    let overrides = [
+        "core.useReplaceRefs=false".to_owned(),
+        "core.deltaBaseCacheLimit=0".to_owned(),
+        format!("gitoxide.objects.allocLimit={OBJECT_BYTES_MAX}"),
+    ];
+    gix::open::Options::isolated()
+        .with(gix::sec::Trust::Full)
+        .object_store_slots(SLOTS)
+        .config_overrides(overrides)
 }
 
 /// Checks that an object has the type that whoever named it said.

@@ -153,8 +153,10 @@ fn copy(found: Found, oid: &Oid, draft: &mut Draft) -> Result<Streamed, StoreErr
     // Only an advice.
     let sequential = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL;
     nix::fcntl::posix_fadvise(&file, 0, 0, sequential).unwrap_or_default();
-    let mut input =
-        Inflated { encoded: BufReader::with_capacity(INPUT_BYTES, file), state: Decompress::new() };
+    let mut input = Inflated {
+        encoded: BufReader::with_capacity(INPUT_BYTES, Uninterrupted(file)),
+        state: Decompress::new(),
+    };
     let damaged = |error: io::Error| unreadable(oid, &error.to_string());
     let mut piece = vec![0; OUTPUT_BYTES];
     let mut filled = input.read(&mut piece).map_err(damaged)?;
@@ -179,8 +181,22 @@ fn loose_header(bytes: &[u8]) -> Option<usize> {
 
 /// The decoded bytes of a zlib stream. What follows it is not looked at.
 struct Inflated {
-    encoded: BufReader<File>,
+    encoded: BufReader<Uninterrupted>,
     state: Decompress,
+}
+
+/// A file that is read again where a signal came in between, as it may on a network file system: the decoder takes that for damage.
+struct Uninterrupted(File);
+
+impl Read for Uninterrupted {
+    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
 }
 
 impl Read for Inflated {
