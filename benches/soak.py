@@ -49,7 +49,13 @@ def commit(repository, revision, is_forced=False):
 
 
 def status(view):
-    return json.loads(run(PROGRAM, "status", view, "--json"))
+    """What a daemon says, of one that is replaced at this moment what the next one says."""
+    for _ in range(200):
+        done = subprocess.run([PROGRAM, "status", view, "--json"], capture_output=True, env=ENVIRONMENT)
+        if done.returncode == 0:
+            return json.loads(done.stdout)
+        time.sleep(0.1)
+    raise TimeoutError(done.stderr.decode())
 
 
 def reader(view, large, floor, stop, reads, wrong):

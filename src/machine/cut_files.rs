@@ -6,7 +6,7 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::ptr::{null_mut, without_provenance_mut};
+use std::ptr::without_provenance_mut;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -59,5 +59,5 @@ fn fill(address: usize) -> bool {
     // a part of whoever mapped it, and goes when that is unmapped. It can only be read, as the files that are mapped.
     let put = unsafe { libc::mmap(start, page, libc::PROT_READ, flags, -1, 0) };
     PAGES.fetch_add(1, Ordering::Relaxed);
-    put != libc::MAP_FAILED && put != null_mut()
+    put != libc::MAP_FAILED
 }
