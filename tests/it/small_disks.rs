@@ -92,11 +92,9 @@ fn s108_a_state_directory_without_room_costs_no_byte() {
     if !can_mount() {
         return;
     }
-    for arguments in [&[][..], &["--supervised"]] {
-        on_small("size=8m,nr_inodes=50", "true", "true", arguments);
-        on_small("size=64k", FILL, "true", arguments);
-        on_small("size=1m,nr_inodes=1", "true", "true", arguments);
-        on_small("size=8m", "true", FILL, arguments);
-        on_small("size=1m", "mount -o remount,ro state", "true", arguments);
-    }
+    on_small("size=8m,nr_inodes=50", "true", "true", &[]);
+    on_small("size=64k", FILL, "true", &["--supervised"]);
+    on_small("size=1m,nr_inodes=1", "true", "true", &[]);
+    on_small("size=8m", "true", FILL, &["--supervised"]);
+    on_small("size=1m", "mount -o remount,ro state", "true", &[]);
 }
