@@ -30,7 +30,7 @@ def configure(directory, name, has_live):
     """One of two configurations."""
     live = f"    - {{path: {directory}/live}}\n" if has_live else ""
     text = f"overlays:\n  sources:\n    - {{repo: acme/still}}\n    - {{repo: acme/moving}}\n{live}" \
-        f"repoCache: {{path: {directory}/repos}}\nstate: {{dir: {directory}/state-{name}}}\nmount: {{at: {directory}/{name}}}\n"
+        f"repoCache: {{path: {directory}/repos}}\nstate: {{dir: {directory}/state-{name}}}\nmount: {{at: {directory}/{name}, keep: 30s}}\n"
     new = directory / f"{name}.yaml.new"
     new.write_text(text)
     new.rename(directory / f"{name}.yaml")
