@@ -109,6 +109,9 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
         for line in output::table(&headings, rows).lines() {
             writeln!(text, "  {line}")?;
         }
+        if let Some(reason) = &status.no_large_files_because {
+            writeln!(text, "  {}", OneLine(reason))?;
+        }
         for source in &status.sources {
             if let Some(reason) = &source.unpinned_because {
                 writeln!(text, "  `{}` is not pinned: {reason}", source.name)?;

@@ -206,6 +206,7 @@ mod tests {
                 views: None,
                 error: None,
                 confinement: None,
+                no_large_files_because: None,
             }
         }
 

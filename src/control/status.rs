@@ -37,6 +37,9 @@ pub struct Status {
     /// What the process that answers the kernel has given up; `None` where nobody watches over it.
     #[serde(default)]
     pub confinement: Option<Confinement>,
+    /// Why large files are not kept in the state directory; left out where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_large_files_because: Option<String>,
 }
 
 /// What a process has given up.
@@ -71,6 +74,8 @@ pub struct Context {
     pub error: Option<String>,
     /// What the process that answers the kernel has given up.
     pub confinement: Option<Confinement>,
+    /// Why large files are not kept in the state directory.
+    pub no_large_files_because: Option<String>,
 }
 
 impl Status {
@@ -100,6 +105,7 @@ impl Status {
             views: context.views.as_ref().map(text),
             error: context.error.clone(),
             confinement: context.confinement.clone(),
+            no_large_files_because: context.no_large_files_because.clone(),
         }
     }
 }
@@ -198,6 +204,7 @@ mod tests {
             views: None,
             error: None,
             confinement: None,
+            no_large_files_because: None,
         }
     }
 

@@ -117,6 +117,10 @@ impl KeptBy {
         self.keeper.is_first()
     }
 
+    pub(super) fn is_to_refuse(&self) -> bool {
+        self.keeper.is_to_refuse()
+    }
+
     /// Asks for the mount.
     pub(super) fn ask(&self) -> Result<Handed, DaemonError> {
         let before = self.handed.lock().unwrap_or_else(PoisonError::into_inner).take();

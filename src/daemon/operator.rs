@@ -80,8 +80,18 @@ impl Seen {
     pub(super) fn context(mountpoint: PathBuf, config: Option<PathBuf>) -> Context {
         let pid = std::process::id();
         let (is_stopping, views, error, confinement) = (false, None, None, None);
-        let supervisor_pid = None;
-        Context { pid, supervisor_pid, mountpoint, config, is_stopping, views, error, confinement }
+        let (supervisor_pid, no_large_files_because) = (None, None);
+        Context {
+            pid,
+            supervisor_pid,
+            mountpoint,
+            config,
+            is_stopping,
+            views,
+            error,
+            confinement,
+            no_large_files_because,
+        }
     }
 }
 
@@ -103,6 +113,7 @@ impl Operator for Daemon {
             return Status::broken(&context);
         };
         context.is_stopping = vitals.is_stopping();
+        context.no_large_files_because = vitals.no_large_files_because();
         tracing::debug!(
             requests = ?counts.all(),
             nodes = view.known_nodes(),

@@ -248,7 +248,8 @@ fn begin<'a>(
         }
         (Way::Kept(keeper), Begun::Again { device, agreed, .. }) => {
             let Handshake { request, reply } = agreed;
-            (keeper.attached(device)?, Beginning::TakenOver(Agreed { request, reply }))
+            let agreed = Agreed { request, reply, is_to_refuse: keeper.is_to_refuse() };
+            (keeper.attached(device)?, Beginning::TakenOver(agreed))
         }
         (Way::Given(given), _) => (given.take()?, Beginning::First),
         (Way::Mount | Way::Kept(_), _) => (attach(plan)?, Beginning::First),

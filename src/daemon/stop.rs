@@ -20,7 +20,7 @@ use super::updates::Updates;
 use super::vitals::Vitals;
 use crate::fuse::{Served, SessionError};
 use crate::machine::unmount::unmount;
-use crate::machine::{MachineError, connections};
+use crate::machine::{MachineError, connections, cut_files};
 use crate::sync::fetch::Stop;
 
 /// Why a view is no longer served.
@@ -85,6 +85,7 @@ impl Ending {
     pub(super) fn listen() -> Result<Self, DaemonError> {
         let started = |error| DaemonError::Start { step: "taking over signals", error };
         let (sender, events) = mpsc::channel();
+        cut_files::give_zeros().map_err(started)?;
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(started)?;
         let (heard, stop) = (sender.clone(), Stop::default());
         let wish = stop.clone();

@@ -59,6 +59,11 @@ impl Vitals {
         self.is_stopping.store(true, Ordering::Release);
     }
 
+    /// Why large files are not kept in the state directory, if they are not.
+    pub(super) fn no_large_files_because(&self) -> Option<String> {
+        self.mounted.get().and_then(|mounted| mounted.blobs.trouble())
+    }
+
     /// Whether the view is about to be taken away.
     pub(super) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Acquire)

@@ -13,6 +13,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{dup2, read, write};
 
 use super::filesystem::Filesystem;
+use super::refusal::refuse;
 use super::session::SessionError;
 use crate::view::Journal;
 
@@ -30,6 +31,8 @@ pub struct Agreed<'a> {
     pub request: &'a [u8],
     /// The answer that it got.
     pub reply: &'a [u8],
+    /// Whether what that process has left unanswered gets an error.
+    pub is_to_refuse: bool,
 }
 
 /// Makes a session of a mount that was just made, and writes down what it and the kernel agree on.
@@ -67,6 +70,9 @@ pub(super) fn take_over(
         return Err(SessionError::OtherAgreement);
     }
     give(&session, device)?;
+    if agreed.is_to_refuse {
+        refuse(device).map_err(SessionError::NoResend)?;
+    }
     resend(device).map_err(SessionError::NoResend)?;
     Ok(session)
 }
@@ -108,7 +114,7 @@ fn give(session: &Session<Filesystem>, device: &OwnedFd) -> Result<(), SessionEr
 }
 
 /// Has the kernel ask again whatever was read and never answered (`FUSE_NOTIFY_RESEND`, Linux 6.9).
-fn resend(device: impl AsFd) -> io::Result<()> {
+pub(super) fn resend(device: impl AsFd) -> io::Result<()> {
     /// `FUSE_NOTIFY_RESEND`, `fuse.h`.
     const RESEND: i32 = 7;
     let mut message = [0; 16];

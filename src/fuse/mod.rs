@@ -10,6 +10,7 @@ mod filesystem;
 mod handshake;
 mod kernel;
 mod passthrough;
+mod refusal;
 mod reply;
 mod session;
 mod waiting;

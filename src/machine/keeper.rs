@@ -13,7 +13,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
@@ -22,6 +23,30 @@ use super::{MachineError, descriptor};
 
 /// Set for a worker only: the number of its keeper, and whether it is the first.
 pub(super) const MARKER: &str = "OVERLAYFS_MOUNT_WORKER_OF";
+
+/// What a worker begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing: nothing is mounted yet.
+    First,
+    /// What another one has served, and what was asked of that one and not answered.
+    Next,
+    /// The same, but what was not answered gets an error: workers have died of it.
+    Refusing,
+}
+
+impl Turn {
+    const ALL: [(&str, Self); 3] =
+        [("first", Self::First), ("next", Self::Next), ("refusing", Self::Refusing)];
+
+    pub(super) fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(_, turn)| *turn == self).map_or("", |(word, _)| *word)
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == word).map(|(_, turn)| *turn)
+    }
+}
 
 /// What a worker says to its keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +125,7 @@ pub(super) fn failed(step: &'static str) -> impl Fn(io::Error) -> MachineError {
 pub struct Keeper {
     line: UnixStream,
     pid: u32,
-    is_first: bool,
+    turn: Turn,
 }
 
 /// What a keeper hands over.
@@ -123,22 +148,24 @@ impl Keeper {
     pub fn find() -> Result<Option<Self>, MachineError> {
         let Ok(marker) = env::var(MARKER) else { return Ok(None) };
         let pid = nix::unistd::getppid();
-        let is_first = match marker.split_once(':') {
-            Some((keeper, "first")) if keeper == pid.to_string() => true,
-            Some((keeper, "next")) if keeper == pid.to_string() => false,
-            // Inherited by a program that was started by a worker.
-            Some(_) | None => return Ok(None),
-        };
+        let of_keeper = marker.split_once(':').filter(|(keeper, _)| *keeper == pid.to_string());
+        // Without one it was inherited by a program that was started by a worker.
+        let Some(turn) = of_keeper.and_then(|(_, turn)| Turn::of(turn)) else { return Ok(None) };
         let line = io::stdin().as_fd().try_clone_to_owned().map_err(failed("taking the line"))?;
         let null = File::open("/dev/null").map_err(failed("/dev/null"))?;
         dup2_stdin(null).map_err(io::Error::from).map_err(failed("standard input"))?;
         let pid = u32::try_from(pid.as_raw()).unwrap_or_default();
-        Ok(Some(Self { line: UnixStream::from(line), pid, is_first }))
+        Ok(Some(Self { line: UnixStream::from(line), pid, turn }))
     }
 
     /// Whether this is the first worker: nothing is mounted yet.
     pub fn is_first(&self) -> bool {
-        self.is_first
+        self.turn == Turn::First
+    }
+
+    /// Whether what the worker before has not answered gets an error.
+    pub fn is_to_refuse(&self) -> bool {
+        self.turn == Turn::Refusing
     }
 
     /// The number of its process.
@@ -151,7 +178,7 @@ impl Keeper {
     /// # Errors
     /// The keeper could not mount, and has said so itself; or it is gone.
     pub fn ask(&self) -> Result<Handed, MachineError> {
-        self.say(if self.is_first { Word::Mount } else { Word::Next })?;
+        self.say(if self.is_first() { Word::Mount } else { Word::Next })?;
         let receive = || {
             let received =
                 descriptor::receive(&self.line).map_err(failed("taking the mount over"))?;
@@ -213,6 +240,9 @@ impl Keeper {
     }
 }
 
+/// A journal has room for so much, whatever else fills the disk.
+const JOURNAL_BYTES: i64 = 64 << 10;
+
 /// A file for a journal, which is gone with its last descriptor: in `directory`, or in memory where that has no room for it.
 ///
 /// # Errors
@@ -221,6 +251,12 @@ pub fn journal_file(directory: &Path) -> Result<File, MachineError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     let file = options.custom_flags(OFlag::O_TMPFILE.bits()).open(directory);
+    let file = file.and_then(|file| {
+        match fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, JOURNAL_BYTES) {
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(file),
+            Err(error) => Err(error.into()),
+        }
+    });
     let file = file.or_else(|_| memfd_create(c"journal", MFdFlags::MFD_CLOEXEC).map(File::from));
     let file = file.map_err(io::Error::from).map_err(failed("making a journal"))?;
     let flags = FcntlArg::F_SETFL(OFlag::O_APPEND);

@@ -11,6 +11,7 @@ pub mod confinement;
 pub mod connections;
 pub mod courier;
 mod cure;
+pub mod cut_files;
 pub mod descriptor;
 pub mod doctor;
 pub mod dying;

@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::keeper::{Answer, MARKER, Word, failed};
+use super::keeper::{Answer, MARKER, Turn, Word, failed};
 use super::{MachineError, courier, descriptor};
 
 /// What systemd gives to the process that it started, which is the keeper.
@@ -61,8 +61,8 @@ impl Workshop {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(&self, is_first: bool) -> Result<Worker, MachineError> {
-        self.start_program(self.later.as_ref(), is_first)
+    pub fn start(&self, turn: Turn) -> Result<Worker, MachineError> {
+        self.start_program(self.later.as_ref(), turn)
     }
 
     /// Starts a worker from the program that stands now where this one stood, and returns that program.
@@ -71,7 +71,7 @@ impl Workshop {
     /// It is not there, or cannot be started.
     pub fn start_replaced(&self) -> Result<(Worker, File), MachineError> {
         let program = File::open(&self.place).map_err(failed("opening the program"))?;
-        Ok((self.start_program(Some(&program), false)?, program))
+        Ok((self.start_program(Some(&program), Turn::Next)?, program))
     }
 
     /// All later workers are this program.
@@ -84,11 +84,7 @@ impl Workshop {
         self.later = self.before.take();
     }
 
-    fn start_program(
-        &self,
-        program: Option<&File>,
-        is_first: bool,
-    ) -> Result<Worker, MachineError> {
+    fn start_program(&self, program: Option<&File>, turn: Turn) -> Result<Worker, MachineError> {
         let (ours, theirs) = UnixStream::pair().map_err(failed("making the line"))?;
         let path = match program {
             // The child looks it up before its descriptors are closed.
@@ -100,8 +96,7 @@ impl Workshop {
         if let Some(name) = arguments.next() {
             command.arg0(name);
         }
-        let turn = if is_first { "first" } else { "next" };
-        command.args(arguments).env(MARKER, format!("{}:{turn}", std::process::id()));
+        command.args(arguments).env(MARKER, format!("{}:{}", std::process::id(), turn.word()));
         for name in NOT_FOR_WORKERS {
             command.env_remove(name);
         }

@@ -217,6 +217,12 @@ fn mount_point(directory: BorrowedFd<'_>, name: &CStr) -> Option<Object> {
     }
 }
 
+/// Whether an error is of the file alone, and not of this process or the machine.
+fn is_damage(error: &std::io::Error) -> bool {
+    // EFSCORRUPTED and EFSBADCRC of the kernel's file systems.
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG))
+}
+
 /// The name, if it may be shown.
 fn shown_name(bytes: &[u8]) -> Option<Name> {
     if bytes == b".git" { None } else { Name::new(bytes).ok() }
@@ -241,11 +247,16 @@ impl Store for DirStore {
         let mut listed = Vec::with_capacity(names.len());
         for text in names {
             let Some(name) = shown_name(text.to_bytes()) else { continue };
-            match child(stream.as_fd(), path.join(&name), &text) {
+            let found = match child(stream.as_fd(), path.join(&name), &text) {
+                // What passes is no damage.
+                Err(StoreError::Io(_)) => child(stream.as_fd(), path.join(&name), &text),
+                found => found,
+            };
+            match found {
                 Ok(Some(object)) => listed.push(Listed { name, object }),
                 Ok(None) | Err(StoreError::Gone) => {}
                 // One damaged inode costs itself, not its neighbours; a look-up of it says what is wrong.
-                Err(StoreError::Io(error)) => {
+                Err(StoreError::Io(error)) if is_damage(&error) => {
                     let directory = self.place.join(OsStr::from_bytes(&path.to_bytes()));
                     tracing::warn!(directory = %directory.display(), %name, %error, "left out of a listing");
                 }

@@ -18,6 +18,8 @@ pub(super) struct Layers {
     pub(super) entries: Vec<Vec<Entry>>,
     /// What was found while listing them.
     pub(super) findings: Vec<Finding>,
+    /// What the operating system said where it failed: what is listed may lack anything then.
+    pub(super) failure: Option<String>,
 }
 
 /// Lists a source on all surfaces. `source` is also its position among those that the view may show.
@@ -31,7 +33,8 @@ pub(super) fn list(
     let mut layers = Layers::default();
     for (index, surface) in surfaces.iter().enumerate() {
         let subdir = spec.subdirs.get(index).and_then(Option::as_ref);
-        let mut lister = Lister { store, surface, links, source, findings: &mut layers.findings };
+        let Layers { findings, failure, .. } = &mut layers;
+        let mut lister = Lister { store, surface, links, source, findings, failure };
         let offer = subdir.and_then(|subdir| lister.offer(subdir));
         layers.entries.push(offer.map_or_else(Vec::new, |(offer, base)| {
             entries::entries(&surface.rule, offer, &base, &spec.name, source.index())
@@ -73,6 +76,7 @@ struct Lister<'a> {
     links: Links,
     source: SourceId,
     findings: &'a mut Vec<Finding>,
+    failure: &'a mut Option<String>,
 }
 
 impl Lister<'_> {
@@ -184,6 +188,9 @@ impl Lister<'_> {
     }
 
     fn unreadable(&mut self, path: &RelPath, error: &StoreError) {
+        if matches!(error, StoreError::Io(_)) {
+            self.failure.get_or_insert_with(|| error.to_string());
+        }
         // A live file that went away while it was listed is no fault: the next listing knows.
         if !matches!(error, StoreError::Gone) {
             self.find(path, FindingKind::Unreadable { error: error.to_string() });

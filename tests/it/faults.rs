@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use crate::fixture::{Repo, Sandbox, can_mount, wait_for};
+use crate::small_disks::Small;
 
 fn status(sandbox: &Sandbox) -> serde_json::Value {
     serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap()
@@ -236,28 +236,6 @@ fn several_daemons_keep_one_cache() {
     mount.unmount();
 }
 
-/// A small file system, gone with the value.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(at: &Path) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(at);
-        if mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
-            return Some(Self(at.to_owned()));
-        }
-        assert!(std::env::var_os("CI").is_none(), "`mount -t tmpfs` needs root");
-        eprintln!("SKIPPED: `mount -t tmpfs` needs root");
-        None
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        Command::new("umount").arg("-l").arg(&self.0).status().map(drop).unwrap_or_default();
-    }
-}
-
 #[test]
 fn a_cache_that_is_full_keeps_the_view_until_there_is_room() {
     if !can_mount() {
@@ -265,7 +243,7 @@ fn a_cache_that_is_full_keeps_the_view_until_there_is_room() {
     }
     let sandbox = Sandbox::new();
     let remote = one_remote(&sandbox, "1h");
-    let Some(small) = Small::mount(&sandbox.path("repos")) else { return };
+    let Some(small) = Small::mount(&sandbox.path("repos"), "size=2m") else { return };
     let mount = sandbox.mount_with(&["--sync"]);
     remote.shell("head -c 4000000 /dev/urandom >noise");
     remote.skill("review", "two\n").commit();
@@ -315,7 +293,7 @@ fn a_copy_for_which_there_is_no_room_is_said_and_takes_none() {
     repo.commit();
     sandbox.configure("    - {repo: acme/base, pin: copy}", "");
     fs::create_dir(sandbox.path("state")).unwrap();
-    let Some(small) = Small::mount(&sandbox.path("state")) else { return };
+    let Some(small) = Small::mount(&sandbox.path("state"), "size=2m") else { return };
     let mount = sandbox.mount();
     let reason = || status(&sandbox)["sources"][0]["unpinned_because"].as_str().map(str::to_owned);
     wait_for("the reason", || reason().is_some_and(|said| said.contains("copying an object")));

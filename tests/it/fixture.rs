@@ -205,6 +205,11 @@ impl Sandbox {
         guard
     }
 
+    /// For who mounts by other means: what is mounted goes with the value.
+    pub(crate) fn guard(&self) -> Mount<'_> {
+        Mount { sandbox: self }
+    }
+
     /// Mounts by a command of the caller's.
     pub(crate) fn mount_by(&self, command: &mut Command) -> Mount<'_> {
         let guard = Mount { sandbox: self };

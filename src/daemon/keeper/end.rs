@@ -9,13 +9,28 @@ use super::{Due, Keeping, store};
 use crate::daemon::DaemonError;
 use crate::daemon::stop::{ABORTED, signal_name, take_away};
 use crate::machine::connections;
-use crate::machine::keeper::Answer;
+use crate::machine::keeper::{Answer, Turn};
+
+/// After so many deaths in a row nobody goes on with what was asked and not answered: it is what they may have died of.
+const BEFORE_REFUSAL: usize = 3;
 
 impl Keeping<'_> {
+    /// What the next worker begins with.
+    pub(super) fn turn(&self) -> Turn {
+        if self.mount.is_none() {
+            return Turn::First;
+        }
+        if self.deaths < BEFORE_REFUSAL {
+            return Turn::Next;
+        }
+        warn!(deaths = self.deaths, "what was asked and not answered gets an error");
+        Turn::Refusing
+    }
+
     /// Does what was to be done at this time.
     pub(super) fn do_what_is_due(&mut self) -> Result<(), DaemonError> {
         match self.due.take() {
-            Some((_, Due::Start)) => return self.start(self.mount.is_none()),
+            Some((_, Due::Start)) => return self.start(),
             Some((_, Due::KillStopped)) => {
                 warn!("the worker has been stopped: another one takes its place");
                 self.signal(Signal::SIGKILL);

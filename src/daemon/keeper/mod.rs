@@ -26,7 +26,7 @@ use crate::daemon::configuration::config_file;
 use crate::daemon::start::Plan;
 use crate::daemon::stop::{Stopped, signal_name};
 use crate::machine::confinement;
-use crate::machine::keeper::{Answer, Word, journal_file};
+use crate::machine::keeper::{Answer, Turn, Word, journal_file};
 use crate::machine::mountpoint::Claim;
 use crate::machine::worker::{Fate, Worker, Workshop};
 
@@ -68,7 +68,7 @@ pub fn keep(
     if kept.is_none() {
         clear_stale(&plan.mountpoint)?;
     }
-    let (is_first, claim) = (kept.is_none(), Claim::make(&plan.mountpoint)?);
+    let (has_served, claim) = (kept.is_some(), Claim::make(&plan.mountpoint)?);
     let mut keeping = Keeping {
         plan,
         sender,
@@ -76,14 +76,14 @@ pub fn keep(
         mount: kept,
         worker: None,
         successor: None,
-        has_served: !is_first,
+        has_served,
         is_on_trial: false,
         deaths: 0,
         due: None,
         is_stopping: None,
         hangs: 0,
     };
-    let outcome = keeping.start(is_first).and_then(|()| keeping.run(&events, ready));
+    let outcome = keeping.start().and_then(|()| keeping.run(&events, ready));
     keeping.clear();
     claim.release();
     outcome
@@ -192,8 +192,8 @@ impl Keeping<'_> {
         }
     }
 
-    fn start(&mut self, is_first: bool) -> Result<(), DaemonError> {
-        let worker = self.workshop.start(is_first)?;
+    fn start(&mut self) -> Result<(), DaemonError> {
+        let worker = self.workshop.start(self.turn())?;
         self.listen_to(&worker)?;
         self.worker = Some(Serving { worker, since: None });
         Ok(())
@@ -285,7 +285,7 @@ impl Keeping<'_> {
         let started = if has_other_program {
             self.workshop.start_replaced().map(|(worker, program)| (worker, Some(program)))
         } else {
-            self.workshop.start(false).map(|worker| (worker, None))
+            self.workshop.start(Turn::Next).map(|worker| (worker, None))
         };
         match started {
             Ok((worker, program)) => {
@@ -386,7 +386,7 @@ impl Keeping<'_> {
         warn!(worker = serving.worker.pid(), how, "the worker has died: another one goes on");
         if pause.is_zero() {
             self.due = None;
-            self.start(self.mount.is_none())?;
+            self.start()?;
         } else {
             self.due = Some((Instant::now() + *pause, Due::Start));
         }

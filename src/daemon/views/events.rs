@@ -14,6 +14,7 @@ use crate::control::protocol::ReloadReport;
 use crate::daemon::DaemonError;
 use crate::daemon::operator::Reload;
 use crate::machine::bind::MountNotices;
+use crate::machine::cut_files;
 
 /// What may happen.
 pub(super) enum Event {
@@ -41,6 +42,7 @@ impl Events {
     pub(super) fn listen() -> Result<Self, DaemonError> {
         let started = |error| DaemonError::Start { step: "taking over signals", error };
         let (sender, received) = mpsc::channel();
+        cut_files::give_zeros().map_err(started)?;
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(started)?;
         let heard = sender.clone();
         thread::Builder::new()

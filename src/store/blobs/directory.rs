@@ -127,8 +127,12 @@ impl CacheDirectory {
 
     /// Removes every file.
     pub(super) fn empty(&self) -> io::Result<()> {
-        let _locked = self.lock()?;
-        self.evict_to(0)
+        let emptied = self.lock().and_then(|_locked| self.evict_to(0));
+        // Where it could not be made there is nothing in it.
+        emptied.or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        })
     }
 
     /// Removes what was used longest ago until the rest has at most so many bytes.

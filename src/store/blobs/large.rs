@@ -37,6 +37,8 @@ pub(super) struct LargeBlobs {
     directory: CacheDirectory,
     budget: Budget,
     is_dir_refused: AtomicBool,
+    /// Why the blob that was decoded last is not in a file of the directory, if it is not.
+    trouble: Mutex<Option<String>>,
     is_memory_used: AtomicBool,
     open: Cache<BlobKey, Arc<Opened>, LargeWeight>,
     /// The blob that was decoded last: the cache may not admit it beside the ones that it holds, and without it
@@ -94,6 +96,7 @@ impl LargeBlobs {
             directory: CacheDirectory::new(dir, limits.disk_bytes),
             budget: Budget::new(limits.decoding_bytes),
             is_dir_refused: AtomicBool::new(false),
+            trouble: Mutex::new(None),
             is_memory_used: AtomicBool::new(false),
             open: Cache::with_options(weights, weight, hash, DefaultLifecycle::default()),
             last: Mutex::new(None),
@@ -104,6 +107,17 @@ impl LargeBlobs {
     /// Bytes that large blobs take on disk.
     pub(super) fn used_bytes(&self) -> u64 {
         self.directory.used_bytes()
+    }
+
+    /// Why large blobs are not kept in files of the directory at present, if they are not.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_trouble(&self, said: Option<&io::Error>) {
+        let dir = self.directory.path().display();
+        let trouble = said.map(|error| format!("large files have no place in `{dir}`: {error}"));
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     /// A blob that is open.
@@ -186,11 +200,17 @@ impl LargeBlobs {
                 continue;
             }
             match self.decoded_to(place, oid, size_bytes, origin) {
-                Ok(blob) => return Ok(blob),
+                Ok(blob) => {
+                    if said.is_some() || !self.is_dir_refused.load(Ordering::Relaxed) {
+                        self.set_trouble(said.as_ref().filter(|_| blob.is_in_memory()));
+                    }
+                    return Ok(blob);
+                }
                 Err(Missing::Failed(error)) => return Err(error),
                 Err(Missing::NoRoom(error)) => said = Some(error),
             }
         }
+        self.set_trouble(said.as_ref());
         Err(StoreError::NoRoom {
             oid: oid.to_string(),
             size_bytes,
@@ -273,6 +293,7 @@ impl LargeBlobs {
                 Err(error) if is_full(&error) => return Err(error),
                 Err(error) => {
                     self.is_dir_refused.store(true, Ordering::Relaxed);
+                    self.set_trouble(Some(&error));
                     let (dir, instead) = (self.directory.path().display(), std::env::temp_dir());
                     tracing::warn!(%dir, instead = %instead.display(), %error, "large files are kept elsewhere");
                 }

@@ -140,6 +140,11 @@ impl BlobCache {
         (self.small.weight(), self.large.used_bytes())
     }
 
+    /// Why large blobs are not kept in the directory at present, if they are not: they are read all the same where there is another place.
+    pub fn trouble(&self) -> Option<String> {
+        self.large.trouble()
+    }
+
     /// Reads of blobs that were held, and of blobs that were not.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))

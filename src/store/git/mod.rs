@@ -1,11 +1,13 @@
 //! Git objects: a repository at one commit. Trees, commits and links are checked here, since nobody did before.
 
+mod again;
 mod bases;
 mod commit;
 mod copy;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod lfs;
+mod objects;
 pub mod pin;
 #[cfg(test)]
 mod pin_tests;
@@ -28,8 +30,8 @@ use arc_swap::ArcSwap;
 use gix::objs::Kind as GitKind;
 
 use self::lfs::{LfsObjects, POINTER_BYTES, Pointer};
+use self::objects::{expect_id, expect_kind, unreadable};
 use self::pin::PinDirectory;
-use self::repository::{expect_id, expect_kind, unreadable};
 use super::blobs::{BlobCache, BlobKey, BlobOrigin, read_exactly};
 use super::empty::EMPTY_DIRECTORY;
 use super::{Attributes, LeftOut, Listed, Store, StoreError};

@@ -4,25 +4,22 @@ use std::fmt::{self, Display};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
-use gix::objs::Kind as GitKind;
 use gix::odb::store::init::Slots;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::again::Again;
 use super::bases::Bases;
 use super::commit::oid as parse_oid;
-use super::commit::{self, Commit};
+use super::objects::unreadable;
 use super::pin::PinDirectory;
-use super::regular::{find_special, is_special};
+use super::regular::find_special;
 use crate::store::StoreError;
 use crate::store::blobs::OBJECT_BYTES_MAX;
 use crate::union::object::Oid;
-
-/// Tags are followed through at most so many tags.
-const TAGS_MAX: usize = 16;
 
 /// How many packs an open repository can come to know: at least this, or twice as many as it has. It cannot grow later, and a
 /// slot costs 360 bytes whether it is used or not.
@@ -31,24 +28,22 @@ const SLOTS_MIN: usize = 256;
 
 /// An open repository: a checkout, a bare one, a mirror, or a linked work tree.
 pub struct Repository {
-    inner: gix::ThreadSafeRepository,
+    pub(super) inner: gix::ThreadSafeRepository,
     key: [u8; 16],
     /// How many packs it had when it was opened.
     packs: usize,
     /// Of one that is read from its pin.
-    pin: Option<Pinned>,
+    pub(super) pin: Option<Pinned>,
     /// Handles of the library that nobody uses at present. A handle is for one thread at a time, and a new one costs 10 us and a buffer of
     /// 48 KiB to inflate with.
-    idle: Mutex<Vec<gix::Repository>>,
-    bases: Bases,
+    pub(super) idle: Mutex<Vec<gix::Repository>>,
+    pub(super) bases: Bases,
+    pub(super) again: Again,
 }
-
-/// So many handles of a repository stay for the next questions.
-const IDLE_MAX: usize = 2;
 
 /// Where a repository is read from in its own place.
 #[derive(Debug)]
-struct Pinned {
+pub(super) struct Pinned {
     /// Its objects, which go with the last reader.
     directory: PinDirectory,
     /// The repository itself: it may get objects later, as a partial clone does. None while it has not been found again after a restart.
@@ -68,21 +63,12 @@ impl Repository {
     /// # Errors
     /// There is no repository, or its configuration cannot be read.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let overrides = [
-            "core.useReplaceRefs=false".to_owned(),
-            "core.deltaBaseCacheLimit=0".to_owned(),
-            format!("gitoxide.objects.allocLimit={OBJECT_BYTES_MAX}"),
-        ];
-        let options = gix::open::Options::isolated()
-            .with(gix::sec::Trust::Full)
-            .object_store_slots(SLOTS)
-            .config_overrides(overrides);
         // Each place is looked at once: that is nine system calls.
         let below = path.join(".git");
         let mut looked_at = vec![path];
         looked_at.extend(below.is_dir().then_some(below.as_path()));
         expect_files(&looked_at)?;
-        let opened = catch_unwind(AssertUnwindSafe(|| options.open(path)));
+        let opened = catch_unwind(AssertUnwindSafe(|| options().open(path)));
         let inner = match opened {
             Ok(Ok(inner)) => inner,
             Ok(Err(error)) => return Err(OpenError(words(&error))),
@@ -99,8 +85,8 @@ impl Repository {
         let mut key = [0; 16];
         key.copy_from_slice(&digest[..16]);
         let packs = count_packs(inner.objects_dir());
-        let (idle, bases) = (Mutex::default(), Bases::new());
-        Ok(Self { inner, key, packs, pin: None, idle, bases })
+        let (idle, bases, again) = (Mutex::default(), Bases::new(), Again::default());
+        Ok(Self { inner, key, packs, pin: None, idle, bases, again })
     }
 
     /// Opens a repository by the objects of its pin. What these lack is looked for in the repository itself.
@@ -122,8 +108,8 @@ impl Repository {
         let Self { inner, packs, .. } = Self::open(directory.path())?;
         let lender = ArcSwapOption::empty();
         let pin = Some(Pinned { directory, lender });
-        let (idle, bases) = (Mutex::default(), Bases::new());
-        Ok(Self { inner, key, packs, pin, idle, bases })
+        let (idle, bases, again) = (Mutex::default(), Bases::new(), Again::default());
+        Ok(Self { inner, key, packs, pin, idle, bases, again })
     }
 
     /// Looks for what its pin lacks in this repository from now on. A pin lends to none, least of all to itself: such a chain would not end.
@@ -215,147 +201,6 @@ impl Repository {
     pub fn refs(&self) -> gix::refs::file::Store {
         self.inner.refs.clone()
     }
-
-    /// The type and size of an object, without decoding it.
-    pub(super) fn header(&self, oid: &Oid) -> Result<(GitKind, u64), StoreError> {
-        self.ask(oid, |repository, id| {
-            let header = repository.find_header(id)?;
-            Ok((header.kind(), header.size()))
-        })
-    }
-
-    /// The bytes of an object of this type.
-    pub(super) fn object(&self, oid: &Oid, kind: GitKind) -> Result<Vec<u8>, StoreError> {
-        let (found, bytes) = self.any_object(oid)?;
-        expect_kind(oid, found, kind).map(|()| bytes)
-    }
-
-    fn any_object(&self, oid: &Oid) -> Result<(GitKind, Vec<u8>), StoreError> {
-        match self.decoded(oid) {
-            // What was kept of another pack may have been taken for one of this.
-            Err(_) if self.forget_bases() => self.decoded(oid),
-            answer => answer,
-        }
-    }
-
-    /// Decodes without what is kept from now on. False if that changes nothing.
-    fn forget_bases(&self) -> bool {
-        let of_lender = self.lender().is_some_and(|lender| lender.bases.forget());
-        self.bases.forget() || of_lender
-    }
-
-    #[cfg(test)]
-    pub(super) fn bases(&self) -> &Bases {
-        &self.bases
-    }
-
-    fn decoded(&self, oid: &Oid) -> Result<(GitKind, Vec<u8>), StoreError> {
-        // The library was told how large an object may be when the repository was opened.
-        let (kind, bytes) = self.ask(oid, |repository, id| {
-            let object = repository.find_object(id)?.detach();
-            Ok((object.kind, object.data))
-        })?;
-        expect_id(oid, kind, &bytes).map(|()| (kind, bytes))
-    }
-
-    /// Reads a commit.
-    ///
-    /// # Errors
-    /// There is no such object, it is no commit, or it is malformed.
-    pub fn commit(&self, oid: &Oid) -> Result<Commit, StoreError> {
-        let bytes = self.object(oid, GitKind::Commit)?;
-        Commit::decode(&bytes).ok_or_else(|| unreadable(oid, "it is a malformed commit"))
-    }
-
-    /// Follows tags until there is a commit.
-    ///
-    /// # Errors
-    /// An object on the way cannot be read, or there is no commit at the end.
-    pub fn peel(&self, oid: &Oid) -> Result<(Oid, Commit), StoreError> {
-        let mut at = *oid;
-        for _ in 0..TAGS_MAX {
-            let (kind, bytes) = self.any_object(&at)?;
-            match kind {
-                GitKind::Tag => {
-                    at = commit::tag_target(&bytes)
-                        .ok_or_else(|| unreadable(&at, "it is a malformed tag"))?;
-                }
-                GitKind::Commit => {
-                    let commit = Commit::decode(&bytes);
-                    let commit = commit.ok_or_else(|| unreadable(&at, "it is a malformed commit"));
-                    return Ok((at, commit?));
-                }
-                GitKind::Tree | GitKind::Blob => {
-                    return Err(unreadable(&at, &format!("it is a {kind}, not a commit")));
-                }
-            }
-        }
-        Err(unreadable(oid, "it is a tag of a tag of a tag without end"))
-    }
-
-    /// Asks the library, which panics on some malformed objects. An object that is packed at this very moment can be
-    /// missed once: its loose file is gone and the new pack not yet known.
-    fn ask<T>(
-        &self,
-        oid: &Oid,
-        question: impl Fn(&gix::Repository, gix::ObjectId) -> Result<T, gix::Error>,
-    ) -> Result<T, StoreError> {
-        let mut found = self.ask_here(oid, &question)?;
-        if found.is_none()
-            && let Some(lender) = self.lender()
-        {
-            found = lender.ask_here(oid, &question)?;
-        }
-        found.ok_or_else(|| unreadable(oid, "it is not in the repository"))
-    }
-
-    fn handle(&self) -> gix::Repository {
-        let mut handle = self.inner.to_thread_local();
-        let bases = self.bases.clone();
-        handle.objects.set_pack_cache(move || bases.to_thread_local());
-        handle
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<gix::Repository>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks the library about an object here; `None` if it is not.
-    fn ask_here<T>(
-        &self,
-        oid: &Oid,
-        question: impl Fn(&gix::Repository, gix::ObjectId) -> Result<T, gix::Error>,
-    ) -> Result<Option<T>, StoreError> {
-        let id = gix::ObjectId::try_from(oid.as_bytes())
-            .map_err(|error| unreadable(oid, &error.to_string()))?;
-        // A pin holds links to regular files and nothing else.
-        if self.pin.is_none() {
-            let hex = id.to_hex().to_string();
-            if is_special(&self.objects_dir().join(&hex[..2]).join(&hex[2..])) {
-                return Err(unreadable(oid, "it is not a regular file"));
-            }
-        }
-        let once = || {
-            let handle = self.idle().pop().unwrap_or_else(|| self.handle());
-            // One that panicked is not used again.
-            let answer = catch_unwind(AssertUnwindSafe(|| question(&handle, id)))?;
-            let mut idle = self.idle();
-            if idle.len() < IDLE_MAX {
-                idle.push(handle);
-            }
-            Ok(answer)
-        };
-        let answer: std::thread::Result<_> = match once() {
-            Ok(Err(error)) if error.is_not_found() => once(),
-            answer => answer,
-        };
-        match answer {
-            Ok(Ok(answer)) => Ok(Some(answer)),
-            Ok(Err(error)) if error.is_not_found() => Ok(None),
-            Ok(Err(error)) => Err(unreadable(oid, &words(&error))),
-            Err(_) => Err(unreadable(oid, "it cannot be decoded")),
-        }
-    }
 }
 
 impl fmt::Debug for Repository {
@@ -364,26 +209,17 @@ impl fmt::Debug for Repository {
     }
 }
 
-/// Checks that an object has the type that whoever named it said.
-pub(super) fn expect_kind(oid: &Oid, found: GitKind, expected: GitKind) -> Result<(), StoreError> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(unreadable(oid, &format!("it is a {found}, not a {expected}")))
-}
-
-/// Checks that bytes are those of their id (S100): the library does not, and an index that is damaged leads to other objects.
-pub(super) fn expect_id(oid: &Oid, kind: GitKind, bytes: &[u8]) -> Result<(), StoreError> {
-    let wanted = gix::ObjectId::try_from(oid.as_bytes());
-    let found = wanted.as_ref().map(|wanted| gix::objs::compute_hash(wanted.kind(), kind, bytes));
-    match (&wanted, found) {
-        (Ok(wanted), Ok(Ok(found))) if found == *wanted => Ok(()),
-        _ => Err(unreadable(oid, "its bytes are not those of its id")),
-    }
-}
-
-pub(super) fn unreadable(oid: &Oid, cause: &str) -> StoreError {
-    StoreError::Unreadable { oid: oid.to_string(), cause: cause.to_owned() }
+/// How repositories are opened: nothing but their own files decides what they say.
+pub(super) fn options() -> gix::open::Options {
+    let overrides = [
+        "core.useReplaceRefs=false".to_owned(),
+        "core.deltaBaseCacheLimit=0".to_owned(),
+        format!("gitoxide.objects.allocLimit={OBJECT_BYTES_MAX}"),
+    ];
+    gix::open::Options::isolated()
+        .with(gix::sec::Trust::Full)
+        .object_store_slots(SLOTS)
+        .config_overrides(overrides)
 }
 
 /// Checks that nothing below these directories would be waited for.
@@ -398,7 +234,7 @@ fn count_packs(objects_dir: &Path) -> usize {
 }
 
 /// What the library says, on one line.
-fn words(error: &impl Display) -> String {
+pub(super) fn words(error: &impl Display) -> String {
     let text = error.to_string();
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(": ")
 }

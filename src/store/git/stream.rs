@@ -18,7 +18,8 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use sirocco::Format;
 use sirocco::inflate::Decoder;
 
-use super::repository::{Repository, expect_kind, unreadable};
+use super::objects::{expect_kind, unreadable};
+use super::repository::Repository;
 use crate::store::StoreError;
 use crate::store::blobs::{BlobOrigin, Draft, PIECES, Piece, Streamed};
 use crate::union::object::Oid;
@@ -219,7 +220,11 @@ impl Inflated {
         let buffer = Arc::make_mut(&mut buffers[*turn]);
         *filled = start;
         loop {
-            let input = encoded.fill_buf()?;
+            let input = match encoded.fill_buf() {
+                // A signal came in between, as it may on a network file system.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                input => input?,
+            };
             let progress = decoder.decompress(input, buffer, input.is_empty())?;
             *filled += progress.output.len();
             *is_done = progress.done;

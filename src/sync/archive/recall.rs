@@ -135,7 +135,7 @@ impl Again<'_> {
                 let top = store.root().map_err(unreadable)?;
                 let revision = Revision::Listing(listing.array().ok_or(DAMAGED)?);
                 let source = self.source(revision, SourceState::Ready, Arc::new(store), None)?;
-                Ok((source, Layers { entries, findings: Vec::new() }, top))
+                Ok((source, Layers { entries, ..Layers::default() }, top))
             }
             ContentRecord::Missing { error } => {
                 let state = SourceState::Missing { error: error.clone() };

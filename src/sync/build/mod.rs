@@ -118,7 +118,15 @@ fn take(
                 Some(layers) => finish(config, opened, layers),
                 None => list(config, spec, source, opened),
             };
-            return taken.map(|taken| (taken, None));
+            match taken {
+                // It is shown as it was.
+                Ok(Taken { opened, layers: Layers { failure: Some(problem), .. }, .. })
+                    if last.is_some() =>
+                {
+                    SourceCause::Directory { place: opened.place, problem, is_absent: false }
+                }
+                taken => return taken.map(|taken| (taken, None)),
+            }
         }
         Err(cause) => cause,
     };
@@ -171,6 +179,7 @@ fn last_layers(
     is_same.then(|| Layers {
         entries: last.stacks.iter().map(of_source).collect(),
         findings: last.findings.iter().filter(|finding| finding.source == id).cloned().collect(),
+        failure: None,
     })
 }
 
@@ -266,7 +275,7 @@ impl Built {
         let state = error.state();
         let kind = FindingKind::Unreadable { error: error.cause.to_string() };
         let findings = vec![Finding { source: id, path: RelPath::root(), kind }];
-        let layers = Layers { entries: Vec::new(), findings };
+        let layers = Layers { findings, ..Layers::default() };
         let source = Source {
             name: spec.name.clone(),
             label: error.label.clone(),

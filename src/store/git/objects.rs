@@ -1,0 +1,190 @@
+//! Objects of an open repository by their ids: asked of the library, compared with their ids, and asked for once more where that may help.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{MutexGuard, PoisonError};
+
+use gix::objs::Kind as GitKind;
+
+#[cfg(test)]
+use super::bases::Bases;
+use super::commit::{self, Commit};
+use super::regular::is_special;
+use super::repository::{Repository, words};
+use crate::store::StoreError;
+use crate::union::object::Oid;
+
+/// Tags are followed through at most so many tags.
+const TAGS_MAX: usize = 16;
+
+/// So many handles of a repository stay for the next questions.
+const IDLE_MAX: usize = 2;
+
+impl Repository {
+    /// The type and size of an object, without decoding it.
+    pub(super) fn header(&self, oid: &Oid) -> Result<(GitKind, u64), StoreError> {
+        self.ask(oid, |repository, id| {
+            let header = repository.find_header(id)?;
+            Ok((header.kind(), header.size()))
+        })
+    }
+
+    /// The bytes of an object of this type.
+    pub(super) fn object(&self, oid: &Oid, kind: GitKind) -> Result<Vec<u8>, StoreError> {
+        let (found, bytes) = self.any_object(oid)?;
+        expect_kind(oid, found, kind).map(|()| bytes)
+    }
+
+    fn any_object(&self, oid: &Oid) -> Result<(GitKind, Vec<u8>), StoreError> {
+        match self.decoded(oid) {
+            // What was kept of another pack may have been taken for one of this.
+            Err(_) if self.forget_bases() => self.decoded(oid),
+            answer => answer,
+        }
+    }
+
+    /// Decodes without what is kept from now on. False if that changes nothing.
+    fn forget_bases(&self) -> bool {
+        let of_lender = self.lender().is_some_and(|lender| lender.bases.forget());
+        self.bases.forget() || of_lender
+    }
+
+    #[cfg(test)]
+    pub(super) fn bases(&self) -> &Bases {
+        &self.bases
+    }
+
+    fn decoded(&self, oid: &Oid) -> Result<(GitKind, Vec<u8>), StoreError> {
+        // The library was told how large an object may be when the repository was opened.
+        let (kind, bytes) = self.ask(oid, |repository, id| {
+            let object = repository.find_object(id)?.detach();
+            Ok((object.kind, object.data))
+        })?;
+        expect_id(oid, kind, &bytes).map(|()| (kind, bytes))
+    }
+
+    /// Reads a commit.
+    ///
+    /// # Errors
+    /// There is no such object, it is no commit, or it is malformed.
+    pub fn commit(&self, oid: &Oid) -> Result<Commit, StoreError> {
+        let bytes = self.object(oid, GitKind::Commit)?;
+        Commit::decode(&bytes).ok_or_else(|| unreadable(oid, "it is a malformed commit"))
+    }
+
+    /// Follows tags until there is a commit.
+    ///
+    /// # Errors
+    /// An object on the way cannot be read, or there is no commit at the end.
+    pub fn peel(&self, oid: &Oid) -> Result<(Oid, Commit), StoreError> {
+        let mut at = *oid;
+        for _ in 0..TAGS_MAX {
+            let (kind, bytes) = self.any_object(&at)?;
+            match kind {
+                GitKind::Tag => {
+                    at = commit::tag_target(&bytes)
+                        .ok_or_else(|| unreadable(&at, "it is a malformed tag"))?;
+                }
+                GitKind::Commit => {
+                    let commit = Commit::decode(&bytes);
+                    let commit = commit.ok_or_else(|| unreadable(&at, "it is a malformed commit"));
+                    return Ok((at, commit?));
+                }
+                GitKind::Tree | GitKind::Blob => {
+                    return Err(unreadable(&at, &format!("it is a {kind}, not a commit")));
+                }
+            }
+        }
+        Err(unreadable(oid, "it is a tag of a tag of a tag without end"))
+    }
+
+    /// Asks the library, which panics on some malformed objects. An object that is packed at this very moment can be
+    /// missed once: its loose file is gone and the new pack not yet known.
+    fn ask<T>(
+        &self,
+        oid: &Oid,
+        question: impl Fn(&gix::Repository, gix::ObjectId) -> Result<T, gix::Error>,
+    ) -> Result<T, StoreError> {
+        let mut found = self.ask_here(oid, &question)?;
+        if found.is_none()
+            && let Some(lender) = self.lender()
+        {
+            found = lender.ask_here(oid, &question)?;
+        }
+        found.ok_or_else(|| unreadable(oid, "it is not in the repository"))
+    }
+
+    fn handle(&self) -> gix::Repository {
+        let mut handle = self.inner.to_thread_local();
+        let bases = self.bases.clone();
+        handle.objects.set_pack_cache(move || bases.to_thread_local());
+        handle
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<gix::Repository>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the library about an object here; `None` if it is not.
+    pub(super) fn ask_here<T>(
+        &self,
+        oid: &Oid,
+        question: impl Fn(&gix::Repository, gix::ObjectId) -> Result<T, gix::Error>,
+    ) -> Result<Option<T>, StoreError> {
+        let id = gix::ObjectId::try_from(oid.as_bytes())
+            .map_err(|error| unreadable(oid, &error.to_string()))?;
+        // A pin holds links to regular files and nothing else.
+        if self.pin.is_none() {
+            let hex = id.to_hex().to_string();
+            if is_special(&self.objects_dir().join(&hex[..2]).join(&hex[2..])) {
+                return Err(unreadable(oid, "it is not a regular file"));
+            }
+        }
+        let once = || {
+            let handle = self.idle().pop().unwrap_or_else(|| self.handle());
+            // One that panicked is not used again.
+            let answer = catch_unwind(AssertUnwindSafe(|| question(&handle, id)))?;
+            let mut idle = self.idle();
+            if idle.len() < IDLE_MAX {
+                idle.push(handle);
+            }
+            Ok(answer)
+        };
+        let answer: std::thread::Result<_> = match once() {
+            Ok(Err(error)) if error.is_not_found() => once(),
+            answer => answer,
+        };
+        if !matches!(answer, Ok(Ok(_)))
+            && let Some(answer) = self.again.ask(self.git_dir(), id, &question)
+        {
+            return Ok(Some(answer));
+        }
+        match answer {
+            Ok(Ok(answer)) => Ok(Some(answer)),
+            Ok(Err(error)) if error.is_not_found() => Ok(None),
+            Ok(Err(error)) => Err(unreadable(oid, &words(&error))),
+            Err(_) => Err(unreadable(oid, "it cannot be decoded")),
+        }
+    }
+}
+
+/// Checks that an object has the type that whoever named it said.
+pub(super) fn expect_kind(oid: &Oid, found: GitKind, expected: GitKind) -> Result<(), StoreError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(unreadable(oid, &format!("it is a {found}, not a {expected}")))
+}
+
+/// Checks that bytes are those of their id (S100): the library does not, and an index that is damaged leads to other objects.
+pub(super) fn expect_id(oid: &Oid, kind: GitKind, bytes: &[u8]) -> Result<(), StoreError> {
+    let wanted = gix::ObjectId::try_from(oid.as_bytes());
+    let found = wanted.as_ref().map(|wanted| gix::objs::compute_hash(wanted.kind(), kind, bytes));
+    match (&wanted, found) {
+        (Ok(wanted), Ok(Ok(found))) if found == *wanted => Ok(()),
+        _ => Err(unreadable(oid, "its bytes are not those of its id")),
+    }
+}
+
+pub(super) fn unreadable(oid: &Oid, cause: &str) -> StoreError {
+    StoreError::Unreadable { oid: oid.to_string(), cause: cause.to_owned() }
+}
