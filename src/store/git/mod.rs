@@ -4,6 +4,8 @@ mod commit;
 mod copy;
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod lfs;
 pub mod pin;
 #[cfg(test)]
