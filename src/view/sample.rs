@@ -1,5 +1,7 @@
 //! A small source and a snapshot of it, for tests and for fuzzing.
 
+#![expect(clippy::unwrap_used, reason = "what helps a test may fail it")]
+
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 

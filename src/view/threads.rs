@@ -1,18 +1,19 @@
 //! What threads of a view share: the standard library's, or that of shuttle, which tries the orders in which they can run.
 
 #[cfg(not(shuttle))]
-pub(super) use std::sync::atomic::{AtomicUsize, Ordering, fence};
+pub(super) use std::sync::Mutex;
+pub(super) use std::sync::PoisonError;
 #[cfg(not(shuttle))]
-pub(super) use std::sync::{Mutex, PoisonError};
+pub(super) use std::sync::atomic::{AtomicUsize, Ordering, fence};
 #[cfg(not(shuttle))]
 pub(super) use std::thread;
 
 #[cfg(not(shuttle))]
 pub(super) use arc_swap::ArcSwap;
 #[cfg(shuttle)]
-pub(super) use shuttle::sync::atomic::{AtomicUsize, Ordering, fence};
+pub(super) use shuttle::sync::Mutex;
 #[cfg(shuttle)]
-pub(super) use shuttle::sync::{Mutex, PoisonError};
+pub(super) use shuttle::sync::atomic::{AtomicUsize, Ordering, fence};
 #[cfg(shuttle)]
 pub(super) use shuttle::thread;
 
