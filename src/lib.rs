@@ -9,6 +9,9 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod fuse;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lint;
 pub mod machine;
 pub mod snapshot;

@@ -40,7 +40,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "view",
         rooms: &["union", "config", "store", "snapshot"],
-        crates: &["arc_swap", "dashmap", "postcard", "quick_cache", "serde", "sha2"],
+        crates: &["arc_swap", "dashmap", "postcard", "quick_cache", "serde", "sha2", "shuttle"],
     },
     Room { name: "fuse", rooms: &["union", "view"], crates: &["fuser"] },
     Room {
@@ -53,6 +53,7 @@ const ROOMS: &[Room] = &[
         rooms: &["union", "snapshot", "view", "sync"],
         crates: &["httparse", "prometheus", "serde", "serde_json"],
     },
+    Room { name: "fuzzing", rooms: &["config", "store", "view", "control"], crates: &[] },
     Room {
         name: "lint",
         rooms: &["union", "store", "snapshot"],

@@ -12,6 +12,8 @@ mod compat;
 mod environment;
 #[cfg(test)]
 mod fixture;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod git_ref;
 mod key_path;
 mod load;

@@ -5,6 +5,8 @@
 
 pub mod client;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod http;
 pub mod metrics;
 pub mod protocol;

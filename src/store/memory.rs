@@ -1,5 +1,7 @@
 //! A store in memory, for tests: content-addressed as git is, so that equal trees have equal ids.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what helps a test may fail it")]
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sha2::{Digest, Sha256};

@@ -7,7 +7,7 @@ pub mod blobs;
 pub mod dir;
 pub mod empty;
 pub mod git;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub mod memory;
 pub mod walk;
 

@@ -3,10 +3,9 @@
 //! Two counters take turns. A request counts itself in the one whose turn it is, and a fence passes the turn on and waits for the other to
 //! empty. Locks: one, for those who wait; requests take none.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
+
+use super::threads::{AtomicUsize, Mutex, Ordering, PoisonError, fence, thread};
 
 /// Counts requests that are being answered.
 #[derive(Debug, Default)]

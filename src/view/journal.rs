@@ -20,7 +20,7 @@ use crate::union::name::RelPath;
 use crate::union::object::{Identity, Kind, Object, Oid};
 
 /// The form of a journal. One of another form is not read.
-pub(super) const FORM: u32 = 1;
+pub(super) const FORM: u32 = 2;
 
 /// A text longer than this is not written down: it can be written again from its set.
 const TEXT_MAX: usize = 16 * 1024;

@@ -89,14 +89,14 @@ impl View {
             | Node::Leaf(_)
             | Node::Text(_) => Set::only(&moment, offset),
         };
-        let mut listing = Listing { view: self, moment: &moment, set, depth, sink };
+        let mut listing = Listing { view: self, moment: &moment, set, depth, sink, taken: 0 };
         for (place, name, number) in [(0, &b"."[..], number), (1, b"..", parent)] {
             let next_offset = listing.set.offset(place + 1)?;
             if listing.set.index <= place && !listing.sink.take(dot(name, number, next_offset)) {
                 return Ok(());
             }
         }
-        match &node {
+        let answer = match &node {
             Node::Merged(merged) => listing.merged(number, merged),
             Node::Tree(tree) => listing.tree(tree),
             Node::Live(live) => listing.live(number, live),
@@ -109,7 +109,9 @@ impl View {
             | Node::Child(..)
             | Node::Leaf(_)
             | Node::Text(_) => Ok(()),
-        }
+        };
+        // An error would lose names that were taken and counted. Whoever continues after them gets it.
+        if listing.taken > 0 { Ok(()) } else { answer }
     }
 }
 
@@ -174,6 +176,8 @@ struct Listing<'a> {
     set: Set,
     depth: Depth,
     sink: &'a mut dyn Sink,
+    /// How many names were taken, the two dots apart.
+    taken: usize,
 }
 
 impl Listing<'_> {
@@ -245,20 +249,22 @@ impl Listing<'_> {
         index: usize,
         candidate: Candidate,
     ) -> Result<bool, ViewError> {
-        let Candidate { number, node, name_lifetime } = candidate;
+        let Candidate { number, node, name_lifetime } = self.view.held(candidate);
         let next_offset = self.set.offset(index as u64 + DOTS + 1)?;
         let name = name.as_bytes();
         if self.depth == Depth::Names {
             let attr = Attr { number, kind: kind(&node), size_bytes: 0, modified: (0, 0) };
             let attr_lifetime = Lifetime::None;
-            return Ok(self.sink.take(Offered {
+            let is_taken = self.sink.take(Offered {
                 name,
                 next_offset,
                 attr,
                 is_unreadable: false,
                 attr_lifetime,
                 name_lifetime,
-            }));
+            });
+            self.taken += usize::from(is_taken);
+            return Ok(is_taken);
         }
         let found = self.view.node_attr(number, &node);
         let is_unreadable = found.is_err();
@@ -275,6 +281,7 @@ impl Listing<'_> {
         let offered =
             Offered { name, next_offset, attr, is_unreadable, attr_lifetime, name_lifetime };
         let is_taken = self.sink.take(offered);
+        self.taken += usize::from(is_taken);
         if !is_taken {
             self.view.nodes.forget(number, 1);
         }

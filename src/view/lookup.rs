@@ -69,7 +69,9 @@ impl View {
                 return Err(ViewError::NotADirectory);
             }
         };
-        let Some(candidate) = candidate else { return Ok(Found::Absent(absence)) };
+        let Some(candidate) = candidate.map(|found| self.held(found)) else {
+            return Ok(Found::Absent(absence));
+        };
         let (attr, attr_lifetime) = match self.node_attr(candidate.number, &candidate.node) {
             // It went away between the look-up and the question for its size.
             Err(ViewError::Stale) if absence == Lifetime::Live => {
@@ -80,6 +82,19 @@ impl View {
         let name_lifetime = candidate.name_lifetime;
         self.nodes.count(candidate.number, || candidate.node);
         Ok(Found::Present { attr, attr_lifetime, name_lifetime })
+    }
+
+    /// Of a set that was left and came back the kernel may still hold what it was then: a number stands for one of them, to its end.
+    pub(super) fn held(&self, candidate: Candidate) -> Candidate {
+        match &candidate.node {
+            Node::Merged(merged) if merged.pin.is_some() => {}
+            Node::Kept { .. } => {}
+            _ => return candidate,
+        }
+        match self.nodes.get(candidate.number) {
+            Ok(node @ Node::Merged(_)) => Candidate { node, ..candidate },
+            Ok(_) | Err(_) => candidate,
+        }
     }
 
     /// Looks a name up in a directory that flips change; with it how long its absence may be kept.

@@ -9,6 +9,8 @@
 mod attr;
 mod fence;
 mod flip;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod git;
 mod journal;
 mod kept;
@@ -23,10 +25,17 @@ mod overlay;
 mod past;
 mod read;
 mod recover;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod sample;
 mod superblock;
+mod threads;
 mod tree;
 mod xattr;
 
+#[cfg(all(test, shuttle))]
+mod flip_tests;
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod recover_tests;
 #[cfg(test)]

@@ -5,10 +5,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 use super::attr::Lifetime;
 use super::kept::Kept;
+use super::threads::ArcSwap;
 use crate::snapshot::Snapshot;
 use crate::union::name::{Name, RelPath};
 use crate::union::revision::RevisionSetId;

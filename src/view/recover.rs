@@ -77,7 +77,7 @@ impl View {
     }
 
     fn recover(&self, past: &Past, number: Number) -> Result<Node, ViewError> {
-        let (first, what) = past.what(number).ok_or(ViewError::Stale)?;
+        let (_, what) = past.what(number).ok_or(ViewError::Stale)?;
         let moment = self.now.load();
         match what {
             What::Overlay => Ok(Node::Overlay(self.seat.clone())),
@@ -124,8 +124,9 @@ impl View {
                 let view = self.seat.id;
                 Ok(Node::Live(Arc::new(Live { source, path, object, parent, view })))
             }
-            What::Files { tree } => self.child(past, Number(tree), first, number, false),
-            What::Directories { tree } => self.child(past, Number(tree), first, number, true),
+            What::Files { tree } | What::Directories { tree } => {
+                self.child(past, Number(tree), number)
+            }
             What::Git { tree } => {
                 let tree = self.recovered_tree(past, Number(tree))?;
                 tree.load(&self.numbers, self.settings.links)?;
@@ -139,18 +140,10 @@ impl View {
     }
 
     /// A child of a frozen directory, by its number.
-    fn child(
-        &self,
-        past: &Past,
-        tree: Number,
-        first: Number,
-        number: Number,
-        is_directory: bool,
-    ) -> Result<Node, ViewError> {
+    fn child(&self, past: &Past, tree: Number, number: Number) -> Result<Node, ViewError> {
         let tree = self.recovered_tree(past, tree)?;
         tree.load(&self.numbers, self.settings.links)?;
-        let position = (number.0 - first.0) as usize;
-        let index = tree.nth(is_directory, position).ok_or(ViewError::Stale)?;
+        let index = tree.numbered(number).ok_or(ViewError::Stale)?;
         Ok(Self::tree_child(&tree, index).node)
     }
 
@@ -166,8 +159,9 @@ impl View {
                 break tree;
             }
             match past.what(at).ok_or(ViewError::Stale)? {
-                (first, What::Directories { tree }) => {
-                    below.push((at, first));
+                // A directory has its number before what it holds; a damaged journal may say otherwise, and lead in a circle.
+                (first, What::Directories { tree }) if tree < first.0 => {
+                    below.push(at);
                     at = Number(tree);
                 }
                 (_, What::Entry { .. }) => match self.recover(past, at)? {
@@ -178,9 +172,9 @@ impl View {
             }
         };
         past.trees.insert(at, tree.clone());
-        for (number, first) in below.into_iter().rev() {
+        for number in below.into_iter().rev() {
             tree.load(&self.numbers, self.settings.links)?;
-            let index = tree.nth(true, (number.0 - first.0) as usize).ok_or(ViewError::Stale)?;
+            let index = tree.numbered(number).ok_or(ViewError::Stale)?;
             let Node::Tree(next) = Self::tree_child(&tree, index).node else {
                 return Err(ViewError::Stale);
             };

@@ -229,3 +229,18 @@ fn a_journal_of_another_form_is_refused_by_name() {
     std::io::Write::write_all(&mut &file, &[&len[..], &record].concat()).unwrap();
     assert!(Past::read(file).unwrap_err().to_string().contains("99"));
 }
+
+/// Directories of which each is said to be in the other, or in itself.
+#[test]
+fn a_journal_that_leads_in_a_circle_is_no_endless_loop() {
+    let file = journal_file();
+    let journal = Journal::begin(file.try_clone().unwrap()).unwrap();
+    for (first, tree) in [(10, 11), (11, 10), (12, 12)] {
+        let (key, what) = ([u8::try_from(first).unwrap(); 16], journal::What::Directories { tree });
+        journal.note(&journal::Record::Given { key, first, len: 1, what });
+    }
+    let view = next(&file);
+    for number in [10, 11, 12] {
+        assert!(matches!(view.attr(Number(number)), Err(ViewError::Stale)));
+    }
+}

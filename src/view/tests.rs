@@ -1,95 +1,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
+pub(crate) use super::sample::{path, shown_at, snapshot, snapshot_of, source_of};
 use super::*;
 use crate::config::resolved::Links;
-use crate::snapshot::{GitDirectory, Snapshot, Source, SourceState};
-use crate::store::Store;
+use crate::snapshot::Snapshot;
 use crate::store::memory::MemoryStore;
-use crate::union::name::RelPath;
 use crate::union::namespace::{Namespace, Shown};
-use crate::union::object::{Kind, Object};
-use crate::union::revision::{Revision, RevisionSetId};
-use crate::union::source::{SourceId, SourceName, Visibility};
-
-pub(crate) fn path(text: &str) -> RelPath {
-    RelPath::parse(text).unwrap()
-}
-
-fn sample() -> MemoryStore {
-    MemoryStore::builder()
-        .file("skills/review/SKILL.md", "review\n")
-        .exec("skills/review/run", "#!/bin/sh\n")
-        .link("skills/review/link", "SKILL.md")
-        .link("skills/review/out", "../../../etc")
-        .file("skills/review/deep/er/file", "deep\n")
-        .file("skills/review/bad", "bad\n")
-        .submodule("skills/review/sub")
-        .file("loose.md", "loose\n")
-        .unreadable("skills/review/bad")
-        .build()
-}
+use crate::union::object::{Identity, Kind, Object};
+use crate::union::revision::RevisionSetId;
 
 /// A view with one source `o/r`: its directory `skills` as a surface, a file as an entry, and whole.
 fn view(links: Links) -> View {
     View::new(Arc::new(snapshot()), Settings { links, has_xattrs: false })
-}
-
-pub(super) fn snapshot() -> Snapshot {
-    let store = sample();
-    let at = |text: &str| store.at(&path(text)).unwrap();
-    let entries = [
-        shown_at("skills/review", "skills/review", at("skills/review")),
-        shown_at("prompts/00.md", "loose.md", at("loose.md")),
-        shown_at("o/r", ".", store.at(&RelPath::root()).unwrap()),
-    ];
-    snapshot_of(Arc::new(store), Namespace::new(entries, [path("tools")], 1000))
-}
-
-/// An object of the only source at a place of the view.
-pub(crate) fn shown_at(place: &str, source_path: &str, object: Object) -> (RelPath, Shown) {
-    let source_path = path(source_path);
-    let source = SourceId(0);
-    (path(place), Shown { source, surface: None, source_path, object, time_secs: 1000 })
-}
-
-/// A source that is served from a store, told apart from others by its key.
-pub(super) fn source_of(name: &str, key: u8, store: Arc<dyn Store>) -> Arc<Source> {
-    Arc::new(Source {
-        name: SourceName::parse(name).unwrap(),
-        label: name.into(),
-        git_ref: None,
-        place: std::path::PathBuf::new(),
-        revision: Revision::Missing,
-        visibility: Visibility::Private,
-        state: SourceState::Ready,
-        subdirs: Vec::new(),
-        time_secs: 1000,
-        key: [key; 16],
-        store,
-        signals: Vec::new(),
-        pinning: crate::snapshot::PinState::new(crate::snapshot::Pinning::NotAsked),
-        git: None,
-        git_directory: GitDirectory::NotAsked,
-    })
-}
-
-/// The first snapshot of a view with one source `o/r`.
-pub(crate) fn snapshot_of(store: Arc<dyn Store>, namespace: Namespace) -> Snapshot {
-    let source = source_of("o/r", 7, store);
-    Snapshot {
-        id: RevisionSetId([1; 32]),
-        since: SystemTime::UNIX_EPOCH,
-        serial: 0,
-        sources: vec![source],
-        surfaces: Vec::new(),
-        stacks: Vec::new(),
-        namespace,
-        findings: Vec::new(),
-        notes: Vec::new(),
-        texts: OnceLock::new(),
-    }
 }
 
 fn present(view: &View, text: &str) -> Attr {
@@ -374,4 +297,99 @@ fn names_that_are_about_to_change_are_not_to_be_kept() {
     assert_eq!(lifetime(&found[1]), Lifetime::Unlimited);
     // After the flip the new answer may be kept.
     assert!(matches!(found[found.len() - 2], Found::Absent(Lifetime::Unlimited)));
+}
+
+/// Whether a link is shown can change with another part of its source. The numbers of its neighbours are theirs all the same.
+#[test]
+fn a_link_that_leaves_its_source_later_moves_no_number() {
+    let source = |x: &str| {
+        let builder = MemoryStore::builder().file("skills/review/a", "a");
+        let builder = builder.link("skills/review/b", "../../x/c").file("skills/review/c", "c");
+        let builder = builder.file("skills/review/d", "d").link("x", x);
+        Arc::new(builder.build())
+    };
+    let numbers = |sets: [&str; 2]| {
+        let sets = [0, 1].map(|serial| {
+            let store = source(sets[usize::from(serial)]);
+            let review = store.at(&path("skills/review")).unwrap();
+            let entries = [shown_at("skills/review", "skills/review", review)];
+            let namespace = Namespace::new(entries, [path("tools")], 1000);
+            let (id, serial) = (RevisionSetId([serial; 32]), u64::from(serial));
+            Arc::new(Snapshot { id, serial, ..snapshot_of(store, namespace) })
+        });
+        let settings = Settings { links: Links::Inside, has_xattrs: false };
+        let view = View::new(sets[0].clone(), settings);
+        let look = || {
+            let review = present(&view, "skills/review").number;
+            let names = list(&view, review, 0, 100).names.into_iter().skip(2);
+            let found: HashMap<_, _> = names.map(|(name, attr, ..)| (name, attr.number)).collect();
+            for number in found.values().chain([&review]) {
+                view.forget(*number, u64::MAX);
+            }
+            found
+        };
+        let before = look();
+        view.flip(sets[1].clone(), KEEPING, &Told::default());
+        let fresh = view.numbers.fresh().unwrap();
+        (before, look(), fresh)
+    };
+    for sets in [[".", "/"], ["/", "."]] {
+        let (before, after, fresh) = numbers(sets);
+        assert_ne!(before.contains_key("b"), after.contains_key("b"));
+        for name in ["a", "c", "d"] {
+            assert_eq!(before[name], after[name], "{name}");
+        }
+        assert!(after.values().all(|number| *number < fresh), "{after:?}");
+    }
+}
+
+/// A set that was left and came back has other times than it had. Who holds it as it was sees one of the two, not both.
+#[test]
+fn a_set_that_came_back_is_one_node() {
+    let view = view(Links::All);
+    let set = ".overlay/revisions/".to_owned() + &view.snapshot().id.to_string();
+    let held = present(&view, &set);
+    let first = view.snapshot();
+    view.flip(next(&view, "prompts/00.md"), KEEPING, &Told::default());
+    let later = Namespace::new(
+        first.namespace.root().entries().into_iter().map(|(at, shown)| (at, Shown::clone(shown))),
+        [path("tools")],
+        2000,
+    );
+    let (sources, id) = (first.sources.clone(), first.id);
+    let again = Snapshot { id, serial: 2, sources, namespace: later, ..Snapshot::default() };
+    view.flip(Arc::new(again), KEEPING, &Told::default());
+    assert_eq!(present(&view, &set), held);
+    assert_eq!(view.attr(held.number).unwrap().0, held);
+    let revisions = present(&view, ".overlay/revisions").number;
+    let names = list(&view, revisions, 0, 100).names;
+    assert!(names.iter().any(|(_, attr, ..)| *attr == held), "{names:?}");
+    view.forget(held.number, u64::MAX);
+    assert_eq!(present(&view, &set).modified, (2000, 0));
+}
+
+/// In the midst of a directory there is a name that cannot even be listed.
+#[test]
+fn names_that_came_before_an_error_are_given_and_not_only_counted() {
+    let store = MemoryStore::builder().file("a", "a").file("d/x", "x").unreadable("d").build();
+    let identity = Identity { device: 1, inode: 1, born_nanos: 1 };
+    let kind = Kind::File { is_executable: false };
+    let live = Object::live(kind, path("d/x"), identity);
+    let entries = [
+        shown_at("tools/a", "a", store.at(&path("a")).unwrap()),
+        shown_at("tools/b", "d/x", live),
+        shown_at("tools/c", "a", store.at(&path("a")).unwrap()),
+    ];
+    let namespace = Namespace::new(entries, [], 1000);
+    let snapshot = snapshot_of(Arc::new(store), namespace);
+    let view = View::new(Arc::new(snapshot), Settings { links: Links::All, has_xattrs: false });
+    let tools = present(&view, "tools").number;
+    let start = view.known_nodes();
+    let names = list(&view, tools, 0, 100).names;
+    assert_eq!(names.iter().map(|(name, ..)| name).collect::<Vec<_>>(), [".", "..", "a"]);
+    let mut sink = Collected { names: Vec::new(), unreadable: Vec::new(), room: 100 };
+    let answer = view.list(tools, names[2].2, Depth::Attributes, &mut sink);
+    assert!(matches!(answer, Err(ViewError::Unreadable { .. })));
+    view.forget(names[2].1.number, 1);
+    assert_eq!(view.known_nodes(), start);
 }

@@ -194,14 +194,10 @@ impl Tree {
         found.ok().and_then(|index| u32::try_from(index).ok())
     }
 
-    /// The position of the n-th directory, or of the n-th child that is none, `.git` apart. Only after [`Tree::load`].
-    pub(super) fn nth(&self, is_directory: bool, n: usize) -> Option<u32> {
-        let children = self.listing().children.iter().zip(0..);
-        let mut same = children.filter(|(child, _)| match &child.listed.object {
-            Object::Live { .. } => false,
-            object => object.kind().is_directory() == is_directory,
-        });
-        same.nth(n).map(|(_, index)| index)
+    /// The position of the child that has this number. Only after [`Tree::load`].
+    pub(super) fn numbered(&self, number: Number) -> Option<u32> {
+        let mut children = self.listing().children.iter().zip(0..);
+        children.find(|(child, _)| child.number == number).map(|(_, index)| index)
     }
 
     /// Name and object of a child, and its number.
@@ -250,11 +246,7 @@ impl Tree {
     fn list(&self, numbers: &Numbers, links: Links) -> Result<Listing, ViewError> {
         let store = &self.source.store;
         let failed = |cause| unreadable(&self.source, &self.path(), cause);
-        let mut listed = store.list(&self.object).map_err(failed)?;
-        if links == Links::Inside {
-            let path = self.path();
-            listed.retain(|child| stays_inside(&self.source, &path, &child.object));
-        }
+        let listed = store.list(&self.object).map_err(failed)?;
         let directories = listed.iter().filter(|child| child.object.kind().is_directory()).count();
         let tree = self.number.0;
         let files = listed.len() - directories;
@@ -272,6 +264,11 @@ impl Tree {
                 Child { listed, number, size: AtomicU64::new(UNKNOWN) }
             })
             .collect();
+        if links == Links::Inside {
+            // Only now: whether a link stays inside is up to all of its source, and a number to this directory alone.
+            let path = self.path();
+            children.retain(|child| stays_inside(&self.source, &path, &child.listed.object));
+        }
         if let Some(git) = &self.git {
             let (listed, number) = git::child(git, self.number, numbers)?;
             let place = children.partition_point(|other: &Child| other.listed.name < listed.name);

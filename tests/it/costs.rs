@@ -66,7 +66,7 @@ for number in range(count):
 ";
 
 #[test]
-fn s111_a_flip_of_one_entry_costs_no_request_on_the_others() {
+fn s109_a_flip_of_one_entry_costs_no_request_on_the_others() {
     if !can_mount() || !has_program("python3", "apt-get install python3") {
         return;
     }
@@ -137,7 +137,7 @@ fn answers(names: &[&str], bytes: usize) -> u64 {
 }
 
 #[test]
-fn s112_a_listing_is_one_request_for_each_buffer_of_it() {
+fn s110_a_listing_is_one_request_for_each_buffer_of_it() {
     if !can_mount() || !has_program("python3", "apt-get install python3") {
         return;
     }

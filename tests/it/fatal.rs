@@ -66,7 +66,7 @@ fn cut(extension: &str, arguments: &[&str]) {
 }
 
 #[test]
-fn s109_a_pack_that_is_cut_while_it_is_mapped_costs_what_it_held() {
+fn s107_a_pack_that_is_cut_while_it_is_mapped_costs_what_it_held() {
     if !can_mount() || !nix::unistd::geteuid().is_root() {
         return;
     }
@@ -89,7 +89,7 @@ impl Drop for Traced {
 }
 
 #[test]
-fn s110_a_request_that_kills_every_worker_gets_an_error_and_the_others_go_on() {
+fn s108_a_request_that_kills_every_worker_gets_an_error_and_the_others_go_on() {
     if !can_mount()
         || !nix::unistd::geteuid().is_root()
         || !has_program("strace", "apt-get install strace")

@@ -63,11 +63,11 @@ fn injected(arguments: &[&str]) {
 }
 
 #[test]
-fn s108_system_calls_that_fail_give_errors_and_no_other_bytes() {
+fn s106_system_calls_that_fail_give_errors_and_no_other_bytes() {
     injected(&[]);
 }
 
 #[test]
-fn s108_system_calls_of_a_worker_that_fail_give_errors_and_no_other_bytes() {
+fn s106_system_calls_of_a_worker_that_fail_give_errors_and_no_other_bytes() {
     injected(&["--supervised"]);
 }

@@ -88,7 +88,7 @@ fn on_small(options: &str, before: &str, after: &str, arguments: &[&str]) {
 const FILL: &str = "cat /dev/zero >state/filled 2>/dev/null || true";
 
 #[test]
-fn s108_a_state_directory_without_room_costs_no_byte() {
+fn s106_a_state_directory_without_room_costs_no_byte() {
     if !can_mount() {
         return;
     }

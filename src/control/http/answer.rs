@@ -50,7 +50,7 @@ impl Answer {
 }
 
 /// The answer to what a client has sent so far; `None` while that is no whole request. Of the body nothing is read.
-pub(super) fn answer(sent: &[u8], observed: &dyn Observed) -> Option<Vec<u8>> {
+pub(in crate::control) fn answer(sent: &[u8], observed: &dyn Observed) -> Option<Vec<u8>> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     let answer = match request.parse(sent) {

@@ -24,6 +24,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, shutdown};
 
 pub use self::address::{Address, AddressError};
+#[cfg(any(test, fuzzing))]
+pub(super) use self::answer::answer;
 use self::connection::Connection;
 use super::ControlError;
 use super::metrics::Page;

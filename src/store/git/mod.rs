@@ -6,6 +6,8 @@ mod commit;
 mod copy;
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod lfs;
 mod objects;
 pub mod pin;

@@ -1,0 +1,321 @@
+//! Asks the view as the kernel would, and remembers what the kernel would remember.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+
+use super::listing::Taken;
+use super::world::{Choice, Thing, Tree, World, bytes};
+use crate::config::resolved::Links;
+use crate::union::name::RelPath;
+use crate::union::object::Kind;
+use crate::view::{Attr, Depth, Found, Lifetime, Number, Settings, View, ViewError};
+
+/// Where a listing begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum From {
+    Start,
+    /// At one of the offsets that were given out for this directory.
+    Given(usize),
+    Any(u64),
+}
+
+/// What is asked next. Nodes are chosen among those that are known at that moment.
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    /// A name that is there.
+    Child(usize, usize),
+    /// A name that may be there.
+    Lookup(usize, usize),
+    List(usize, From, Depth, usize),
+    Forget(usize, u64),
+    /// As when the kernel is out of memory.
+    ForgetAll,
+    Attr(usize),
+    Read(usize, u64, usize),
+    ReadLink(usize),
+    /// A number that nothing has.
+    Unknown(u32),
+    Flip(Choice),
+}
+
+/// A node that the kernel knows.
+pub(super) struct Known {
+    pub(super) thing: Thing,
+    pub(super) parent: Number,
+    lookups: u64,
+    /// It is a set of which only the name is known.
+    is_listed_only: bool,
+}
+
+pub(super) struct Driver {
+    pub(super) view: View,
+    pub(super) world: World,
+    pub(super) known: BTreeMap<Number, Known>,
+    /// What every number ever stood for.
+    pub(super) met: HashMap<Number, String>,
+    /// The number of everything at its place.
+    places: HashMap<(Number, Vec<u8>, String), Number>,
+    /// Offsets that were given out, with the set and the position that they stand for.
+    pub(super) offsets: BTreeMap<(Number, u64), (usize, usize)>,
+    pub(super) cache: RefCell<Cache>,
+}
+
+/// What the kernel keeps without asking again.
+#[derive(Default)]
+pub(super) struct Cache {
+    pub(super) names: HashMap<(Number, Vec<u8>), Option<Number>>,
+    pub(super) attrs: HashMap<Number, Attr>,
+}
+
+const NAMES: [&[u8]; 16] = [
+    b"a",
+    b"b",
+    b"c",
+    b"x",
+    b"p",
+    b"o",
+    b"1",
+    b"skills",
+    b"tools",
+    b"prompts",
+    b"00.md",
+    b".overlay",
+    b".",
+    b"..",
+    b".git",
+    &[b'n'; 256],
+];
+
+impl Driver {
+    pub(super) fn new(links: Links, trees: [Vec<Tree>; 2], first: Choice) -> Self {
+        let world = World::new(links, trees, first);
+        let settings = Settings { links, has_xattrs: false };
+        let view = View::new(world.sets[0].0.clone(), settings);
+        let root = Thing::Merged { pin: None, path: RelPath::root(), born: 0 };
+        let root = Known { thing: root, parent: Number::ROOT, lookups: 1, is_listed_only: false };
+        let known = BTreeMap::from([(Number::ROOT, root)]);
+        let (met, places, offsets, cache) = Default::default();
+        Self { view, world, known, met, places, offsets, cache }
+    }
+
+    pub(super) fn run(&mut self, op: &Op) {
+        match *op {
+            Op::Child(node, name) => {
+                let number = self.node(node);
+                let children = self.children(number, self.world.current()).unwrap_or_default();
+                let mut names: Vec<_> = children.into_iter().map(|(name, _)| name).collect();
+                names.extend((number == Number::ROOT).then(|| b".overlay".to_vec()));
+                if !names.is_empty() {
+                    self.lookup(number, &names[name % names.len()]);
+                }
+            }
+            Op::Lookup(node, name) => self.lookup(self.node(node), NAMES[name % NAMES.len()]),
+            Op::List(node, from, depth, room) => self.list(self.node(node), from, depth, room),
+            Op::Forget(node, count) => self.forget(self.node(node), count),
+            Op::ForgetAll => self.forget_all(),
+            Op::Attr(node) => self.attr(self.node(node)),
+            Op::Read(node, offset, len) => self.read(self.node(node), offset, len),
+            Op::ReadLink(node) => self.read_link(self.node(node)),
+            Op::Unknown(number) => self.unknown(Number(number % 512)),
+            Op::Flip(choice) => self.flip(choice),
+        }
+    }
+
+    /// Takes everything back: nothing may be left but the root.
+    pub(super) fn end(mut self) {
+        self.forget_all();
+        assert_eq!(self.view.known_nodes(), 1);
+    }
+
+    fn forget_all(&mut self) {
+        let numbers: Vec<_> = self.known.keys().copied().collect();
+        for number in numbers {
+            self.forget(number, u64::MAX);
+        }
+    }
+
+    fn node(&self, node: usize) -> Number {
+        *self.known.keys().nth(node % self.known.len()).unwrap()
+    }
+
+    pub(super) fn children(&self, number: Number, set: usize) -> Option<Vec<(Vec<u8>, Thing)>> {
+        let known = &self.known[&number];
+        self.world.children(&known.thing, set).filter(|_| !known.is_listed_only)
+    }
+
+    fn lookup(&mut self, parent: Number, name: &[u8]) {
+        let answer = self.view.lookup(parent, name);
+        if name.len() > 255 {
+            return assert!(matches!(answer, Err(ViewError::NameTooLong)));
+        }
+        let thing = &self.known[&parent].thing;
+        if !self.world.attr(thing).is_some_and(|(kind, ..)| kind.is_directory()) {
+            let is_gone = matches!(thing, Thing::Merged { .. });
+            let expected = if is_gone { ViewError::Stale } else { ViewError::NotADirectory };
+            return assert_eq!(answer.unwrap_err().to_string(), expected.to_string());
+        }
+        let Some(children) = self.children(parent, self.world.current()) else {
+            return assert!(matches!(answer, Err(ViewError::Stale)), "{answer:?} {thing:?}");
+        };
+        let mut expected = children.into_iter().find(|(known, _)| known == name);
+        if parent == Number::ROOT && name == b".overlay" {
+            expected = Some((name.to_vec(), Thing::Overlay));
+        }
+        let cached = match (answer.unwrap(), expected) {
+            (Found::Absent(lifetime), None) => {
+                assert_eq!(lifetime, Lifetime::Unlimited);
+                None
+            }
+            (Found::Present { attr, attr_lifetime, name_lifetime }, Some((_, thing))) => {
+                assert_eq!(
+                    (attr_lifetime, name_lifetime),
+                    (Lifetime::Unlimited, Lifetime::Unlimited)
+                );
+                self.meet(parent, name, attr.number, &thing);
+                self.count(parent, attr.number, thing, false);
+                self.agree(attr);
+                self.cache.borrow_mut().attrs.insert(attr.number, attr);
+                Some(attr.number)
+            }
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        };
+        self.cache.borrow_mut().names.insert((parent, name.to_vec()), cached);
+    }
+
+    /// A number always stands for the same, and what did not change has the same number.
+    pub(super) fn meet(&mut self, parent: Number, name: &[u8], number: Number, thing: &Thing) {
+        let what = self.what(parent, name, thing);
+        let known = self.met.entry(number).or_insert_with(|| what.clone());
+        assert_eq!(*known, what, "{number:?} is given out again");
+        let place = (parent, name.to_vec(), what);
+        let same = *self.places.entry(place).or_insert(number);
+        assert_eq!(same, number, "another number for the same thing");
+    }
+
+    /// What tells a thing from all others.
+    pub(super) fn what(&self, parent: Number, name: &[u8], thing: &Thing) -> String {
+        match thing {
+            Thing::Merged { pin, path, born } => {
+                let id = pin.map(|set| self.world.sets[set].0.id);
+                format!("merged {id:?} {path} {born}")
+            }
+            Thing::Frozen {
+                source,
+                path,
+                tree: tree @ (Tree::File(..) | Tree::Link(_)),
+                time,
+                ..
+            } => {
+                format!("file {source} {path} {tree:?} {time}")
+            }
+            Thing::Frozen { source, path, tree, time, .. } => {
+                format!("directory {parent:?} {name:?} {source} {path} {tree:?} {time}")
+            }
+            Thing::Overlay => "overlay".to_owned(),
+            Thing::Revisions => "revisions".to_owned(),
+            Thing::Text { bytes, .. } => {
+                format!("text {name:?} {}", String::from_utf8_lossy(bytes))
+            }
+        }
+    }
+
+    pub(super) fn count(
+        &mut self,
+        parent: Number,
+        number: Number,
+        thing: Thing,
+        is_listed_only: bool,
+    ) {
+        let new = || Known { thing: thing.clone(), parent, lookups: 0, is_listed_only };
+        let known = self.known.entry(number).or_insert_with(new);
+        known.lookups += 1;
+        if known.is_listed_only && !is_listed_only {
+            (known.thing, known.is_listed_only) = (thing, false);
+        }
+    }
+
+    /// The attributes of a node that is known are those of what it stands for.
+    pub(super) fn agree(&self, attr: Attr) {
+        let thing = &self.known[&attr.number].thing;
+        let (kind, size, time) = self.world.attr(thing).expect("it is there");
+        assert_eq!((attr.kind, attr.size_bytes), (kind, size), "{thing:?}");
+        assert!(time.is_none_or(|time| attr.modified == (time, 0)), "{attr:?}: {time:?} {thing:?}");
+    }
+
+    fn attr(&mut self, number: Number) {
+        let answer = self.view.attr(number);
+        if self.world.attr(&self.known[&number].thing).is_none() {
+            return assert!(matches!(answer, Err(ViewError::Stale)));
+        }
+        let (attr, lifetime) = answer.unwrap();
+        assert_eq!((attr.number, lifetime), (number, Lifetime::Unlimited));
+        self.agree(attr);
+        self.cache.borrow_mut().attrs.insert(number, attr);
+    }
+
+    fn forget(&mut self, number: Number, count: u64) {
+        self.view.forget(number, count);
+        let known = self.known.get_mut(&number).unwrap();
+        known.lookups = known.lookups.saturating_sub(count);
+        if known.lookups == 0 && number != Number::ROOT {
+            self.known.remove(&number);
+            let cache = self.cache.get_mut();
+            cache.names.retain(|(parent, _), child| *parent != number && *child != Some(number));
+            cache.attrs.remove(&number);
+            self.offsets.retain(|(directory, _), _| *directory != number);
+        }
+        assert_eq!(self.view.known_nodes(), self.known.len());
+    }
+
+    fn content(&self, number: Number) -> (Vec<u8>, Kind) {
+        match &self.known[&number].thing {
+            Thing::Frozen { tree: Tree::File(content, _), .. } => {
+                (bytes(*content), Kind::File { is_executable: false })
+            }
+            Thing::Frozen { tree: Tree::Link(target), .. } => {
+                (target.as_bytes().to_vec(), Kind::Link)
+            }
+            Thing::Text { bytes, is_link: true } => (bytes.to_vec(), Kind::Link),
+            Thing::Text { bytes, is_link: false } => {
+                (bytes.to_vec(), Kind::File { is_executable: false })
+            }
+            Thing::Frozen { .. } | Thing::Merged { .. } | Thing::Overlay | Thing::Revisions => {
+                (Vec::new(), Kind::Directory)
+            }
+        }
+    }
+
+    fn read(&self, number: Number, offset: u64, len: usize) {
+        let (content, kind) = self.content(number);
+        let answer = self.view.read(number, offset, len);
+        if kind.is_directory() {
+            return assert!(matches!(answer, Err(ViewError::IsADirectory)));
+        }
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        let expected: Vec<_> = content.into_iter().skip(at).take(len).collect();
+        assert_eq!(answer.unwrap(), expected);
+        assert_eq!(self.view.read_at_hand(number, offset, len).unwrap(), Some(expected));
+    }
+
+    fn read_link(&self, number: Number) {
+        let (content, kind) = self.content(number);
+        match self.view.read_link(number) {
+            Ok(target) => assert_eq!((target, kind), (content, Kind::Link)),
+            Err(error) => assert_ne!(kind, Kind::Link, "{error}"),
+        }
+    }
+
+    fn unknown(&self, number: Number) {
+        if self.known.contains_key(&number) {
+            return;
+        }
+        assert!(matches!(self.view.attr(number), Err(ViewError::Stale)));
+        assert!(matches!(self.view.lookup(number, b"a"), Err(ViewError::Stale)));
+        assert!(matches!(self.view.read(number, 0, 1), Err(ViewError::Stale)));
+        assert!(matches!(self.view.read_link(number), Err(ViewError::Stale)));
+        let mut taken = Taken { names: Vec::new(), room: 9 };
+        let answer = self.view.list(number, 0, Depth::Attributes, &mut taken);
+        assert!(matches!(answer, Err(ViewError::Stale)));
+        self.view.forget(number, 1);
+    }
+}

@@ -1,0 +1,67 @@
+//! Flips, and what the kernel still keeps after them.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use super::driver::{Cache, Driver};
+use super::world::{Choice, SETS_KEPT};
+use crate::view::{Found, Keeping, Kernel, Lifetime, Number, View};
+
+impl Driver {
+    pub(super) fn flip(&mut self, choice: Choice) {
+        let before = self.view.snapshot().serial;
+        let next = self.world.follow(choice);
+        let keeping = Keeping { sets: SETS_KEPT, time: Duration::ZERO };
+        let kernel = Forgetting { view: &self.view, cache: &self.cache, before };
+        self.view.flip(next, keeping, &kernel);
+        assert_eq!(self.view.kept_sets(), self.world.kept.len());
+        let cache = self.cache.borrow();
+        for ((parent, name), cached) in &cache.names {
+            let Some(children) = self.children(*parent, self.world.current()) else { continue };
+            if name == b".overlay" {
+                continue;
+            }
+            let expected = children.into_iter().find(|(known, _)| known == name);
+            let expected = expected.map(|(_, thing)| self.what(*parent, name, &thing));
+            let cached = cached.map(|number| self.met[&number].clone());
+            assert_eq!(cached, expected, "the kernel still has the old {name:?}");
+        }
+        for (number, attr) in &cache.attrs {
+            if self.world.attr(&self.known[number].thing).is_some() {
+                self.agree(*attr);
+            }
+        }
+    }
+}
+
+/// The kernel during a flip. It looks each name up that it forgets.
+struct Forgetting<'a> {
+    view: &'a View,
+    cache: &'a RefCell<Cache>,
+    before: u64,
+}
+
+impl Kernel for Forgetting<'_> {
+    fn forget_name(&self, directory: Number, name: &[u8]) {
+        self.cache.borrow_mut().names.remove(&(directory, name.to_vec()));
+        if name.len() == 64 {
+            // Looking a set up makes more of one that is known from a listing only.
+            return;
+        }
+        let is_before = self.view.snapshot().serial == self.before;
+        let lifetime = match self.view.lookup(directory, name) {
+            Ok(Found::Present { attr, name_lifetime, .. }) => {
+                self.view.forget(attr.number, 1);
+                name_lifetime
+            }
+            Ok(Found::Absent(lifetime)) => lifetime,
+            Err(_) => return,
+        };
+        let expected = if is_before { Lifetime::None } else { Lifetime::Unlimited };
+        assert_eq!(lifetime, expected, "{name:?} before {is_before}");
+    }
+
+    fn forget_listing(&self, directory: Number) {
+        self.cache.borrow_mut().attrs.remove(&directory);
+    }
+}
