@@ -57,7 +57,7 @@ for number in range(count):
     if number == left_out:
         continue
     skill = f'{top}/skill-{number:05}'
-    assert os.stat(skill).st_mode & 0o777 == 0o555
+    assert os.stat(skill).st_mode & 0o777 == 0o755
     assert os.listdir(skill) == ['SKILL.md']
     assert os.stat(f'{skill}/SKILL.md').st_size == 3
     with open(f'{skill}/SKILL.md') as file:
