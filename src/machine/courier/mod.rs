@@ -2,7 +2,7 @@
 //!
 //! Some have to wait until a request is answered. A process that is killed while it writes one does not end before that, and whoever
 //! would answer is not started before it ends. So a worker's are written by its keeper, in a thread of its own for each worker, and those
-//! of a daemon without a keeper by a process that is there for nothing else ([`beside`]). Neither looks into them: whoever holds
+//! of a daemon without a keeper by a process that is there for nothing else (`beside`). Neither looks into them: whoever holds
 //! the descriptor, as the one that serves does, could write them itself.
 
 mod beside;
