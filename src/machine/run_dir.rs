@@ -2,11 +2,12 @@
 
 use std::env;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -23,6 +24,10 @@ const SOCKET_MAX: usize = 107;
 /// The most bytes of a mount point that are part of a file's name.
 const SLUG_MAX: usize = 32;
 const DIGEST_BYTES: usize = 6;
+/// What the log of a daemon ends in.
+const LOG_ENDING: &str = "log";
+/// A log that nobody has written to for so long, and nobody has open, is needed no more.
+const LOG_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The longest ending: while a socket is being made it ends in the number of its process.
 const ENDING_MAX: usize = 10;
 
@@ -155,7 +160,25 @@ impl RunDir {
 
     /// The log of a daemon that has nowhere else to write to.
     pub fn log(&self, mountpoint: &Path) -> PathBuf {
-        self.path.join(format!("{}.log", self.stem(mountpoint)))
+        self.path.join(format!("{}.{LOG_ENDING}", self.stem(mountpoint)))
+    }
+
+    /// Removes logs of daemons that are gone, after a week (S112). What cannot be removed stays.
+    pub fn remove_old_logs(&self) {
+        let Ok(entries) = fs::read_dir(&self.path) else { return };
+        let logs = entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == LOG_ENDING));
+        for path in logs {
+            let Ok(log) = File::open(&path) else { continue };
+            let modified = log.metadata().and_then(|found| found.modified()).ok();
+            let age = modified.and_then(|modified| modified.elapsed().ok());
+            if age.is_some_and(|age| age > LOG_KEPT) && log.try_lock().is_ok() {
+                fs::remove_file(&path).unwrap_or_default();
+            }
+        }
     }
 
     /// Where the daemon that serves a directory of views mounts what it binds from.
@@ -249,3 +272,22 @@ mod tests {
         assert!(error.to_string().contains("open to others"), "{error}");
     }
 }
+    #[test]
+    fn s112_a_log_of_nobody_goes_after_a_week() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = RunDir::at(temp.path());
+        let write = |name: &str, days: u64| {
+            let file = File::create(temp.path().join(name)).unwrap();
+            let age = Duration::from_secs(days * 24 * 3600);
+            file.set_modified(std::time::SystemTime::now() - age).unwrap();
+            file
+        };
+        let held = write("held.log", 8);
+        held.lock_shared().unwrap();
+        drop([write("old.log", 8), write("new.log", 6), write("old.sock", 8), write("old", 8)]);
+        dir.remove_old_logs();
+        let names = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        assert_eq!(names, ["held.log", "new.log", "old", "old.sock"]);
+    }
