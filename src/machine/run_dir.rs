@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{MachineError, user};
+use super::{MachineError, inside, user};
 
 const NAME: &str = "overlayfs-mount";
 /// Where a session manager keeps the directories that `XDG_RUNTIME_DIR` names, one for each user.
@@ -100,15 +100,17 @@ impl RunDir {
         all
     }
 
-    /// The control socket of a mount point in any of the directories of [`RunDir::all`]; `None` if there is none.
+    /// The control socket of a mount point: of a view around this process ([`inside`]), or in any of the directories of [`RunDir::all`];
+    /// `None` if there is none.
     pub fn find_socket(mountpoint: &Path) -> Option<PathBuf> {
-        Self::all()
-            .into_iter()
-            .filter(|dir| dir.check().is_ok())
-            .map(|dir| dir.socket(mountpoint))
-            .find(|socket| {
-                fs::symlink_metadata(socket).is_ok_and(|found| found.file_type().is_socket())
-            })
+        let is_socket = |path: &Path| {
+            fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+        };
+        let in_directories = || {
+            let all = Self::all().into_iter().filter(|dir| dir.check().is_ok());
+            all.map(|dir| dir.socket(mountpoint)).find(|socket| is_socket(socket))
+        };
+        inside::find_socket(mountpoint).or_else(in_directories)
     }
 
     /// Where it is.
@@ -158,7 +160,7 @@ impl RunDir {
         stem(mountpoint, SOCKET_MAX.saturating_sub(taken))
     }
 
-    /// The log of a daemon that has nowhere else to write to.
+    /// The log of a daemon that has nowhere else to write to. It has it locked while it lives.
     pub fn log(&self, mountpoint: &Path) -> PathBuf {
         self.path.join(format!("{}.{LOG_ENDING}", self.stem(mountpoint)))
     }
@@ -223,6 +225,11 @@ fn theirs(directory: &Path, prefix: &str, below: impl Fn(&Path) -> PathBuf) -> V
     entries.flatten().filter_map(of_entry).collect()
 }
 
+/// The name of a mount point where there is room for the longest.
+pub(super) fn file_name(mountpoint: &Path) -> String {
+    stem(mountpoint, SLUG_MAX)
+}
+
 /// The file name of a mount point without its ending: as much of a readable part as the directory leaves room for, and a digest.
 fn stem(mountpoint: &Path, room: usize) -> String {
     let bytes = mountpoint.as_os_str().as_bytes();
@@ -271,7 +278,6 @@ mod tests {
         let error = dir.create().unwrap_err();
         assert!(error.to_string().contains("open to others"), "{error}");
     }
-}
     #[test]
     fn s112_a_log_of_nobody_goes_after_a_week() {
         let temp = tempfile::tempdir().unwrap();
@@ -291,3 +297,4 @@ mod tests {
         names.sort();
         assert_eq!(names, ["held.log", "new.log", "old", "old.sock"]);
     }
+}
