@@ -106,13 +106,13 @@ pub(super) fn finish(
     outcome: Result<Stopped, DaemonError>,
     log: Option<OwnLog>,
 ) -> Result<ExitCode, Failure> {
+    let end = match &outcome {
+        Ok(Stopped::Unmounted | Stopped::Signal(_)) => OwnLog::end,
+        Ok(Stopped::Worker(_)) | Err(_) => OwnLog::fail,
+    };
+    log.map(end);
     match outcome? {
-        Stopped::Unmounted | Stopped::Signal(_) => {
-            if let Some(log) = log {
-                log.end();
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        Stopped::Unmounted | Stopped::Signal(_) => Ok(ExitCode::SUCCESS),
         Stopped::Worker(code) => Ok(ExitCode::from(code)),
     }
 }

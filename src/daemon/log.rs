@@ -84,7 +84,20 @@ impl OwnLog {
     pub fn end(self) {
         let is_read = |file: File| BufReader::new(file).lines().map_while(Result::ok);
         let Ok(mut lines) = File::open(&self.path).map(is_read) else { return };
-        if self.file.try_lock().is_ok() && !lines.any(|line| says_trouble(&line)) {
+        if !lines.any(|line| says_trouble(&line)) {
+            self.remove();
+        }
+    }
+
+    /// Takes the log of a daemon that failed away if it says nothing: who started it was told why.
+    pub fn fail(self) {
+        if self.file.metadata().is_ok_and(|found| found.len() == 0) {
+            self.remove();
+        }
+    }
+
+    fn remove(&self) {
+        if self.file.try_lock().is_ok() {
             fs::remove_file(&self.path).unwrap_or_default();
         }
     }

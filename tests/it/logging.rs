@@ -77,6 +77,10 @@ fn s112_a_log_without_a_warning_goes_with_its_mount() {
             let mount = sandbox.mount_with(&arguments);
             sandbox.shell(&format!("kill -TERM {}", mount.pid()));
             wait_for("the end", || sandbox.shell("ls -A run/ours").is_empty());
+            // Who fails to start says why itself.
+            sandbox.configure("    - repo: acme/gone", "");
+            sandbox.fail(1, &[&["mount"][..], &arguments].concat());
+            assert_eq!(sandbox.shell("ls -A run/ours"), "", "{arguments:?}");
             // With a warning it stays, and the next mount goes on in it.
             sandbox
                 .configure("    - repo: acme/base\n    - {repo: acme/gone, required: false}", "");
