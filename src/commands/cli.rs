@@ -204,7 +204,8 @@ pub struct ExplainArgs {
 /// Arguments of `diff`.
 #[derive(Debug, Args)]
 #[command(
-    group(clap::ArgGroup::new("other").args(["to", "refs"]).required(true)),
+    override_usage = "overlayfs-mount diff [OPTIONS] <--to <FILE>|--ref <SOURCE=REF>>",
+    group(clap::ArgGroup::new("other").args(["to", "refs"])),
     after_help = "Exit status: 0 no entry would change, 1 some would, 2 anything else."
 )]
 pub struct DiffArgs {

@@ -21,6 +21,11 @@ pub(super) fn run(arguments: &DiffArgs) -> Result<ExitCode, Failure> {
 }
 
 fn compare(arguments: &DiffArgs) -> Result<ExitCode, Failure> {
+    if arguments.to.is_none() && arguments.refs.is_empty() {
+        return Err(Failure::usage("nothing is named that the configuration is to be compared with").with_cure(
+            "name another configuration by `--to FILE`, or another ref by `--ref SOURCE=REF`; a mounted view follows its configuration by itself, and `reload` says what changes",
+        ));
+    }
     let before = input::config(&arguments.config)?;
     let after = match &arguments.to {
         Some(_) => input::config(&target(arguments))?,

@@ -3,7 +3,7 @@
 //! Three processes: this one stands for the command to whoever called; the daemon, started first, ends with it; the command is
 //! its child. Only the first two may mount.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::daemon::{self, Audience, DaemonError, LogTo};
 use crate::machine::background::{self, HowItWent, Leash, Ready};
 use crate::machine::command::{self, Becoming, Running};
 use crate::machine::site::{Site, enter_again};
-use crate::machine::{namespace, user};
+use crate::machine::{inside, namespace, user};
 
 /// Arguments of `exec`.
 #[derive(Debug, Args)]
@@ -98,15 +98,18 @@ fn call(arguments: &ExecArgs) -> Result<ExitCode, Failure> {
     let again = || directory.as_deref().map(Path::as_os_str).map(enter_again).unwrap_or_default();
     // A configuration that is named relative to the working directory is read there.
     again();
+    // Without it the view works as well, and cannot be asked.
+    let sockets = inside::with_another(&site.mountpoint).ok();
+    let variable = sockets.as_deref().map(|sockets| (inside::VARIABLE, sockets));
     let handed_on = namespace::let_programs_mount()?;
-    let leash = match background::launch_leashed()? {
+    let leash = match background::launch_leashed(variable)? {
         HowItWent::Ready(leash) => leash,
         // It has said why, unless it was killed; then the status of its end is not the command's.
         HowItWent::Failed(_) => return Ok(ExitCode::from(NOT_STARTED)),
     };
     handed_on.take_back()?;
     again();
-    let outcome = stand_for(&arguments.command, &leash);
+    let outcome = stand_for(&arguments.command, variable, &leash);
     let ended = leash.release(END);
     let status = outcome?;
     ended?;
@@ -114,9 +117,13 @@ fn call(arguments: &ExecArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Stands for the command until it ends.
-fn stand_for(program: &[OsString], leash: &Leash) -> Result<u8, Failure> {
+fn stand_for(
+    program: &[OsString],
+    variable: Option<(&str, &OsStr)>,
+    leash: &Leash,
+) -> Result<u8, Failure> {
     let daemon = leash.pid();
-    let status = Running::start(program)?.wait(|ended| {
+    let status = Running::start(program, variable)?.wait(|ended| {
         if ended == daemon {
             let text = "overlayfs-mount: the daemon of this view has ended: what is not cached cannot be read\n";
             anstream::stderr().write_all(text.as_bytes()).unwrap_or_default();

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use crate::config::resolved::{Config, Origin};
 use crate::config::{self, ConfigError, Environment, Loaded};
 use crate::control::http::Address;
-use crate::daemon::{self, LogLines, LogTo};
+use crate::daemon::{self, LogLines, LogTo, OwnLog};
 use crate::snapshot::Snapshot;
 use crate::sync::Shared;
 use crate::sync::build::build;
@@ -91,8 +91,8 @@ pub(super) fn metrics(option: Option<&Address>) -> Result<Option<Address>, Failu
     address.map(Some).map_err(|error| Failure::usage(format!("{METRICS}: {error}")))
 }
 
-/// Starts the log of this process.
-pub(super) fn start_log(to: &LogTo, format: LogFormat) -> Result<(), Failure> {
+/// Starts the log of this process. Gives that of the daemon's own, where it is one.
+pub(super) fn start_log(to: &LogTo, format: LogFormat) -> Result<Option<OwnLog>, Failure> {
     let lines = match format {
         LogFormat::Json => LogLines::Json,
         LogFormat::Auto | LogFormat::Text | LogFormat::Journald => LogLines::Text,
@@ -101,9 +101,11 @@ pub(super) fn start_log(to: &LogTo, format: LogFormat) -> Result<(), Failure> {
         let failure = Failure::new(format!("the log cannot be written to {to}: {error}"));
         failure.with_cure(match to {
             LogTo::Journal => "take `--log-format json` or `--log-format text`",
-            LogTo::Stderr | LogTo::File(_) | LogTo::JournalOr(_) | LogTo::JournalOrNowhere => {
-                "name another file with `--log FILE`"
-            }
+            LogTo::Stderr
+            | LogTo::File(_)
+            | LogTo::Own(_)
+            | LogTo::JournalOr(_)
+            | LogTo::JournalOrNowhere => "name another file with `--log FILE`",
         })
     })
 }

@@ -9,7 +9,7 @@ use super::{input, views};
 use crate::config::resolved::{Access, AllowOther, Config, Links, Overrides};
 use crate::config::{self, ConfigError};
 use crate::control::http::Address;
-use crate::daemon::{self, Audience, DaemonError, Given, KeptBy, LogTo, Plan, Stopped};
+use crate::daemon::{self, Audience, DaemonError, Given, KeptBy, LogTo, OwnLog, Plan, Stopped};
 use crate::machine::background::{self, Launch, Ready};
 use crate::machine::keeper::Keeper;
 use crate::machine::run_dir::RunDir;
@@ -25,8 +25,8 @@ pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
     }
     if arguments.foreground {
         let plan = plan(arguments)?;
-        start_log(&plan.mountpoint, arguments, true)?;
-        return serve(arguments, &plan, || {
+        let log = start_log(&plan.mountpoint, arguments, true)?;
+        return serve(arguments, &plan, log, || {
             daemon::announce_to_systemd();
             Ok(())
         });
@@ -41,20 +41,22 @@ pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
     }
     let ready = Ready::detach_self_but(given_number(arguments))?;
     let plan = plan_quietly(arguments)?;
-    start_log(&plan.mountpoint, arguments, false)?;
-    serve(arguments, &plan, || ready.announce().map_err(DaemonError::from))
+    let log = start_log(&plan.mountpoint, arguments, false)?;
+    serve(arguments, &plan, log, || ready.announce().map_err(DaemonError::from))
 }
 
 fn serve(
     arguments: &MountArgs,
     plan: &Plan,
+    log: Option<OwnLog>,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<ExitCode, Failure> {
-    finish(match given(arguments) {
+    let outcome = match given(arguments) {
         Some(given) => daemon::run_given(plan, given, ready),
         None if is_supervised(arguments) => daemon::keep(plan, ready),
         None => daemon::run(plan, ready),
-    })
+    };
+    finish(outcome, log)
 }
 
 /// Serves a mount for its keeper, which was started with the same arguments.
@@ -76,9 +78,10 @@ fn work(arguments: &MountArgs, keeper: Keeper) -> Result<ExitCode, Failure> {
         (complete(arguments, loaded.config)?, loaded.text)
     };
     plan.audience = Audience::Given;
-    start_log(&plan.mountpoint, arguments, arguments.foreground)?;
+    // It is the keeper's, which ends later.
+    let _log = start_log(&plan.mountpoint, arguments, arguments.foreground)?;
     keeper.confine(&plan, now.as_ref().map(|now| &now.config));
-    finish(daemon::run_for_keeper(&plan, keeper, &text, arguments.foreground))
+    finish(daemon::run_for_keeper(&plan, keeper, &text, arguments.foreground), None)
 }
 
 /// Whether a keeper is to go on where the process that serves the view dies.
@@ -98,7 +101,16 @@ fn given_number(arguments: &MountArgs) -> Option<i32> {
     arguments.fuse_fd.map(i32::from).or_else(in_place)
 }
 
-pub(super) fn finish(outcome: Result<Stopped, DaemonError>) -> Result<ExitCode, Failure> {
+/// What a daemon's end means for its exit status and its log.
+pub(super) fn finish(
+    outcome: Result<Stopped, DaemonError>,
+    log: Option<OwnLog>,
+) -> Result<ExitCode, Failure> {
+    let end = match &outcome {
+        Ok(Stopped::Unmounted | Stopped::Signal(_)) => OwnLog::end,
+        Ok(Stopped::Worker(_)) | Err(_) => OwnLog::fail,
+    };
+    log.map(end);
     match outcome? {
         Stopped::Unmounted | Stopped::Signal(_) => Ok(ExitCode::SUCCESS),
         Stopped::Worker(code) => Ok(ExitCode::from(code)),
@@ -303,18 +315,22 @@ fn log_to(
         (None, _) if is_foreground => Ok(LogTo::Stderr),
         (None, LogFormat::Auto) => Ok(LogTo::JournalOr(RunDir::make()?.log(mountpoint))),
         (None, LogFormat::Text | LogFormat::Json) => {
-            Ok(LogTo::File(RunDir::make()?.log(mountpoint)))
+            Ok(LogTo::Own(RunDir::make()?.log(mountpoint)))
         }
     }
 }
 
-/// Starts the log of a mount point.
+/// Starts the log of a mount point, after logs of others that nobody needs any more are gone.
 pub(super) fn start_log(
     mountpoint: &Path,
     arguments: &MountArgs,
     is_foreground: bool,
-) -> Result<(), Failure> {
+) -> Result<Option<OwnLog>, Failure> {
     let options = Options::parse(&arguments.options)?;
     let to = log_to(mountpoint, arguments, &options, is_foreground)?;
-    input::start_log(&to, arguments.log_format)
+    let log = input::start_log(&to, arguments.log_format)?;
+    if let Ok(run_dir) = RunDir::make() {
+        run_dir.remove_old_logs();
+    }
+    Ok(log)
 }

@@ -11,6 +11,7 @@ use super::output::{self, OneLine};
 use crate::control::ControlError;
 use crate::control::client;
 use crate::control::status::{Confinement, Status};
+use crate::machine::inside;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
@@ -43,22 +44,30 @@ fn nobody(path: &Path) -> Result<Failure, Failure> {
     let table = MountTable::read()?;
     Ok(match table.topmost_at(path).filter(|mount| mount.is_ours()) {
         Some(_) => Failure::new(format!("`{}` is mounted, and no daemon of yours speaks for it", path.display()))
-            .with_cure("ask as the user who mounted, or read `.overlay/status.json` below it; a dead mount goes with `overlayfs-mount unmount --lazy`"),
+            .with_cure("ask as the user who mounted, or read `.overlay/status.json` below it; a command of `exec` has to keep its OVERLAYFS_MOUNT_EXEC_SOCKETS; a dead mount goes with `overlayfs-mount unmount --lazy`"),
         None => Failure::new(format!("nothing of ours is mounted on `{}`", path.display()))
             .with_cure("overlayfs-mount mount"),
     })
 }
 
-/// Asks every daemon that this user may ask. One that left its socket behind is passed over.
+/// Asks every daemon that this user may ask, those of the views around this process first. One that left its socket behind is passed over.
 pub(super) fn every() -> Result<Vec<Status>, Failure> {
-    let mut all = Vec::new();
+    let mut sockets = inside::sockets();
+    let is_inside = !sockets.is_empty();
     for run_dir in RunDir::all() {
-        for (_, answer) in client::all(run_dir.sockets()?) {
-            match answer {
-                Ok(status) => all.push(status),
-                Err(ControlError::NoDaemon { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+        match run_dir.sockets() {
+            Ok(more) => sockets.extend(more),
+            // A command in a view needs no run directory.
+            Err(_) if is_inside => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut all = Vec::new();
+    for (_, answer) in client::all(sockets) {
+        match answer {
+            Ok(status) => all.push(status),
+            Err(ControlError::NoDaemon { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(all)

@@ -13,11 +13,12 @@ use crate::machine::background::{self, Launch, Ready};
 pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure> {
     if arguments.foreground {
         let plan = plan(arguments, dir)?;
-        start_log(&plan.dir, arguments, true)?;
-        return finish(daemon::run_views(&plan, || {
+        let log = start_log(&plan.dir, arguments, true)?;
+        let outcome = daemon::run_views(&plan, || {
             daemon::announce_to_systemd();
             Ok(())
-        }));
+        });
+        return finish(outcome, log);
     }
     if !background::is_launched() {
         plan(arguments, dir)?;
@@ -28,8 +29,8 @@ pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure
     }
     let ready = Ready::detach_self_but(None)?;
     let plan = plan(arguments, dir)?;
-    start_log(&plan.dir, arguments, false)?;
-    finish(daemon::run_views(&plan, || ready.announce().map_err(DaemonError::from)))
+    let log = start_log(&plan.dir, arguments, false)?;
+    finish(daemon::run_views(&plan, || ready.announce().map_err(DaemonError::from)), log)
 }
 
 fn plan(arguments: &MountArgs, dir: &Path) -> Result<ViewsPlan, Failure> {

@@ -1,16 +1,15 @@
 //! The operator's side of the control socket.
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::ControlError;
 use super::protocol::{REPLY_MAX, ReloadReport, Reply, Request};
 use super::status::Status;
+use super::{ControlError, socket};
 
 /// How long a daemon may take for an answer that it has at hand.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -135,7 +134,7 @@ fn ask<T: DeserializeOwned>(
 
 fn converse(socket: &Path, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + patience;
-    let mut stream = UnixStream::connect(socket)?;
+    let mut stream = socket::connect(socket)?;
     stream.set_write_timeout(Some(patience))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
@@ -183,7 +182,7 @@ fn cause(socket: &Path, error: io::Error) -> ControlError {
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
     use std::sync::Arc;
 
     use super::*;

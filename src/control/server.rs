@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials};
+use nix::sys::socket::{Shutdown, shutdown};
 use serde::Serialize;
 
-use super::ControlError;
 use super::protocol::{REQUEST_MAX, Refusal, ReloadReport, Reply, Request};
 use super::status::Status;
+use super::{ControlError, socket};
 
 /// The most connections that are answered at a time.
 const CONNECTIONS_MAX: usize = 16;
@@ -51,23 +51,28 @@ pub trait Operator: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Server {
     socket: PathBuf,
-    /// Device and inode of the socket, to remove no other one.
-    identity: (u64, u64),
+    /// Device and inode of the socket where it is a file, to remove no other one.
+    identity: Option<(u64, u64)>,
     listener: Arc<UnixListener>,
     is_stopping: Arc<AtomicBool>,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Makes a socket of mode 0600 and answers on it. `socket` is absolute, in a directory that only this user can write to. A socket
-    /// that a daemon left behind is replaced.
+    /// Makes a socket of mode 0600 and answers on it. `socket` is absolute, in a directory that only this user can write to, or abstract
+    /// ([`socket`]). A socket that a daemon left behind is replaced.
     ///
     /// # Errors
     /// Another daemon listens there, or the socket cannot be made.
     pub fn start(socket: &Path, operator: Arc<dyn Operator>) -> Result<Self, ControlError> {
-        refuse_if_live(socket)?;
         let failed = |error| ControlError::Listen { socket: socket.to_owned(), error };
-        let (listener, identity) = listen(socket).map_err(failed)?;
+        let (listener, identity) = if socket::is_abstract(socket) {
+            (socket::bind(socket).map_err(failed)?, None)
+        } else {
+            refuse_if_live(socket)?;
+            let (listener, identity) = listen(socket).map_err(failed)?;
+            (listener, Some(identity))
+        };
         let listener = Arc::new(listener);
         let is_stopping = Arc::new(AtomicBool::new(false));
         let accepting = thread::Builder::new().name("control".to_owned()).spawn({
@@ -92,7 +97,7 @@ impl Drop for Server {
         if let Some(accepting) = self.accepting.take().filter(|_| is_woken) {
             accepting.join().unwrap_or_default();
         }
-        if identity(&self.socket).is_ok_and(|identity| identity == self.identity) {
+        if self.identity.is_some() && identity(&self.socket).ok() == self.identity {
             fs::remove_file(&self.socket).unwrap_or_default();
         }
     }
@@ -189,8 +194,7 @@ impl Drop for Slot {
 
 fn serve(stream: &UnixStream, operator: &dyn Operator) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
-    let peer = getsockopt(stream, PeerCredentials).map_err(io::Error::from)?;
-    if peer.uid() != 0 && peer.uid() != nix::unistd::geteuid().as_raw() {
+    if !socket::is_permitted(stream)? {
         refuse(
             stream,
             "this socket is closed to this user",

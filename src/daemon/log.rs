@@ -1,8 +1,9 @@
 //! Where the log goes, standard error, a file, or journald; and what its lines look like.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, IsTerminal};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -24,9 +25,11 @@ pub enum LogTo {
     Stderr,
     /// A file, appended to.
     File(PathBuf),
+    /// A file of the daemon's own, appended to, which goes with it ([`OwnLog`]).
+    Own(PathBuf),
     /// journald.
     Journal,
-    /// journald where it runs, else this file.
+    /// journald where it runs, else this file of the daemon's own.
     JournalOr(PathBuf),
     /// journald where it runs, else nowhere.
     JournalOrNowhere,
@@ -37,7 +40,9 @@ impl fmt::Display for LogTo {
         match self {
             Self::Stderr => f.write_str("standard error"),
             Self::Journal | Self::JournalOrNowhere => f.write_str("journald"),
-            Self::File(path) | Self::JournalOr(path) => write!(f, "`{}`", path.display()),
+            Self::File(path) | Self::Own(path) | Self::JournalOr(path) => {
+                write!(f, "`{}`", path.display())
+            }
         }
     }
 }
@@ -54,19 +59,77 @@ pub enum LogLines {
 /// Where journald listens (`systemd-journald.service(8)`).
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
-/// Starts the log of this process.
+/// A log in the run directory. It is locked for as long as a process may write to it, so that nobody takes it away meanwhile.
+#[derive(Debug)]
+pub struct OwnLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl OwnLog {
+    /// Opens a log, or makes it (S112).
+    fn open(path: &Path) -> io::Result<Self> {
+        loop {
+            let file = OpenOptions::new().create(true).append(true).open(path)?;
+            // Whoever takes it away holds the lock alone, and only for that.
+            file.lock_shared()?;
+            if file.metadata()?.nlink() > 0 {
+                return Ok(Self { path: path.to_owned(), file });
+            }
+        }
+    }
+
+    /// Takes the log away with the mount whose end is in order, unless it holds a warning or an error, or another daemon writes to it. Nothing
+    /// is to be logged afterwards.
+    pub fn end(self) {
+        let is_read = |file: File| BufReader::new(file).lines().map_while(Result::ok);
+        let Ok(mut lines) = File::open(&self.path).map(is_read) else { return };
+        if !lines.any(|line| says_trouble(&line)) {
+            self.remove();
+        }
+    }
+
+    /// Takes the log of a daemon that failed away if it says nothing: who started it was told why.
+    pub fn fail(self) {
+        if self.file.metadata().is_ok_and(|found| found.len() == 0) {
+            self.remove();
+        }
+    }
+
+    fn remove(&self) {
+        if self.file.try_lock().is_ok() {
+            fs::remove_file(&self.path).unwrap_or_default();
+        }
+    }
+}
+
+/// Whether a line of a log, in whichever form, is a warning or an error.
+fn says_trouble(line: &str) -> bool {
+    let level = if line.starts_with('{') {
+        let object = serde_json::from_str::<serde_json::Value>(line).unwrap_or_default();
+        object["level"].as_str().map(str::to_owned)
+    } else {
+        line.split_whitespace().nth(1).map(str::to_owned)
+    };
+    level.is_some_and(|level| level == "WARN" || level == "ERROR")
+}
+
+/// Starts the log of this process. Gives that of the daemon's own, where it is one.
 ///
 /// # Errors
 /// The file cannot be written to, or journald is asked for and does not run.
-pub fn start_log(to: &LogTo, lines: LogLines) -> io::Result<()> {
+pub fn start_log(to: &LogTo, lines: LogLines) -> io::Result<Option<OwnLog>> {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
-    registry.with(layer(to, lines)?).try_init().map_err(io::Error::other)
+    let mut own = None;
+    let layer = layer(to, lines, &mut own)?;
+    registry.with(layer).try_init().map_err(io::Error::other)?;
+    Ok(own)
 }
 
 type BoxedLayer<S> = Box<dyn Layer<S> + Send + Sync>;
 
-fn layer<S>(to: &LogTo, lines: LogLines) -> io::Result<BoxedLayer<S>>
+fn layer<S>(to: &LogTo, lines: LogLines, own: &mut Option<OwnLog>) -> io::Result<BoxedLayer<S>>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
@@ -74,9 +137,13 @@ where
         LogTo::Stderr => Ok(to_stderr(lines)),
         LogTo::Journal => to_journal(),
         LogTo::JournalOr(path) if Path::new(JOURNAL).exists() => {
-            to_journal().or_else(|_| to_file(path, lines))
+            to_journal().or_else(|_| to_own(path, lines, own))
         }
-        LogTo::File(path) | LogTo::JournalOr(path) => to_file(path, lines),
+        LogTo::File(path) => {
+            let file = OpenOptions::new().create(true).append(true).open(path)?;
+            Ok(to_file(file, lines))
+        }
+        LogTo::Own(path) | LogTo::JournalOr(path) => to_own(path, lines, own),
         LogTo::JournalOrNowhere if Path::new(JOURNAL).exists() => {
             to_journal().or_else(|_| Ok(Identity::new().boxed()))
         }
@@ -95,16 +162,25 @@ where
     }
 }
 
-fn to_file<S>(path: &Path, lines: LogLines) -> io::Result<BoxedLayer<S>>
+fn to_own<S>(path: &Path, lines: LogLines, own: &mut Option<OwnLog>) -> io::Result<BoxedLayer<S>>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let log = OwnLog::open(path)?;
+    let layer = to_file(log.file.try_clone()?, lines);
+    *own = Some(log);
+    Ok(layer)
+}
+
+fn to_file<S>(file: File, lines: LogLines) -> BoxedLayer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     let layer = lines::layer().with_writer(Mutex::new(file)).with_ansi(false);
-    Ok(match lines {
+    match lines {
         LogLines::Text => layer.boxed(),
         LogLines::Json => layer.json().with_current_span(false).with_span_list(false).boxed(),
-    })
+    }
 }
 
 fn to_journal<S>() -> io::Result<BoxedLayer<S>>
@@ -112,4 +188,37 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     Ok(tracing_journald::layer()?.with_field_prefix(None).boxed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_known_in_every_form() {
+        let trouble = [
+            "2026-11-30T05:51:24.1Z  WARN overlayfs_mount::daemon: x",
+            "2026-11-30T05:51:24.1Z ERROR overlayfs_mount::daemon: x",
+            r#"{"timestamp":"2026","level":"WARN","fields":{"message":"x"},"target":"t"}"#,
+        ];
+        assert!(trouble.into_iter().all(says_trouble));
+        let good = [
+            "2026-11-30T05:51:24.1Z  INFO overlayfs_mount::daemon: WARN",
+            r#"{"timestamp":"2026","level":"INFO","fields":{"message":"WARN"},"target":"t"}"#,
+            "{",
+            "",
+        ];
+        assert!(!good.into_iter().any(says_trouble));
+    }
+
+    #[test]
+    fn s112_a_log_that_another_daemon_writes_to_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("log");
+        let (first, second) = (OwnLog::open(&path).unwrap(), OwnLog::open(&path).unwrap());
+        first.end();
+        assert!(path.exists());
+        second.end();
+        assert!(!path.exists());
+    }
 }

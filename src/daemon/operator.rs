@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracing::warn;
+
 use super::DaemonError;
 use super::configuration::config_file;
 use super::kept_by::KeptBy;
@@ -13,6 +15,7 @@ use crate::control::protocol::ReloadReport;
 use crate::control::server::{Operator, Server};
 use crate::control::status::{Context, Status};
 use crate::fuse::Counts;
+use crate::machine::inside;
 use crate::machine::run_dir::RunDir;
 use crate::snapshot::explanation::ExplanationReport;
 use crate::union::name::RelPath;
@@ -49,6 +52,15 @@ impl Doors {
         let socket = RunDir::make()?.socket(mountpoint);
         let daemon = Daemon { seen, reload };
         Ok(Self { _server: Server::start(&socket, Arc::new(daemon))? })
+    }
+
+    /// Opens the control socket of a view that one command sees. Where none can be had, or none is told, the view does without.
+    pub(super) fn open_inside(mountpoint: &Path, seen: Seen, reload: Reload) -> Option<Self> {
+        let socket = inside::own_socket(mountpoint)?;
+        let daemon = Daemon { seen, reload };
+        let server = Server::start(&socket, Arc::new(daemon));
+        let server = server.inspect_err(|error| warn!(%error, "the view cannot be asked"));
+        Some(Self { _server: server.ok()? })
     }
 }
 

@@ -57,8 +57,8 @@ pub struct Plan {
 pub enum Audience {
     /// Everybody in the name space of who asked for it: it can be found, asked and taken away.
     Everybody,
-    /// One command with its children, in a name space of their own: no control socket, it may hide another view at its place,
-    /// and it ends at once.
+    /// One command with its children, in a name space of their own: its control socket is known to them only, it may hide another view at
+    /// its place, and it ends at once.
     OneCommand,
     /// Whoever the one lets see it who mounted it for us: it is not ours to take away.
     Given,
@@ -197,15 +197,12 @@ fn serve(
     let follow = Following { caches, fetching, is_resumed, keeper: keeper.clone() };
     let (updates, updating) = update::start(plan, view.clone(), follow, kernel, vitals.clone())?;
     let counts = served.counts.clone();
+    let asked = updates.clone();
+    let reload = Box::new(move || asked.reload());
+    let seen = Seen::new(plan, view.clone(), counts.clone(), vitals.clone(), keeper.clone());
     let doors = match plan.audience {
-        Audience::Everybody | Audience::Given => {
-            let updates = updates.clone();
-            let reload = Box::new(move || updates.reload());
-            let (counts, vitals) = (counts.clone(), vitals.clone());
-            let seen = Seen::new(plan, view.clone(), counts, vitals, keeper.clone());
-            Some(Doors::open(&plan.mountpoint, seen, reload)?)
-        }
-        Audience::OneCommand => None,
+        Audience::Everybody | Audience::Given => Some(Doors::open(&plan.mountpoint, seen, reload)?),
+        Audience::OneCommand => Doors::open_inside(&plan.mountpoint, seen, reload),
     };
     let (session, alive) = (served.alive.clone(), updating.alive);
     vitals.mounted(Mounted { view: view.clone(), counts, blobs, session, updating: alive });

@@ -11,6 +11,10 @@ use crate::view::Attr;
 /// What `st_blksize` says: reads of this size are good ones.
 pub(super) const BLOCK_BYTES: u32 = 4096;
 
+/// The same of a directory: the C library lists it with a buffer of this size (between 32 KiB and 1 MiB), and the kernel asks for one answer
+/// a buffer (S110).
+const LISTING_BYTES: u32 = 128 << 10;
+
 /// The protocol's name of a type.
 pub(super) fn file_type(kind: Kind) -> FileType {
     match kind {
@@ -37,7 +41,7 @@ pub(super) fn file_attr(attr: &Attr, owner: Owner) -> FileAttr {
         uid: owner.uid,
         gid: owner.gid,
         rdev: 0,
-        blksize: BLOCK_BYTES,
+        blksize: if attr.kind == Kind::Directory { LISTING_BYTES } else { BLOCK_BYTES },
         flags: 0,
     }
 }

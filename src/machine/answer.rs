@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::statfs;
+use tracing::warn;
 
 /// How often it is asked, and how often it is looked for the answer, in the time that is to be noticed.
 const LOOKS: u32 = 10;
@@ -30,7 +31,8 @@ pub fn watch(
     let pace = patience / LOOKS;
     let (asked, path) = (is_asking.clone(), path.to_owned());
     let asking = move || {
-        if close_all().is_err() {
+        if let Err(error) = close_all() {
+            warn!(%error, "a worker that answers nobody will not be replaced: no thread may have descriptors of its own (`unshare`)");
             return;
         }
         loop {
@@ -83,6 +85,8 @@ fn says_disk(stat: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::BufRead;
+    use std::process::{Command, Stdio};
     use std::sync::mpsc;
 
     #[test]
@@ -98,5 +102,32 @@ mod tests {
         assert!(says_disk("7 (fuser-0) D 1 7 7"));
         assert!(!says_disk("7 (a) D b) S 1 7 7"));
         assert!(!waits_for_disk(u32::MAX));
+    }
+
+    /// Stands for a wait for a disk: who has called vfork(2) waits without interruption until its child ends.
+    const WAITING: &str = "
+import ctypes, os, time
+ctypes.CDLL(None).vfork()
+print(os.getpid(), flush=True)
+time.sleep(60)
+";
+
+    #[test]
+    fn a_process_that_waits_is_known() {
+        let mut command = Command::new("python3");
+        let spawned = command.args(["-c", WAITING]).stdout(Stdio::piped()).spawn();
+        let Ok(mut waiting) = spawned else {
+            eprintln!("SKIPPED: `python3` is not installed");
+            return;
+        };
+        let mut line = String::new();
+        io::BufReader::new(waiting.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let child = nix::unistd::Pid::from_raw(line.trim().parse().unwrap());
+        let is_known = waits_for_disk(waiting.id());
+        waiting.kill().unwrap();
+        nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL).unwrap();
+        waiting.wait().unwrap();
+        assert!(is_known);
+        assert!(!waits_for_disk(std::process::id()));
     }
 }

@@ -4,6 +4,7 @@
 //! input is, at first, the writing end of a pipe on which it says that it is ready; its standard error is the caller's until then.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -75,12 +76,14 @@ pub enum HowItWent {
     Failed(u8),
 }
 
-/// As [`launch`], for a daemon that is not to live longer than this process.
+/// As [`launch`], for a daemon that is not to live longer than this process and has one variable more.
 ///
 /// # Errors
 /// It cannot be started or waited for.
-pub fn launch_leashed() -> Result<HowItWent, MachineError> {
-    let (mut child, mut reader) = start(ourselves())?;
+pub fn launch_leashed(variable: Option<(&str, &OsStr)>) -> Result<HowItWent, MachineError> {
+    let mut command = ourselves();
+    command.envs(variable);
+    let (mut child, mut reader) = start(command)?;
     match outcome(&mut child, &mut reader)? {
         None => {
             let process = Process::open(child.id())?;

@@ -55,12 +55,15 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a program with everything that this process has, in its process group. From now on signals to this process
+    /// Starts a program with everything that this process has and one variable more, in its process group. From now on signals to this process
     /// are the program's; it is killed when this process is.
     ///
     /// # Errors
     /// The kernel refused. That the program cannot be run is said by its exit status.
-    pub fn start(program: &[OsString]) -> Result<Self, MachineError> {
+    pub fn start(
+        program: &[OsString],
+        variable: Option<(&str, &OsStr)>,
+    ) -> Result<Self, MachineError> {
         let failed = |step| {
             move |error: io::Error| MachineError::Run {
                 program: program
@@ -89,6 +92,7 @@ impl Running {
             .arg(getpid().to_string())
             .arg(freed.join(","))
             .args(program)
+            .envs(variable)
             .spawn()
             .map_err(failed("starting a process"))?;
         let pid = i32::try_from(child.id()).map(Pid::from_raw);

@@ -19,6 +19,7 @@ pub mod error;
 pub mod exit;
 pub mod fusermount;
 pub mod holders;
+pub mod inside;
 pub mod keeper;
 pub mod memory;
 pub mod mount;

@@ -2,15 +2,16 @@
 
 use std::env;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{MachineError, user};
+use super::{MachineError, inside, user};
 
 const NAME: &str = "overlayfs-mount";
 /// Where a session manager keeps the directories that `XDG_RUNTIME_DIR` names, one for each user.
@@ -23,6 +24,10 @@ const SOCKET_MAX: usize = 107;
 /// The most bytes of a mount point that are part of a file's name.
 const SLUG_MAX: usize = 32;
 const DIGEST_BYTES: usize = 6;
+/// What the log of a daemon ends in.
+const LOG_ENDING: &str = "log";
+/// A log that nobody has written to for so long, and nobody has open, is needed no more.
+const LOG_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The longest ending: while a socket is being made it ends in the number of its process.
 const ENDING_MAX: usize = 10;
 
@@ -95,15 +100,17 @@ impl RunDir {
         all
     }
 
-    /// The control socket of a mount point in any of the directories of [`RunDir::all`]; `None` if there is none.
+    /// The control socket of a mount point: of a view around this process ([`inside`]), or in any of the directories of [`RunDir::all`];
+    /// `None` if there is none.
     pub fn find_socket(mountpoint: &Path) -> Option<PathBuf> {
-        Self::all()
-            .into_iter()
-            .filter(|dir| dir.check().is_ok())
-            .map(|dir| dir.socket(mountpoint))
-            .find(|socket| {
-                fs::symlink_metadata(socket).is_ok_and(|found| found.file_type().is_socket())
-            })
+        let is_socket = |path: &Path| {
+            fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+        };
+        let in_directories = || {
+            let all = Self::all().into_iter().filter(|dir| dir.check().is_ok());
+            all.map(|dir| dir.socket(mountpoint)).find(|socket| is_socket(socket))
+        };
+        inside::find_socket(mountpoint).or_else(in_directories)
     }
 
     /// Where it is.
@@ -153,9 +160,27 @@ impl RunDir {
         stem(mountpoint, SOCKET_MAX.saturating_sub(taken))
     }
 
-    /// The log of a daemon that has nowhere else to write to.
+    /// The log of a daemon that has nowhere else to write to. It has it locked while it lives.
     pub fn log(&self, mountpoint: &Path) -> PathBuf {
-        self.path.join(format!("{}.log", self.stem(mountpoint)))
+        self.path.join(format!("{}.{LOG_ENDING}", self.stem(mountpoint)))
+    }
+
+    /// Removes logs of daemons that are gone, after a week (S112). What cannot be removed stays.
+    pub fn remove_old_logs(&self) {
+        let Ok(entries) = fs::read_dir(&self.path) else { return };
+        let logs = entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == LOG_ENDING));
+        for path in logs {
+            let Ok(log) = File::open(&path) else { continue };
+            let modified = log.metadata().and_then(|found| found.modified()).ok();
+            let age = modified.and_then(|modified| modified.elapsed().ok());
+            if age.is_some_and(|age| age > LOG_KEPT) && log.try_lock().is_ok() {
+                fs::remove_file(&path).unwrap_or_default();
+            }
+        }
     }
 
     /// Where the daemon that serves a directory of views mounts what it binds from.
@@ -198,6 +223,11 @@ fn theirs(directory: &Path, prefix: &str, below: impl Fn(&Path) -> PathBuf) -> V
         Some(RunDir { path: below(&entry.path()), owner })
     };
     entries.flatten().filter_map(of_entry).collect()
+}
+
+/// The name of a mount point where there is room for the longest.
+pub(super) fn file_name(mountpoint: &Path) -> String {
+    stem(mountpoint, SLUG_MAX)
 }
 
 /// The file name of a mount point without its ending: as much of a readable part as the directory leaves room for, and a digest.
@@ -247,5 +277,24 @@ mod tests {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let error = dir.create().unwrap_err();
         assert!(error.to_string().contains("open to others"), "{error}");
+    }
+    #[test]
+    fn s112_a_log_of_nobody_goes_after_a_week() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = RunDir::at(temp.path());
+        let write = |name: &str, days: u64| {
+            let file = File::create(temp.path().join(name)).unwrap();
+            let age = Duration::from_secs(days * 24 * 3600);
+            file.set_modified(std::time::SystemTime::now() - age).unwrap();
+            file
+        };
+        let held = write("held.log", 8);
+        held.lock_shared().unwrap();
+        drop([write("old.log", 8), write("new.log", 6), write("old.sock", 8), write("old", 8)]);
+        dir.remove_old_logs();
+        let names = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        assert_eq!(names, ["held.log", "new.log", "old", "old.sock"]);
     }
 }

@@ -157,8 +157,13 @@ fn s110_a_listing_is_one_request_for_each_buffer_of_it() {
     for (how, buffer) in [
         ("python3 list.py $VIEW/.agents/skills 131072", 131_072),
         ("python3 list.py $VIEW/.agents/skills 1048576", 1 << 20),
-        // With attributes of all: no other request asks for them.
-        ("find $VIEW/.agents/skills -maxdepth 1 -printf '%s %T@\\n'", 32_768),
+        // With attributes of all: no other request asks for them. The C library's buffer is as large as `st_blksize` says.
+        ("find $VIEW/.agents/skills -maxdepth 1 -printf '%s %T@\\n'", 131_072),
+        ("ls -lU $VIEW/.agents/skills", 131_072),
+        (
+            "python3 -c 'import os, sys; len(list(os.scandir(sys.argv[1])))' $VIEW/.agents/skills",
+            131_072,
+        ),
     ] {
         // The address is what the log says first.
         fs::remove_file(sandbox.path("log")).unwrap_or_default();

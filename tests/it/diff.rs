@@ -139,7 +139,8 @@ fn failures_are_no_difference() {
     let sandbox = Sandbox::new();
     two_sources(&sandbox);
     for (arguments, part) in [
-        (&[][..], "required"),
+        (&[][..], "cure: name another configuration by `--to FILE`, or another ref by `--ref"),
+        (&["-c", "overlays.yaml"], "cure: name another configuration"),
         (&["--to", "nowhere.yaml"], "nowhere.yaml"),
         (&["--to", "overlays.yaml", "--ref", "acme/team=next"], "cannot be used with"),
         (&["--ref", "acme/team=mian"], "one of: main, next"),

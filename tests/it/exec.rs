@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -289,6 +290,69 @@ fn two_at_one_new_place_do_not_take_it_from_each_other() {
     assert_eq!(line, "ready\nread\n");
     assert!(second.wait().unwrap().success());
     assert_eq!(sandbox.mounts(), Vec::<String>::new());
+}
+
+#[test]
+fn s113_the_views_of_exec_are_asked_inside_and_by_nobody_else() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    sandbox.repo("acme/team").skill("plan", "team\n").commit();
+    let sources = r#""$OVERLAY" status "$@" | grep -o "^  [a-z]*/[a-z]*""#;
+    fs::write(sandbox.path("sources"), sources).unwrap();
+    let script = r#"
+        "$OVERLAY" exec -- sh -euc '
+            "$OVERLAY" status | grep -o " ready$"
+            sh sources view
+            "$OVERLAY" explain view/.agents/skills/review | grep -o "comes from .*"
+            "$OVERLAY" reload | cut -c 1-9
+            (cd repos/acme/base; git rm -qr .agents; git commit -qm gone)
+            "$OVERLAY" reload view >/dev/null; test -e view/.agents/skills/review || echo gone
+            # Another view inside: both are known, by their places.
+            "$OVERLAY" exec --source repos/acme/team --at other -- sh -euc "sh sources other; sh sources view"
+            env -u OVERLAYFS_MOUNT_EXEC_SOCKETS "$OVERLAY" status view 2>&1 | grep -o "has to keep.*SOCKETS"
+            # Another user.
+            if test "$(id -u)" = 0; then
+                cp "$OVERLAY" "$OUTSIDE/program"; cd /
+                setpriv --reuid 1 --regid 1 --clear-groups "$OUTSIDE/program" status 2>&1 | grep -o "closed to this user" || true
+            fi
+            "$OVERLAY" status | grep -c " ready$"
+            echo "$OVERLAYFS_MOUNT_EXEC_SOCKETS" >"$HOME/left"'
+        "$OVERLAY" status
+        OVERLAYFS_MOUNT_EXEC_SOCKETS=$(cat "$HOME/left") "$OVERLAY" status
+    "#;
+    let outside = tempfile::tempdir().unwrap();
+    fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = sandbox.command("timeout");
+    command.args(["60", "sh", "-euc", script]).env("OUTSIDE", outside.path());
+    let output = command.env("OVERLAY", env!("CARGO_BIN_EXE_overlayfs-mount")).output().unwrap();
+    let stranger = if nix::unistd::geteuid().is_root() { "closed to this user\n" } else { "" };
+    let expected = format!(
+        " ready\n  acme/base\ncomes from acme/base\nunchanged\ngone\n  local/team\n  acme/base\n\
+         has to keep its OVERLAYFS_MOUNT_EXEC_SOCKETS\n{stranger}1\nnothing is mounted\nnothing is mounted\n"
+    );
+    assert_says(&output, &expected);
+    assert_nothing_left(&sandbox);
+}
+
+#[test]
+fn s113_an_ordinary_user_asks_the_view_inside_too() {
+    if !can_mount() {
+        return;
+    }
+    let script = r#"
+        mkdir -p source/tools && echo content > source/tools/file
+        /tmp/overlayfs-mount exec --source /tmp/source --at /usr/agent/github -- sh -euc '
+            /tmp/overlayfs-mount status /usr/agent/github | grep -o " ready$"
+            /tmp/overlayfs-mount explain /usr/agent/github/tools/file | grep -o "comes from.*"
+            /tmp/overlayfs-mount reload | cut -c 1-9'
+        ls -A /tmp
+    "#;
+    user_says(
+        script,
+        " ready\ncomes from local/source\nunchanged\nfuse\noverlayfs-mount\nsource\n",
+    );
 }
 
 /// Fails with 77 where users have no user name spaces.

@@ -38,6 +38,30 @@ fn s105_a_worker_that_answers_nobody_is_replaced_and_readers_go_on() {
 }
 
 #[test]
+fn s105_a_keeper_that_cannot_notice_a_hang_says_so() {
+    if !can_mount() || !has_program("strace", "apt-get install strace") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "plan\n").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    let mount = sandbox.guard();
+    let mut strace = sandbox.command("strace");
+    strace.args(["-f", "-qq", "-o", "trace", "-e", "trace=unshare"]);
+    strace.args(["-e", "inject=unshare:error=EPERM", env!("CARGO_BIN_EXE_overlayfs-mount")]);
+    let mut strace = strace.args(["mount", "-f", "--supervised", "--log", "log"]).spawn().unwrap();
+    wait_for("the warning", || {
+        let log = std::fs::read_to_string(sandbox.path("log")).unwrap_or_default();
+        log.contains("WARN")
+            && log.contains("answers nobody will not be replaced")
+            && log.contains("os error 1")
+    });
+    mount.unmount();
+    assert!(strace.wait().unwrap().success());
+    assert_eq!(log(&sandbox).matches("will not be replaced").count(), 1, "{}", log(&sandbox));
+}
+
+#[test]
 fn s105_a_worker_that_answers_somebody_is_left_alone() {
     if !can_mount() || !has_program("python3", "apt-get install python3") {
         return;

@@ -295,10 +295,14 @@ fn another_program_takes_over_or_the_old_one_goes_on() {
     let read = || assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/plan/SKILL.md"), "plan\n");
     let before = processes(&sandbox);
 
-    for broken in [&b"#!/bin/sh\nexit 1\n"[..], b"no program"] {
+    for (broken, how) in [
+        (&b"#!/bin/sh\nexit 1\n"[..], "did not come up: the one before goes on how=Ended("),
+        (b"no program", "no other worker could be started"),
+    ] {
         install(broken);
         let said = sandbox.fail(1, &["upgrade", "view"]);
         assert!(said.contains("the old one goes on"), "{said}");
+        assert!(log(&sandbox).contains(how), "{}", log(&sandbox));
         assert_eq!(processes(&sandbox), before);
         read();
     }

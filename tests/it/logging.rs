@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::fixture::{Sandbox, can_mount};
+use crate::fixture::{Sandbox, can_mount, wait_for};
 
 /// The lines of a log of JSON objects, each with the keys that are promised and no others.
 fn objects(log: &str) -> Vec<Value> {
@@ -46,9 +46,59 @@ fn a_log_of_json_is_one_object_a_line() {
     command.args(["-uc", foreground, "sh", env!("CARGO_BIN_EXE_overlayfs-mount")]);
     assert!(command.env("VIEW", sandbox.view()).status().unwrap().success());
     assert!(has(&objects(&fs::read_to_string(sandbox.path("said")).unwrap()), "INFO", "mounted"));
-    sandbox.mount_with(&["--log-format", "json"]).unmount();
+    let mount = sandbox.mount_with(&["--log-format", "json"]);
     let log = sandbox.shell("cat run/ours/*.log");
     assert!(has(&objects(&log), "INFO", "mounted"), "{log}");
+    mount.unmount();
+}
+
+/// The logs that are in the run directory.
+fn logs(sandbox: &Sandbox) -> String {
+    sandbox.shell("cd run/ours; cat *.log 2>/dev/null || true")
+}
+
+#[test]
+fn s112_a_log_without_a_warning_goes_with_its_mount() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = sandbox.repo("acme/base");
+    repo.skill("review", "x\n").commit();
+    for format in ["text", "json"] {
+        for kept in [&[][..], &["--supervised"]] {
+            let arguments = [kept, &["--log-format", format]].concat();
+            sandbox.configure("    - repo: acme/base", "");
+            let mount = sandbox.mount_with(&arguments);
+            assert!(logs(&sandbox).contains("mounted"), "{arguments:?}");
+            mount.unmount();
+            assert_eq!(sandbox.shell("ls -A run/ours"), "", "{arguments:?}");
+            // By a signal that asks for the end.
+            let mount = sandbox.mount_with(&arguments);
+            sandbox.shell(&format!("kill -TERM {}", mount.pid()));
+            wait_for("the end", || sandbox.shell("ls -A run/ours").is_empty());
+            // Who fails to start says why itself.
+            sandbox.configure("    - repo: acme/gone", "");
+            sandbox.fail(1, &[&["mount"][..], &arguments].concat());
+            assert_eq!(sandbox.shell("ls -A run/ours"), "", "{arguments:?}");
+            // With a warning it stays, and the next mount goes on in it.
+            sandbox
+                .configure("    - repo: acme/base\n    - {repo: acme/gone, required: false}", "");
+            sandbox.mount_with(&arguments).unmount();
+            assert!(logs(&sandbox).contains("a source is not served"), "{arguments:?}");
+            sandbox.configure("    - repo: acme/base", "");
+            sandbox.mount_with(&arguments).unmount();
+            let log = logs(&sandbox);
+            assert!(log.contains("a source is not served"), "{arguments:?}: {log}");
+            assert!(log.matches("mounted").count() > 2, "{arguments:?}: {log}");
+            fs::remove_dir_all(sandbox.path("run/ours")).unwrap();
+        }
+    }
+    // Whoever is killed leaves it.
+    let mount = sandbox.mount_with(&["--log-format", "text"]);
+    sandbox.shell(&format!("kill -KILL {}", mount.pid()));
+    assert!(logs(&sandbox).contains("mounted"));
+    assert_eq!(sandbox.mounts().len(), 1);
 }
 
 #[test]

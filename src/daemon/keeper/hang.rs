@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::{Event, Keeping};
 use crate::machine::answer;
@@ -29,7 +29,7 @@ pub(super) fn watch(mountpoint: &Path, sender: &Sender<Event>) {
     // Nobody listens any more once the mount is gone.
     let waited = move |waited| sender.send(Event::Unanswered(waited)).unwrap_or_default();
     if let Err(error) = answer::watch(mountpoint, hang, waited) {
-        debug!(%error, "a worker that hangs will not be noticed");
+        warn!(%error, "a worker that answers nobody will not be replaced: no thread can be started");
     }
 }
 

@@ -324,9 +324,9 @@ impl Keeping<'_> {
     /// Looks what became of the workers. What ends the keeper, if anything does.
     fn look_after(&mut self) -> Result<Option<Stopped>, DaemonError> {
         if let Some((worker, _)) = &self.successor
-            && matches!(worker.fate(), Fate::Ended(_) | Fate::Killed(_))
+            && let how @ (Fate::Ended(_) | Fate::Killed(_)) = worker.fate()
         {
-            warn!("the worker that should take over did not come up: the one before goes on");
+            warn!(?how, "the worker that should take over did not come up: the one before goes on");
             self.successor = None;
             self.refuse_replacement();
         }

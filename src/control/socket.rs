@@ -1,0 +1,42 @@
+//! Where a control socket is: a file, or a name of the kernel (unix(7), abstract), which is written with an `@` before it.
+
+use std::fs;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+fn address(socket: &Path) -> io::Result<SocketAddr> {
+    match socket.as_os_str().as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(socket),
+    }
+}
+
+/// Whether it is no file.
+pub(super) fn is_abstract(socket: &Path) -> bool {
+    socket.as_os_str().as_bytes().starts_with(b"@")
+}
+
+/// Connects to whoever listens.
+pub(super) fn connect(socket: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect_addr(&address(socket)?)
+}
+
+/// Listens.
+pub(super) fn bind(socket: &Path) -> io::Result<UnixListener> {
+    UnixListener::bind_addr(&address(socket)?)
+}
+
+/// Whether who has connected is this user, or root. To an abstract socket everybody on the machine can connect, and where this process is in
+/// a user name space all users that it does not have look like one (`user_namespaces(7)`): there it must be a process that this one may look into.
+pub(super) fn is_permitted(stream: &UnixStream) -> io::Result<bool> {
+    let peer = getsockopt(stream, PeerCredentials).map_err(io::Error::from)?;
+    let is_file = stream.local_addr()?.as_pathname().is_some();
+    let may_look = || fs::read_link(format!("/proc/{}/ns/user", peer.pid())).is_ok();
+    let is_known = peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw();
+    Ok(is_known && (is_file || may_look()))
+}
