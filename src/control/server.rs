@@ -60,7 +60,7 @@ pub struct Server {
 
 impl Server {
     /// Makes a socket of mode 0600 and answers on it. `socket` is absolute, in a directory that only this user can write to, or abstract
-    /// ([`socket`]). A socket that a daemon left behind is replaced.
+    /// (`socket`). A socket that a daemon left behind is replaced.
     ///
     /// # Errors
     /// Another daemon listens there, or the socket cannot be made.
