@@ -82,6 +82,9 @@ pub(super) struct Block {
     asked: AtomicU32,
 }
 
+/// There is one for each directory that was listed: it is kept small.
+const _: () = assert!(size_of::<(Key, Block)>() <= 40);
+
 impl Block {
     fn new(first: u32, len: u32, tie: Tie, era: u32) -> Self {
         Self { first, len, tie, asked: AtomicU32::new(era) }
@@ -117,7 +120,8 @@ const FEW: usize = 4096;
 
 impl Blocks {
     fn new(known: Vec<(Key, Block)>) -> Self {
-        let due = AtomicUsize::new(FEW.max(known.len() * 2));
+        // How many of an earlier process nobody can come to is not known.
+        let due = AtomicUsize::new(FEW.max(known.len()));
         Self { by_key: known.into_iter().collect(), due }
     }
 
@@ -153,6 +157,11 @@ impl Blocks {
         }
         self.due.store(FEW.max(left * 2), Ordering::Relaxed);
         removed
+    }
+
+    #[cfg(test)]
+    pub(super) fn make_due(&self) {
+        self.due.store(0, Ordering::Relaxed);
     }
 
     #[cfg(test)]

@@ -170,7 +170,7 @@ impl Superblock {
         // What it served goes with a view: not under a lock.
         drop(gone);
         let views: Vec<_> = many.views.iter().map(|view| view.value().clone()).collect();
-        View::sweep_files(&views);
+        self.first.sweep_files(&views);
         left
     }
 }

@@ -62,7 +62,9 @@ impl View {
     /// Gives up what nobody can come to any more, if there may be enough of it.
     pub(super) fn sweep_if_due(&self, kernel: &dyn Kernel) {
         let numbers = &self.numbers;
-        if numbers.places.is_due() || numbers.is_alone() && numbers.all_files().is_due() {
+        let is_due = numbers.places.is_due() || numbers.is_alone() && numbers.all_files().is_due();
+        // While a set can be read that was there from the beginning, nothing is old.
+        if is_due && self.floor() > 0 {
             self.sweep(kernel);
         }
     }
@@ -83,28 +85,30 @@ impl View {
         self.numbers.note_given_up(&given_up);
     }
 
-    /// Gives up files that no view of a superblock can come to any more.
-    pub(super) fn sweep_files(views: &[Arc<Self>]) {
-        struct Alone;
-        impl Kernel for Alone {
+    /// Gives up files that no view of a superblock can come to any more, if there may be enough of them. This one stands before the views,
+    /// and for what is held of views that are gone.
+    pub(super) fn sweep_files(&self, views: &[Arc<Self>]) {
+        struct Silent;
+        impl Kernel for Silent {
             fn forget_name(&self, _: Number, _: &[u8]) {}
             fn forget_listing(&self, _: Number) {}
         }
-        let Some(first) = views.first().filter(|view| view.numbers.all_files().is_due()) else {
+        if views.is_empty() || !self.numbers.all_files().is_due() {
             return;
-        };
-        let (mut files, mut floor) = (HashSet::new(), u32::MAX);
-        let mut numbers = Vec::new();
-        for view in views {
-            floor = floor.min(view.floor());
-            numbers = view.touch_what_is_there();
         }
-        let known = Known { numbers, past_end: 0, kernel: &Alone };
+        let floors: Vec<_> = views.iter().map(|view| view.floor()).collect();
         for view in views {
-            files.extend(view.old_places(&known, view.floor()).1);
+            view.touch_what_is_there();
         }
-        // One that serves several views has no journal.
-        drop(sweep_files(first, &known, &files, floor));
+        let known = Known { numbers: self.nodes.known().0, past_end: 0, kernel: &Silent };
+        // This view never flips: it gives nothing up.
+        let (_, mut files) = self.old_places(&known, 0);
+        for (view, floor) in views.iter().zip(&floors) {
+            files.extend(view.old_places(&known, *floor).1);
+        }
+        let floor = floors.into_iter().min().unwrap_or(0);
+        // What serves several views has no journal.
+        drop(sweep_files(self, &known, &files, floor));
     }
 
     /// The era before which nobody has asked for anything that a set has that can be read.

@@ -174,6 +174,26 @@ fn s111_sets_that_are_kept_keep_their_numbers() {
     }
 }
 
+/// It could be read all the time, first as one that was left, then as the current one, then as left again.
+#[test]
+fn s111_a_set_that_came_back_keeps_its_numbers() {
+    let view = View::new(Arc::new(set(0)), SETTINGS);
+    let flip = |serial, of| {
+        let snapshot = Snapshot { serial, ..set(of) };
+        view.flip(Arc::new(snapshot), KEEPING, &Knowing::default());
+    };
+    // What was there before the first flip is never old.
+    flip(1, 9);
+    let all = ["/skills", "/skills/0", "/skills/0/deep/er"];
+    let all = all.map(|text| format!(".overlay/revisions/{}{text}", set(9).id));
+    let before = all.each_ref().map(|text| number(&view, text));
+    for (serial, of) in [(2, 8), (3, 9), (4, 7), (5, 6)] {
+        flip(serial, of);
+    }
+    view.sweep(&Knowing::default());
+    assert_eq!(all.each_ref().map(|text| number(&view, text)), before);
+}
+
 fn next(file: &std::fs::File, serial: u64) -> (View, usize) {
     let (past, journal) = Past::read(file.try_clone().unwrap()).unwrap();
     let blocks = past.len();
