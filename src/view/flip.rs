@@ -92,8 +92,7 @@ impl View {
             journal.shown(&next);
         }
         let serial = next.serial;
-        // One that comes back while it can still be read has been there all the time.
-        let since = returning(&moment, &next).map_or(era, |known| self.numbers.shown_since(known));
+        let since = self.readable_since(&moment, &next, era);
         let oldest = oldest(&kept, serial);
         self.now.store(Moment { snapshot: next, kept: kept.into(), touched: None });
         self.fence.wait();
@@ -137,6 +136,15 @@ impl View {
             kernel.forget_names(directory, &names);
             kernel.forget_listing(directory);
         }
+    }
+
+    /// The era since which the next set can be read: this one, unless it was left and comes back while it can still be read.
+    fn readable_since(&self, moment: &Moment, next: &Snapshot, era: u32) -> u32 {
+        let current = (moment.snapshot.id, Some(moment.snapshot.serial));
+        let kept = moment.kept.iter().map(|kept| (kept.id(), kept.serial()));
+        let mut same = kept.chain([current]).filter(|(id, _)| *id == next.id);
+        let before = same.find(|(_, serial)| *serial != Some(next.serial));
+        before.map_or(era, |(_, serial)| self.numbers.shown_since(serial))
     }
 
     /// The touched names by the directory that holds them, as far as the kernel knows the directory: of others it knows no names.
@@ -198,15 +206,6 @@ fn keep(moment: &Moment, next: &Snapshot, keeping: Keeping) -> Vec<Kept> {
         kept.remove(0);
     }
     kept
-}
-
-/// If the next set can be read already, left at another place in the order of snapshots: that place.
-fn returning(moment: &Moment, next: &Snapshot) -> Option<Option<u64>> {
-    let before = [(moment.snapshot.id, Some(moment.snapshot.serial))];
-    let kept = moment.kept.iter().map(|kept| (kept.id(), kept.serial()));
-    let mut same =
-        kept.chain(before).filter(|(id, serial)| *id == next.id && *serial != Some(next.serial));
-    same.next().map(|(_, serial)| serial)
 }
 
 /// The place in the order of snapshots of the oldest set that can be read; none if another mount left it.

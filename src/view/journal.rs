@@ -34,12 +34,12 @@ pub(super) enum Record {
     Handshake { request: Vec<u8>, reply: Vec<u8> },
     /// Numbers were given out.
     Given { key: [u8; 16], first: u32, len: u32, what: What },
-    /// These keys have these blocks no longer: nobody can come to what they stand for.
-    GivenUp { blocks: Vec<([u8; 16], u32)> },
     /// A set is shown from now on.
     Shown(Shown),
     /// The file of the configuration held this when it was read.
     Configured { text: Vec<u8> },
+    /// These keys have these blocks no longer: nobody can come to what they stand for.
+    GivenUp { blocks: Vec<([u8; 16], u32)> },
 }
 
 /// A set that was shown.

@@ -230,6 +230,18 @@ fn a_journal_of_another_form_is_refused_by_name() {
     assert!(Past::read(file).unwrap_err().to_string().contains("99"));
 }
 
+/// Else fuzzing would begin with what is refused at its first record.
+#[test]
+fn the_journals_that_fuzzing_begins_with_are_of_this_form() {
+    for name in ["circle", "cut", "whole"] {
+        let path = format!("{}/fuzz/corpus/journal/{name}", env!("CARGO_MANIFEST_DIR"));
+        let file = journal_file();
+        std::io::Write::write_all(&mut &file, &std::fs::read(path).unwrap()).unwrap();
+        let (past, _) = Past::read(file).unwrap();
+        assert!(past.len() > 1, "{name}");
+    }
+}
+
 /// Directories of which each is said to be in the other, or in itself.
 #[test]
 fn a_journal_that_leads_in_a_circle_is_no_endless_loop() {

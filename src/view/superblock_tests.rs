@@ -221,7 +221,9 @@ fn a_removed_view_is_served_to_its_holders_and_then_forgotten() {
     assert_eq!(list(&views, review).len(), 4);
     let deep = walk_from(&views, review, "deep/er").unwrap().number;
     let between = walk_from(&views, review, "deep").unwrap().number;
-    [deep, between].map(|number| views.forget(number, 100));
+    for number in [deep, between] {
+        views.forget(number, 100);
+    }
     two.flip(sources.snapshot(1, &[]), KEEPING, &told);
     two.flip(sources.snapshot(2, &[]), KEEPING, &told);
     two.numbers.all_files().make_due();

@@ -122,8 +122,12 @@ impl View {
         let moment = self.now.load();
         let era = self.numbers.era();
         let (files, places) = overlay::keys(&moment);
-        files.iter().for_each(|key| self.numbers.all_files().touch(key, era));
-        places.iter().for_each(|key| self.numbers.places.touch(key, era));
+        for key in &files {
+            self.numbers.all_files().touch(key, era);
+        }
+        for key in &places {
+            self.numbers.places.touch(key, era);
+        }
         self.touch(&moment.snapshot, None, era);
         self.touch(&moment.snapshot, Some(&moment.snapshot), era);
         let (numbers, sets) = self.nodes.known();

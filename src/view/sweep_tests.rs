@@ -87,7 +87,9 @@ fn number(view: &View, text: &str) -> Number {
         at = attr.number;
         met.push(at);
     }
-    met.into_iter().for_each(|number| view.forget(number, 1));
+    for number in met {
+        view.forget(number, 1);
+    }
     at
 }
 
