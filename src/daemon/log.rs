@@ -67,7 +67,7 @@ pub struct OwnLog {
 }
 
 impl OwnLog {
-    /// Opens a log, or makes it (S111).
+    /// Opens a log, or makes it (S112).
     fn open(path: &Path) -> io::Result<Self> {
         loop {
             let file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn s111_a_log_that_another_daemon_writes_to_stays() {
+    fn s112_a_log_that_another_daemon_writes_to_stays() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("log");
         let (first, second) = (OwnLog::open(&path).unwrap(), OwnLog::open(&path).unwrap());

@@ -69,6 +69,18 @@ impl Kernel for KernelCache {
         let direct = || self.notifier.inval_inode(INodeNo(u64::from(directory.0)), 0, 0);
         check(&carried.unwrap_or_else(direct));
     }
+
+    fn knows(&self, number: Number) -> bool {
+        let said = self.carried(|| message_about_nothing(number));
+        let error = said.and_then(Result::err).and_then(|error| error.raw_os_error());
+        error != Some(libc::ENOENT)
+    }
+}
+
+/// `FUSE_NOTIFY_STORE` of no byte (`struct fuse_notify_store_out`, `fuse.h`): it changes nothing, and fails for a node that is not known.
+fn message_about_nothing(number: Number) -> Vec<u8> {
+    let body = [u64::from(number.0).to_ne_bytes(), [0; 8], [0; 8]].concat();
+    message(4, &body)
 }
 
 /// `FUSE_NOTIFY_INVAL_INODE` for all of an inode (`struct fuse_notify_inval_inode_out`, `fuse.h`).

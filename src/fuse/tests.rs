@@ -1,9 +1,11 @@
-//! A mount over a store whose questions panic.
+//! Mounts over stores in memory, one of which panics when it is asked.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
 use std::panic::resume_unwind;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -11,14 +13,15 @@ use nix::unistd::{Pid, gettid};
 
 use super::*;
 use crate::config::resolved::Links;
+use crate::machine::courier::{self, Courier};
 use crate::machine::mount::{MountRequest, mount};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, Listed, Store, StoreError};
 use crate::union::name::RelPath;
 use crate::union::namespace::Namespace;
 use crate::union::object::Object;
-use crate::view::tests::{path, shown_at, snapshot_of};
-use crate::view::{Settings, Superblock, View};
+use crate::view::tests::{path, shown_at, snapshot, snapshot_of};
+use crate::view::{Kernel, Number, Settings, Superblock, View};
 
 /// Panics when it is asked about certain objects, and counts that.
 #[derive(Debug)]
@@ -105,12 +108,68 @@ fn shell(directory: &Path, script: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+fn can_mount() -> bool {
+    let is_skipped =
+        std::env::var_os("OVERLAYFS_MOUNT_SKIP_FUSE").is_some_and(|value| value == "1");
+    let can = !is_skipped && nix::unistd::geteuid().is_root();
+    if !can {
+        eprintln!("SKIPPED: mounting needs root, and OVERLAYFS_MOUNT_SKIP_FUSE unset");
+    }
+    can
+}
+
+fn mount_at(directory: &Path) -> OwnedFd {
+    let request = MountRequest {
+        mountpoint: directory.canonicalize().unwrap(),
+        source_name: "in memory".into(),
+        allow_other: false,
+        default_permissions: false,
+        forbids_execution: false,
+    };
+    mount(&request).unwrap().fd
+}
+
+const ROOT: Owner = Owner { uid: 0, gid: 0 };
+
+/// A worker that took a mount over asks so what of the numbers of earlier ones the kernel still has.
+#[test]
+fn the_kernel_tells_which_nodes_it_knows_and_nothing_comes_of_it() {
+    if !can_mount() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let fd = mount_at(directory.path());
+    let unmounting = Unmounting(directory.path());
+    let courier = Courier::new(courier::start(fd.try_clone().unwrap()).unwrap());
+    let courier: kernel::Courier = Arc::new(move |messages: &[u8]| courier.carry(messages));
+    let settings = Settings { links: Links::All, has_xattrs: false };
+    let view = Arc::new(View::new(Arc::new(snapshot()), settings));
+    let views = Arc::new(Superblock::only(view.clone()));
+    let serving = Serving { courier: Some(courier), ..Serving::alone(ROOT) };
+    let served = serve(views, fd, serving).unwrap();
+    // Another test may have the kernel forget all that nobody holds.
+    let script = "cd skills/review; exec 3<SKILL.md; stat -c %i SKILL.md .; exec sleep 60";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).current_dir(directory.path()).stdout(Stdio::piped());
+    let mut holder = command.spawn().unwrap();
+    let lines = BufReader::new(holder.stdout.take().unwrap()).lines().take(2);
+    let numbers: Vec<u32> = lines.map(|line| line.unwrap().parse().unwrap()).collect();
+    let known = numbers.iter().map(|number| served.kernel.knows(Number(*number)));
+    let known: Vec<_> = known.chain([served.kernel.knows(Number(4_000_000))]).collect();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!(known, [true, true, false]);
+    assert_eq!(
+        shell(directory.path(), "cat skills/review/SKILL.md; ls skills/review/deep"),
+        "review\ner\n"
+    );
+    drop(unmounting);
+    served.wait().unwrap();
+}
+
 #[test]
 fn a_thousand_panics_cost_a_thousand_requests_and_nothing_more() {
-    if std::env::var_os("OVERLAYFS_MOUNT_SKIP_FUSE").is_some_and(|value| value == "1")
-        || !nix::unistd::geteuid().is_root()
-    {
-        eprintln!("SKIPPED: mounting needs root, and OVERLAYFS_MOUNT_SKIP_FUSE unset");
+    if !can_mount() {
         return;
     }
     let inner = MemoryStore::builder().file("listed/a", "in it").file("asked", "asked");
@@ -122,17 +181,10 @@ fn a_thousand_panics_cost_a_thousand_requests_and_nothing_more() {
     let snapshot = Arc::new(snapshot_of(store.clone(), namespace));
     let view = Arc::new(View::new(snapshot, Settings { links: Links::All, has_xattrs: false }));
     let directory = tempfile::tempdir().unwrap();
-    let mounted = mount(&MountRequest {
-        mountpoint: directory.path().canonicalize().unwrap(),
-        source_name: "panicking".into(),
-        allow_other: false,
-        default_permissions: false,
-        forbids_execution: false,
-    });
+    let fd = mount_at(directory.path());
     let unmounting = Unmounting(directory.path());
-    let owner = Owner { uid: 0, gid: 0 };
     let views = Arc::new(Superblock::only(view));
-    let served = serve(views, mounted.unwrap().fd, Serving::alone(owner)).unwrap();
+    let served = serve(views, fd, Serving::alone(ROOT)).unwrap();
     assert_eq!(shell(directory.path(), "cat o/r/good"), "good\n");
     // Many more than there are threads: were one lost with each, nobody would answer in the end.
     let script = "for n in $(seq 200); do

@@ -165,7 +165,7 @@ impl RunDir {
         self.path.join(format!("{}.{LOG_ENDING}", self.stem(mountpoint)))
     }
 
-    /// Removes logs of daemons that are gone, after a week (S111). What cannot be removed stays.
+    /// Removes logs of daemons that are gone, after a week (S112). What cannot be removed stays.
     pub fn remove_old_logs(&self) {
         let Ok(entries) = fs::read_dir(&self.path) else { return };
         let logs = entries
@@ -279,7 +279,7 @@ mod tests {
         assert!(error.to_string().contains("open to others"), "{error}");
     }
     #[test]
-    fn s111_a_log_of_nobody_goes_after_a_week() {
+    fn s112_a_log_of_nobody_goes_after_a_week() {
         let temp = tempfile::tempdir().unwrap();
         let dir = RunDir::at(temp.path());
         let write = |name: &str, days: u64| {

@@ -9,6 +9,7 @@
 //! 4. The new snapshot is published in one step.
 //! 5. A second fence, for listings of the old set; then each directory that changed loses its listing and attributes. One name of it is
 //!    invalidated once more first: that takes the directory's lock, so that a listing being read is over.
+//! 6. What nobody can come to any more is given up, now and then (`sweep`).
 //!
 //! Runs in one thread that answers no requests and holds no lock: the kernel may answer a notification only after a request.
 
@@ -40,6 +41,11 @@ pub trait Kernel {
     }
     /// Makes it forget the listing and the attributes of a directory.
     fn forget_listing(&self, directory: Number);
+    /// Whether it knows a node of which an earlier process may have told it. True where that cannot be found out.
+    fn knows(&self, number: Number) -> bool {
+        let _ = number;
+        true
+    }
 }
 
 /// How long sets that were left are kept.
@@ -67,6 +73,7 @@ impl View {
         let is_same = |old: &Shown, new: &Shown| is_same(&before, &next, old, new);
         let changes = changes(&before.namespace, &next.namespace, is_same);
         let kept = keep(&moment, &next, keeping);
+        let era = self.numbers.begin_era();
         for old in kept.iter().rev().skip(RECENT) {
             old.let_go(self.archive());
         }
@@ -84,14 +91,19 @@ impl View {
         if let Some(journal) = &self.journal {
             journal.shown(&next);
         }
+        let serial = next.serial;
+        let since = self.readable_since(&moment, &next, era);
+        let oldest = oldest(&kept, serial);
         self.now.store(Moment { snapshot: next, kept: kept.into(), touched: None });
         self.fence.wait();
+        self.numbers.published(serial, since, oldest);
         for (directory, names) in &by_directory {
             if let Some(name) = names.first() {
                 kernel.forget_name(*directory, name.as_bytes());
             }
             kernel.forget_listing(*directory);
         }
+        self.sweep_if_due(kernel);
         changes
     }
 
@@ -124,6 +136,15 @@ impl View {
             kernel.forget_names(directory, &names);
             kernel.forget_listing(directory);
         }
+    }
+
+    /// The era since which the next set can be read: this one, unless it was left and comes back while it can still be read.
+    fn readable_since(&self, moment: &Moment, next: &Snapshot, era: u32) -> u32 {
+        let current = (moment.snapshot.id, Some(moment.snapshot.serial));
+        let kept = moment.kept.iter().map(|kept| (kept.id(), kept.serial()));
+        let mut same = kept.chain([current]).filter(|(id, _)| *id == next.id);
+        let before = same.find(|(_, serial)| *serial != Some(next.serial));
+        before.map_or(era, |(_, serial)| self.numbers.shown_since(serial))
     }
 
     /// The touched names by the directory that holds them, as far as the kernel knows the directory: of others it knows no names.
@@ -185,6 +206,11 @@ fn keep(moment: &Moment, next: &Snapshot, keeping: Keeping) -> Vec<Kept> {
         kept.remove(0);
     }
     kept
+}
+
+/// The place in the order of snapshots of the oldest set that can be read; none if another mount left it.
+pub(super) fn oldest(kept: &[Kept], current: u64) -> Option<u64> {
+    kept.iter().map(Kept::serial).chain([Some(current)]).min().flatten()
 }
 
 /// All names that lead elsewhere after the flip: those of the namespace, and those of `.overlay`.

@@ -20,7 +20,7 @@ use crate::union::name::RelPath;
 use crate::union::object::{Identity, Kind, Object, Oid};
 
 /// The form of a journal. One of another form is not read.
-pub(super) const FORM: u32 = 2;
+pub(super) const FORM: u32 = 3;
 
 /// A text longer than this is not written down: it can be written again from its set.
 const TEXT_MAX: usize = 16 * 1024;
@@ -38,6 +38,8 @@ pub(super) enum Record {
     Shown(Shown),
     /// The file of the configuration held this when it was read.
     Configured { text: Vec<u8> },
+    /// These keys have these blocks no longer: nobody can come to what they stand for.
+    GivenUp { blocks: Vec<([u8; 16], u32)> },
 }
 
 /// A set that was shown.
@@ -90,8 +92,8 @@ pub(super) enum What {
     Files { tree: u32 },
     /// The `.git` in the frozen directory of this number.
     Git { tree: u32 },
-    /// The directories in the frozen directory of this number.
-    Directories { tree: u32 },
+    /// The directories in the frozen directory of this number, and the first number of the files in it.
+    Directories { tree: u32, files: u32 },
 }
 
 impl What {

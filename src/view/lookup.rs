@@ -159,10 +159,8 @@ impl View {
                         ..found
                     }));
                 }
-                // A file has one number wherever it is shown, a directory another at each place.
-                let is_directory = shown.object.kind().is_directory();
-                let above = if is_directory { merged.place() } else { merged.path.clone() };
-                let found = self.entry(source, parent, &above.join(name), shown)?;
+                let path = merged.numbered_path(shown).join(name);
+                let found = self.entry(source, parent, &path, shown)?;
                 Ok(Some(Candidate { name_lifetime, ..found }))
             }
         }
@@ -177,14 +175,7 @@ impl View {
     ) -> Result<Candidate, ViewError> {
         let source_path = shown.source_path.clone();
         let time_secs = shown.time_secs;
-        let key = Key::new(&[
-            b"entry",
-            &path.to_bytes(),
-            &source.key,
-            &source_path.to_bytes(),
-            &object_bytes(&shown.object),
-            &time_secs.to_le_bytes(),
-        ]);
+        let key = entry_key(source, path, shown);
         let what = || What::Entry {
             source: source.key,
             parent: parent.0,
@@ -298,4 +289,16 @@ impl View {
         }
         self.live(&live.source, parent, live.path.join(&name), object).map(Some)
     }
+}
+
+/// Names an entry among all numbered things: where it is, unless it is the same file elsewhere, and what.
+pub(super) fn entry_key(source: &Source, path: &RelPath, shown: &Shown) -> Key {
+    Key::new(&[
+        b"entry",
+        &path.to_bytes(),
+        &source.key,
+        &shown.source_path.to_bytes(),
+        &object_bytes(&shown.object),
+        &shown.time_secs.to_le_bytes(),
+    ])
 }

@@ -9,7 +9,7 @@ use super::superblock::Seat;
 use super::{ViewError, overlay};
 use crate::snapshot::Snapshot;
 use crate::union::name::{Name, RelPath};
-use crate::union::namespace::{Directory, Item};
+use crate::union::namespace::{Directory, Item, Shown};
 use crate::union::revision::RevisionSetId;
 
 /// A merged directory: a place in the view; what it holds is up to the current snapshot, or to the one that it is pinned to.
@@ -68,6 +68,11 @@ impl Merged {
             born: self.born,
             pin: self.pin.as_ref().map(|snapshot| snapshot.id.0),
         }
+    }
+
+    /// Where it is for the number of an entry in it: a file has one number wherever it is shown, a directory another at each place.
+    pub(super) fn numbered_path(&self, shown: &Shown) -> RelPath {
+        if shown.object.kind().is_directory() { self.place() } else { self.path.clone() }
     }
 
     /// Where it is in the view.

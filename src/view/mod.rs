@@ -28,6 +28,7 @@ mod recover;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod sample;
 mod superblock;
+mod sweep;
 mod threads;
 mod tree;
 mod xattr;
@@ -40,6 +41,8 @@ mod model_tests;
 mod recover_tests;
 #[cfg(test)]
 mod superblock_tests;
+#[cfg(test)]
+mod sweep_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -10,6 +10,7 @@ use super::ViewError;
 use super::merged::Merged;
 use super::superblock::{Front, Seat, ViewId};
 use super::tree::{Leaf, Live, Text, Tree};
+use crate::snapshot::Snapshot;
 
 /// The number of a node: its inode number, and what the kernel calls it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -144,6 +145,21 @@ impl Nodes {
     /// Lets go of the room of nodes that were forgotten.
     pub(super) fn shrink(&self) {
         self.0.shrink_to_fit();
+    }
+
+    /// The numbers of all nodes that the kernel knows, sorted, and the sets of which it knows directories below `.overlay/revisions`.
+    pub(super) fn known(&self) -> (Vec<u32>, Vec<Arc<Snapshot>>) {
+        let (mut numbers, mut sets) = (Vec::with_capacity(self.0.len()), Vec::new());
+        for known in &self.0 {
+            numbers.push(known.key().0);
+            if let Node::Merged(merged) = &known.value().node {
+                sets.extend(merged.pin.clone());
+            }
+        }
+        numbers.sort_unstable();
+        sets.sort_by_key(Arc::as_ptr);
+        sets.dedup_by_key(|set| Arc::as_ptr(set));
+        (numbers, sets)
     }
 
     /// How many nodes the kernel knows, the root included.

@@ -1,13 +1,14 @@
-//! Inode numbers: 32 bits, never given out twice, the same for the same thing while the view lives (S5).
+//! Inode numbers: 32 bits, never given out twice, the same for the same thing for as long as anybody can come to it (S5, S111).
 //!
 //! A thing is named by a 128-bit digest of what it is and where. A number that was given to a name stays with it, also after the
-//! kernel forgot the node: 20 bytes for each directory that was ever listed, not for each file.
+//! kernel forgot the node: 40 bytes for each directory that was listed and each entry, not for each file. `sweep` gives up what nobody can
+//! come to any more: for that each block knows when it was asked for last, in eras; each flip begins one.
 //!
 //! Files have their numbers in common in all views of a superblock, directories in each view their own (S90): these go with the view.
 
 use std::mem;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 use sha2::{Digest, Sha256};
@@ -41,11 +42,141 @@ impl Key {
     }
 }
 
+/// What the numbers of a block live by, beside being asked for and being known to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tie {
+    /// By nothing.
+    Free,
+    /// They are in the directory of this number.
+    Below(u32),
+    /// They are the directories in the frozen directory of this number; its files are the block that begins with the other.
+    Tree { tree: u32, files: u32 },
+    /// Nobody knows where else they may be found.
+    Forever,
+}
+
+impl Tie {
+    fn of(what: &What) -> Self {
+        match what {
+            What::Directories { tree, files } => Self::Tree { tree: *tree, files: *files },
+            What::Git { tree } => Self::Below(*tree),
+            What::Live { .. } if what.is_of_files() => Self::Forever,
+            What::Live { parent, .. } => Self::Below(*parent),
+            What::Overlay
+            | What::Revisions
+            | What::Text { .. }
+            | What::Merged { .. }
+            | What::Entry { .. }
+            | What::Files { .. } => Self::Free,
+        }
+    }
+}
+
+/// The numbers that one key has.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) first: u32,
+    pub(super) len: u32,
+    pub(super) tie: Tie,
+    /// The era in which it was asked for last.
+    asked: AtomicU32,
+}
+
+/// There is one for each directory that was listed: it is kept small.
+const _: () = assert!(size_of::<(Key, Block)>() <= 40);
+
+impl Block {
+    fn new(first: u32, len: u32, tie: Tie, era: u32) -> Self {
+        Self { first, len, tie, asked: AtomicU32::new(era) }
+    }
+
+    /// One of an earlier process: asked for before all eras of this one.
+    pub(super) fn of_past(first: u32, len: u32, what: &What) -> Self {
+        Self::new(first, len, Tie::of(what), 0)
+    }
+
+    fn touch(&self, era: u32) {
+        if self.asked.load(Ordering::Relaxed) < era {
+            self.asked.fetch_max(era, Ordering::Relaxed);
+        }
+    }
+
+    /// The era in which it was asked for last.
+    pub(super) fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// One table of blocks.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    by_key: DashMap<Key, Block>,
+    /// So many make a sweep worth its time.
+    due: AtomicUsize,
+}
+
+/// So many keys never need a sweep.
+const FEW: usize = 4096;
+
+impl Blocks {
+    fn new(known: Vec<(Key, Block)>) -> Self {
+        // How many of an earlier process nobody can come to is not known.
+        let due = AtomicUsize::new(FEW.max(known.len()));
+        Self { by_key: known.into_iter().collect(), due }
+    }
+
+    /// Whether it has doubled since the last sweep.
+    pub(super) fn is_due(&self) -> bool {
+        self.by_key.len() >= self.due.load(Ordering::Relaxed)
+    }
+
+    /// Counts as asked for, if it has a number.
+    pub(super) fn touch(&self, key: &Key, era: u32) {
+        if let Some(block) = self.by_key.get(key) {
+            block.touch(era);
+        }
+    }
+
+    /// Hands all blocks over, one after the other. Not to be called by who uses the table in `each`.
+    pub(super) fn each(&self, mut each: impl FnMut(&Key, &Block)) {
+        self.by_key.iter().for_each(|block| each(block.key(), block.value()));
+    }
+
+    /// Removes those of these that nobody asked for since this era began; returns them.
+    pub(super) fn remove(
+        &self,
+        keys: impl IntoIterator<Item = (Key, u32)>,
+        floor: u32,
+    ) -> Vec<(Key, u32)> {
+        let is_old = |_: &Key, block: &Block| block.asked() < floor;
+        let mut removed: Vec<_> = keys.into_iter().collect();
+        removed.retain(|(key, _)| self.by_key.remove_if(key, is_old).is_some());
+        let left = self.by_key.len();
+        if self.by_key.capacity() / 4 > left {
+            self.by_key.shrink_to_fit();
+        }
+        self.due.store(FEW.max(left * 2), Ordering::Relaxed);
+        removed
+    }
+
+    #[cfg(test)]
+    pub(super) fn make_due(&self) {
+        self.due.store(0, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+}
+
 /// What all views of a superblock have in common: where the next number comes from, and the numbers of files.
 #[derive(Debug)]
 struct Common {
     next: AtomicU64,
-    files: DashMap<Key, Number>,
+    /// One begins with each flip of any of the views.
+    era: AtomicU32,
+    files: Blocks,
 }
 
 /// The numbers of one view.
@@ -53,7 +184,9 @@ struct Common {
 pub(super) struct Numbers {
     common: Arc<Common>,
     /// What has another number in each view: directories.
-    places: DashMap<Key, Number>,
+    pub(super) places: Blocks,
+    /// The sets that can be read, by their place in the order of snapshots, and the era in which each was shown first; oldest first.
+    sets: Mutex<Vec<(u64, u32)>>,
     /// Where every number is written down before anybody is told of it.
     journal: Option<Arc<Journal>>,
 }
@@ -64,22 +197,76 @@ const LAST: u64 = u32::MAX as u64;
 impl Numbers {
     /// Starts after the root's number.
     pub(super) fn new(journal: Option<Arc<Journal>>) -> Self {
-        let next = AtomicU64::new(u64::from(Number::ROOT.0) + 1);
-        let common = Arc::new(Common { next, files: DashMap::new() });
-        Self { common, places: DashMap::new(), journal }
+        Self::at(u64::from(Number::ROOT.0) + 1, Given::default(), journal)
     }
 
     /// Goes on with the numbers that an earlier process gave out.
     pub(super) fn resume(journal: Arc<Journal>, past: &mut Past) -> Self {
-        let Given { files, places } = mem::take(&mut past.given);
-        let next = AtomicU64::new(past.next_number());
-        let common = Arc::new(Common { next, files: files.into_iter().collect() });
-        Self { common, places: places.into_iter().collect(), journal: Some(journal) }
+        let given = mem::take(&mut past.given);
+        Self::at(past.next_number(), given, Some(journal))
+    }
+
+    fn at(next: u64, given: Given, journal: Option<Arc<Journal>>) -> Self {
+        let (next, era) = (AtomicU64::new(next), AtomicU32::new(0));
+        let common = Arc::new(Common { next, era, files: Blocks::new(given.files) });
+        Self { common, places: Blocks::new(given.places), sets: Mutex::default(), journal }
     }
 
     /// The numbers of another view of the same superblock.
     pub(super) fn beside(&self) -> Self {
-        Self { common: self.common.clone(), places: DashMap::new(), journal: None }
+        let (places, sets) = (Blocks::new(Vec::new()), Mutex::default());
+        Self { common: self.common.clone(), places, sets, journal: None }
+    }
+
+    /// Begins an era. What was asked for before counts as older once the requests that are under way are answered.
+    pub(super) fn begin_era(&self) -> u32 {
+        self.common.era.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// The present era.
+    pub(super) fn era(&self) -> u32 {
+        self.common.era.load(Ordering::SeqCst)
+    }
+
+    /// A set is shown since this era began, and all requests from before are answered; `oldest` is the oldest set that can be read, if this mount has shown it.
+    pub(super) fn published(&self, serial: u64, era: u32, oldest: Option<u64>) {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        sets.retain(|(known, _)| Some(*known) >= oldest && *known != serial);
+        sets.push((serial, era));
+    }
+
+    /// The era since which a set can be read, of which nothing is known from before the first flip.
+    pub(super) fn shown_since(&self, serial: Option<u64>) -> u32 {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = sets.iter().find(|(known, _)| Some(*known) == serial);
+        set.map_or(0, |(_, era)| *era)
+    }
+
+    /// The era before which nobody has asked for anything that a set has that can be read: each has its place in the order since then.
+    pub(super) fn floor(&self, oldest: Option<u64>) -> u32 {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of a set from before the first flip nothing is written down.
+        let is_complete = sets.first().is_some_and(|(serial, _)| Some(*serial) <= oldest);
+        sets.iter().map(|(_, era)| *era).min().filter(|_| is_complete).unwrap_or(0)
+    }
+
+    /// The files, which other views may share.
+    pub(super) fn all_files(&self) -> &Blocks {
+        &self.common.files
+    }
+
+    /// Whether no other view shares the numbers of files.
+    pub(super) fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.common) == 1
+    }
+
+    /// Writes down what was given up.
+    pub(super) fn note_given_up(&self, blocks: &[(Key, u32)]) {
+        let Some(journal) = &self.journal else { return };
+        for blocks in blocks.chunks(1024) {
+            let blocks = blocks.iter().map(|(key, first)| (key.0, *first)).collect();
+            journal.note(&Record::GivenUp { blocks });
+        }
     }
 
     /// The number of one thing that is in this view only; `what` is written down if it is new.
@@ -113,12 +300,12 @@ impl Numbers {
 
     /// The number of one thing that is in this view only, if it has one.
     pub(super) fn known(&self, key: Key) -> Option<Number> {
-        self.places.get(&key).map(|number| *number)
+        self.places.by_key.get(&key).map(|block| Number(block.first))
     }
 
     /// The number of one thing that all views have in common, if it has one.
     pub(super) fn known_file(&self, key: Key) -> Option<Number> {
-        self.common.files.get(&key).map(|number| *number)
+        self.common.files.by_key.get(&key).map(|block| Number(block.first))
     }
 
     /// How many numbers were given out, by all views.
@@ -133,25 +320,31 @@ impl Numbers {
 
     fn give(
         &self,
-        given: &DashMap<Key, Number>,
+        given: &Blocks,
         key: Key,
         len: usize,
         what: impl FnOnce() -> What,
     ) -> Result<Number, ViewError> {
-        if let Some(known) = given.get(&key) {
-            return Ok(*known);
+        let era = self.era();
+        let known = |block: &Block| {
+            block.touch(era);
+            Ok(Number(block.first))
+        };
+        if let Some(block) = given.by_key.get(&key) {
+            return known(&block);
         }
-        match given.entry(key) {
-            dashmap::Entry::Occupied(known) => Ok(*known.get()),
+        match given.by_key.entry(key) {
+            dashmap::Entry::Occupied(block) => known(block.get()),
             dashmap::Entry::Vacant(place) => {
                 let first = self.take(len as u64)?;
+                // No number exceeds 32 bits.
+                let len = u32::try_from(len).unwrap_or(u32::MAX);
+                let what = what();
+                let block = Block::new(first.0, len, Tie::of(&what), era);
                 if let Some(journal) = &self.journal {
-                    // No number exceeds 32 bits.
-                    let len = u32::try_from(len).unwrap_or(u32::MAX);
-                    let given = Record::Given { key: key.0, first: first.0, len, what: what() };
-                    journal.note(&given);
+                    journal.note(&Record::Given { key: key.0, first: first.0, len, what });
                 }
-                place.insert(first);
+                drop(place.insert(block));
                 Ok(first)
             }
         }

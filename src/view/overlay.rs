@@ -84,8 +84,8 @@ impl View {
         &self,
         moment: &Moment,
     ) -> Result<Vec<(Name, Candidate)>, ViewError> {
-        let target = format!("{REVISIONS}/{}", moment.snapshot.id);
-        let current = Text { bytes: target.into_bytes().into(), kind: Kind::Link };
+        let target = target(&moment.snapshot.id);
+        let current = Text { bytes: target.into(), kind: Kind::Link };
         let mut names = vec![(fixed(CURRENT), current)];
         let file = Kind::File { is_executable: false };
         names.extend(
@@ -97,7 +97,7 @@ impl View {
         );
         let mut found = Vec::with_capacity(names.len() + 1);
         for (name, text) in names {
-            let key = Key::new(&[b"text", name.as_bytes(), &text.bytes]);
+            let key = text_key(&name, &text.bytes);
             let is_link = text.kind == Kind::Link;
             let number = self.numbers.files(key, 1, || What::text(is_link, &text.bytes))?;
             let name_lifetime = moment.lifetime(&path(), &name);
@@ -167,6 +167,25 @@ impl View {
         }
         Ok(found)
     }
+}
+
+/// Where the link to the newest set leads.
+fn target(id: &RevisionSetId) -> Vec<u8> {
+    format!("{REVISIONS}/{id}").into_bytes()
+}
+
+/// Names a file or link of `.overlay` among all numbered things.
+pub(super) fn text_key(name: &Name, bytes: &[u8]) -> Key {
+    Key::new(&[b"text", name.as_bytes(), bytes])
+}
+
+/// The keys of what `.overlay` holds, as far as it was written; files and all else.
+pub(super) fn keys(moment: &Moment) -> (Vec<Key>, Vec<Key>) {
+    let current = text_key(&fixed(CURRENT), &target(&moment.snapshot.id));
+    let texts = moment.snapshot.texts.get().into_iter().flatten();
+    let files = texts.map(|(name, bytes)| text_key(name, bytes)).chain([current]);
+    let kept = moment.kept.iter().map(|kept| root_key(&kept.id(), kept.root().0));
+    (files.collect(), kept.chain([key(), revisions_key()]).collect())
 }
 
 /// Names the root of a set below `revisions` among all numbered things.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::journal::{FORM, Journal, Record, Shown, What};
 use super::nodes::Number;
-use super::numbers::Key;
+use super::numbers::{self, Key};
 use super::tree::Tree;
 use crate::union::revision::RevisionSetId;
 
@@ -28,19 +28,27 @@ pub struct Past {
     configurations: Option<(Vec<u8>, Vec<u8>)>,
     /// The sets that were shown, the present one last.
     shown: Vec<Shown>,
-    /// All blocks, by their first number.
+    /// All blocks that were not given up, by their first number.
     blocks: Vec<Block>,
+    /// The first number that was never given out.
+    end: u64,
     /// The names of the blocks, until a view takes them over.
     pub(super) given: Given,
     pub(super) trees: Cache<Number, Arc<Tree>>,
 }
 
-/// The names of numbers that were given out, of files and of all else.
+/// The blocks of numbers that were given out and not given up, of files and of all else.
 #[derive(Debug, Default)]
 pub(super) struct Given {
-    pub(super) files: Vec<(Key, Number)>,
-    pub(super) places: Vec<(Key, Number)>,
+    pub(super) files: Vec<(Key, numbers::Block)>,
+    pub(super) places: Vec<(Key, numbers::Block)>,
 }
+
+/// So many sets that were shown are known by their id: more than are kept.
+const SHOWN_MAX: usize = 2048;
+
+/// The blocks of a journal, while it is read: where the record is, and whether they are of files.
+type Reading = HashMap<[u8; 16], (Block, numbers::Block, bool)>;
 
 /// What the kernel and an earlier process agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +82,7 @@ impl Past {
             configurations: None,
             shown: Vec::new(),
             blocks: Vec::new(),
+            end: u64::from(Number::ROOT.0) + 1,
             given: Given::default(),
             trees: Cache::new(TREES),
         };
@@ -87,8 +96,14 @@ impl Past {
             }
             Some(_) | None => return Err(damaged("it has no beginning")),
         }
+        let mut reading = Reading::new();
         while let Some((place, record)) = reader.next()? {
-            past.take(place, record);
+            past.take(place, record, &mut reading);
+        }
+        for (key, (block, given, is_of_files)) in reading {
+            past.blocks.push(block);
+            let of = if is_of_files { &mut past.given.files } else { &mut past.given.places };
+            of.push((Key::from_bytes(key), given));
         }
         past.blocks.sort_by_key(|block| block.first);
         let end = reader.end;
@@ -97,7 +112,7 @@ impl Past {
         Ok((past, Journal::at(file, end)))
     }
 
-    fn take(&mut self, (offset, size_bytes): (u64, u32), record: Record) {
+    fn take(&mut self, (offset, size_bytes): (u64, u32), record: Record, reading: &mut Reading) {
         match record {
             Record::Started { .. } => {}
             Record::Configured { text } => match &mut self.configurations {
@@ -108,14 +123,25 @@ impl Past {
                 self.handshake = Some(Handshake { request, reply });
             }
             Record::Given { key, first, len, what } => {
-                let of =
-                    if what.is_of_files() { &mut self.given.files } else { &mut self.given.places };
-                of.push((Key::from_bytes(key), Number(first)));
-                self.blocks.push(Block { first, len, offset, size_bytes });
+                self.end = self.end.max(u64::from(first) + u64::from(len));
+                let given = numbers::Block::of_past(first, len, &what);
+                let block = Block { first, len, offset, size_bytes };
+                reading.insert(key, (block, given, what.is_of_files()));
+            }
+            Record::GivenUp { blocks } => {
+                for (key, first) in blocks {
+                    // It may have been given numbers anew before this was written.
+                    if reading.get(&key).is_some_and(|(block, ..)| block.first == first) {
+                        reading.remove(&key);
+                    }
+                }
             }
             Record::Shown(shown) => {
                 // The same set may have been published again; a set may come back.
                 self.shown.retain(|known| known.id != shown.id);
+                if self.shown.len() == SHOWN_MAX {
+                    self.shown.remove(0);
+                }
                 self.shown.push(shown);
             }
         }
@@ -143,8 +169,13 @@ impl Past {
 
     /// The first number that was never given out.
     pub(super) fn next_number(&self) -> u64 {
-        let ends = self.blocks.iter().map(|block| u64::from(block.first) + u64::from(block.len));
-        ends.max().unwrap_or(u64::from(Number::ROOT.0) + 1)
+        self.end
+    }
+
+    /// How many blocks are left.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.blocks.len()
     }
 
     /// Whether an earlier process gave this number out.
@@ -161,6 +192,7 @@ impl Past {
             Record::Given { first, what, .. } => Some((Number(first), what)),
             Record::Started { .. }
             | Record::Handshake { .. }
+            | Record::GivenUp { .. }
             | Record::Shown(_)
             | Record::Configured { .. } => None,
         }

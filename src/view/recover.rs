@@ -10,7 +10,6 @@ use super::journal::{What, path_of};
 use super::merged::Merged;
 use super::moment::Moment;
 use super::nodes::{Node, Number};
-use super::numbers::Key;
 use super::overlay;
 use super::past::Past;
 use super::tree::{Leaf, Live, Text, Tree};
@@ -124,7 +123,7 @@ impl View {
                 let view = self.seat.id;
                 Ok(Node::Live(Arc::new(Live { source, path, object, parent, view })))
             }
-            What::Files { tree } | What::Directories { tree } => {
+            What::Files { tree } | What::Directories { tree, .. } => {
                 self.child(past, Number(tree), number)
             }
             What::Git { tree } => {
@@ -160,7 +159,7 @@ impl View {
             }
             match past.what(at).ok_or(ViewError::Stale)? {
                 // A directory has its number before what it holds; a damaged journal may say otherwise, and lead in a circle.
-                (first, What::Directories { tree }) if tree < first.0 => {
+                (first, What::Directories { tree, .. }) if tree < first.0 => {
                     below.push(at);
                     at = Number(tree);
                 }
@@ -198,7 +197,7 @@ impl View {
         }
         for snapshot in self.sets(moment, RECENT) {
             for (name, bytes) in snapshot.texts() {
-                let key = Key::new(&[b"text", name.as_bytes(), bytes]);
+                let key = overlay::text_key(name, bytes);
                 if self.numbers.known_file(key) == Some(number) {
                     return Ok(Node::Text(Arc::new(Text { bytes: bytes.clone(), kind })));
                 }

@@ -16,7 +16,7 @@ use crate::union::revision::RevisionSetId;
 
 const SETTINGS: Settings = Settings { links: Links::All, has_xattrs: true };
 
-fn journal_file() -> File {
+pub(super) fn journal_file() -> File {
     let file = tempfile::tempfile().unwrap();
     fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND)).unwrap();
     file
@@ -33,7 +33,7 @@ fn next(file: &File) -> View {
     View::resume(snapshot(), SETTINGS, None, Vec::new(), (past, Arc::new(journal)))
 }
 
-fn names(view: &View, number: Number) -> Vec<(String, Attr, u64)> {
+pub(super) fn names(view: &View, number: Number) -> Vec<(String, Attr, u64)> {
     let mut names = Collected { names: Vec::new(), unreadable: Vec::new(), room: usize::MAX };
     view.list(number, 0, Depth::Attributes, &mut names).unwrap();
     names.names.into_iter().map(|(name, attr, offset, _)| (name, attr, offset)).collect()
@@ -41,13 +41,13 @@ fn names(view: &View, number: Number) -> Vec<(String, Attr, u64)> {
 
 /// What there is to see at one node.
 #[derive(Debug, PartialEq)]
-enum Seen {
+pub(super) enum Seen {
     Directory(Vec<(String, Attr, u64)>),
     File(Result<Vec<u8>, String>),
     Link(Vec<u8>),
 }
 
-fn see(view: &View, attr: Attr) -> Seen {
+pub(super) fn see(view: &View, attr: Attr) -> Seen {
     match attr.kind {
         Kind::Directory => Seen::Directory(names(view, attr.number)),
         Kind::File { .. } => {
@@ -58,7 +58,7 @@ fn see(view: &View, attr: Attr) -> Seen {
 }
 
 /// Everything below the root, `.overlay` too, by number: where it was found, its attributes, and what it holds.
-fn walk(view: &View) -> BTreeMap<Number, (RelPath, Attr, Seen)> {
+pub(super) fn walk(view: &View) -> BTreeMap<Number, (RelPath, Attr, Seen)> {
     let root = view.attr(Number::ROOT).unwrap().0;
     let Ok(Found::Present { attr: overlay, .. }) = view.lookup(Number::ROOT, b".overlay") else {
         panic!("no .overlay");
@@ -230,13 +230,26 @@ fn a_journal_of_another_form_is_refused_by_name() {
     assert!(Past::read(file).unwrap_err().to_string().contains("99"));
 }
 
+/// Else fuzzing would begin with what is refused at its first record.
+#[test]
+fn the_journals_that_fuzzing_begins_with_are_of_this_form() {
+    for name in ["circle", "cut", "whole"] {
+        let path = format!("{}/fuzz/corpus/journal/{name}", env!("CARGO_MANIFEST_DIR"));
+        let file = journal_file();
+        std::io::Write::write_all(&mut &file, &std::fs::read(path).unwrap()).unwrap();
+        let (past, _) = Past::read(file).unwrap();
+        assert!(past.len() > 1, "{name}");
+    }
+}
+
 /// Directories of which each is said to be in the other, or in itself.
 #[test]
 fn a_journal_that_leads_in_a_circle_is_no_endless_loop() {
     let file = journal_file();
     let journal = Journal::begin(file.try_clone().unwrap()).unwrap();
     for (first, tree) in [(10, 11), (11, 10), (12, 12)] {
-        let (key, what) = ([u8::try_from(first).unwrap(); 16], journal::What::Directories { tree });
+        let (key, what) =
+            ([u8::try_from(first).unwrap(); 16], journal::What::Directories { tree, files: 1 });
         journal.note(&journal::Record::Given { key, first, len: 1, what });
     }
     let view = next(&file);

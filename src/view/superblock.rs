@@ -154,7 +154,7 @@ impl Superblock {
         many.removed.lock().unwrap_or_else(PoisonError::into_inner).push(view.seat.id);
     }
 
-    /// Lets go of removed views of which the kernel knows nothing any more. Returns how many are left that it knows.
+    /// Lets go of removed views of which the kernel knows nothing any more, and of numbers of files to which no view leads. Returns how many are left that it knows.
     pub fn sweep(&self) -> usize {
         let Some(many) = &self.many else { return 0 };
         let mut removed = many.removed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,6 +169,8 @@ impl Superblock {
         drop(removed);
         // What it served goes with a view: not under a lock.
         drop(gone);
+        let views: Vec<_> = many.views.iter().map(|view| view.value().clone()).collect();
+        self.first.sweep_files(&views);
         left
     }
 }

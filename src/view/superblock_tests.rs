@@ -219,8 +219,46 @@ fn a_removed_view_is_served_to_its_holders_and_then_forgotten() {
     assert!(snapshot.upgrade().is_none(), "nothing of it is left");
     // What never changes needs no view.
     assert_eq!(list(&views, review).len(), 4);
-    assert!(walk_from(&views, review, "deep/er").is_some());
+    let deep = walk_from(&views, review, "deep/er").unwrap().number;
+    let between = walk_from(&views, review, "deep").unwrap().number;
+    for number in [deep, between] {
+        views.forget(number, 100);
+    }
+    two.flip(sources.snapshot(1, &[]), KEEPING, &told);
+    two.flip(sources.snapshot(2, &[]), KEEPING, &told);
+    two.numbers.all_files().make_due();
+    again.flip(sources.snapshot(1, &[]), KEEPING, &told);
+    again.flip(sources.snapshot(2, &[]), KEEPING, &told);
+    assert_eq!(views.sweep(), 0);
+    assert_eq!(walk_from(&views, review, "deep/er").unwrap().number, deep);
     drop((again, two));
+}
+
+#[test]
+fn s111_files_of_several_views_are_given_up_when_none_leads_to_them() {
+    let (sources, views, one, two) = two();
+    let file = |view: &str| {
+        let number = walk(&views, &format!("{view}/skills/only-b/SKILL.md")).unwrap().number;
+        (2..9_999).for_each(|number| views.forget(Number(number), u64::MAX));
+        number
+    };
+    let before = file("one");
+    assert_eq!(file("two"), before);
+    let flip = |view: &Arc<View>, serials: std::ops::Range<u64>, skills: &[(&str, usize)]| {
+        for serial in serials {
+            view.flip(sources.snapshot(serial, skills), KEEPING, &Told::default());
+            one.numbers.all_files().make_due();
+            views.sweep();
+        }
+    };
+    // The other view still has it, and nobody asks it for that.
+    flip(&one, 1..9, &[]);
+    flip(&two, 1..9, &[("only-b", 1), ("review", 0)]);
+    assert_eq!(file("two"), before);
+    flip(&two, 9..18, &[]);
+    flip(&one, 9..18, &[]);
+    flip(&one, 18..19, &[("only-b", 1)]);
+    assert!(file("one") > before, "what comes back is another one");
 }
 
 #[test]

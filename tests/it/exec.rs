@@ -293,7 +293,7 @@ fn two_at_one_new_place_do_not_take_it_from_each_other() {
 }
 
 #[test]
-fn s112_the_views_of_exec_are_asked_inside_and_by_nobody_else() {
+fn s113_the_views_of_exec_are_asked_inside_and_by_nobody_else() {
     if !can_mount() {
         return;
     }
@@ -337,7 +337,7 @@ fn s112_the_views_of_exec_are_asked_inside_and_by_nobody_else() {
 }
 
 #[test]
-fn s112_an_ordinary_user_asks_the_view_inside_too() {
+fn s113_an_ordinary_user_asks_the_view_inside_too() {
     if !can_mount() {
         return;
     }

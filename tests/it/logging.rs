@@ -58,7 +58,7 @@ fn logs(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn s111_a_log_without_a_warning_goes_with_its_mount() {
+fn s112_a_log_without_a_warning_goes_with_its_mount() {
     if !can_mount() {
         return;
     }

@@ -38,8 +38,8 @@ impl Courier {
         Self { stream: Mutex::new(stream), process: None }
     }
 
-    /// Has messages written, which stand one after the other; returns when the kernel has taken them all, what that said, other than that it knows
-    /// nothing of it. `None` if nobody carries any more.
+    /// Has messages written, which stand one after the other; returns when the kernel has taken them all, what that said: `ENOENT` if it
+    /// knows nothing of what one of them is about, and no other failed. `None` if nobody carries any more.
     pub fn carry(&self, messages: &[u8]) -> Option<io::Result<()>> {
         let len = u32::try_from(messages.len()).ok()?;
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +97,8 @@ fn carry(mut stream: &UnixStream, mut device: &File) -> io::Result<()> {
     while !left.is_empty() {
         let (message, rest) = split(left).ok_or(io::ErrorKind::InvalidData)?;
         match device.write(message).map_err(|error| error.raw_os_error()) {
-            Ok(_) | Err(Some(libc::ENOENT)) => {}
+            Ok(_) => {}
+            Err(Some(libc::ENOENT)) if said != 0 => {}
             Err(error) => said = error.unwrap_or(libc::EIO),
         }
         left = rest;

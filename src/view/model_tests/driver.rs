@@ -44,8 +44,11 @@ pub(super) struct Known {
     pub(super) parent: Number,
     lookups: u64,
     /// It is a set of which only the name is known.
-    is_listed_only: bool,
+    pub(super) is_listed_only: bool,
 }
+
+/// A name of a directory, and what it leads to.
+pub(super) type Place = (Number, Vec<u8>, String);
 
 pub(super) struct Driver {
     pub(super) view: View,
@@ -54,7 +57,7 @@ pub(super) struct Driver {
     /// What every number ever stood for.
     pub(super) met: HashMap<Number, String>,
     /// The number of everything at its place.
-    places: HashMap<(Number, Vec<u8>, String), Number>,
+    pub(super) places: HashMap<Place, Number>,
     /// Offsets that were given out, with the set and the position that they stand for.
     pub(super) offsets: BTreeMap<(Number, u64), (usize, usize)>,
     pub(super) cache: RefCell<Cache>,

@@ -1,10 +1,11 @@
 //! Flips, and what the kernel still keeps after them.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::time::Duration;
 
-use super::driver::{Cache, Driver};
-use super::world::{Choice, SETS_KEPT};
+use super::driver::{Cache, Driver, Place};
+use super::world::{Choice, SETS_KEPT, Thing};
 use crate::view::{Found, Keeping, Kernel, Lifetime, Number, View};
 
 impl Driver {
@@ -14,7 +15,11 @@ impl Driver {
         let keeping = Keeping { sets: SETS_KEPT, time: Duration::ZERO };
         let kernel = Forgetting { view: &self.view, cache: &self.cache, before };
         self.view.flip(next, keeping, &kernel);
+        self.view.sweep(&kernel);
         assert_eq!(self.view.kept_sets(), self.world.kept.len());
+        // What nobody can come to may have another number when it comes back.
+        let there = self.there();
+        self.places.retain(|place, _| there.contains(place));
         let cache = self.cache.borrow();
         for ((parent, name), cached) in &cache.names {
             let Some(children) = self.children(*parent, self.world.current()) else { continue };
@@ -31,6 +36,35 @@ impl Driver {
                 self.agree(*attr);
             }
         }
+    }
+}
+
+impl Driver {
+    /// All that has a number and can be found by its name, from the root or a directory that is known.
+    fn there(&self) -> HashSet<Place> {
+        let known = self.known.iter().filter(|(_, known)| !known.is_listed_only);
+        let mut left: Vec<_> =
+            known.map(|(number, known)| (*number, known.thing.clone())).collect();
+        let (mut seen, mut there) = (HashSet::new(), HashSet::new());
+        while let Some((number, thing)) = left.pop() {
+            if !seen.insert(number) {
+                continue;
+            }
+            let mut children =
+                self.world.children(&thing, self.world.current()).unwrap_or_default();
+            if number == Number::ROOT {
+                children.push((b".overlay".to_vec(), Thing::Overlay));
+            }
+            for (name, child) in children {
+                let what = self.what(number, &name, &child);
+                let place = (number, name, what);
+                if let Some(number) = self.places.get(&place) {
+                    left.push((*number, child));
+                    there.insert(place);
+                }
+            }
+        }
+        there
     }
 }
 

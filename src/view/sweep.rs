@@ -1,0 +1,231 @@
+//! Gives up the numbers of what nobody can come to any more, so that memory does not grow with the number of flips (S111).
+//!
+//! A block of numbers is kept while one of these holds:
+//!
+//! - somebody asked for it since the oldest set that can be read was shown: whatever was found in a set that is kept is among these;
+//! - the current set has it, or one of which the kernel knows a directory, whether anybody asked or not;
+//! - the kernel knows a node of it;
+//! - it is of what a frozen directory holds, and that directory's own number is kept: so whoever holds a directory keeps all below it;
+//! - it is of a live file: where else that may be found nobody knows.
+//!
+//! Requests that are under way hold numbers that the kernel does not know yet. They began after the current set was published, and a fence
+//! lies between: so each block that they asked for was asked for too late to be given up, and all others are in directories that the
+//! kernel knows. What is asked for while this runs is looked at once more under the lock that removes it.
+//!
+//! Of what an earlier process told the kernel is not known what it forgot before that process died: the kernel is asked.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::View;
+use super::flip::{Kernel, oldest};
+use super::lookup::entry_key;
+use super::merged::{Merged, merged_key};
+use super::nodes::Number;
+use super::numbers::{Key, Tie};
+use super::overlay;
+use crate::snapshot::Snapshot;
+use crate::union::namespace::Item;
+use crate::union::object::Object;
+
+/// A block as it was when the sweep began.
+struct Old {
+    key: Key,
+    first: u32,
+    len: u32,
+    tie: Tie,
+    is_kept: bool,
+}
+
+/// Whether the kernel knows one of these numbers.
+struct Known<'a> {
+    /// Those that this process knows of, sorted.
+    numbers: Vec<u32>,
+    /// Numbers below were given out by an earlier process.
+    past_end: u64,
+    kernel: &'a dyn Kernel,
+}
+
+impl Known<'_> {
+    fn any(&self, first: u32, len: u32) -> bool {
+        let after = self.numbers.partition_point(|number| *number < first);
+        if self.numbers.get(after).is_some_and(|number| number - first < len) {
+            return true;
+        }
+        let end = u64::from(first) + u64::from(len);
+        end <= self.past_end
+            && (first..first.saturating_add(len)).any(|n| self.kernel.knows(Number(n)))
+    }
+}
+
+impl View {
+    /// Gives up what nobody can come to any more, if there may be enough of it.
+    pub(super) fn sweep_if_due(&self, kernel: &dyn Kernel) {
+        let numbers = &self.numbers;
+        let is_due = numbers.places.is_due() || numbers.is_alone() && numbers.all_files().is_due();
+        // While a set can be read that was there from the beginning, nothing is old.
+        if is_due && self.floor() > 0 {
+            self.sweep(kernel);
+        }
+    }
+
+    /// Gives up what nobody can come to any more; the files only if no other view has them too.
+    ///
+    /// Only after a flip, in its thread.
+    pub(super) fn sweep(&self, kernel: &dyn Kernel) {
+        let sets = self.touch_what_is_there();
+        let past_end = self.past.as_ref().map_or(0, super::Past::next_number);
+        let known = Known { numbers: sets, past_end, kernel };
+        let floor = self.floor();
+        let (places, files) = self.old_places(&known, floor);
+        let mut given_up = self.numbers.places.remove(given_up(&places), floor);
+        if self.numbers.is_alone() {
+            given_up.extend(sweep_files(self, &known, &files, floor));
+        }
+        self.numbers.note_given_up(&given_up);
+    }
+
+    /// Gives up files that no view of a superblock can come to any more, if there may be enough of them. This one stands before the views,
+    /// and for what is held of views that are gone.
+    pub(super) fn sweep_files(&self, views: &[Arc<Self>]) {
+        struct Silent;
+        impl Kernel for Silent {
+            fn forget_name(&self, _: Number, _: &[u8]) {}
+            fn forget_listing(&self, _: Number) {}
+        }
+        if views.is_empty() || !self.numbers.all_files().is_due() {
+            return;
+        }
+        let floors: Vec<_> = views.iter().map(|view| view.floor()).collect();
+        for view in views {
+            view.touch_what_is_there();
+        }
+        let known = Known { numbers: self.nodes.known().0, past_end: 0, kernel: &Silent };
+        // This view never flips: it gives nothing up.
+        let (_, mut files) = self.old_places(&known, 0);
+        for (view, floor) in views.iter().zip(&floors) {
+            files.extend(view.old_places(&known, *floor).1);
+        }
+        let floor = floors.into_iter().min().unwrap_or(0);
+        // What serves several views has no journal.
+        drop(sweep_files(self, &known, &files, floor));
+    }
+
+    /// The era before which nobody has asked for anything that a set has that can be read.
+    fn floor(&self) -> u32 {
+        let moment = self.now.load();
+        self.numbers.floor(oldest(&moment.kept, moment.snapshot.serial))
+    }
+
+    /// Counts all as asked for that somebody can come to by its name, now or below a directory that he holds. Returns what the kernel knows.
+    fn touch_what_is_there(&self) -> Vec<u32> {
+        let moment = self.now.load();
+        let era = self.numbers.era();
+        let (files, places) = overlay::keys(&moment);
+        for key in &files {
+            self.numbers.all_files().touch(key, era);
+        }
+        for key in &places {
+            self.numbers.places.touch(key, era);
+        }
+        self.touch(&moment.snapshot, None, era);
+        self.touch(&moment.snapshot, Some(&moment.snapshot), era);
+        let (numbers, sets) = self.nodes.known();
+        for set in sets {
+            self.touch(&set, Some(&set), era);
+        }
+        numbers
+    }
+
+    /// Counts directories and entries of a set as asked for, at the place of the view or where sets are kept.
+    fn touch(&self, snapshot: &Snapshot, pin: Option<&Arc<Snapshot>>, era: u32) {
+        let root = Merged { pin: pin.cloned(), ..Merged::root(self.seat.clone()) };
+        let mut left = vec![(root, snapshot.namespace.root().clone())];
+        while let Some((merged, directory)) = left.pop() {
+            let id = pin.map(|snapshot| &snapshot.id);
+            self.numbers.places.touch(&merged_key(id, &merged.path, directory.born), era);
+            for (name, item) in &directory.items {
+                match item {
+                    Item::Directory(below) => {
+                        let merged = merged.child(merged.parent, name, below.born);
+                        left.push((merged, below.clone()));
+                    }
+                    Item::Entry(shown) if matches!(shown.object, Object::Live { .. }) => {}
+                    Item::Entry(shown) => {
+                        let path = merged.numbered_path(shown).join(name);
+                        let key = entry_key(snapshot.source(shown.source), &path, shown);
+                        let is_directory = shown.object.kind().is_directory();
+                        let of = if is_directory {
+                            &self.numbers.places
+                        } else {
+                            self.numbers.all_files()
+                        };
+                        of.touch(&key, era);
+                    }
+                }
+            }
+        }
+    }
+
+    /// All blocks of what is not a file, and the blocks of files, by their first numbers, in directories that are kept.
+    fn old_places(&self, known: &Known<'_>, floor: u32) -> (Vec<Old>, HashSet<u32>) {
+        let mut places = Vec::new();
+        self.numbers.places.each(|key, block| {
+            let (key, first, len, tie) = (*key, block.first, block.len, block.tie);
+            places.push(Old { key, first, len, tie, is_kept: block.asked() >= floor });
+        });
+        // A directory has its number before what it holds.
+        places.sort_unstable_by_key(|old| (old.first, old.len));
+        let mut files = HashSet::new();
+        for index in 0..places.len() {
+            let (above, old) = places.split_at_mut(index);
+            let old = &mut old[0];
+            let is_above_kept = match old.tie {
+                Tie::Free => false,
+                Tie::Forever => true,
+                Tie::Below(number) | Tie::Tree { tree: number, .. } => self.is_kept(above, number),
+            };
+            old.is_kept = old.is_kept || is_above_kept || known.any(old.first, old.len);
+            if let Tie::Tree { files: first, .. } = old.tie
+                && old.is_kept
+            {
+                files.insert(first);
+            }
+        }
+        (places, files)
+    }
+
+    /// Whether the number of a directory is kept; `places` are those with lower numbers.
+    fn is_kept(&self, places: &[Old], number: u32) -> bool {
+        if Number(number) == self.seat.root || Number(number) == Number::ROOT {
+            return true;
+        }
+        let after = places.partition_point(|old| old.first <= number);
+        let holds = |old: &&Old| number - old.first < old.len;
+        let mut below = places[..after].iter().rev().take_while(|old| old.len == 0 || holds(old));
+        below.find(holds).is_some_and(|old| old.is_kept)
+    }
+}
+
+fn given_up(blocks: &[Old]) -> Vec<(Key, u32)> {
+    blocks.iter().filter(|old| !old.is_kept).map(|old| (old.key, old.first)).collect()
+}
+
+/// Gives up files that are in none of the directories that are kept.
+fn sweep_files(
+    view: &View,
+    known: &Known<'_>,
+    in_kept: &HashSet<u32>,
+    floor: u32,
+) -> Vec<(Key, u32)> {
+    let mut old = Vec::new();
+    view.numbers.all_files().each(|key, block| {
+        let is_free = block.asked() < floor && block.tie != Tie::Forever;
+        if is_free && !in_kept.contains(&block.first) {
+            old.push((*key, block.first, block.len));
+        }
+    });
+    old.retain(|(_, first, len)| !known.any(*first, *len));
+    let old = old.into_iter().map(|(key, first, _)| (key, first));
+    view.numbers.all_files().remove(old, floor)
+}
