@@ -24,6 +24,15 @@ const DOUBLED_MAX: u32 = 6;
 
 /// Has it said on the channel how long there was no answer, again and again while there is none.
 pub(super) fn watch(mountpoint: &Path, sender: &Sender<Event>) {
+    if let Ok(said) = std::env::var(VARIABLE)
+        && said.parse::<u64>().is_err()
+    {
+        let hang = HANG.as_secs();
+        warn!(
+            "{VARIABLE}=`{said}` is no number of seconds: {hang} count; 0 is for ever",
+            said = said.escape_debug()
+        );
+    }
     let Some(hang) = bound() else { return };
     let sender = sender.clone();
     // Nobody listens any more once the mount is gone.
