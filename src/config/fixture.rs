@@ -2,25 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::environment::Environment;
 use super::load::{Loaded, own_format, values_format};
 use super::problem::ConfigError;
 use super::report::Report;
 use super::resolved::{Config, SourceSpec};
-
-/// The environment of an ordinary user in `cwd`.
-pub(super) fn environment(cwd: &str) -> Environment {
-    Environment {
-        uid: 1000,
-        cwd: PathBuf::from(cwd),
-        home: Some(PathBuf::from("/home/u")),
-        xdg_state_home: None,
-        xdg_config_home: None,
-        config: None,
-        system_config: PathBuf::from("/nowhere/overlays.yaml"),
-        temp_dir: PathBuf::from("/tmp"),
-    }
-}
+pub(super) use super::sample::environment;
 
 /// The content of `/w/overlays.yaml`.
 pub(super) fn own(text: impl AsRef<[u8]>) -> Result<Loaded, ConfigError> {

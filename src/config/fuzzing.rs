@@ -1,8 +1,7 @@
 //! Any bytes as a configuration.
 
-use std::path::PathBuf;
-
-use super::{ConfigError, Environment, Loaded, load_text};
+use super::sample::environment;
+use super::{ConfigError, Loaded, load_text};
 use crate::config::resolved::Origin;
 
 /// Reads bytes as a file in our own format.
@@ -10,7 +9,7 @@ use crate::config::resolved::Origin;
 /// # Panics
 /// What must hold of the answer does not.
 pub fn configuration(bytes: &[u8]) {
-    check(bytes, &load_text(&Origin::File("/w/overlays.yaml".into()), bytes, &environment()));
+    check(bytes, &load_text(&Origin::File("/w/overlays.yaml".into()), bytes, &environment("/w")));
 }
 
 /// Reads bytes as a values file of the platform.
@@ -18,20 +17,7 @@ pub fn configuration(bytes: &[u8]) {
 /// # Panics
 /// What must hold of the answer does not.
 pub fn values(bytes: &[u8]) {
-    check(bytes, &load_text(&Origin::Values("/w/values.yaml".into()), bytes, &environment()));
-}
-
-fn environment() -> Environment {
-    Environment {
-        uid: 1000,
-        cwd: PathBuf::from("/w"),
-        home: Some(PathBuf::from("/home/u")),
-        xdg_state_home: None,
-        xdg_config_home: None,
-        config: None,
-        system_config: PathBuf::from("/nowhere/overlays.yaml"),
-        temp_dir: PathBuf::from("/tmp"),
-    }
+    check(bytes, &load_text(&Origin::Values("/w/values.yaml".into()), bytes, &environment("/w")));
 }
 
 /// Messages name a cure and hold no control characters but line ends; of a sound file every sub-directory stays in its source.

@@ -23,6 +23,8 @@ mod raw;
 mod report;
 mod resolve;
 pub mod resolved;
+#[cfg(any(test, fuzzing))]
+mod sample;
 mod sources;
 mod surfaces;
 #[cfg(test)]

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::fixture::{Mount, Sandbox, can_mount, has_program, wait_for};
-use crate::torn::commit;
+use crate::fixture::{Mount, Sandbox, can_mount, has_program, times, wait_for};
+use crate::torn::{commit, first_revision};
 
 /// Deaths of the short form.
 const KILLS: u64 = 10;
@@ -94,6 +94,13 @@ fn state(pid: u32) -> String {
     stat.rsplit_once(") ").map(|(_, rest)| rest[..1].to_owned()).unwrap_or_default()
 }
 
+/// Mounts where the daemon was killed: there is one mount, and it shows the newest set.
+fn mount_again(sandbox: &Sandbox) {
+    sandbox.succeed(&["mount"]);
+    assert_eq!(sandbox.mounts().len(), 1);
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/new/SKILL.md"), "new\n");
+}
+
 #[test]
 fn s103_a_daemon_that_is_killed_while_a_message_waits_leaves_nobody_waiting() {
     if !can_mount() || !has_program("python3", "apt-get install python3") {
@@ -111,9 +118,7 @@ fn s103_a_daemon_that_is_killed_while_a_message_waits_leaves_nobody_waiting() {
     wait_for("the end of the courier", || matches!(courier().as_str(), "" | "Z"));
     let read = sandbox.shell_output("cat $VIEW/.agents/skills/new/SKILL.md");
     assert!(String::from_utf8_lossy(&read.stderr).contains("not connected"), "{read:?}");
-    sandbox.succeed(&["mount"]);
-    assert_eq!(sandbox.mounts().len(), 1);
-    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/new/SKILL.md"), "new\n");
+    mount_again(&sandbox);
     mount.unmount();
 }
 
@@ -133,13 +138,9 @@ fn s103_a_message_of_the_dead_is_found_by_the_next_mount_and_by_unmount() {
         wait_for("the end of the daemon", || matches!(state(waiting.daemon).as_str(), "" | "Z"));
         assert!(waiting.reader.try_wait().unwrap().is_none(), "for this test");
         if next == "mount" {
-            sandbox.succeed(&["mount"]);
-            assert_eq!(sandbox.mounts().len(), 1);
-            assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/new/SKILL.md"), "new\n");
-            mount.unmount();
-        } else {
-            mount.unmount();
+            mount_again(&sandbox);
         }
+        mount.unmount();
         wait_for("the reader's end", || waiting.reader.try_wait().unwrap().is_some());
         assert!(!waiting.reader.wait().unwrap().success(), "{next}");
     }
@@ -150,13 +151,9 @@ fn s104_what_was_killed_is_started_again_and_read_at_once() {
     if !can_mount() || !has_program("python3", "apt-get install python3") {
         return;
     }
-    let kills = std::env::var("OVERLAYFS_MOUNT_KILLS").ok().and_then(|text| text.parse().ok());
-    let kills: u64 = kills.unwrap_or(KILLS);
+    let kills = times("OVERLAYFS_MOUNT_KILLS", KILLS);
     let sandbox = Sandbox::new();
-    let repo = sandbox.repo("acme/base");
-    let first = commit(&repo, 1);
-    repo.git(&["update-ref", "refs/heads/main", &first]);
-    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    let repo = first_revision(&sandbox);
     let mount = sandbox.mount();
     fs::write(sandbox.path("reader.py"), include_str!("heedless_reader.py")).unwrap();
     let read = || {

@@ -24,6 +24,14 @@ pub(crate) fn is_long() -> bool {
     std::env::var_os(LONG).is_some_and(|value| value == "1")
 }
 
+/// How often a test does what it does: as this variable says, or so often in its short form.
+pub(crate) fn times(variable: &str, short: u64) -> u64 {
+    let Ok(text) = std::env::var(variable) else { return short };
+    let times = text.parse();
+    assert!(times.is_ok(), "{variable}=`{text}` is no number: set one, or unset it");
+    times.unwrap()
+}
+
 /// False, loudly, where the mounting tests were turned off; fails with the cure where `/dev/fuse` is missing.
 pub(crate) fn can_mount() -> bool {
     if std::env::var_os(SKIP_FUSE).is_some_and(|value| value == "1") {

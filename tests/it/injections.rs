@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use crate::fixture::{Sandbox, can_mount, has_program};
+use crate::fixture::{Sandbox, can_mount, has_program, times};
 
 /// A source in a pack, one of loose files, and a live directory, and beside them what the view is to show of all three.
 const SOURCES: &str = r"
@@ -37,7 +37,6 @@ fn injected(arguments: &[&str]) {
         return;
     }
     let _emptying = crate::fixture::empties_caches();
-    let faults = std::env::var("OVERLAYFS_MOUNT_FAULTS").ok().and_then(|text| text.parse().ok());
     let sandbox = Sandbox::new();
     sandbox.repo("acme/packed");
     sandbox.repo("acme/loose");
@@ -51,7 +50,7 @@ fn injected(arguments: &[&str]) {
     let program = env!("CARGO_BIN_EXE_overlayfs-mount");
     let mount = sandbox.guard();
     // Without a number: some kinds, each once.
-    let faults: u32 = faults.unwrap_or(0);
+    let faults = times("OVERLAYFS_MOUNT_FAULTS", 0);
     let mut command = sandbox.command("timeout");
     command.args(["-s", "KILL", "3600", "python3", "injections.py", program, "view", "plain"]);
     command.args([&faults.to_string(), "--log", "log"]).args(arguments);

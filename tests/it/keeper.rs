@@ -8,9 +8,9 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::fixture::{Mount, Sandbox, can_mount, has_program, wait_for};
+use crate::fixture::{Mount, Sandbox, can_mount, has_program, times, wait_for};
 use crate::large::large;
-use crate::torn::{Readers, commit};
+use crate::torn::{Readers, commit, first_revision};
 
 /// Deaths of the short form.
 const KILLS: u64 = 12;
@@ -64,13 +64,9 @@ fn s95_nobody_notices_that_workers_are_killed_while_the_view_changes() {
         return;
     }
     let _emptying = crate::fixture::empties_caches();
-    let kills = std::env::var("OVERLAYFS_MOUNT_KILLS").ok().and_then(|text| text.parse().ok());
-    let kills: u64 = kills.unwrap_or(KILLS);
+    let kills = times("OVERLAYFS_MOUNT_KILLS", KILLS);
     let sandbox = Sandbox::new();
-    let repo = sandbox.repo("acme/base");
-    let first = commit(&repo, 1);
-    repo.git(&["update-ref", "refs/heads/main", &first]);
-    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    let repo = first_revision(&sandbox);
     let mount = sandbox.mount_with(&["--supervised", "--log", "log"]);
     let readers = Readers::start(&sandbox);
     for revision in 2..=kills + 1 {

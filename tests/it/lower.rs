@@ -5,7 +5,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::fixture::{Sandbox, can_mount, wait_for};
+use crate::fixture::{Sandbox, can_mount, times, wait_for};
 
 /// Flips of the short form.
 const FLIPS: u64 = 40;
@@ -32,8 +32,7 @@ fn what_is_mounted_on_a_pinned_revision_or_an_unchanged_entry_stays_as_it_is() {
         return;
     }
     let _emptying = crate::fixture::empties_caches();
-    let flips = std::env::var("OVERLAYFS_MOUNT_TORN_FLIPS").ok().and_then(|text| text.parse().ok());
-    let flips: u64 = flips.unwrap_or(FLIPS);
+    let flips = times("OVERLAYFS_MOUNT_TORN_FLIPS", FLIPS);
     let sandbox = Sandbox::new();
     let repo = sandbox.repo("acme/base");
     repo.skill("still", "still\n").write(".agents/skills/still/deep/part", "part\n");

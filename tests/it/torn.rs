@@ -5,7 +5,7 @@
 use std::fs;
 use std::process::{Child, Stdio};
 
-use crate::fixture::{Repo, Sandbox, can_mount, has_program};
+use crate::fixture::{Repo, Sandbox, can_mount, has_program, times};
 
 pub(crate) const READERS: u64 = 8;
 const SKILLS: u64 = 40;
@@ -36,18 +36,23 @@ pub(crate) fn commit(repo: &Repo<'_>, revision: u64) -> String {
     repo.shell("git fast-import --quiet --force < stream")
 }
 
+/// A repository at its first revision, and a configuration that follows it.
+pub(crate) fn first_revision(sandbox: &Sandbox) -> Repo<'_> {
+    let repo = sandbox.repo("acme/base");
+    let first = commit(&repo, 1);
+    repo.git(&["update-ref", "refs/heads/main", &first]);
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    repo
+}
+
 #[test]
 fn s58_readers_see_no_mixture_and_never_an_older_set() {
     if !can_mount() || !has_program("python3", "apt-get install python3") {
         return;
     }
-    let flips = std::env::var("OVERLAYFS_MOUNT_TORN_FLIPS").ok().and_then(|text| text.parse().ok());
-    let flips = flips.unwrap_or(FLIPS);
+    let flips = times("OVERLAYFS_MOUNT_TORN_FLIPS", FLIPS);
     let sandbox = Sandbox::new();
-    let repo = sandbox.repo("acme/base");
-    let first = commit(&repo, 1);
-    repo.git(&["update-ref", "refs/heads/main", &first]);
-    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    let repo = first_revision(&sandbox);
     let mount = sandbox.mount();
     let readers = Readers::start(&sandbox);
     for revision in 2..=flips + 1 {
