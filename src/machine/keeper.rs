@@ -14,7 +14,7 @@ use std::path::Path;
 use std::thread;
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl};
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
@@ -258,10 +258,7 @@ pub fn journal_file(directory: &Path) -> Result<File, MachineError> {
         }
     });
     let file = file.or_else(|_| memfd_create(c"journal", MFdFlags::MFD_CLOEXEC).map(File::from));
-    let file = file.map_err(io::Error::from).map_err(failed("making a journal"))?;
-    let flags = FcntlArg::F_SETFL(OFlag::O_APPEND);
-    fcntl(&file, flags).map_err(io::Error::from).map_err(failed("making a journal"))?;
-    Ok(file)
+    file.map_err(io::Error::from).map_err(failed("making a journal"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::sample::snapshot;
@@ -18,7 +17,6 @@ use crate::config::resolved::Links;
 pub fn journal(bytes: &[u8]) {
     let file = memfd_create(c"journal", MFdFlags::MFD_CLOEXEC).expect("a file in memory");
     let mut file = File::from(file);
-    fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND)).expect("a flag of a file");
     file.write_all(bytes).expect("a file in memory");
     let Ok((past, journal)) = Past::read(file.try_clone().expect("a descriptor")) else { return };
     let kept = file.metadata().expect("a file in memory").len();
@@ -31,8 +29,12 @@ pub fn journal(bytes: &[u8]) {
         ask(&view, Number(number));
     }
     assert!(view.used_numbers() >= end, "a number would be given out again");
-    // What was read can be read again, with all that came to it.
-    assert!(Past::read(file).is_ok(), "the journal cannot be gone on with");
+    // What was read can be read again, with all that came to it; written anew it says the same.
+    let read = || Past::read(file.try_clone().expect("a descriptor")).expect("the same journal");
+    let (past, journal) = read();
+    journal.shrink(Some(&past)).expect("a file in memory");
+    assert_eq!(past.told(), read().0.told(), "the process that wrote it anew");
+    drop(journal);
 }
 
 fn ask(view: &View, number: Number) {

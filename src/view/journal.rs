@@ -1,26 +1,31 @@
 //! A journal of the numbers that were given out, for a process that goes on where this one was killed.
 //!
 //! The kernel keeps node numbers for as long as a mount lives, and asks the next process about them. So each block of numbers is written
-//! down, with what it stands for, before the kernel is told of it; [`super::past`] reads it. Records are appended, never changed: their
-//! length in four bytes, then the record. One that a kill has cut short is the last, and its numbers never reached the kernel.
+//! down, with what it stands for, before the kernel is told of it; [`super::past`] reads it, and [`super::records`] is the file. A record
+//! that a kill has cut short is the last, and its numbers never reached the kernel.
 //!
-//! Locks: one, around each append.
+//! Locks: one, around each append, and around writing what is alive anew.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{debug, warn};
 
+use super::past::Past;
+use super::records::{Appending, framed};
 use crate::snapshot::Snapshot;
 use crate::union::name::RelPath;
 use crate::union::object::{Identity, Kind, Object, Oid};
 
 /// The form of a journal. One of another form is not read.
-pub(super) const FORM: u32 = 3;
+pub(super) const FORM: u32 = 4;
+
+/// A journal shorter than this is not written anew.
+const SMALL_BYTES: u64 = 1 << 20;
 
 /// A text longer than this is not written down: it can be written again from its set.
 const TEXT_MAX: usize = 16 * 1024;
@@ -28,8 +33,8 @@ const TEXT_MAX: usize = 16 * 1024;
 /// One thing that the next process has to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Record {
-    /// The first: the form, and when the view was first shown, in seconds since 1970.
-    Started { form: u32, started_secs: i64 },
+    /// The first: the form, when the view was first shown, in seconds since 1970, and the first number that was not given out before.
+    Started { form: u32, started_secs: i64, next: u64 },
     /// The first message of the kernel, and the answer to it.
     Handshake { request: Vec<u8>, reply: Vec<u8> },
     /// Numbers were given out.
@@ -40,6 +45,8 @@ pub(super) enum Record {
     Configured { text: Vec<u8> },
     /// These keys have these blocks no longer: nobody can come to what they stand for.
     GivenUp { blocks: Vec<([u8; 16], u32)> },
+    /// What was alive is written once more in the rest of this record; whoever comes to it on his way has read that already.
+    Again,
 }
 
 /// A set that was shown.
@@ -88,11 +95,11 @@ pub(super) enum What {
     },
     /// A file, directory or link of a live source.
     Live { source: [u8; 16], parent: u32, path: Vec<u8>, object: Thing },
-    /// The files and links of the frozen directory of this number.
+    /// The files and links of the frozen directory of this number, and of each with the same files, wherever it is shown.
     Files { tree: u32 },
     /// The `.git` in the frozen directory of this number.
     Git { tree: u32 },
-    /// The directories in the frozen directory of this number, and the first number of the files in it.
+    /// The directories in the frozen directory of this number, and the first number of the files in it, 0 if there are none.
     Directories { tree: u32, files: u32 },
 }
 
@@ -198,14 +205,15 @@ pub(super) fn path_of(bytes: &[u8]) -> Option<RelPath> {
 /// The journal of one mount.
 #[derive(Debug)]
 pub struct Journal {
-    file: Mutex<Appending>,
+    file: Mutex<Growing>,
     has_failed: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Appending {
-    file: File,
-    len: u64,
+struct Growing {
+    appending: Appending,
+    /// From so many bytes on it is worth while to look for what is dead.
+    due_bytes: u64,
 }
 
 impl Journal {
@@ -216,14 +224,15 @@ impl Journal {
     pub fn begin(file: File) -> io::Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started_secs = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        let journal = Self::at(file, 0);
-        journal.write(&Record::Started { form: FORM, started_secs })?;
+        let journal = Self::at(Appending::begin(file)?);
+        journal.write(&Record::Started { form: FORM, started_secs, next: 0 })?;
         Ok(journal)
     }
 
-    /// Goes on after `len` bytes.
-    pub(super) fn at(file: File, len: u64) -> Self {
-        Self { file: Mutex::new(Appending { file, len }), has_failed: AtomicBool::new(false) }
+    /// Goes on with one that was read.
+    pub(super) fn at(appending: Appending) -> Self {
+        let growing = Growing { appending, due_bytes: SMALL_BYTES };
+        Self { file: Mutex::new(growing), has_failed: AtomicBool::new(false) }
     }
 
     /// Writes down what the kernel and this process have agreed on.
@@ -251,17 +260,38 @@ impl Journal {
     }
 
     fn write(&self, record: &Record) -> io::Result<()> {
-        let bytes = postcard::to_allocvec(record).map_err(io::Error::other)?;
-        let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-        let framed = [&len.to_le_bytes()[..], &bytes].concat();
-        let mut appending = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = appending.len;
-        if let Err(error) = appending.file.write_all(&framed) {
-            // Half a record would make all that follow unreadable.
-            appending.file.set_len(before)?;
-            return Err(error);
-        }
-        appending.len = before + framed.len() as u64;
-        Ok(())
+        let framed = framed(record)?;
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).appending.append(&framed)
     }
+
+    /// Gives what is dead back to the disk, once there may be as much of it as of what is alive. `past` is what was read of this journal.
+    ///
+    /// Who gives a number out meanwhile waits.
+    pub(super) fn shrink_if_due(&self, past: Option<&Past>) {
+        let mut growing = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if growing.appending.size_bytes() < growing.due_bytes {
+            return;
+        }
+        match shrink(&mut growing.appending, past) {
+            Ok(()) => debug!(bytes = growing.appending.size_bytes(), "the journal is written anew"),
+            Err(error) => debug!(%error, "the journal cannot be written anew, and grows"),
+        }
+        growing.due_bytes = SMALL_BYTES.max(growing.appending.size_bytes() * 2);
+    }
+
+    /// Gives what is dead back to the disk.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn shrink(&self, past: Option<&Past>) -> io::Result<()> {
+        let mut growing = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        shrink(&mut growing.appending, past)
+    }
+}
+
+fn shrink(appending: &mut Appending, past: Option<&Past>) -> io::Result<()> {
+    let alive = Past::alive(appending.file())?;
+    appending.begin_again(&alive.records, |begin| {
+        if let Some(past) = past {
+            past.moved(&alive, begin);
+        }
+    })
 }

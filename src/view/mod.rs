@@ -24,6 +24,7 @@ mod open;
 mod overlay;
 mod past;
 mod read;
+mod records;
 mod recover;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod sample;
@@ -39,6 +40,8 @@ mod flip_tests;
 mod model_tests;
 #[cfg(test)]
 mod recover_tests;
+#[cfg(test)]
+mod shrink_tests;
 #[cfg(test)]
 mod superblock_tests;
 #[cfg(test)]

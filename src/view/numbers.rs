@@ -49,7 +49,7 @@ pub(super) enum Tie {
     Free,
     /// They are in the directory of this number.
     Below(u32),
-    /// They are the directories in the frozen directory of this number; its files are the block that begins with the other.
+    /// They are the directories in the frozen directory of this number; its files are the block that begins with the other, or none if that is 0.
     Tree { tree: u32, files: u32 },
     /// Nobody knows where else they may be found.
     Forever,
@@ -266,6 +266,13 @@ impl Numbers {
         for blocks in blocks.chunks(1024) {
             let blocks = blocks.iter().map(|(key, first)| (key.0, *first)).collect();
             journal.note(&Record::GivenUp { blocks });
+        }
+    }
+
+    /// Gives what is dead in the journal back to the disk, if there may be enough of it.
+    pub(super) fn shrink_journal(&self, past: Option<&Past>) {
+        if let Some(journal) = &self.journal {
+            journal.shrink_if_due(past);
         }
     }
 

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use quick_cache::sync::Cache;
-use std::sync::Arc;
 
 use super::journal::{FORM, Journal, Record, Shown, What};
 use super::nodes::Number;
 use super::numbers::{self, Key};
+use super::records::{Appending, Place, Records, bytes_at, frame, framed, read_at};
 use super::tree::Tree;
 use crate::union::revision::RevisionSetId;
 
@@ -28,8 +28,8 @@ pub struct Past {
     configurations: Option<(Vec<u8>, Vec<u8>)>,
     /// The sets that were shown, the present one last.
     shown: Vec<Shown>,
-    /// All blocks that were not given up, by their first number.
-    blocks: Vec<Block>,
+    /// All blocks that were not given up, by their first number. Locked while the file is read: their records may move.
+    blocks: RwLock<Vec<Block>>,
     /// The first number that was never given out.
     end: u64,
     /// The names of the blocks, until a view takes them over.
@@ -64,8 +64,17 @@ pub struct Handshake {
 struct Block {
     first: u32,
     len: u32,
-    offset: u64,
-    size_bytes: u32,
+    /// If it is of the directories in a directory, the first number of the files in that.
+    files: u32,
+    place: Place,
+}
+
+/// What is alive of a journal, written once more.
+pub(super) struct Alive {
+    /// Records with their lengths.
+    pub(super) records: Vec<u8>,
+    /// Where each record of a block was in the file, and where it is in `records`.
+    places: HashMap<u64, u64>,
 }
 
 impl Past {
@@ -74,6 +83,12 @@ impl Past {
     /// # Errors
     /// It cannot be read, or is of another version of this program.
     pub fn read(file: File) -> io::Result<(Self, Journal)> {
+        let (past, span) = Self::of(&file)?;
+        Ok((past, Journal::at(Appending::after(file, span)?)))
+    }
+
+    /// What a journal says, and where its records begin and end.
+    fn of(file: &File) -> io::Result<(Self, (u64, u64))> {
         let damaged = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason.to_owned());
         let mut past = Self {
             file: file.try_clone()?,
@@ -81,15 +96,16 @@ impl Past {
             handshake: None,
             configurations: None,
             shown: Vec::new(),
-            blocks: Vec::new(),
+            blocks: RwLock::default(),
             end: u64::from(Number::ROOT.0) + 1,
             given: Given::default(),
             trees: Cache::new(TREES),
         };
-        let mut reader = Records::new(&file)?;
-        match reader.next()? {
-            Some((_, Record::Started { form: FORM, started_secs })) => {
+        let mut records = Records::new(file)?;
+        match records.next()? {
+            Some((_, Record::Started { form: FORM, started_secs, next })) => {
                 past.started_secs = started_secs;
+                past.end = past.end.max(next);
             }
             Some((_, Record::Started { form, .. })) => {
                 return Err(damaged(&format!("its form is {form}, this program reads {FORM}")));
@@ -97,24 +113,62 @@ impl Past {
             Some(_) | None => return Err(damaged("it has no beginning")),
         }
         let mut reading = Reading::new();
-        while let Some((place, record)) = reader.next()? {
+        while let Some((place, record)) = records.next()? {
             past.take(place, record, &mut reading);
         }
+        let mut blocks = Vec::with_capacity(reading.len());
         for (key, (block, given, is_of_files)) in reading {
-            past.blocks.push(block);
+            blocks.push(block);
             let of = if is_of_files { &mut past.given.files } else { &mut past.given.places };
             of.push((Key::from_bytes(key), given));
         }
-        past.blocks.sort_by_key(|block| block.first);
-        let end = reader.end;
-        // What a kill has cut short.
-        file.set_len(end)?;
-        Ok((past, Journal::at(file, end)))
+        blocks.sort_by_key(|block| block.first);
+        past.blocks = RwLock::new(blocks);
+        Ok((past, records.span()))
     }
 
-    fn take(&mut self, (offset, size_bytes): (u64, u32), record: Record, reading: &mut Reading) {
+    /// What is alive of a journal: all that a process has to know that reads it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn alive(file: &File) -> io::Result<Alive> {
+        let (past, _) = Self::of(file)?;
+        let first = Record::Started { form: FORM, started_secs: past.started_secs, next: past.end };
+        let mut records = framed(&first)?;
+        if let Some(Handshake { request, reply }) = past.handshake {
+            records.extend(framed(&Record::Handshake { request, reply })?);
+        }
+        if let Some((first, last)) = past.configurations {
+            records.extend(framed(&Record::Configured { text: first })?);
+            records.extend(framed(&Record::Configured { text: last })?);
+        }
+        for shown in past.shown {
+            records.extend(framed(&Record::Shown(shown))?);
+        }
+        let mut places = HashMap::new();
+        for block in past.blocks.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            places.insert(block.place.offset, (records.len() + size_of::<u32>()) as u64);
+            records.extend(frame(&bytes_at(file, block.place)?)?);
+        }
+        Ok(Alive { records, places })
+    }
+
+    /// What is alive begins at `begin` of the file now. What is not is forgotten.
+    pub(super) fn moved(&self, alive: &Alive, begin: u64) {
+        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        blocks.retain_mut(|block| {
+            let place = alive.places.get(&block.place.offset);
+            place.is_some_and(|offset| {
+                block.place.offset = begin + offset;
+                true
+            })
+        });
+        blocks.shrink_to_fit();
+    }
+
+    fn take(&mut self, place: Place, record: Record, reading: &mut Reading) {
         match record {
-            Record::Started { .. } => {}
+            Record::Started { .. } | Record::Again => {}
             Record::Configured { text } => match &mut self.configurations {
                 Some((_, last)) => *last = text,
                 none @ None => *none = Some((text.clone(), text)),
@@ -125,7 +179,8 @@ impl Past {
             Record::Given { key, first, len, what } => {
                 self.end = self.end.max(u64::from(first) + u64::from(len));
                 let given = numbers::Block::of_past(first, len, &what);
-                let block = Block { first, len, offset, size_bytes };
+                let files = if let What::Directories { files, .. } = what { files } else { 0 };
+                let block = Block { first, len, files, place };
                 reading.insert(key, (block, given, what.is_of_files()));
             }
             Record::GivenUp { blocks } => {
@@ -175,75 +230,55 @@ impl Past {
     /// How many blocks are left.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.blocks.len()
+        self.blocks.read().unwrap().len()
+    }
+
+    /// All that it says.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn told(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+        let first = |block: &Block| Number(block.first);
+        let numbers: Vec<_> =
+            self.blocks.read().unwrap_or_else(PoisonError::into_inner).iter().map(first).collect();
+        let whats: Vec<_> = numbers.into_iter().map(|number| (number, self.what(number))).collect();
+        let agreed = (self.handshake.clone(), self.configurations.clone());
+        (self.started_secs, agreed, self.shown.clone(), self.end, whats)
     }
 
     /// Whether an earlier process gave this number out.
     pub(super) fn has(&self, number: Number) -> bool {
-        self.block(number).is_some()
+        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+        block(&blocks, number).is_some()
     }
 
     /// What a number stands for: the first number of its block, and the block.
     pub(super) fn what(&self, number: Number) -> Option<(Number, What)> {
-        let block = self.block(number)?;
-        let mut bytes = vec![0; block.size_bytes as usize];
-        self.file.read_exact_at(&mut bytes, block.offset).ok()?;
-        match postcard::from_bytes(&bytes).ok()? {
+        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+        match read_at(&self.file, block(&blocks, number)?.place).ok()? {
             Record::Given { first, what, .. } => Some((Number(first), what)),
             Record::Started { .. }
             | Record::Handshake { .. }
             | Record::GivenUp { .. }
             | Record::Shown(_)
-            | Record::Configured { .. } => None,
+            | Record::Configured { .. }
+            | Record::Again => None,
         }
     }
 
-    fn block(&self, number: Number) -> Option<&Block> {
-        // Empty blocks share their first number with the next one.
-        let after = self.blocks.partition_point(|block| block.first <= number.0);
-        let holds = |block: &&Block| number.0 - block.first < block.len;
-        self.blocks[..after]
-            .iter()
-            .rev()
-            .take_while(|block| block.len == 0 || holds(block))
-            .find(holds)
+    /// The directories that have the files which begin with this number.
+    pub(super) fn with_files(&self, first: Number) -> Vec<Number> {
+        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+        let with = blocks.iter().filter(|block| block.files == first.0);
+        let tree = |block: &Block| match read_at(&self.file, block.place) {
+            Ok(Record::Given { what: What::Directories { tree, .. }, .. }) => Some(Number(tree)),
+            Ok(_) | Err(_) => None,
+        };
+        with.filter_map(tree).collect()
     }
 }
 
-/// The records of a journal, in order.
-struct Records<'a> {
-    reader: BufReader<&'a File>,
-    /// Where the last whole record ends.
-    end: u64,
-    len: u64,
-}
-
-impl<'a> Records<'a> {
-    fn new(file: &'a File) -> io::Result<Self> {
-        use std::io::Seek;
-        let len = file.metadata()?.len();
-        let mut reader = BufReader::with_capacity(1 << 20, file);
-        reader.rewind()?;
-        Ok(Self { reader, end: 0, len })
-    }
-
-    /// The next record, and its place: offset and size in bytes. `None` at the end, or before one that was cut short.
-    fn next(&mut self) -> io::Result<Option<((u64, u32), Record)>> {
-        let mut size = [0; 4];
-        if self.end + 4 > self.len {
-            return Ok(None);
-        }
-        self.reader.read_exact(&mut size)?;
-        let size_bytes = u32::from_le_bytes(size);
-        let offset = self.end + 4;
-        if offset + u64::from(size_bytes) > self.len {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; size_bytes as usize];
-        self.reader.read_exact(&mut bytes)?;
-        let record = postcard::from_bytes(&bytes)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        self.end = offset + u64::from(size_bytes);
-        Ok(Some(((offset, size_bytes), record)))
-    }
+fn block(blocks: &[Block], number: Number) -> Option<&Block> {
+    // Empty blocks share their first number with the next one.
+    let after = blocks.partition_point(|block| block.first <= number.0);
+    let holds = |block: &&Block| number.0 - block.first < block.len;
+    blocks[..after].iter().rev().take_while(|block| block.len == 0 || holds(block)).find(holds)
 }

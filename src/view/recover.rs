@@ -76,7 +76,7 @@ impl View {
     }
 
     fn recover(&self, past: &Past, number: Number) -> Result<Node, ViewError> {
-        let (_, what) = past.what(number).ok_or(ViewError::Stale)?;
+        let (first, what) = past.what(number).ok_or(ViewError::Stale)?;
         let moment = self.now.load();
         match what {
             What::Overlay => Ok(Node::Overlay(self.seat.clone())),
@@ -123,9 +123,8 @@ impl View {
                 let view = self.seat.id;
                 Ok(Node::Live(Arc::new(Live { source, path, object, parent, view })))
             }
-            What::Files { tree } | What::Directories { tree, .. } => {
-                self.child(past, Number(tree), number)
-            }
+            What::Directories { tree, .. } => self.child(past, Number(tree), number),
+            What::Files { tree } => self.file(past, Number(tree), first, number),
             What::Git { tree } => {
                 let tree = self.recovered_tree(past, Number(tree))?;
                 tree.load(&self.numbers, self.settings.links)?;
@@ -144,6 +143,24 @@ impl View {
         tree.load(&self.numbers, self.settings.links)?;
         let index = tree.numbered(number).ok_or(ViewError::Stale)?;
         Ok(Self::tree_child(&tree, index).node)
+    }
+
+    /// A file of the block that begins with `first`: in the directory where it was seen first or, if that was given up, in another one that
+    /// has the same files.
+    fn file(
+        &self,
+        past: &Past,
+        tree: Number,
+        first: Number,
+        number: Number,
+    ) -> Result<Node, ViewError> {
+        self.child(past, tree, number).or_else(|error| match error {
+            ViewError::Stale => {
+                let mut others = past.with_files(first).into_iter();
+                others.find_map(|tree| self.child(past, tree, number).ok()).ok_or(error)
+            }
+            _ => Err(error),
+        })
     }
 
     /// A frozen directory, by its number. Those above it are made first, without recursion: their depth is up to who wrote the source.

@@ -6,6 +6,7 @@
 //! - the current set has it, or one of which the kernel knows a directory, whether anybody asked or not;
 //! - the kernel knows a node of it;
 //! - it is of what a frozen directory holds, and that directory's own number is kept: so whoever holds a directory keeps all below it;
+//! - it is of a directory above one that is kept, or the only one left with files that are: the next process comes to these through it;
 //! - it is of a live file: where else that may be found nobody knows.
 //!
 //! Requests that are under way hold numbers that the kernel does not know yet. They began after the current set was published, and a fence
@@ -77,10 +78,13 @@ impl View {
         let past_end = self.past.as_ref().map_or(0, super::Past::next_number);
         let known = Known { numbers: sets, past_end, kernel };
         let floor = self.floor();
-        let (places, files) = self.old_places(&known, floor);
+        let (mut places, in_kept) = self.old_places(&known, floor);
+        let is_alone = self.numbers.is_alone();
+        let files = if is_alone { self.old_files(&known, &in_kept, floor) } else { Vec::new() };
+        self.keep_ways(&mut places, &in_kept, &files);
         let mut given_up = self.numbers.places.remove(given_up(&places), floor);
-        if self.numbers.is_alone() {
-            given_up.extend(sweep_files(self, &known, &files, floor));
+        if is_alone {
+            given_up.extend(self.numbers.all_files().remove(files, floor));
         }
         self.numbers.note_given_up(&given_up);
     }
@@ -108,7 +112,8 @@ impl View {
         }
         let floor = floors.into_iter().min().unwrap_or(0);
         // What serves several views has no journal.
-        drop(sweep_files(self, &known, &files, floor));
+        let files = self.old_files(&known, &files, floor);
+        drop(self.numbers.all_files().remove(files, floor));
     }
 
     /// The era before which nobody has asked for anything that a set has that can be read.
@@ -197,35 +202,61 @@ impl View {
 
     /// Whether the number of a directory is kept; `places` are those with lower numbers.
     fn is_kept(&self, places: &[Old], number: u32) -> bool {
-        if Number(number) == self.seat.root || Number(number) == Number::ROOT {
-            return true;
-        }
-        let after = places.partition_point(|old| old.first <= number);
-        let holds = |old: &&Old| number - old.first < old.len;
-        let mut below = places[..after].iter().rev().take_while(|old| old.len == 0 || holds(old));
-        below.find(holds).is_some_and(|old| old.is_kept)
+        let is_root = Number(number) == self.seat.root || Number(number) == Number::ROOT;
+        is_root || holder(places, number).is_some_and(|index| places[index].is_kept)
     }
+
+    /// Keeps what leads to the numbers that are kept: the next process makes a node again from the directory that holds it, and that one from
+    /// the one above it. Files can be in several; one that is kept is enough.
+    fn keep_ways(&self, places: &mut [Old], in_kept: &HashSet<u32>, files: &[(Key, u32)]) {
+        let given_up: HashSet<_> = files.iter().map(|(key, _)| *key).collect();
+        let mut alone = HashSet::new();
+        self.numbers.all_files().each(|key, block| {
+            if !in_kept.contains(&block.first) && !given_up.contains(key) {
+                alone.insert(block.first);
+            }
+        });
+        for old in places.iter_mut() {
+            if let Tie::Tree { files, .. } = old.tie
+                && alone.remove(&files)
+            {
+                old.is_kept = true;
+            }
+        }
+        for index in (0..places.len()).rev() {
+            let (above, old) = places.split_at_mut(index);
+            if let Tie::Below(number) | Tie::Tree { tree: number, .. } = old[0].tie
+                && old[0].is_kept
+                && let Some(index) = holder(above, number)
+            {
+                above[index].is_kept = true;
+            }
+        }
+    }
+
+    /// Files that nobody can come to: in none of the directories that are kept, asked for by none and not known to the kernel.
+    fn old_files(&self, known: &Known<'_>, in_kept: &HashSet<u32>, floor: u32) -> Vec<(Key, u32)> {
+        let mut old = Vec::new();
+        self.numbers.all_files().each(|key, block| {
+            let is_free = block.asked() < floor && block.tie != Tie::Forever;
+            if is_free && !in_kept.contains(&block.first) {
+                old.push((*key, block.first, block.len));
+            }
+        });
+        old.retain(|(_, first, len)| !known.any(*first, *len));
+        old.into_iter().map(|(key, first, _)| (key, first)).collect()
+    }
+}
+
+/// The block that has a number, among some that are sorted by their first numbers.
+fn holder(places: &[Old], number: u32) -> Option<usize> {
+    let after = places.partition_point(|old| old.first <= number);
+    let holds = |old: &Old| number - old.first < old.len;
+    let below = places[..after].iter().enumerate().rev();
+    let mut below = below.take_while(|(_, old)| old.len == 0 || holds(old));
+    below.find(|(_, old)| holds(old)).map(|(index, _)| index)
 }
 
 fn given_up(blocks: &[Old]) -> Vec<(Key, u32)> {
     blocks.iter().filter(|old| !old.is_kept).map(|old| (old.key, old.first)).collect()
-}
-
-/// Gives up files that are in none of the directories that are kept.
-fn sweep_files(
-    view: &View,
-    known: &Known<'_>,
-    in_kept: &HashSet<u32>,
-    floor: u32,
-) -> Vec<(Key, u32)> {
-    let mut old = Vec::new();
-    view.numbers.all_files().each(|key, block| {
-        let is_free = block.asked() < floor && block.tie != Tie::Forever;
-        if is_free && !in_kept.contains(&block.first) {
-            old.push((*key, block.first, block.len));
-        }
-    });
-    old.retain(|(_, first, len)| !known.any(*first, *len));
-    let old = old.into_iter().map(|(key, first, _)| (key, first));
-    view.numbers.all_files().remove(old, floor)
 }

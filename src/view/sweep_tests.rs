@@ -12,8 +12,8 @@ use crate::store::memory::MemoryStore;
 use crate::union::namespace::Namespace;
 use crate::union::revision::RevisionSetId;
 
-const SETTINGS: Settings = Settings { links: Links::All, has_xattrs: false };
-const KEEPING: Keeping = Keeping { sets: 3, time: Duration::ZERO };
+pub(super) const SETTINGS: Settings = Settings { links: Links::All, has_xattrs: false };
+pub(super) const KEEPING: Keeping = Keeping { sets: 3, time: Duration::ZERO };
 /// So many skills are others in each set.
 const MOVING: u64 = 4;
 
@@ -31,7 +31,7 @@ fn store() -> Arc<MemoryStore> {
 }
 
 /// The set of this number: all skills but one are of this time.
-fn set(serial: u64) -> Snapshot {
+pub(super) fn set(serial: u64) -> Snapshot {
     let store = store();
     let time = i64::try_from(serial).unwrap();
     let moving =
@@ -50,7 +50,7 @@ fn set(serial: u64) -> Snapshot {
 
 /// A kernel that knows some numbers of earlier processes, and is asked about others.
 #[derive(Default)]
-struct Knowing {
+pub(super) struct Knowing {
     known: HashSet<Number>,
     asked: RefCell<HashSet<Number>>,
 }
@@ -64,7 +64,7 @@ impl Kernel for Knowing {
     }
 }
 
-fn forget_all_but(view: &View, kept: &HashSet<Number>) {
+pub(super) fn forget_all_but(view: &View, kept: &HashSet<Number>) {
     for number in (2..view.used_numbers()).map(|number| Number(u32::try_from(number).unwrap())) {
         if !kept.contains(&number) {
             view.forget(number, u64::MAX);
@@ -77,7 +77,7 @@ fn keys(view: &View) -> usize {
 }
 
 /// The number of a path, without leaving anything known.
-fn number(view: &View, text: &str) -> Number {
+pub(super) fn number(view: &View, text: &str) -> Number {
     let mut at = Number::ROOT;
     let mut met = Vec::new();
     for name in path(text).names() {

@@ -251,7 +251,8 @@ impl Tree {
         let tree = self.number.0;
         let files = listed.len() - directories;
         let mut next_file = numbers.files(self.files_key(), files, || What::Files { tree })?;
-        let files = next_file.0;
+        // Of no files there is no number.
+        let files = if files == 0 { 0 } else { next_file.0 };
         let what = || What::Directories { tree, files };
         let mut next_directory = numbers.block(self.directories_key(), directories, what)?;
         let mut children: Vec<_> = listed
