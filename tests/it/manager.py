@@ -5,6 +5,7 @@ given to keep. At the end of standard input it asks the unit to end, and prints 
 """
 
 import array
+import contextlib
 import os
 import signal
 import socket
@@ -70,7 +71,9 @@ def all_of(unit):
 unit = start()
 for _ in sys.stdin:
     for pid in all_of(unit):
-        os.kill(pid, signal.SIGKILL)
+        # One of them may end by itself meanwhile.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     unit.wait()
     unit = start()
 unit.terminate()

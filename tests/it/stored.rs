@@ -75,7 +75,8 @@ fn s95_what_systemd_keeps_survives_the_death_of_keeper_and_worker() {
         sandbox.shell("echo 2 > /proc/sys/vm/drop_caches");
         manager.restart();
         reader.stdin.take().unwrap().write_all(b"on\n").unwrap();
-        assert!(reader.wait().unwrap().success());
+        let is_served = reader.wait().unwrap().success();
+        assert!(is_served, "{}", fs::read_to_string(sandbox.path("log")).unwrap());
         let rest: Vec<_> = said.lines().map(Result::unwrap).collect();
         assert_eq!(rest, ["review", "SKILL.md", "plan", "review"]);
         assert_eq!(sandbox.shell(inodes), before, "numbers, times, sizes");

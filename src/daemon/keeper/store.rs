@@ -5,6 +5,8 @@ use std::env;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tracing::{info, warn};
@@ -18,6 +20,8 @@ const DEVICE: &str = "fuse";
 const JOURNAL: &str = "journal";
 /// The process that is above all, and the manager of a machine.
 const INIT: u32 = 1;
+/// So long a killed process may take to let go of the mount.
+const LETTING_GO: Duration = Duration::from_secs(5);
 
 /// Has a mount kept, where somebody is there who may do that. Who keeps nothing for this unit says so in its own log.
 pub(super) fn put(mount: &KeptMount) {
@@ -81,5 +85,17 @@ fn connection(device: &OwnedFd, mountpoint: &Path) -> Option<u32> {
     let is_it = descriptor::connection(device).is_none_or(|connection| connection == mounted);
     let manager = nix::unistd::getppid().as_raw().try_into().unwrap_or(INIT);
     let known = [std::process::id(), manager, INIT];
-    (is_it && !dying::is_held_by_others(mounted, &known)).then_some(mounted)
+    (is_it && is_free(mounted, device, &known)).then_some(mounted)
+}
+
+/// Whether nobody but these holds a connection. Who was killed may need a moment to let go of it, and looks alive on its last way.
+fn is_free(connection: u32, device: &OwnedFd, known: &[u32]) -> bool {
+    let until = Instant::now() + LETTING_GO;
+    while dying::is_held_by_others(connection, device.as_fd(), known) {
+        if Instant::now() > until {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    true
 }
