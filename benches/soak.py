@@ -161,9 +161,9 @@ class Soak:
             self.counts["dropped"] += 1
 
     def sample(self):
-        alone, kept = status(self.directory / "alone")["pid"], status(self.directory / "kept")["supervisor_pid"]
+        alone, kept = status(self.directory / "alone")["pid"], status(self.directory / "kept")
         disk = sum(disk_mib(self.directory / f"state-{name}") for name in MOUNTS)
-        self.samples.append((Sample(alone), Sample(kept), disk))
+        self.samples.append((Sample(alone), Sample(kept["supervisor_pid"]), Sample(kept["pid"]), disk))
 
     def run(self):
         reads, readers = [], []
@@ -189,23 +189,27 @@ class Soak:
         return sum(count.value for count in reads), wrong
 
 
+PROCESSES = ["daemon alone", "keeper", "its worker"]
+
+
 def report(soak):
     """The table; what grew."""
-    print("| quarter | daemon alone, MiB: mean, most | descriptors: most | keeper, MiB: mean, most | descriptors: most | state directories, MiB |")
-    print("|---|---|---|---|---|---|")
+    columns = [column for name in PROCESSES for column in (f"{name}, MiB: mean, most", "descriptors: most")]
+    print(f"| quarter | {' | '.join(columns)} | state directories, MiB |")
+    print("|---" * (len(columns) + 2) + "|")
     quarters, size = [], max(1, len(soak.samples) // 4)
     for quarter in range(4):
         part = soak.samples[quarter * size:(quarter + 1) * size] or soak.samples[-1:]
         cells = []
-        for each in (0, 1):
+        for each in range(len(PROCESSES)):
             mib = [sample[each].mib for sample in part]
             cells.append((sum(mib) / len(mib), max(mib), max(sample[each].descriptors for sample in part)))
         quarters.append(cells)
-        (mean, most, descriptors), (keeper_mean, keeper_most, keeper_descriptors) = cells
-        disk = max(sample[2] for sample in part)
-        print(f"| {quarter + 1} | {mean:.1f}, {most:.1f} | {descriptors} | {keeper_mean:.1f}, {keeper_most:.1f} | {keeper_descriptors} | {disk:.1f} |")
+        texts = [text for mean, most, descriptors in cells for text in (f"{mean:.1f}, {most:.1f}", str(descriptors))]
+        disk = max(sample[-1] for sample in part)
+        print(f"| {quarter + 1} | {' | '.join(texts)} | {disk:.1f} |")
     grown = []
-    for each, name in enumerate(("the daemon alone", "the keeper")):
+    for each, name in enumerate(PROCESSES):
         (mean, _, descriptors), (last_mean, _, last_descriptors) = quarters[1][each], quarters[3][each]
         if last_mean > mean * 1.1 + 8:
             grown.append(f"{name} grew from {mean:.1f} to {last_mean:.1f} MiB")
