@@ -10,9 +10,9 @@ use super::{FS_TYPE, MachineError};
 /// A security module with rules for this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecurityModule {
-    /// AppArmor, with the name and the mode of the profile.
+    /// `AppArmor`, with the name and the mode of the profile.
     AppArmor(String),
-    /// SELinux, with the context.
+    /// `SELinux`, with the context.
     SeLinux(String),
 }
 
