@@ -184,6 +184,7 @@ fn a_worker_that_is_stopped_or_crashes_is_replaced() {
 
 #[test]
 fn a_damaged_configuration_is_no_reason_to_lose_the_view_when_the_worker_dies() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
     if !can_mount() {
         return;
     }
