@@ -14,6 +14,7 @@ use crate::config::resolved::Config;
 use crate::control::http::Address;
 use crate::control::status::Confinement;
 use crate::machine::confinement::{self, Confined, Kept, Paths};
+use crate::machine::kernel;
 use crate::machine::run_dir::RunDir;
 use crate::machine::user;
 use crate::sync::reach::Reach;
@@ -103,7 +104,7 @@ impl Confines {
 
 /// Why no other worker could take over unnoticed where files are needed that are closed. Then none are closed.
 fn obstacle(config: &Config) -> Option<&'static str> {
-    if !confinement::hands_mounts_over() {
+    if !kernel::hands_mounts_over() {
         return Some("before Linux 6.9 no other worker can take over where it needs other files");
     }
     let is_writable = user::may_write(&config.state.dir);

@@ -16,6 +16,7 @@ use super::vitals::Vitals;
 use crate::config::resolved::Config;
 use crate::fuse::Courier;
 use crate::machine::keeper::Word;
+use crate::machine::kernel;
 use crate::snapshot::Snapshot;
 use crate::store::git::Repository;
 use crate::sync::archive::Archive;
@@ -69,7 +70,8 @@ pub(super) fn open(
     match keeper {
         Some(keeper) if !keeper.is_first() => {
             let opened = again(plan, vitals, keeper, stop);
-            if matches!(opened, Err(DaemonError::Resume { .. })) {
+            if let Err(error @ DaemonError::Resume { .. }) = &opened {
+                warn!("{error}");
                 keeper.say(Word::Anew);
             }
             opened
@@ -99,6 +101,12 @@ fn anew(
                 archive.keep(&snapshot, &plan.config);
             } else {
                 warn!("`state.dir` cannot be used: if the worker dies the view is mounted anew");
+            }
+            if !kernel::hands_mounts_over() {
+                warn!(
+                    "{}: if the worker dies the view is mounted anew, and who holds the old one gets errors",
+                    kernel::NO_HANDOVER
+                );
             }
             let courier = of_keeper(handed.courier);
             Begun::First { device: handed.device, journal: Arc::new(journal), courier }

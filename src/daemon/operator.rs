@@ -16,6 +16,7 @@ use crate::control::server::{Operator, Server};
 use crate::control::status::{Context, Status};
 use crate::fuse::Counts;
 use crate::machine::inside;
+use crate::machine::kernel;
 use crate::machine::run_dir::RunDir;
 use crate::snapshot::explanation::ExplanationReport;
 use crate::union::name::RelPath;
@@ -141,6 +142,11 @@ impl Operator for Daemon {
 
     fn upgrade(&self) -> ControlError {
         match &self.seen.keeper {
+            // Whoever serves would be ended before it is known that nobody else can.
+            Some(_) if !kernel::hands_mounts_over() => ControlError::Refused {
+                message: format!("{}: the old one goes on", kernel::NO_HANDOVER),
+                cure: Some("unmount, and mount again, when it suits".to_owned()),
+            },
             Some(keeper) => keeper.replace(),
             None => ControlError::Refused {
                 message: "the view has no keeper: its process cannot be replaced".to_owned(),

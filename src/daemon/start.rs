@@ -185,8 +185,9 @@ fn serve(
     let passthrough = plan.passthrough.map(|StackDepth(stack_depth)| Passthrough { stack_depth });
     let serving = Serving { owner: owner(&plan.config), passthrough, beginning, courier };
     let served = fuse::serve(Arc::new(Superblock::only(view.clone())), fd, serving);
-    let served = served.inspect_err(|_| {
+    let served = served.inspect_err(|error| {
         if let Some(keeper) = keeper.as_ref().filter(|_| is_resumed) {
+            warn!("the mount cannot be taken over: {error}");
             keeper.say(Word::Anew);
         }
     })?;

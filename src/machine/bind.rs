@@ -12,16 +12,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use super::MachineError;
+use super::{MachineError, mount};
 
 /// Makes a directory of a mounted file system appear at another place too, with the same restrictions.
 ///
 /// # Errors
 /// One of the two is not there, or this process may not mount.
 pub fn bind(from: &Path, at: &Path) -> Result<(), MachineError> {
-    let refused = |path: &Path, error: rustix::io::Errno| MachineError::Mount {
-        path: path.to_owned(),
-        error: Errno::from_raw(error.raw_os_error()),
+    let refused = |path: &Path, error: rustix::io::Errno| {
+        mount::refused(path, Errno::from_raw(error.raw_os_error()))
     };
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, from, flags).map_err(|error| refused(from, error))?;
@@ -35,7 +34,7 @@ pub fn bind(from: &Path, at: &Path) -> Result<(), MachineError> {
 /// Nothing is mounted there, or this process may not mount.
 pub fn keep_apart(at: &Path) -> Result<(), MachineError> {
     nix::mount::mount(None::<&str>, at, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)
-        .map_err(|error| MachineError::Mount { path: at.to_owned(), error })
+        .map_err(|error| mount::refused(at, error))
 }
 
 /// Notices of mounts that come and go, until this is dropped.

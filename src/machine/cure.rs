@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::MachineError;
+use super::{FS_TYPE, MachineError};
 
 impl MachineError {
     /// What to do about it, in words to act on.
@@ -21,6 +21,7 @@ impl MachineError {
                  `overlayfs-mount exec` or `export`"
                     .to_owned()
             }
+            Self::Forbidden { module, .. } => module.cure(),
             Self::Mount { error: Errno::ENODEV, .. } => "modprobe fuse".to_owned(),
             Self::FusermountMissing => {
                 "install the package fuse3, or mount as root with CAP_SYS_ADMIN, or use `overlayfs-mount exec`"
@@ -126,6 +127,7 @@ impl MachineError {
             | Self::MountpointUnusable { .. } => "mount-point",
             Self::FusermountMissing | Self::FusermountUnusable { .. } => "fusermount",
             Self::Fusermount { message, .. } => fusermount_check(message),
+            Self::Forbidden { module, .. } => module.check(),
             Self::Mount { .. } => "privileges",
             Self::NoConnectionControl { .. } => "connections",
             Self::RunDir { .. } => "run-dir",
@@ -147,6 +149,8 @@ fn fusermount_check(message: &str) -> &'static str {
         "mount-point"
     } else if message.contains("/dev/fuse") {
         "device"
+    } else if message.contains("mount failed: Permission denied") {
+        "apparmor"
     } else {
         "fusermount"
     }
@@ -176,6 +180,13 @@ fn fusermount_cure(message: &str, path: &std::path::Path) -> String {
         device_cure(Errno::EACCES).to_owned()
     } else if message.contains("/etc/mtab") {
         super::fusermount::MTAB_CURE.to_owned()
+    } else if message.contains("mount failed: Permission denied") {
+        format!(
+            "AppArmor may forbid it to fusermount3 (`dmesg | grep DENIED` as root shows it): some profiles of it allow mounts in some directories \
+             only; mount below your home, or add `mount fstype={FS_TYPE} -> '{}'/,` to /etc/apparmor.d/local/fusermount3 and load it with \
+             `apparmor_parser -r /etc/apparmor.d/fusermount3`",
+            path.display()
+        )
     } else if message.contains("peration not permitted") {
         "fusermount3 has to be owned by root and setuid, and no_new_privs must be off; in a container add \
          CAP_SYS_ADMIN, or use `overlayfs-mount exec` or `export`"

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use thiserror::Error;
 
 use super::holders::Holder;
+use super::lsm::SecurityModule;
 use super::namespace::Obstacle;
 
 /// What this machine did not do.
@@ -53,6 +54,16 @@ pub enum MachineError {
         path: PathBuf,
         /// Why.
         error: Errno,
+    },
+    /// The kernel refused because a security module forbids it, as far as can be seen.
+    #[error("{step}: {}: {module}", .error.desc())]
+    Forbidden {
+        /// What was refused.
+        step: String,
+        /// Why.
+        error: Errno,
+        /// The module.
+        module: SecurityModule,
     },
     /// Mounting without privileges needs a program that is not there.
     #[error("`fusermount3` was found neither in `FUSERMOUNT_PATH` nor on `PATH`")]

@@ -21,6 +21,8 @@ pub mod fusermount;
 pub mod holders;
 pub mod inside;
 pub mod keeper;
+pub mod kernel;
+pub mod lsm;
 pub mod memory;
 pub mod mount;
 pub mod mountinfo;

@@ -6,12 +6,12 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 
-use super::{FS_TYPE, MachineError, fusermount, mountpoint, user};
+use super::{FS_TYPE, MachineError, fusermount, lsm, mountpoint, user};
 
 /// What to mount where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,12 @@ pub fn mount_over(request: &MountRequest) -> Result<Mounted, MachineError> {
     }
 }
 
+/// The error for a mount that the kernel refused.
+pub(super) fn refused(path: &Path, error: Errno) -> MachineError {
+    let step = || format!("the kernel refused to mount on `{}`", path.display());
+    lsm::refused(error, step, || MachineError::Mount { path: path.to_owned(), error })
+}
+
 /// Opens `/dev/fuse`.
 ///
 /// # Errors
@@ -102,6 +108,6 @@ pub fn mount_for((uid, gid): (u32, u32), request: &MountRequest) -> Result<Owned
         flags,
         Some(options.as_str()),
     )
-    .map_err(|error| MachineError::Mount { path: request.mountpoint.clone(), error })?;
+    .map_err(|error| refused(&request.mountpoint, error))?;
     Ok(fd)
 }

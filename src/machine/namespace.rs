@@ -11,7 +11,7 @@ use rustix::thread::{
     CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
 };
 
-use super::{MachineError, user};
+use super::{MachineError, lsm, user};
 
 /// Enters a new user and mount name space with the same user and group numbers.
 ///
@@ -64,7 +64,11 @@ fn keep_mounts_inside() -> Result<(), MachineError> {
 }
 
 fn failed(step: &'static str, error: Errno) -> MachineError {
-    MachineError::Namespace { step, error, obstacle: obstacles().into_iter().next() }
+    let words = || format!("a user and mount name space cannot be entered: {step}");
+    lsm::refused(error, words, || {
+        let obstacle = obstacles().into_iter().next();
+        MachineError::Namespace { step, error, obstacle }
+    })
 }
 
 /// Whether programs that this process starts keep the right to mount although their user is not root.

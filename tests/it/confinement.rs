@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::fixture::{Sandbox, can_mount, wait_for};
+use crate::fixture::{Sandbox, TAKEOVER, can_mount, needs_kernel, wait_for};
 use crate::users::{as_ordinary_user, assert_says};
 
 fn status(sandbox: &Sandbox) -> Option<serde_json::Value> {
@@ -48,6 +48,10 @@ fn configured(sandbox: &Sandbox, sources: &str) {
     fs::write(sandbox.path("conf/overlays.yaml"), text).unwrap();
 }
 
+/// What confines `git`.
+const GIT: ((u32, u32), &str) =
+    ((5, 19), "`git` is confined to its repository by a Landlock that lets files be linked");
+
 const MOUNT: [&str; 4] = ["-c", "conf/overlays.yaml", "--supervised", "--log=log"];
 
 fn skill(sandbox: &Sandbox, name: &str) -> String {
@@ -76,6 +80,7 @@ fn assert_confined(worker: u64, keeper: u64, capabilities: u64) {
 
 #[test]
 fn s96_a_worker_gives_up_what_it_does_not_need() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
     if !can_mount() {
         return;
     }
@@ -113,6 +118,7 @@ fn s96_a_worker_gives_up_what_it_does_not_need() {
 
 #[test]
 fn s96_the_worker_of_an_ordinary_user_has_nothing_and_its_keeper_unmounts() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
     if !can_mount() {
         return;
     }
@@ -141,6 +147,7 @@ stat -c %u /proc/$(number pid)/environ /proc/$(number supervisor_pid)/environ
 
 #[test]
 fn s97_a_worker_cannot_open_what_its_configuration_does_not_lead_to() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
     if !can_mount() {
         return;
     }
@@ -169,6 +176,7 @@ fn s97_a_worker_cannot_open_what_its_configuration_does_not_lead_to() {
 
 #[test]
 fn s98_what_is_newly_needed_is_served_by_another_worker() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
     if !can_mount() {
         return;
     }
@@ -225,6 +233,7 @@ fn s98_what_is_newly_needed_is_served_by_another_worker() {
 
 #[test]
 fn s97_all_that_is_kept_works_in_a_worker() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
     if !can_mount() {
         return;
     }
@@ -261,6 +270,7 @@ fn as_git(sandbox: &Sandbox, writes: &str, script: &str) -> std::process::Output
 
 #[test]
 fn s99_git_writes_only_into_its_repository_and_reads_little_else() {
+    needs_kernel(GIT.0, GIT.1);
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.path("mine")).unwrap();
     fs::write(sandbox.path("secret"), "secret\n").unwrap();
@@ -289,6 +299,7 @@ fn s99_git_writes_only_into_its_repository_and_reads_little_else() {
 
 #[test]
 fn s99_a_program_that_runs_in_place_of_git_harms_nobody() {
+    needs_kernel(GIT.0, GIT.1);
     let sandbox = Sandbox::new();
     sandbox.repo("../remotes/base").skill("plan", "plan\n").commit();
     let url = format!("file://{}", sandbox.path("remotes/base").display());

@@ -60,6 +60,24 @@ pub(crate) fn has_program(name: &str, cure: &str) -> bool {
     found
 }
 
+/// Fails where the kernel is too old for what a test holds a promise of: what such a kernel lacks is nothing to be passed over
+/// (`tests/kernels/expected.txt` lists it).
+pub(crate) fn needs_kernel(oldest: (u32, u32), promise: &str) {
+    let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    let found = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    assert!(
+        found >= oldest,
+        "needs Linux {}.{} or newer: {promise}; this is Linux {release}",
+        oldest.0,
+        oldest.1
+    );
+}
+
+/// What [`needs_kernel`] asks of tests of a mount that outlives its worker.
+pub(crate) const TAKEOVER: ((u32, u32), &str) =
+    ((6, 9), "another process goes on with a mount, so a worker can be confined to its files");
+
 /// Who empties the kernel's caches takes what all mounts have cached: nobody counts requests meanwhile.
 static CACHES: RwLock<()> = RwLock::new(());
 

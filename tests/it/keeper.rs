@@ -8,7 +8,9 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::fixture::{Mount, Sandbox, can_mount, has_program, times, wait_for};
+use crate::fixture::{
+    Mount, Sandbox, TAKEOVER, can_mount, has_program, needs_kernel, times, wait_for,
+};
 use crate::large::large;
 use crate::torn::{Readers, commit, first_revision};
 
@@ -60,6 +62,7 @@ fn runs(pid: i32) -> bool {
 
 #[test]
 fn s95_nobody_notices_that_workers_are_killed_while_the_view_changes() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
     if !can_mount() || !has_program("python3", "apt-get install python3") {
         return;
     }
@@ -96,6 +99,7 @@ fn s95_nobody_notices_that_workers_are_killed_while_the_view_changes() {
 
 #[test]
 fn s95_what_is_held_goes_on_when_the_worker_dies() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
     if !can_mount() {
         return;
     }
@@ -121,6 +125,7 @@ fn s95_what_is_held_goes_on_when_the_worker_dies() {
 /// What the worker before has pinned is pinned once more by the next one.
 #[test]
 fn s95_a_large_file_is_read_and_a_missing_object_is_an_error_after_a_death() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
     if !can_mount() {
         return;
     }
@@ -179,6 +184,7 @@ fn a_worker_that_is_stopped_or_crashes_is_replaced() {
 
 #[test]
 fn a_damaged_configuration_is_no_reason_to_lose_the_view_when_the_worker_dies() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
     if !can_mount() {
         return;
     }
@@ -272,6 +278,7 @@ fn what_cannot_be_gone_on_with_is_mounted_anew() {
 
 #[test]
 fn another_program_takes_over_or_the_old_one_goes_on() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
     if !can_mount() {
         return;
     }

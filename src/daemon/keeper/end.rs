@@ -10,6 +10,7 @@ use crate::daemon::DaemonError;
 use crate::daemon::stop::{ABORTED, signal_name, take_away};
 use crate::machine::connections;
 use crate::machine::keeper::{Answer, Turn};
+use crate::machine::kernel;
 
 /// After so many deaths in a row nobody goes on with what was asked and not answered: it is what they may have died of.
 const BEFORE_REFUSAL: usize = 3;
@@ -95,6 +96,18 @@ impl Keeping<'_> {
             warn!(%error, "the old mount could not be taken away");
         }
         store::forget();
+    }
+
+    /// Gives up a mount before anybody tries in vain to go on with it.
+    pub(super) fn drop_what_nobody_takes_over(&mut self) {
+        if self.mount.is_some() && !kernel::hands_mounts_over() {
+            warn!(
+                "{}: it is made anew, and who holds the old one gets errors",
+                kernel::NO_HANDOVER
+            );
+            self.abort();
+            self.drop_mount();
+        }
     }
 
     /// Leaves nothing behind.

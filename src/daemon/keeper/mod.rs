@@ -193,6 +193,7 @@ impl Keeping<'_> {
     }
 
     fn start(&mut self) -> Result<(), DaemonError> {
+        self.drop_what_nobody_takes_over();
         let worker = self.workshop.start(self.turn())?;
         self.listen_to(&worker)?;
         self.worker = Some(Serving { worker, since: None });

@@ -50,21 +50,6 @@ fn is_off() -> bool {
     std::env::var_os(VARIABLE).is_some_and(|value| value == OFF)
 }
 
-/// The first kernel on which another process can go on with a mount (`FUSE_NOTIFY_RESEND`).
-const HANDS_OVER: (u32, u32) = (6, 9);
-
-/// Whether another process can go on with a mount on this kernel.
-pub fn hands_mounts_over() -> bool {
-    let release = nix::sys::utsname::uname().ok();
-    let release = release.and_then(|found| found.release().to_str().map(str::to_owned));
-    release.as_deref().and_then(version).is_some_and(|version| version >= HANDS_OVER)
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
 /// Confines this process to paths, unless there is a reason not to, and to capabilities. Has to come before it starts its first thread.
 pub fn confine(paths: Result<&Paths, String>, kept: Kept) -> Confined {
     let mut warnings = Vec::new();

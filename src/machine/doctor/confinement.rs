@@ -7,6 +7,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Seen;
 use crate::machine::confinement;
+use crate::machine::kernel;
+use crate::machine::lsm::SecurityModule;
 use crate::machine::namespace::{Obstacle, obstacles};
 use crate::machine::user;
 
@@ -27,19 +29,29 @@ pub(super) fn user_namespaces() -> Seen {
 }
 
 pub(super) fn apparmor() -> Seen {
-    let profile = fs::read_to_string("/proc/self/attr/apparmor/current").unwrap_or_default();
-    let profile = profile.trim();
-    match known("apparmor") {
-        Some(_) if user::has_sys_admin() => {
+    match (SecurityModule::of_this_process(), known("apparmor")) {
+        (Some(module @ SecurityModule::AppArmor(_)), _) => may_forbid(&module),
+        (_, Some(_)) if user::has_sys_admin() => {
             Seen::ok("restricts user name spaces, and this user needs none")
         }
-        Some(obstacle) => said(obstacle),
-        None if profile.is_empty() || profile == "unconfined" => Seen::ok("confines nothing here"),
-        None => Seen::warn(
-            format!("the profile `{profile}` confines this process, and may forbid to mount"),
-            "allow `mount` in the profile (`--security-opt apparmor=unconfined`), if mounting is refused",
-        ),
+        (_, Some(obstacle)) => said(obstacle),
+        (_, None) => Seen::ok("confines nothing here"),
     }
+}
+
+pub(super) fn selinux() -> Seen {
+    match SecurityModule::of_this_process() {
+        Some(module @ SecurityModule::SeLinux(_)) => may_forbid(&module),
+        Some(SecurityModule::AppArmor(_)) | None => Seen::ok("confines nothing here"),
+    }
+}
+
+/// A module says to no process what it would forbid.
+fn may_forbid(module: &SecurityModule) -> Seen {
+    Seen::warn(
+        format!("{module}, and may forbid to mount"),
+        format!("if mounting is refused, {}", module.cure()),
+    )
 }
 
 pub(super) fn seccomp() -> Seen {
@@ -55,12 +67,30 @@ pub(super) fn seccomp() -> Seen {
 /// Whether a worker of a supervised mount can be kept to the files that it needs.
 pub(super) fn landlock() -> Seen {
     match confinement::abi() {
+        Ok(abi) if !kernel::hands_mounts_over() => Seen::warn(
+            format!("abi {abi} at least, and only for `git`: {}", kernel::NO_HANDOVER),
+            "use Linux 6.9 or newer",
+        ),
         Ok(abi) => Seen::ok(format!("abi {abi} at least")),
         Err(why) => Seen::warn(
             format!("{why}: a worker can open what its user can"),
-            "use Linux 5.19 or newer with `landlock` in the kernel parameter `lsm=`; in a container let its filter allow `landlock_*`",
+            "use Linux 6.9 or newer with `landlock` in the kernel parameter `lsm=`; in a container let its filter allow `landlock_*`",
         ),
     }
+}
+
+/// What `--supervised` promises of the death of a worker.
+pub(super) fn takeover() -> Seen {
+    if kernel::hands_mounts_over() {
+        return Seen::ok("possible");
+    }
+    Seen::warn(
+        format!(
+            "{}: if the worker of a supervised mount dies, the view is mounted anew, and who holds the old one gets errors",
+            kernel::NO_HANDOVER
+        ),
+        "use Linux 6.9 or newer",
+    )
 }
 
 /// Whether a worker of a supervised mount can be kept from system calls that it does not need.

@@ -13,13 +13,7 @@ use serde::Serialize;
 
 use super::mountinfo::MountTable;
 use super::stale::{Liveness, probe};
-use super::{MachineError, fusermount, mount, run_dir::RunDir, user};
-
-/// The oldest kernel that is supported.
-const KERNEL_MIN: (u32, u32) = (5, 10);
-
-/// The first kernel with FUSE passthrough.
-const KERNEL_PASSTHROUGH: (u32, u32) = (6, 9);
+use super::{MachineError, fusermount, kernel, mount, run_dir::RunDir, user};
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -84,7 +78,7 @@ impl Seen {
 /// Looks at this machine. Changes nothing, and waits at most a second for each view that is mounted.
 pub fn checks() -> Vec<Check> {
     vec![
-        Check::new("kernel", "kernel version", kernel()),
+        Check::new("kernel", "kernel version", kernel_version()),
         Check::new("proc", "/proc", proc()),
         Check::new("device", "/dev/fuse", device()),
         Check::new("privileges", "who may mount", privileges()),
@@ -97,6 +91,7 @@ pub fn checks() -> Vec<Check> {
             confinement::user_namespaces(),
         ),
         Check::new("apparmor", "AppArmor", confinement::apparmor()),
+        Check::new("selinux", "SELinux", confinement::selinux()),
         Check::new("seccomp", "system calls that are filtered", confinement::seccomp()),
         Check::new("landlock", "closing files to a worker (Landlock)", confinement::landlock()),
         Check::new(
@@ -104,6 +99,7 @@ pub fn checks() -> Vec<Check> {
             "closing system calls to a worker (seccomp)",
             confinement::worker_filter(),
         ),
+        Check::new("takeover", "another process going on with a mount", confinement::takeover()),
         Check::new("features", "what the kernel has for us", confinement::features()),
         Check::new("passthrough", "large files read by the kernel itself", passthrough()),
         Check::new("run-dir", "run directory for control sockets", run_dir()),
@@ -121,23 +117,15 @@ pub fn checks_of(mountpoint: &Path) -> Vec<Check> {
     ]
 }
 
-fn kernel() -> Seen {
-    let Ok(release) = fs::read_to_string("/proc/sys/kernel/osrelease") else {
-        return Seen::warn("the kernel's version is not known", "mount -t proc proc /proc");
-    };
-    let release = release.trim();
-    match version(release) {
-        Some(version) if version < KERNEL_MIN => {
+fn kernel_version() -> Seen {
+    let release = kernel::release();
+    match kernel::version(&release) {
+        Some(version) if version < kernel::OLDEST => {
             Seen::fail(format!("Linux {release}"), "use Linux 5.10 or newer")
         }
         Some(_) => Seen::ok(format!("Linux {release}")),
         None => Seen::warn(format!("`{release}`"), "use Linux 5.10 or newer"),
     }
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 fn proc() -> Seen {
@@ -247,8 +235,7 @@ fn allow_other() -> Seen {
 
 /// What is asked of the state directory when a view is mounted is left out: here it is not known.
 fn passthrough() -> Seen {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    if version(&release).is_some_and(|version| version < KERNEL_PASSTHROUGH) {
+    if kernel::version(&kernel::release()).is_some_and(|version| version < kernel::PASSES_THROUGH) {
         return Seen::warn(
             "this kernel is too old for `-o passthrough`",
             "use Linux 6.9 or newer, or do without `-o passthrough`",
@@ -301,13 +288,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_compared_as_numbers() {
-        assert_eq!(version("6.18.44-fc-v782"), Some((6, 18)));
-        assert!(version("5.9.1").unwrap() < KERNEL_MIN);
-        assert_eq!(version("strange"), None);
-    }
-
-    #[test]
     fn what_is_not_ok_has_a_cure_and_ids_are_unique() {
         let dir = tempfile::tempdir().unwrap();
         let mut checks = checks();
@@ -318,9 +298,16 @@ mod tests {
         let ids: std::collections::HashSet<_> = checks.iter().map(|check| check.id).collect();
         assert_eq!(ids.len(), checks.len());
         // What errors refer to is there.
-        for id in
-            ["device", "fusermount", "privileges", "mount-point", "stale", "apparmor", "seccomp"]
-        {
+        for id in [
+            "device",
+            "fusermount",
+            "privileges",
+            "mount-point",
+            "stale",
+            "apparmor",
+            "selinux",
+            "seccomp",
+        ] {
             assert!(ids.contains(id), "{id}");
         }
     }
