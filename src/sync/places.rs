@@ -132,7 +132,10 @@ impl Places {
         made.and_then(|()| symlink(&self.target, &temporary))
             .and_then(|()| fs::rename(&temporary, link))
             .and_then(|()| settle(link.parent().unwrap_or(link)))
-            .map_err(|error| FetchCause::of_cache(link, &error))
+            .map_err(|error| {
+                fs::remove_file(&temporary).unwrap_or_default();
+                FetchCause::of_cache(link, &error)
+            })
     }
 
     fn make_parent(&self, place: &Path) -> Result<(), FetchCause> {

@@ -46,6 +46,7 @@ mod serving;
 mod small_disks;
 mod stored;
 mod swaps;
+mod sync_faults;
 mod torn;
 mod users;
 mod views;
