@@ -302,8 +302,9 @@ impl Driver {
         let new = || Known { thing: thing.clone(), parent, lookups: 0, is_listed_only };
         let known = self.known.entry(number).or_insert_with(new);
         known.lookups += 1;
-        if known.is_listed_only && !is_listed_only {
-            (known.thing, known.is_listed_only) = (thing, false);
+        // Of a set of which only the name is known, whoever looks gets the newest of its id.
+        if known.is_listed_only {
+            (known.thing, known.is_listed_only) = (thing, is_listed_only);
         }
     }
 
