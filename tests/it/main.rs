@@ -37,6 +37,7 @@ mod merging;
 mod mounting;
 mod mutants;
 mod observing;
+mod oom;
 mod passing;
 mod passthrough;
 mod pins;
