@@ -14,90 +14,52 @@ import subprocess
 import sys
 import time
 
+from sync_remote import SKILL, Remote, leftovers, mirror_commit
+
 PROGRAM, ROOT, LEAST, WHO = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-REMOTE, MIRROR, SKILL = "remotes/base", "repos/private/acme/base.git", ".agents/skills/review"
+MIRROR = "repos/private/acme/base.git"
 # How each call fails.
 ERRORS = {
     "fstat": ("EIO", "ENOMEM"), "newfstatat": ("EIO",), "statx": ("EIO",), "pwrite64": ("EIO", "ENOSPC", "EINTR"), "write": ("EIO", "ENOSPC", "EINTR"),
     "fsync": ("EIO", "ENOSPC", "EINTR"), "syncfs": ("EIO", "ENOSPC"), "rename": ("EIO", "ENOSPC"), "linkat": ("EIO", "ENOSPC"), "link": ("EIO", "ENOSPC"),
     "ftruncate": ("EIO", "ENOSPC", "EINTR"), "fallocate": ("EIO", "ENOSPC", "EINTR"), "mmap": ("ENOMEM", "EIO"), "openat": ("EIO", "ENOSPC", "EINTR"),
-    "read": ("EIO", "EINTR"), "pread64": ("EIO", "EINTR"), "mkdir": ("EIO", "ENOSPC"), "symlink": ("EIO", "ENOSPC"), "close": ("EIO", "EINTR"),
+    "read": ("EIO", "EINTR"), "pread64": ("EIO", "EINTR"), "mkdir": ("EIO", "ENOSPC"), "symlink": ("EIO", "ENOSPC"),
 }
 # What a short form tries: call, error, which call of each process (the first, and every how many).
 SHORT = [
     ("fstat", "EIO", "7+5"), ("pwrite64", "ENOSPC", "1"), ("write", "ENOSPC", "2+3"), ("write", "EINTR", "1+2"), ("fsync", "EIO", "1"), ("fsync", "EIO", "3"),
     ("rename", "EIO", "1"), ("rename", "EIO", "2"), ("ftruncate", "EIO", "1"), ("mmap", "ENOMEM", "28+3"), ("syncfs", "EIO", "1"), ("read", "EIO", "9+4"),
 ]
-# What the loader, a shell or git says whose own start failed; nothing of this program ran then.
-LOADER = re.compile(r"error while loading shared libraries|cannot (open|map|read|allocate|stat|create)|failed to map segment")
+# What the loader says, and the language's own start of a thread: nothing of this program ran then.
+STARTING = re.compile(r"error while loading shared libraries|failed to map segment|failed to allocate an alternative stack")
 
 
 def tool(*arguments):
     return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True)
 
 
-def git(*arguments, at=REMOTE):
-    return subprocess.run(["git", "-C", at, *arguments], capture_output=True, text=True, check=True).stdout.strip()
-
-
-class Remote:
-    """Every commit of it has one number, which all of its files begin with."""
-
-    def __init__(self):
-        self.commits = {git("rev-parse", "HEAD"): 0}
-
-    def move(self, is_large):
-        number = len(self.commits)
-        os.makedirs(os.path.join(REMOTE, SKILL), exist_ok=True)
-        for name in ("SKILL.md", "a", "b"):
-            with open(os.path.join(REMOTE, SKILL, name), "w") as file:
-                file.write(f"{number} {name}\n" * 40)
-        for path in glob.glob(os.path.join(REMOTE, SKILL, "n*")):
-            os.unlink(path)
-        # More objects than git unpacks: a pack comes whole.
-        for name in range(110 if is_large else 0):
-            with open(os.path.join(REMOTE, SKILL, f"n{name}"), "w") as file:
-                file.write(f"{number} {name}\n")
-        git("add", "-A")
-        git("commit", "-qm", str(number))
-        self.commits[git("rev-parse", "HEAD")] = number
-        return number
-
-
-def mirror_commit():
-    """Where the mirror is, by git itself, which also looks at each object; the rest is what it said."""
-    if not os.path.isdir(MIRROR):
-        return None, ""
-    found = subprocess.run(["git", "--git-dir", MIRROR, "fsck", "--full", "--strict", "--no-dangling"], capture_output=True, text=True)
-    if found.returncode:
-        return None, f"fsck: {found.stdout}{found.stderr}"
-    refs = subprocess.run(["git", "--git-dir", MIRROR, "for-each-ref", "--format=%(objectname)"], capture_output=True, text=True).stdout.split()
-    return (refs[0], "") if len(set(refs)) == 1 else (None, f"refs {refs}")
-
-
 def seen():
     """The number of the commit that the view shows, all of it; or what is wrong."""
-    for _ in range(20):
+    def revision():
+        with open(os.path.join(ROOT, ".overlay/revision")) as file:
+            return file.read()
+
+    for _ in range(100):
+        numbers = set()
         try:
-            first = open(os.path.join(ROOT, ".overlay/revision")).read()
-            numbers = set()
+            first = revision()
             for name in os.listdir(os.path.join(ROOT, SKILL)):
                 with open(os.path.join(ROOT, SKILL, name)) as file:
                     numbers.update(line.split()[0] for line in file)
-            if first != open(os.path.join(ROOT, ".overlay/revision")).read():
+            if first != revision():
                 continue
+        except FileNotFoundError:
+            # The view has moved on between two looks.
+            continue
         except OSError as error:
             return None, str(error)
         return (int(numbers.pop()), "") if len(numbers) == 1 else (None, f"of several commits: {sorted(numbers)}")
-    return None, "it never stands still"
-
-
-def leftovers():
-    """Files that nobody needs."""
-    is_left = re.compile(r"(^tmp_|^\.tmp-|\.lock$|\.keep$|\.cloning$|-link$|\.tmp$|\.new$)")
-    found = [os.path.join(top, name) for top, folders, names in os.walk("repos") for name in names + folders if is_left.search(name)]
-    # What a round holds.
-    return [path for path in found if not path.endswith(".overlayfs-mount-sync.lock")]
+    return None, "it never stands still, or something of it is missing"
 
 
 def injected(fault, *what):
@@ -111,9 +73,12 @@ def faults():
         return sum("(INJECTED)" in line for line in file)
 
 
-def expected_text(text, code):
-    """What a failed round has to say: what failed and where, and the cure."""
-    return ("cure: " in text and re.search(r"acme/base|repos|overlays\.yaml", text)) or LOADER.search(text) or (code == 127 and not text)
+def is_told(fault, text, code):
+    """Whether a round that failed says what failed and where, and the cure; where it could say anything."""
+    if not text:
+        # The kernel ends who cannot be mapped; and the message itself is a `write`.
+        return fault[0] == "write" or (fault[0] == "mmap" and code == -signal.SIGSEGV)
+    return "cure: " in text and re.search(r"acme/base|repos|overlays\.yaml", text) or STARTING.search(text)
 
 
 class Sum:
@@ -134,7 +99,7 @@ class Sum:
 
 def afterwards(remote, before, now, is_new, wrong):
     """With the faults over: whole, old or new; the next round succeeds and leaves nothing; the view follows."""
-    commit, problem = mirror_commit()
+    commit, problem = mirror_commit(MIRROR)
     number = remote.commits.get(commit)
     if problem or number not in ((None, before, now) if is_new else (before, now)):
         wrong.append(("mirror", number, problem))
@@ -144,10 +109,10 @@ def afterwards(remote, before, now, is_new, wrong):
     said = tool("sync", "--once") if WHO == "once" else tool("reload", ROOT)
     if said.returncode:
         wrong.append(("next", said.stderr))
-    commit, problem = mirror_commit()
+    commit, problem = mirror_commit(MIRROR)
     if problem or remote.commits.get(commit) != now:
         wrong.append(("mirror afterwards", remote.commits.get(commit), problem))
-    wrong += [("left", path) for path in leftovers()]
+    wrong += [("left", path) for path in leftovers("repos")]
     said = tool("reload", ROOT)
     deadline = time.monotonic() + 20
     while (shown := seen())[0] != now and time.monotonic() < deadline:
@@ -165,13 +130,13 @@ def once(total, remote, before, fault, is_new):
         subprocess.run(["rm", "-rf", MIRROR, *glob.glob("repos/acme")], check=True)
     done = subprocess.run(injected(fault, PROGRAM, "sync", "--once"), capture_output=True, text=True, timeout=300)
     wrong, count = [], faults()
-    if done.returncode and not expected_text(done.stderr, done.returncode):
+    if done.returncode and not is_told(fault, done.stderr, done.returncode):
         wrong.append(("said", done.returncode, done.stderr[-600:]))
-    if done.returncode == 0 and remote.commits.get(mirror_commit()[0]) != now:
+    if done.returncode == 0 and remote.commits.get(mirror_commit(MIRROR)[0]) != now:
         wrong.append(("success", done.stderr))
-    if done.returncode == 1 and (left := leftovers()):
+    if done.returncode == 1 and (left := leftovers("repos")):
         wrong.append(("left by who failed", *left))
-    if "panicked" in done.stderr:
+    if "panicked" in done.stderr and not STARTING.search(done.stderr):
         wrong.append(("panic", done.stderr[-600:]))
     afterwards(remote, before, now, is_new, wrong)
     total.add(fault, count, done.returncode != 0, wrong)

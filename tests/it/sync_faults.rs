@@ -23,6 +23,7 @@ fn injected(who: &str, rest: &str) {
         remote.path.display()
     );
     fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    fs::write(sandbox.path("sync_remote.py"), include_str!("sync_remote.py")).unwrap();
     fs::write(sandbox.path("sync_faults.py"), include_str!("sync_faults.py")).unwrap();
     sandbox.succeed(&["sync", "--once"]);
     let mount = sandbox.mount_with(&["--log", "log"]);
@@ -38,11 +39,11 @@ fn injected(who: &str, rest: &str) {
 }
 
 #[test]
-fn s119_calls_that_fail_in_sync_leave_a_whole_mirror_that_the_next_round_heals() {
+fn s120_calls_that_fail_in_sync_leave_a_whole_mirror_that_the_next_round_heals() {
     injected("once", "");
 }
 
 #[test]
-fn s119_calls_that_fail_in_a_fetching_daemon_leave_a_whole_mirror_and_the_view() {
+fn s120_calls_that_fail_in_a_fetching_daemon_leave_a_whole_mirror_and_the_view() {
     injected("daemon", ", sync: true, interval: 1h");
 }
