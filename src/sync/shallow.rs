@@ -28,8 +28,9 @@ pub(super) fn mend(git_dir: &Path, repository: &Repository) -> Result<(), FetchC
     }
     let refs = Refs::of(repository);
     let found = refs.names().into_iter().filter_map(|name| refs.find(&name).ok().flatten());
-    let ends = found.filter_map(|id| repository.peel(&id).ok()).map(|(id, _)| id.to_string());
-    let text: String = ends.collect::<BTreeSet<_>>().iter().map(|id| format!("{id}\n")).collect();
+    let ends = found.filter_map(|id| repository.peel(&id).ok());
+    let lines: BTreeSet<String> = ends.map(|(id, _)| format!("{id}\n")).collect();
+    let text: String = lines.into_iter().collect();
     put(git_dir, text.as_bytes()).map_err(|error| FetchCause::of_cache(&place, &error))
 }
 
