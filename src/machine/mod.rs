@@ -28,6 +28,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod mountpoint;
 pub mod namespace;
+pub mod oom;
 pub mod pass;
 pub mod passthrough;
 pub mod read_ahead;

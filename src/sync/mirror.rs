@@ -12,6 +12,7 @@ use super::error::nearest;
 use super::fetch::{Advertised, Child, Depth, FetchCause, Git, Remote, Stop};
 use super::places::Places;
 use super::resolve::{Refs, resolve};
+use super::shallow;
 use super::wanted::{Mirror, Pair, REMOTE_HEAD, Want};
 use crate::store::git::Repository;
 use crate::union::object::Oid;
@@ -71,7 +72,7 @@ impl Updater<'_> {
         let cloned = update.clone();
         if cloned.is_err() {
             // On a full disk the next source needs the space.
-            places.clear_clone().unwrap_or_default();
+            places.remove_clone().unwrap_or_default();
         }
         cloned
     }
@@ -118,6 +119,7 @@ impl Update<'_> {
         let place = &self.places.mirror;
         self.places.clean_mirror();
         let repository = open(place)?;
+        shallow::mend(place, &repository)?;
         let commit = |repository: &Repository, want: &Want| {
             resolve(repository, place, want.git_ref.as_deref()).ok().map(|(commit, _)| commit)
         };
@@ -132,6 +134,7 @@ impl Update<'_> {
             missing = chosen.missing;
         }
         self.fetch_ids(place, &mut missing)?;
+        shallow::settle(place)?;
         self.places.link()?;
         let repository = open(place)?;
         let outcomes = self.outcomes(&repository, missing, |index, now| match before[index] {
@@ -290,8 +293,7 @@ impl Update<'_> {
 
     /// Tips only, unless the history is wanted or there already: what is whole is never made shallow.
     fn depth(&self, git_dir: &Path) -> Depth {
-        let shallow = fs::metadata(git_dir.join("shallow"));
-        let is_shallow = shallow.is_ok_and(|shallow| shallow.len() > 0);
+        let is_shallow = shallow::is_shallow(git_dir);
         let is_new = git_dir == self.places.clone;
         match (is_shallow, self.updater.wants_history) {
             (true, true) => Depth::Unshallow,

@@ -29,6 +29,7 @@ pub mod reach;
 mod ready;
 mod repositories;
 mod resolve;
+mod shallow;
 mod shared;
 mod signals;
 mod wanted;

@@ -102,6 +102,11 @@ impl Places {
     /// Makes an empty place for a clone; what an interrupted one left goes.
     pub(super) fn clear_clone(&self) -> Result<(), FetchCause> {
         self.make_parent(&self.clone)?;
+        self.remove_clone()
+    }
+
+    /// Removes what there is of a clone.
+    pub(super) fn remove_clone(&self) -> Result<(), FetchCause> {
         match fs::remove_dir_all(&self.clone) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(FetchCause::of_cache(&self.clone, &error))
@@ -132,7 +137,10 @@ impl Places {
         made.and_then(|()| symlink(&self.target, &temporary))
             .and_then(|()| fs::rename(&temporary, link))
             .and_then(|()| settle(link.parent().unwrap_or(link)))
-            .map_err(|error| FetchCause::of_cache(link, &error))
+            .map_err(|error| {
+                fs::remove_file(&temporary).unwrap_or_default();
+                FetchCause::of_cache(link, &error)
+            })
     }
 
     fn make_parent(&self, place: &Path) -> Result<(), FetchCause> {
@@ -152,9 +160,11 @@ impl Places {
         let packs = objects.join("pack");
         let is_unnamed = |name: &str| name.starts_with("tmp_") || name.starts_with(".tmp-");
         remove_files(&packs, &|name| is_unnamed(name) || is_lock(name), 0);
+        // Of one that is empty a loss of power took the bytes: nobody else keeps packs in a mirror of ours.
         let is_keep = |name: &str| {
+            let why = || fs::read(packs.join(name));
             has_end(name, ".keep")
-                && fs::read(packs.join(name)).is_ok_and(|why| why.starts_with(b"fetch-pack"))
+                && why().is_ok_and(|why| why.is_empty() || why.starts_with(b"fetch-pack"))
         };
         remove_files(&packs, &is_keep, 0);
     }

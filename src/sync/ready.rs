@@ -25,7 +25,11 @@ pub(super) fn write(config: &Config, now: Timestamp) -> Result<(), FetchCause> {
         // The new name is on the disk before anybody is told (S101).
         File::open(cache)?.sync_all()
     });
-    written.map_err(|error| FetchCause::of_cache(&file, &error))
+    written.map_err(|error| {
+        // What was not finished is nobody's; the file of the round before stays.
+        fs::remove_file(&temporary).unwrap_or_default();
+        FetchCause::of_cache(&file, &error)
+    })
 }
 
 /// Takes the file away.

@@ -179,6 +179,8 @@ fn listing_among_flips(with: With) {
     root.flip(1);
     assert!(root.list(With::Lock).iter().any(|name| name == "b"), "an old listing is kept");
     lists.join().unwrap();
+    // What was kept only now stays, for whoever looks next.
+    assert!(root.list(With::Lock).iter().any(|name| name == "b"), "an old listing was kept late");
 }
 
 /// Tries orders at random, and such with few switches between threads.

@@ -65,12 +65,12 @@ impl View {
         let parent = match &node {
             Node::Merged(merged) => merged.parent,
             Node::Tree(tree) => tree.parent(),
-            Node::Live(live) => live.parent,
+            Node::Live(live) if live.object.kind().is_directory() => live.parent,
             Node::Empty { parent, .. } | Node::Revisions(parent, _) => *parent,
             Node::Kept { .. } => return Err(ViewError::Stale),
             Node::Overlay(seat) => seat.root,
             Node::Front(_) => number,
-            Node::Child(..) | Node::Leaf(_) | Node::Text(_) => {
+            Node::Child(..) | Node::Leaf(_) | Node::Text(_) | Node::Live(_) => {
                 return Err(ViewError::NotADirectory);
             }
         };

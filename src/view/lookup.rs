@@ -128,8 +128,8 @@ impl View {
             let lifetime = moment.lifetime(&place, name);
             self.item(snapshot, parent, merged, name, item, lifetime)
         })?;
-        // A name of a live source is decided by the disk, from one moment to the next.
-        let absence = if candidate.is_some() { lifetime } else { Lifetime::Live };
+        // A name of a live source is decided by the disk, from one moment to the next; one that a flip changes is not kept even so long.
+        let absence = if candidate.is_some() { lifetime } else { lifetime.min(Lifetime::Live) };
         Ok((candidate, absence))
     }
 

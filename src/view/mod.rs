@@ -37,6 +37,8 @@ mod xattr;
 #[cfg(all(test, shuttle))]
 mod flip_tests;
 #[cfg(test)]
+mod live_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod recover_tests;

@@ -47,6 +47,38 @@ fn s101_what_sync_names_is_on_the_disk_before() {
 }
 
 #[test]
+fn s117_a_loss_of_power_between_any_two_writes_of_sync_leaves_the_old_or_the_new() {
+    if !has_program("strace", "apt-get install strace")
+        || !has_program("python3", "apt-get install python3")
+    {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let remote = sandbox.repo("../remotes/base");
+    remote.skill("review", "0\n").commit();
+    let text = format!(
+        "overlays: {{sources: [{{repo: acme/base, ref: main, url: \"file://{}\"}}]}}\n\
+         repoCache: {{path: repos}}\nstate: {{dir: state}}\nmount: {{at: view}}\n",
+        remote.path.display()
+    );
+    fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    for (name, script) in [
+        ("sync_remote.py", include_str!("sync_remote.py")),
+        ("sync_power.py", include_str!("sync_power.py")),
+    ] {
+        fs::write(sandbox.path(name), script).unwrap();
+    }
+    let program = env!("CARGO_BIN_EXE_overlayfs-mount");
+    let every = if is_long() { "1" } else { "9" };
+    let mut command = sandbox.command("timeout");
+    command.args(["-s", "KILL", "3600", "python3", "sync_power.py", program, every]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    eprintln!("{said}");
+}
+
+#[test]
 fn s102_a_configuration_cut_at_every_byte_keeps_or_follows() {
     if !can_mount() {
         return;

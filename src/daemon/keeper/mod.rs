@@ -3,6 +3,7 @@
 //!
 //! It reads nothing that comes from sources or from requests. All that happens reaches it over one channel, and it acts in one thread.
 
+mod deaths;
 mod end;
 mod hang;
 mod signals;
@@ -10,15 +11,15 @@ mod store;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGTERM};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
+use self::deaths::Cause;
 use crate::config::CONFIG_VARIABLE;
 use crate::daemon::DaemonError;
 use crate::daemon::attach::{attach, clear_stale, raise_read_ahead};
@@ -28,19 +29,9 @@ use crate::daemon::stop::{Stopped, signal_name};
 use crate::machine::confinement;
 use crate::machine::keeper::{Answer, Turn, Word, journal_file};
 use crate::machine::mountpoint::Claim;
+use crate::machine::oom::OomKills;
 use crate::machine::worker::{Fate, Worker, Workshop};
 
-/// How long after the death of a worker the next one starts, by how many in a row have died soon and by themselves.
-const PAUSES: [Duration; 6] = [
-    Duration::ZERO,
-    Duration::ZERO,
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-];
-/// A worker that served so long has not failed to start.
-const SERVED: Duration = Duration::from_secs(5);
 /// How long a worker may be stopped, as by SIGSTOP, before another one takes its place: nobody is answered meanwhile.
 const STOPPED: Duration = Duration::from_millis(500);
 
@@ -82,6 +73,7 @@ pub fn keep(
         due: None,
         is_stopping: None,
         hangs: 0,
+        oom_kills: OomKills::from_now_on(),
     };
     let outcome = keeping.start().and_then(|()| keeping.run(&events, ready));
     keeping.clear();
@@ -116,6 +108,8 @@ struct Keeping<'a> {
     is_stopping: Option<i32>,
     /// How many workers were killed because they answered nobody.
     hangs: u32,
+    /// Who was killed for lack of memory.
+    oom_kills: OomKills,
 }
 
 /// What is kept.
@@ -194,6 +188,8 @@ impl Keeping<'_> {
 
     fn start(&mut self) -> Result<(), DaemonError> {
         self.drop_what_nobody_takes_over();
+        // Others may have lacked memory before.
+        self.oom_kills.is_new();
         let worker = self.workshop.start(self.turn())?;
         self.listen_to(&worker)?;
         self.worker = Some(Serving { worker, since: None });
@@ -346,51 +342,13 @@ impl Keeping<'_> {
                 self.worker = None;
                 Ok(Some(self.is_stopping.map_or(Stopped::Unmounted, Stopped::Signal)))
             }
-            Fate::Ended(code) => self.died(&format!("ended with status {code}"), code, false),
+            Fate::Ended(code) => {
+                self.died(&format!("ended with status {code}"), code, Cause::Itself)
+            }
             Fate::Killed(signal) => {
-                let was_killed = signal == Signal::SIGKILL as i32;
-                self.died(&signal_name(signal), 128 + signal, was_killed)
+                let cause = self.cause(signal);
+                self.died(&signal_name(signal), 128 + signal, cause)
             }
         }
-    }
-
-    /// The worker has died. Another one goes on, unless it is the end, or nothing was ever served.
-    fn died(
-        &mut self,
-        how: &str,
-        code: i32,
-        was_killed: bool,
-    ) -> Result<Option<Stopped>, DaemonError> {
-        let Some(serving) = self.worker.take() else { return Ok(None) };
-        if let Some(signal) = self.is_stopping {
-            return Ok(Some(Stopped::Signal(signal)));
-        }
-        let code = u8::try_from(code).unwrap_or(1).max(1);
-        if !self.has_served {
-            return Ok(Some(Stopped::Worker(code)));
-        }
-        if mem::take(&mut self.is_on_trial) {
-            self.workshop.dismiss();
-        }
-        let is_sound = match serving.since {
-            // Somebody else wanted it to end.
-            Some(_) if was_killed => true,
-            Some(since) => since.elapsed() >= SERVED,
-            None => false,
-        };
-        self.deaths = if is_sound { 0 } else { self.deaths + 1 };
-        if serving.since.is_none() && self.deaths >= PAUSES.len() {
-            error!(how, "one worker after the other has died: the mount is given up");
-            return Ok(Some(Stopped::Worker(code)));
-        }
-        let pause = PAUSES.get(self.deaths).unwrap_or(&PAUSES[PAUSES.len() - 1]);
-        warn!(worker = serving.worker.pid(), how, "the worker has died: another one goes on");
-        if pause.is_zero() {
-            self.due = None;
-            self.start()?;
-        } else {
-            self.due = Some((Instant::now() + *pause, Due::Start));
-        }
-        Ok(None)
     }
 }

@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use super::listing::Taken;
-use super::world::{Choice, Thing, Tree, World, bytes};
+use super::disk::{self, Change};
+use super::world::{Choice, Standing, Thing, Tree, World};
 use crate::config::resolved::Links;
 use crate::union::name::RelPath;
-use crate::union::object::Kind;
 use crate::view::{Attr, Depth, Found, Lifetime, Number, Settings, View, ViewError};
 
 /// Where a listing begins.
@@ -24,6 +24,8 @@ pub(super) enum From {
 pub(super) enum Op {
     /// A name that is there.
     Child(usize, usize),
+    /// One name after the other, as far as they are there: one of [`WAYS`], and which of several at `*`.
+    Walk(usize, usize),
     /// A name that may be there.
     Lookup(usize, usize),
     List(usize, From, Depth, usize),
@@ -36,6 +38,8 @@ pub(super) enum Op {
     /// A number that nothing has.
     Unknown(u32),
     Flip(Choice),
+    /// What happens in the live directory.
+    Disk(Change),
 }
 
 /// A node that the kernel knows.
@@ -58,9 +62,11 @@ pub(super) struct Driver {
     pub(super) met: HashMap<Number, String>,
     /// The number of everything at its place.
     pub(super) places: HashMap<Place, Number>,
-    /// Offsets that were given out, with the set and the position that they stand for.
-    pub(super) offsets: BTreeMap<(Number, u64), (usize, usize)>,
+    /// Offsets that were given out, with the set's place in their order and the position that they stand for.
+    pub(super) offsets: BTreeMap<(Number, u64), (u64, usize)>,
     pub(super) cache: RefCell<Cache>,
+    /// What was looked up last, if it was there.
+    found: Option<Number>,
 }
 
 /// What the kernel keeps without asking again.
@@ -70,7 +76,7 @@ pub(super) struct Cache {
     pub(super) attrs: HashMap<Number, Attr>,
 }
 
-const NAMES: [&[u8]; 16] = [
+const NAMES: [&[u8]; 18] = [
     b"a",
     b"b",
     b"c",
@@ -86,19 +92,36 @@ const NAMES: [&[u8]; 16] = [
     b".",
     b"..",
     b".git",
+    b"HEAD",
+    b"new",
     &[b'n'; 256],
 ];
 
+/// Where what is rare is found.
+pub(super) const WAYS: [&str; 12] = [
+    "o/1/.git/HEAD",
+    "o/2/.git/objects/pack/pack-1.pack",
+    "o/3/skills/a/a",
+    "o/3/skills/b/b/c",
+    "o/3/x/b/a",
+    "skills/a/a",
+    "skills/b/b/c",
+    "skills/c",
+    "prompts/02.md",
+    ".overlay/revisions/*/o/1/.git/objects/pack/pack-2.pack",
+    ".overlay/revisions/*/o/3/skills/a/b",
+    ".overlay/revisions/*/skills/a/b",
+];
+
 impl Driver {
-    pub(super) fn new(links: Links, trees: [Vec<Tree>; 2], first: Choice) -> Self {
-        let world = World::new(links, trees, first);
+    pub(super) fn new(links: Links, world: World) -> Self {
         let settings = Settings { links, has_xattrs: false };
         let view = View::new(world.sets[0].0.clone(), settings);
         let root = Thing::Merged { pin: None, path: RelPath::root(), born: 0 };
         let root = Known { thing: root, parent: Number::ROOT, lookups: 1, is_listed_only: false };
         let known = BTreeMap::from([(Number::ROOT, root)]);
         let (met, places, offsets, cache) = Default::default();
-        Self { view, world, known, met, places, offsets, cache }
+        Self { view, world, known, met, places, offsets, cache, found: None }
     }
 
     pub(super) fn run(&mut self, op: &Op) {
@@ -112,6 +135,7 @@ impl Driver {
                     self.lookup(number, &names[name % names.len()]);
                 }
             }
+            Op::Walk(way, pick) => self.walk(WAYS[way % WAYS.len()], pick),
             Op::Lookup(node, name) => self.lookup(self.node(node), NAMES[name % NAMES.len()]),
             Op::List(node, from, depth, room) => self.list(self.node(node), from, depth, room),
             Op::Forget(node, count) => self.forget(self.node(node), count),
@@ -121,6 +145,17 @@ impl Driver {
             Op::ReadLink(node) => self.read_link(self.node(node)),
             Op::Unknown(number) => self.unknown(Number(number % 512)),
             Op::Flip(choice) => self.flip(choice),
+            Op::Disk(change) => {
+                let known = self.known.values().filter_map(|known| match &known.thing {
+                    Thing::Live(live) if Arc::ptr_eq(&live.place, &self.world.disk) => {
+                        Some(live.path.to_string())
+                    }
+                    _ => None,
+                });
+                let paths: Vec<_> = known.filter(|path| path != ".").collect();
+                self.world.disk.change(change, &paths);
+                self.keeps_nothing_old();
+            }
         }
     }
 
@@ -128,6 +163,21 @@ impl Driver {
     pub(super) fn end(mut self) {
         self.forget_all();
         assert_eq!(self.view.known_nodes(), 1);
+    }
+
+    fn walk(&mut self, way: &str, pick: usize) {
+        let mut at = Number::ROOT;
+        for name in way.split('/') {
+            let name = match (name, self.children(at, self.world.current())) {
+                ("*", Some(children)) if !children.is_empty() => {
+                    children[pick % children.len()].0.clone()
+                }
+                _ => name.as_bytes().to_vec(),
+            };
+            self.lookup(at, &name);
+            let Some(next) = self.found.take() else { return };
+            at = next;
+        }
     }
 
     fn forget_all(&mut self) {
@@ -146,43 +196,58 @@ impl Driver {
         self.world.children(&known.thing, set).filter(|_| !known.is_listed_only)
     }
 
+    /// The same with what has a place in listings and is not shown now.
+    pub(super) fn places(
+        &self,
+        number: Number,
+        set: usize,
+    ) -> Option<Vec<(Vec<u8>, Option<Thing>)>> {
+        let known = &self.known[&number];
+        self.world.places(&known.thing, set).filter(|_| !known.is_listed_only)
+    }
+
     fn lookup(&mut self, parent: Number, name: &[u8]) {
         let answer = self.view.lookup(parent, name);
+        self.found = None;
         if name.len() > 255 {
             return assert!(matches!(answer, Err(ViewError::NameTooLong)));
         }
         let thing = &self.known[&parent].thing;
-        if !self.world.attr(thing).is_some_and(|(kind, ..)| kind.is_directory()) {
-            let is_gone = matches!(thing, Thing::Merged { .. });
-            let expected = if is_gone { ViewError::Stale } else { ViewError::NotADirectory };
-            return assert_eq!(answer.unwrap_err().to_string(), expected.to_string());
+        if self.world.standing(thing) == Standing::Other {
+            return assert!(matches!(answer, Err(ViewError::NotADirectory)), "{answer:?}");
         }
-        let Some(children) = self.children(parent, self.world.current()) else {
+        let Some(places) = self.places(parent, self.world.current()) else {
             return assert!(matches!(answer, Err(ViewError::Stale)), "{answer:?} {thing:?}");
         };
-        let mut expected = children.into_iter().find(|(known, _)| known == name);
+        let expected = places.into_iter().find(|(known, _)| known == name);
+        // The disk decides about it, from one moment to the next.
+        let is_live = matches!(
+            (thing, &expected),
+            (Thing::Live(_), _) | (Thing::Merged { .. }, Some((_, None | Some(Thing::Live(_)))))
+        );
+        let lasting = if is_live { Lifetime::Live } else { Lifetime::Unlimited };
+        let mut expected = expected.and_then(|(name, thing)| Some((name, thing?)));
         if parent == Number::ROOT && name == b".overlay" {
             expected = Some((name.to_vec(), Thing::Overlay));
         }
         let cached = match (answer.unwrap(), expected) {
             (Found::Absent(lifetime), None) => {
-                assert_eq!(lifetime, Lifetime::Unlimited);
+                assert_eq!(lifetime, lasting);
                 None
             }
             (Found::Present { attr, attr_lifetime, name_lifetime }, Some((_, thing))) => {
-                assert_eq!(
-                    (attr_lifetime, name_lifetime),
-                    (Lifetime::Unlimited, Lifetime::Unlimited)
-                );
+                assert_eq!((attr_lifetime, name_lifetime), (thing.lasting(), lasting));
                 self.meet(parent, name, attr.number, &thing);
                 self.count(parent, attr.number, thing, false);
-                self.agree(attr);
-                self.cache.borrow_mut().attrs.insert(attr.number, attr);
+                self.agree(attr, attr_lifetime);
                 Some(attr.number)
             }
             (found, expected) => panic!("{found:?} instead of {expected:?}"),
         };
-        self.cache.borrow_mut().names.insert((parent, name.to_vec()), cached);
+        self.found = cached;
+        if lasting == Lifetime::Unlimited {
+            self.cache.borrow_mut().names.insert((parent, name.to_vec()), cached);
+        }
     }
 
     /// A number always stands for the same, and what did not change has the same number.
@@ -211,9 +276,14 @@ impl Driver {
             } => {
                 format!("file {source} {path} {tree:?} {time}")
             }
-            Thing::Frozen { source, path, tree, time, .. } => {
-                format!("directory {parent:?} {name:?} {source} {path} {tree:?} {time}")
+            Thing::Frozen { source, path, tree, time, git, .. } => {
+                let git = git.as_ref().map(disk::top).map(|git| git.what());
+                format!("directory {parent:?} {name:?} {source} {path} {tree:?} {time} {git:?}")
             }
+            Thing::Live(live) if live.kind.is_directory() => {
+                format!("{parent:?} {}", live.what())
+            }
+            Thing::Live(live) => live.what(),
             Thing::Overlay => "overlay".to_owned(),
             Thing::Revisions => "revisions".to_owned(),
             Thing::Text { bytes, .. } => {
@@ -232,17 +302,22 @@ impl Driver {
         let new = || Known { thing: thing.clone(), parent, lookups: 0, is_listed_only };
         let known = self.known.entry(number).or_insert_with(new);
         known.lookups += 1;
-        if known.is_listed_only && !is_listed_only {
-            (known.thing, known.is_listed_only) = (thing, false);
+        // Of a set of which only the name is known, whoever looks gets the newest of its id.
+        if known.is_listed_only {
+            (known.thing, known.is_listed_only) = (thing, is_listed_only);
         }
     }
 
     /// The attributes of a node that is known are those of what it stands for.
-    pub(super) fn agree(&self, attr: Attr) {
+    pub(super) fn agree(&self, attr: Attr, lifetime: Lifetime) {
         let thing = &self.known[&attr.number].thing;
         let (kind, size, time) = self.world.attr(thing).expect("it is there");
         assert_eq!((attr.kind, attr.size_bytes), (kind, size), "{thing:?}");
-        assert!(time.is_none_or(|time| attr.modified == (time, 0)), "{attr:?}: {time:?} {thing:?}");
+        assert!(time.is_none_or(|time| attr.modified == time), "{attr:?}: {time:?} {thing:?}");
+        assert_eq!(lifetime, thing.lasting(), "{thing:?}");
+        if lifetime == Lifetime::Unlimited {
+            self.cache.borrow_mut().attrs.insert(attr.number, attr);
+        }
     }
 
     fn attr(&mut self, number: Number) {
@@ -251,9 +326,8 @@ impl Driver {
             return assert!(matches!(answer, Err(ViewError::Stale)));
         }
         let (attr, lifetime) = answer.unwrap();
-        assert_eq!((attr.number, lifetime), (number, Lifetime::Unlimited));
-        self.agree(attr);
-        self.cache.borrow_mut().attrs.insert(number, attr);
+        assert_eq!(attr.number, number);
+        self.agree(attr, lifetime);
     }
 
     fn forget(&mut self, number: Number, count: u64) {
@@ -269,56 +343,11 @@ impl Driver {
         }
         assert_eq!(self.view.known_nodes(), self.known.len());
     }
+}
 
-    fn content(&self, number: Number) -> (Vec<u8>, Kind) {
-        match &self.known[&number].thing {
-            Thing::Frozen { tree: Tree::File(content, _), .. } => {
-                (bytes(*content), Kind::File { is_executable: false })
-            }
-            Thing::Frozen { tree: Tree::Link(target), .. } => {
-                (target.as_bytes().to_vec(), Kind::Link)
-            }
-            Thing::Text { bytes, is_link: true } => (bytes.to_vec(), Kind::Link),
-            Thing::Text { bytes, is_link: false } => {
-                (bytes.to_vec(), Kind::File { is_executable: false })
-            }
-            Thing::Frozen { .. } | Thing::Merged { .. } | Thing::Overlay | Thing::Revisions => {
-                (Vec::new(), Kind::Directory)
-            }
-        }
-    }
-
-    fn read(&self, number: Number, offset: u64, len: usize) {
-        let (content, kind) = self.content(number);
-        let answer = self.view.read(number, offset, len);
-        if kind.is_directory() {
-            return assert!(matches!(answer, Err(ViewError::IsADirectory)));
-        }
-        let at = usize::try_from(offset).unwrap_or(usize::MAX);
-        let expected: Vec<_> = content.into_iter().skip(at).take(len).collect();
-        assert_eq!(answer.unwrap(), expected);
-        assert_eq!(self.view.read_at_hand(number, offset, len).unwrap(), Some(expected));
-    }
-
-    fn read_link(&self, number: Number) {
-        let (content, kind) = self.content(number);
-        match self.view.read_link(number) {
-            Ok(target) => assert_eq!((target, kind), (content, Kind::Link)),
-            Err(error) => assert_ne!(kind, Kind::Link, "{error}"),
-        }
-    }
-
-    fn unknown(&self, number: Number) {
-        if self.known.contains_key(&number) {
-            return;
-        }
-        assert!(matches!(self.view.attr(number), Err(ViewError::Stale)));
-        assert!(matches!(self.view.lookup(number, b"a"), Err(ViewError::Stale)));
-        assert!(matches!(self.view.read(number, 0, 1), Err(ViewError::Stale)));
-        assert!(matches!(self.view.read_link(number), Err(ViewError::Stale)));
-        let mut taken = Taken { names: Vec::new(), room: 9 };
-        let answer = self.view.list(number, 0, Depth::Attributes, &mut taken);
-        assert!(matches!(answer, Err(ViewError::Stale)));
-        self.view.forget(number, 1);
+impl Thing {
+    /// How long the kernel may keep its attributes.
+    pub(super) fn lasting(&self) -> Lifetime {
+        if matches!(self, Self::Live(_)) { Lifetime::Live } else { Lifetime::Unlimited }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::driver::{Cache, Driver, Place};
 use super::world::{Choice, SETS_KEPT, Thing};
+use crate::snapshot::Snapshot;
 use crate::view::{Found, Keeping, Kernel, Lifetime, Number, View};
 
 impl Driver {
     pub(super) fn flip(&mut self, choice: Choice) {
-        let before = self.view.snapshot().serial;
+        let before = self.view.snapshot();
         let next = self.world.follow(choice);
         let keeping = Keeping { sets: SETS_KEPT, time: Duration::ZERO };
         let kernel = Forgetting { view: &self.view, cache: &self.cache, before };
@@ -20,6 +22,11 @@ impl Driver {
         // What nobody can come to may have another number when it comes back.
         let there = self.there();
         self.places.retain(|place, _| there.contains(place));
+        self.keeps_nothing_old();
+    }
+
+    /// What the kernel keeps until it is told is what is there.
+    pub(super) fn keeps_nothing_old(&self) {
         let cache = self.cache.borrow();
         for ((parent, name), cached) in &cache.names {
             let Some(children) = self.children(*parent, self.world.current()) else { continue };
@@ -31,9 +38,11 @@ impl Driver {
             let cached = cached.map(|number| self.met[&number].clone());
             assert_eq!(cached, expected, "the kernel still has the old {name:?}");
         }
-        for (number, attr) in &cache.attrs {
-            if self.world.attr(&self.known[number].thing).is_some() {
-                self.agree(*attr);
+        let attrs: Vec<_> = cache.attrs.values().copied().collect();
+        drop(cache);
+        for attr in attrs {
+            if self.world.attr(&self.known[&attr.number].thing).is_some() {
+                self.agree(attr, Lifetime::Unlimited);
             }
         }
     }
@@ -72,7 +81,7 @@ impl Driver {
 struct Forgetting<'a> {
     view: &'a View,
     cache: &'a RefCell<Cache>,
-    before: u64,
+    before: Arc<Snapshot>,
 }
 
 impl Kernel for Forgetting<'_> {
@@ -82,7 +91,7 @@ impl Kernel for Forgetting<'_> {
             // Looking a set up makes more of one that is known from a listing only.
             return;
         }
-        let is_before = self.view.snapshot().serial == self.before;
+        let is_before = Arc::ptr_eq(&self.view.snapshot(), &self.before);
         let lifetime = match self.view.lookup(directory, name) {
             Ok(Found::Present { attr, name_lifetime, .. }) => {
                 self.view.forget(attr.number, 1);
@@ -91,8 +100,7 @@ impl Kernel for Forgetting<'_> {
             Ok(Found::Absent(lifetime)) => lifetime,
             Err(_) => return,
         };
-        let expected = if is_before { Lifetime::None } else { Lifetime::Unlimited };
-        assert_eq!(lifetime, expected, "{name:?} before {is_before}");
+        assert_eq!(lifetime == Lifetime::None, is_before, "{name:?}: {lifetime:?}");
     }
 
     fn forget_listing(&self, directory: Number) {

@@ -1,9 +1,17 @@
 //! Listings, from their beginning, from offsets that were given out, and from any other.
 
 use super::driver::{Driver, From};
-use super::world::Thing;
+use super::world::{Standing, Thing};
 use crate::union::object::Kind;
 use crate::view::{Attr, Depth, Lifetime, Number, Offered, Sink, ViewError};
+
+/// What a name in a listing stands for.
+#[derive(Debug)]
+enum Listed {
+    /// This directory or the one above: what is not told.
+    Dot,
+    Name(Thing),
+}
 
 /// What a listing gave.
 #[derive(Debug)]
@@ -11,7 +19,7 @@ pub(super) struct Offer {
     name: Vec<u8>,
     attr: Attr,
     next_offset: u64,
-    name_lifetime: Lifetime,
+    lifetimes: (Lifetime, Lifetime),
     is_unreadable: bool,
 }
 
@@ -22,9 +30,11 @@ pub(super) struct Taken {
 
 impl Sink for Taken {
     fn take(&mut self, offered: Offered<'_>) -> bool {
-        let Offered { name, next_offset, attr, is_unreadable, name_lifetime, .. } = offered;
+        let Offered { name, next_offset, attr, is_unreadable, attr_lifetime, name_lifetime } =
+            offered;
         let has_room = self.names.len() < self.room;
-        let offer = Offer { name: name.to_vec(), attr, next_offset, name_lifetime, is_unreadable };
+        let (name, lifetimes) = (name.to_vec(), (attr_lifetime, name_lifetime));
+        let offer = Offer { name, attr, next_offset, lifetimes, is_unreadable };
         self.names.extend(has_room.then_some(offer));
         has_room
     }
@@ -37,7 +47,7 @@ impl Driver {
             .range((number, 0)..=(number, u64::MAX))
             .map(|(key, at)| (key.1, *at))
             .collect();
-        let current = self.world.current();
+        let current = self.world.sets[self.world.current()].0.serial;
         let of_offset = |offset| given.iter().find(|given| given.0 == offset).map(|given| given.1);
         let (offset, mut at) = match from {
             From::Given(index) if !given.is_empty() => {
@@ -55,65 +65,73 @@ impl Driver {
         let mut taken = Taken { names: Vec::new(), room };
         let answer = self.view.list(number, offset, depth, &mut taken);
         let taken = taken.names;
-        if !self.world.attr(&self.known[&number].thing).is_none_or(|(kind, ..)| kind.is_directory())
-        {
+        if self.world.standing(&self.known[&number].thing) == Standing::Other {
             return assert!(matches!(answer, Err(ViewError::NotADirectory)));
         }
-        let is_there = |set: &usize| *set == current || self.world.kept.contains(set);
-        let Some((set, position)) = at else {
+        let Some((serial, position)) = at else {
             // An offset that nobody was given: an error, or a listing of a set that can be read.
             if answer.is_ok() {
                 assert!(self.is_of_one_set(number, &taken) || room < 2, "{taken:?} is of no set");
             }
             return self.take_back(depth, &taken);
         };
-        let listing = self.listing(number, set).filter(|_| !is_merged || is_there(&set));
+        let is_asked = |set: &usize| !is_merged || self.world.sets[*set].0.serial == serial;
+        let set = self.readable().find(is_asked);
+        let listing = set.and_then(|set| self.listing(number, set));
         let Some(listing) = listing else {
             // Whoever has no room for the two dots does not get as far as what is gone.
             assert!(matches!(answer, Err(ViewError::Stale)) || room < 2, "{answer:?}");
             return self.take_back(depth, &taken);
         };
         answer.unwrap();
-        let left: Vec<_> = listing.into_iter().enumerate().skip(position).take(room).collect();
+        let left = listing.into_iter().enumerate().skip(position);
+        let shown = left.filter_map(|(index, (name, thing))| Some((index, (name, thing?))));
+        let left: Vec<_> = shown.take(room).collect();
         assert_eq!(left.len(), taken.len(), "{left:?} and {taken:?}");
         for ((index, (name, thing)), taken) in left.into_iter().zip(taken) {
             assert_eq!(name, taken.name);
-            let next = if is_merged { (set, index + 1) } else { (0, index + 1) };
+            let next = if is_merged { (serial, index + 1) } else { (0, index + 1) };
             let same = *self.offsets.entry((number, taken.next_offset)).or_insert(next);
             assert_eq!(same, next, "one offset for two positions");
-            self.listed(number, &name, thing, &taken, depth, set == current);
+            self.listed(number, &name, thing, &taken, depth, serial == current);
         }
+    }
+
+    /// The sets that can be read, newest first.
+    fn readable(&self) -> impl Iterator<Item = usize> + use<> {
+        [self.world.current()].into_iter().chain(self.world.kept.clone().into_iter().rev())
     }
 
     /// Whether names stand one after the other in a directory, in one of the sets that can be read.
     fn is_of_one_set(&self, number: Number, taken: &[Offer]) -> bool {
         let names: Vec<_> = taken.iter().map(|taken| &taken.name).collect();
-        let is_part = |all: Vec<(Vec<u8>, Option<Thing>)>| {
-            let all: Vec<_> = all.iter().map(|(name, _)| name).collect();
+        let is_part = |all: Vec<(Vec<u8>, Option<Listed>)>| {
+            let all: Vec<_> =
+                all.iter().filter(|(_, listed)| listed.is_some()).map(|(name, _)| name).collect();
             names.is_empty() || all.windows(names.len()).any(|part| part == names)
         };
-        let mut sets = self.world.kept.iter().copied().chain([self.world.current()]);
-        sets.any(|set| self.listing(number, set).is_some_and(is_part))
+        self.readable().any(|set| self.listing(number, set).is_some_and(is_part))
     }
 
-    /// `.`, `..` and the names of a directory in a set. What the two dots stand for is not told.
-    fn listing(&self, number: Number, set: usize) -> Option<Vec<(Vec<u8>, Option<Thing>)>> {
-        let children = self.children(number, set)?;
-        let named = children.into_iter().map(|(name, thing)| (name, Some(thing)));
-        Some([(b".".to_vec(), None), (b"..".to_vec(), None)].into_iter().chain(named).collect())
+    /// `.`, `..` and the names of a directory in a set, also those that are not shown now.
+    fn listing(&self, number: Number, set: usize) -> Option<Vec<(Vec<u8>, Option<Listed>)>> {
+        let places = self.places(number, set)?.into_iter();
+        let named = places.map(|(name, thing)| (name, thing.map(Listed::Name)));
+        let dots = [b".".to_vec(), b"..".to_vec()].map(|name| (name, Some(Listed::Dot)));
+        Some(dots.into_iter().chain(named).collect())
     }
 
     fn listed(
         &mut self,
         number: Number,
         name: &[u8],
-        thing: Option<Thing>,
+        listed: Listed,
         taken: &Offer,
         depth: Depth,
         is_current: bool,
     ) {
         let attr = taken.attr;
-        let Some(thing) = thing else {
+        let Listed::Name(thing) = listed else {
             let expected = if name == b"." { number } else { self.known[&number].parent };
             return assert_eq!((attr.number, attr.kind), (expected, Kind::Directory));
         };
@@ -132,19 +150,22 @@ impl Driver {
             }
             Thing::Merged { .. }
             | Thing::Frozen { .. }
+            | Thing::Live(_)
             | Thing::Overlay
             | Thing::Revisions
             | Thing::Text { .. } => false,
         };
-        let is_lasting = is_current && !is_kept && found.is_some();
-        let lifetime = if is_lasting { Lifetime::Unlimited } else { Lifetime::None };
-        assert_eq!(taken.name_lifetime, lifetime);
+        let is_kept_by_kernel = is_current && !is_kept && found.is_some();
+        // The `.git` of a frozen directory is as lasting as the directory.
+        let is_in_frozen = matches!(self.known[&number].thing, Thing::Frozen { .. });
+        let lasting = if is_in_frozen { Lifetime::Unlimited } else { thing.lasting() };
+        let (attr_lifetime, name_lifetime) = taken.lifetimes;
+        assert_eq!(name_lifetime, if is_kept_by_kernel { lasting } else { Lifetime::None });
         self.count(number, attr.number, thing, is_kept);
         if found.is_some() {
-            self.agree(attr);
-            self.cache.borrow_mut().attrs.insert(attr.number, attr);
+            self.agree(attr, attr_lifetime);
         }
-        if is_lasting {
+        if name_lifetime == Lifetime::Unlimited {
             self.cache.borrow_mut().names.insert((number, name.to_vec()), Some(attr.number));
         }
     }

@@ -1,33 +1,42 @@
-//! Random sequences of requests and flips against a model that says what must come as plainly as possible.
+//! Random sequences of requests, flips and changes on disk against a model that says what must come as plainly as possible.
 
+mod disk;
 mod driver;
 mod flips;
 mod listing;
+mod reading;
+mod sets;
 mod world;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::{RngSeed, TestRunner};
 
 use super::Depth;
 use crate::config::resolved::Links;
-use driver::{Driver, From, Op};
-use world::{Choice, Tree};
+use disk::{Change, Gits, PATHS};
+use driver::{Driver, From, Op, WAYS};
+use world::{Choice, Tree, World};
 
-/// A sequence of requests and flips, on these revisions of two sources.
+/// A sequence of requests, flips and changes, on these revisions of two sources and a live one.
 #[derive(Debug, Clone)]
 struct Sequence {
     links: Links,
     trees: [Vec<Tree>; 2],
+    live: Tree,
     first: Choice,
     ops: Vec<Op>,
 }
 
 impl Sequence {
-    fn run(self) {
-        let mut driver = Driver::new(self.links, self.trees, self.first);
+    fn run(self, gits: &Arc<Gits>) {
+        let world = World::new(self.links, self.trees, &self.live, gits.clone(), self.first);
+        let mut driver = Driver::new(self.links, world);
         for op in &self.ops {
             driver.run(op);
         }
@@ -37,11 +46,12 @@ impl Sequence {
 
 const NAMES: [&str; 4] = ["a", "b", "c", "x"];
 
+const TARGETS: [&str; 6] = ["a", "../x", "../../x/b", "../../..", "x/../../p", "/a"];
+
 fn leaf() -> impl Strategy<Value = Tree> {
-    let targets = ["a", "../x", "../../x/b", "../../..", "x/../../p", "/a"];
     prop_oneof![
         4 => (0_u8..5, any::<bool>()).prop_map(|(content, is_executable)| Tree::File(content, is_executable)),
-        2 => select(targets.to_vec()).prop_map(Tree::Link),
+        2 => select(TARGETS.to_vec()).prop_map(Tree::Link),
         1 => Just(Tree::Submodule),
     ]
 }
@@ -80,8 +90,25 @@ fn tree() -> impl Strategy<Value = Tree> {
 
 fn choice() -> impl Strategy<Value = Choice> {
     let revisions = [0_usize..3, 0..3];
-    (revisions, 0_usize..2, prop::bool::weighted(0.7))
-        .prop_map(|(revisions, on_surface, is_whole)| Choice { revisions, on_surface, is_whole })
+    let gits = [0..=disk::GITS, 0..=disk::GITS];
+    (revisions, gits, 0_usize..3, prop::bool::weighted(0.7)).prop_map(
+        |(revisions, gits, on_surface, is_whole)| Choice { revisions, gits, on_surface, is_whole },
+    )
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let at = || 0..PATHS.len() * 2;
+    prop_oneof![
+        2 => (at(), 0_u8..5).prop_map(|(at, content)| Change::Write(at, content)),
+        2 => (at(), 0_u8..5).prop_map(|(at, content)| Change::Replace(at, content)),
+        2 => at().prop_map(Change::Remove),
+        2 => at().prop_map(Change::Directory),
+        1 => (at(), select(TARGETS.to_vec())).prop_map(|(at, target)| Change::Link(at, target)),
+        1 => at().prop_map(Change::Fifo),
+        1 => (at(), any::<bool>()).prop_map(|(at, is_executable)| Change::Mode(at, is_executable)),
+        1 => (at(), at()).prop_map(|(at, to)| Change::Rename(at, to)),
+        1 => (at(), at()).prop_map(|(at, to)| Change::Exchange(at, to)),
+    ]
 }
 
 fn offset() -> impl Strategy<Value = u64> {
@@ -105,6 +132,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         10 => (node(), 0_usize..64).prop_map(|(node, name)| Op::Child(node, name)),
         2 => (node(), 0_usize..64).prop_map(|(node, name)| Op::Lookup(node, name)),
+        4 => (0..WAYS.len(), 0_usize..4).prop_map(|(way, pick)| Op::Walk(way, pick)),
         4 => (node(), from, depth, prop_oneof![0_usize..5, Just(100)])
             .prop_map(|(node, from, depth, room)| Op::List(node, from, depth, room)),
         3 => (node(), 1_u64..4).prop_map(|(node, count)| Op::Forget(node, count)),
@@ -116,13 +144,14 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::ForgetAll),
         1 => any::<u32>().prop_map(Op::Unknown),
         3 => choice().prop_map(Op::Flip),
+        4 => change().prop_map(Op::Disk),
     ]
 }
 
 fn sequence() -> impl Strategy<Value = Sequence> {
     let links = select(vec![Links::All, Links::Inside]);
-    (links, [vec(tree(), 3), vec(tree(), 3)], choice(), vec(op(), 1..80))
-        .prop_map(|(links, trees, first, ops)| Sequence { links, trees, first, ops })
+    (links, [vec(tree(), 3), vec(tree(), 3)], tree(), choice(), vec(op(), 1..80))
+        .prop_map(|(links, trees, live, first, ops)| Sequence { links, trees, live, first, ops })
 }
 
 /// A failure becomes a named test, so none is kept in a file.
@@ -131,14 +160,29 @@ fn config() -> ProptestConfig {
     let plain = ProptestConfig::default();
     // A sequence is many requests. `PROPTEST_CASES` counts twice as many of other tests.
     let cases = if is_long { 100_000 } else { plain.cases / 2 };
-    ProptestConfig { cases, failure_persistence: None, ..plain }
+    let seed = match plain.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(rand_seed()),
+        fixed @ RngSeed::Fixed(_) => fixed,
+    };
+    ProptestConfig { cases, failure_persistence: None, rng_seed: seed, ..plain }
 }
 
-proptest! {
-    #![proptest_config(config())]
+/// Another one each time: it is printed.
+fn rand_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
 
-    #[test]
-    fn any_sequence_of_requests_and_flips_is_answered_as_the_model_says(sequence in sequence()) {
-        sequence.run();
+#[test]
+fn any_sequence_of_requests_and_flips_is_answered_as_the_model_says() {
+    let (config, started, gits) = (config(), Instant::now(), Arc::new(Gits::new()));
+    let what = format!("{} sequences of seed {:?}", config.cases, config.rng_seed);
+    let run = |sequence: Sequence| {
+        sequence.run(&gits);
+        Ok(())
+    };
+    if let Err(error) = TestRunner::new(config).run(&sequence(), run) {
+        panic!("{what}: {error}");
     }
+    eprintln!("{what}: {:?}", started.elapsed());
 }

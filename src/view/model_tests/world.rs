@@ -2,19 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
+use super::disk::{self, Gits, Live, Place, Time};
+use super::sets::Revision;
 use crate::config::resolved::Links;
-use crate::snapshot::{Snapshot, Source};
+use crate::snapshot::Snapshot;
 use crate::store::memory::{MemoryBuilder, MemoryStore};
 use crate::store::walk;
 use crate::union::name::{Name, RelPath};
-use crate::union::namespace::{Directory, Item, Namespace, Shown};
+use crate::union::namespace::{Directory, Item};
 use crate::union::object::Kind;
-use crate::union::revision::RevisionSetId;
-use crate::union::source::SourceId;
-use crate::union::succession::{Remembered, Succession};
-use crate::view::sample::{path, source_of};
+use crate::union::succession::Remembered;
 
 /// A source's tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +25,7 @@ pub(super) enum Tree {
 }
 
 impl Tree {
-    fn at(&self, at: &RelPath) -> Option<&Self> {
+    pub(super) fn at(&self, at: &RelPath) -> Option<&Self> {
         at.names().iter().try_fold(self, |tree, name| match tree {
             Self::Directory(children) => children
                 .iter()
@@ -37,7 +35,7 @@ impl Tree {
         })
     }
 
-    fn store(&self) -> MemoryStore {
+    pub(super) fn store(&self) -> MemoryStore {
         self.put(MemoryStore::builder(), "").build()
     }
 
@@ -64,11 +62,13 @@ pub(super) fn bytes(content: u8) -> Vec<u8> {
     format!("{content};").repeat(usize::from(content) * usize::from(content) * 90).into_bytes()
 }
 
-/// A revision set: which revision of each source, and which of them has the surface.
+/// A revision set: which revision of each source from git, and which source has the surface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Choice {
     pub(super) revisions: [usize; 2],
-    /// Which source's `skills` are shown.
+    /// Which `.git` these have, if any.
+    pub(super) gits: [usize; 2],
+    /// Which source's `skills` are shown: that of the live one is 2.
     pub(super) on_surface: usize,
     /// Whether sources are shown whole.
     pub(super) is_whole: bool,
@@ -90,7 +90,9 @@ pub(super) enum Thing {
         path: RelPath,
         tree: Tree,
         time: i64,
+        git: Option<Arc<Place>>,
     },
+    Live(Live),
     Overlay,
     Revisions,
     /// A file or link of `.overlay`.
@@ -100,104 +102,58 @@ pub(super) enum Thing {
     },
 }
 
+/// What a node is to whoever looks into it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Directory,
+    /// It was one and is not there any more.
+    Gone,
+    Other,
+}
+
 /// All sources, and the sets that were shown so far.
 pub(super) struct World {
     links: Links,
-    revisions: [Vec<(Tree, Arc<Source>)>; 2],
+    gits: Arc<Gits>,
+    pub(super) revisions: [Vec<Revision>; 2],
+    pub(super) disk: Arc<Place>,
+    /// Every set with the choice that it was made of. Two of one id in a row have one place in the order of sets.
     pub(super) sets: Vec<(Arc<Snapshot>, Choice)>,
     /// The sets that were left and are kept, oldest first.
     pub(super) kept: Vec<usize>,
-    remembered: Remembered,
+    pub(super) remembered: Remembered,
+    _dir: tempfile::TempDir,
 }
 
 /// So many sets are kept, the current one included.
 pub(super) const SETS_KEPT: usize = 3;
 
+/// The live source.
+pub(super) const LIVE: usize = 2;
+
 impl World {
-    pub(super) fn new(links: Links, trees: [Vec<Tree>; 2], first: Choice) -> Self {
-        let mut key = 0;
+    pub(super) fn new(
+        links: Links,
+        trees: [Vec<Tree>; 2],
+        live: &Tree,
+        gits: Arc<Gits>,
+        first: Choice,
+    ) -> Self {
+        let mut source = 0;
         let revisions = trees.map(|trees| {
-            key += 1;
-            let name = format!("o/{key}");
-            let source = |tree: Tree| {
-                let store = Arc::new(tree.store());
-                (tree, source_of(&name, key, store))
-            };
-            trees.into_iter().map(source).collect()
+            let revisions = trees.into_iter().enumerate();
+            let of_source =
+                revisions.map(|(index, tree)| Revision::new(source, index, tree, &gits)).collect();
+            source += 1;
+            of_source
         });
-        let (sets, kept) = Default::default();
-        let mut world = Self { links, revisions, sets, kept, remembered: Remembered::default() };
+        let dir = tempfile::tempdir().unwrap();
+        disk::put(live, dir.path());
+        let disk = Place::new(dir.path(), "o/3", 3);
+        let (sets, kept, remembered) = Default::default();
+        let mut world = Self { links, gits, revisions, disk, sets, kept, remembered, _dir: dir };
         world.follow(first);
         world
-    }
-
-    /// Makes the next set the current one.
-    pub(super) fn follow(&mut self, choice: Choice) -> Arc<Snapshot> {
-        let chosen = choice.revisions.map(|revision| revision % self.revisions[0].len());
-        let choice = Choice { revisions: chosen, ..choice };
-        let serial = self.sets.len() as u64;
-        let plain = self.namespace(choice);
-        let namespace = match self.sets.last() {
-            None => plain,
-            Some((before, _)) => Succession {
-                is_same: &|old, new| {
-                    old.object == new.object
-                        && old.source_path == new.source_path
-                        && old.source == new.source
-                },
-                now_secs: 1000,
-                serial,
-                remembered: &mut self.remembered,
-            }
-            .follow(&before.namespace, &plain),
-        };
-        let mut id = [0; 32];
-        for (place, revision) in id.iter_mut().zip(chosen) {
-            *place = u8::try_from(revision).unwrap();
-        }
-        (id[2], id[3]) = (u8::try_from(choice.on_surface).unwrap(), u8::from(choice.is_whole));
-        let sources = [0, 1].map(|source| self.revisions[source][chosen[source]].1.clone());
-        let next = Arc::new(Snapshot {
-            id: RevisionSetId(id),
-            since: SystemTime::UNIX_EPOCH,
-            serial,
-            sources: sources.to_vec(),
-            namespace,
-            ..Snapshot::default()
-        });
-        if let Some(left) = self.sets.len().checked_sub(1) {
-            self.kept.push(left);
-        }
-        let spare = (self.kept.len() + 1).saturating_sub(SETS_KEPT);
-        self.kept.drain(..spare);
-        self.sets.push((next.clone(), choice));
-        next
-    }
-
-    fn namespace(&self, choice: Choice) -> Namespace {
-        let shown = |source: usize, source_path: RelPath| {
-            let store = &self.revisions[source][choice.revisions[source]].1.store;
-            let object = walk::find(store.as_ref(), &source_path).unwrap()?;
-            let time_secs = 100 + i64::try_from(choice.revisions[source]).unwrap();
-            let source = SourceId(u32::try_from(source).unwrap());
-            Some(Shown { source, surface: None, source_path, object, time_secs })
-        };
-        let mut entries = Vec::new();
-        let tree = &self.revisions[choice.on_surface][choice.revisions[choice.on_surface]].0;
-        if let Some(Tree::Directory(skills)) = tree.at(&path("skills")) {
-            for name in skills.keys() {
-                let at = path(&format!("skills/{name}"));
-                entries.extend(shown(choice.on_surface, at.clone()).map(|shown| (at, shown)));
-            }
-        }
-        for source in [0, 1] {
-            let prompt =
-                shown(source, path("p")).filter(|shown| shown.object.kind() != Kind::Directory);
-            entries.extend(prompt.map(|shown| (path(&format!("prompts/0{source}.md")), shown)));
-            let whole = choice.is_whole.then(|| shown(source, RelPath::root())).flatten();
-            entries.extend(whole.map(|shown| (path(&format!("o/{}", source + 1)), shown)));
-        }
-        Namespace::new(entries, [path("tools")], 50)
     }
 
     pub(super) fn current(&self) -> usize {
@@ -220,11 +176,11 @@ impl World {
     }
 
     /// Type, size and time; `None` if it is not there any more.
-    pub(super) fn attr(&self, thing: &Thing) -> Option<(Kind, u64, Option<i64>)> {
+    pub(super) fn attr(&self, thing: &Thing) -> Option<(Kind, u64, Option<Time>)> {
         Some(match thing {
             Thing::Merged { pin, path, born } => {
                 let directory = self.directory(pin.unwrap_or(self.current()), path, *born)?;
-                (Kind::Directory, 0, Some(directory.time_secs))
+                (Kind::Directory, 0, Some((directory.time_secs, 0)))
             }
             Thing::Frozen { tree, time, .. } => {
                 let (kind, len) = match tree {
@@ -234,7 +190,11 @@ impl World {
                     Tree::Link(target) => (Kind::Link, target.len()),
                     Tree::Submodule | Tree::Directory(_) => (Kind::Directory, 0),
                 };
-                (kind, len as u64, Some(*time))
+                (kind, len as u64, Some((*time, 0)))
+            }
+            Thing::Live(live) => {
+                let (kind, size, time) = live.attr()?;
+                (kind, size, Some(time))
             }
             Thing::Overlay | Thing::Revisions => (Kind::Directory, 0, None),
             Thing::Text { bytes, is_link } => {
@@ -244,34 +204,80 @@ impl World {
         })
     }
 
+    pub(super) fn standing(&self, thing: &Thing) -> Standing {
+        let is_directory = match thing {
+            Thing::Merged { .. } | Thing::Overlay | Thing::Revisions => true,
+            Thing::Frozen { tree, .. } => matches!(tree, Tree::Directory(_) | Tree::Submodule),
+            Thing::Live(live) => live.kind.is_directory(),
+            Thing::Text { .. } => false,
+        };
+        match (is_directory, self.attr(thing)) {
+            (false, _) => Standing::Other,
+            (true, Some(_)) => Standing::Directory,
+            (true, None) => Standing::Gone,
+        }
+    }
+
     /// The names of a directory in a set, sorted; `None` if it is none, or not there any more.
     pub(super) fn children(&self, thing: &Thing, set: usize) -> Option<Vec<(Vec<u8>, Thing)>> {
+        let places = self.places(thing, set)?.into_iter();
+        Some(places.filter_map(|(name, thing)| Some((name, thing?))).collect())
+    }
+
+    /// The names of a directory in a set, sorted, also those that have a place in listings and are not shown now.
+    pub(super) fn places(
+        &self,
+        thing: &Thing,
+        set: usize,
+    ) -> Option<Vec<(Vec<u8>, Option<Thing>)>> {
+        let all = |shown: Vec<(Vec<u8>, Thing)>| {
+            Some(shown.into_iter().map(|(name, thing)| (name, Some(thing))).collect())
+        };
         match thing {
             Thing::Merged { pin, path, born } => {
                 let set = pin.unwrap_or(set);
                 let directory = self.directory(set, path, *born)?;
                 let items = directory.items.iter();
-                Some(items.map(|(name, item)| self.item(*pin, set, path, name, item)).collect())
+                let item = |(name, item): &(Name, Item)| {
+                    (name.as_bytes().to_vec(), self.item(*pin, set, path, name, item))
+                };
+                Some(items.map(item).collect())
             }
             Thing::Frozen { tree: Tree::Submodule, .. } => Some(Vec::new()),
-            Thing::Frozen { source, revision, path, tree: Tree::Directory(children), time } => {
+            Thing::Frozen {
+                source,
+                revision,
+                path,
+                tree: Tree::Directory(children),
+                time,
+                git,
+            } => {
                 let shown = children.iter().filter(|(_, child)| {
                     self.links == Links::All || self.stays(*source, *revision, path, child)
                 });
                 let frozen = |(name, child): (&&str, &Tree)| {
                     let path = path.join(&Name::new(name).unwrap());
                     let (source, revision, tree) = (*source, *revision, child.clone());
-                    let thing = Thing::Frozen { source, revision, path, tree, time: *time };
+                    let thing =
+                        Thing::Frozen { source, revision, path, tree, time: *time, git: None };
                     (name.as_bytes().to_vec(), thing)
                 };
-                Some(shown.map(frozen).collect())
+                let git = git.iter().map(|git| (b".git".to_vec(), Thing::Live(disk::top(git))));
+                let mut shown: Vec<_> = shown.map(frozen).chain(git).collect();
+                shown.sort_by(|(one, _), (other, _)| one.cmp(other));
+                all(shown)
             }
-            Thing::Overlay => Some(self.overlay()),
-            Thing::Revisions => Some(self.kept_sets()),
+            Thing::Live(live) => {
+                let found = live.children(self.links)?.into_iter();
+                Some(found.map(|(name, live)| (name, live.map(Thing::Live))).collect())
+            }
+            Thing::Overlay => all(self.overlay()),
+            Thing::Revisions => all(self.kept_sets()),
             Thing::Frozen { .. } | Thing::Text { .. } => None,
         }
     }
 
+    /// What a name of a merged directory leads to; `None` for what is not on the disk as it was when the set was built.
     fn item(
         &self,
         pin: Option<usize>,
@@ -279,26 +285,30 @@ impl World {
         above: &RelPath,
         name: &Name,
         item: &Item,
-    ) -> (Vec<u8>, Thing) {
-        let thing = match item {
+    ) -> Option<Thing> {
+        let shown = match item {
             Item::Directory(directory) => {
-                Thing::Merged { pin, path: above.join(name), born: directory.born }
+                return Some(Thing::Merged { pin, path: above.join(name), born: directory.born });
             }
-            Item::Entry(shown) => {
-                let source = shown.source.index();
-                let revision = self.sets[set].1.revisions[source];
-                let tree =
-                    self.revisions[source][revision].0.at(&shown.source_path).unwrap().clone();
-                let (path, time) = (shown.source_path.clone(), shown.time_secs);
-                Thing::Frozen { source, revision, path, tree, time }
-            }
+            Item::Entry(shown) => shown,
         };
-        (name.as_bytes().to_vec(), thing)
+        let (source, path) = (shown.source.index(), shown.source_path.clone());
+        if source == LIVE {
+            let (live, _) = self.disk.look(&path)?;
+            let is_alike = live.kind.is_directory() == shown.object.kind().is_directory();
+            return is_alike.then_some(Thing::Live(live));
+        }
+        let choice = self.sets[set].1;
+        let revision = choice.revisions[source];
+        let tree = self.revisions[source][revision].tree.at(&path).unwrap().clone();
+        let git = self.gits.get(source, revision, choice.gits[source]);
+        let git = git.filter(|_| shown.surface.is_none()).cloned();
+        Some(Thing::Frozen { source, revision, path, tree, time: shown.time_secs, git })
     }
 
     fn stays(&self, source: usize, revision: usize, directory: &RelPath, child: &Tree) -> bool {
         let Tree::Link(target) = child else { return true };
-        let store = self.revisions[source][revision].1.store.as_ref();
+        let store = self.revisions[source][revision].store.as_ref();
         !walk::leaves_source(store, directory, target.as_bytes()).unwrap()
     }
 
