@@ -18,10 +18,10 @@ use super::vitals::{Mounted, Vitals};
 use crate::config::resolved::{Config, Overrides};
 use crate::control::http::Address;
 use crate::fuse::{self, Agreed, Beginning, Passthrough, Serving};
-use crate::machine::confinement;
 use crate::machine::keeper::Word;
 use crate::machine::mountpoint::Claim;
 use crate::machine::passthrough::StackDepth;
+use crate::machine::{confinement, memory};
 use crate::snapshot::Snapshot;
 use crate::snapshot::collisions::hidden_entries;
 use crate::sync::Stamp;
@@ -140,6 +140,7 @@ fn run_on(
     if plan.audience != Audience::OneCommand {
         confinement::no_core_dumps();
     }
+    memory::map_what_is_large();
     let ending = Ending::listen()?;
     // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
     let vitals = Arc::new(Vitals::default());
@@ -180,7 +181,7 @@ fn serve(
     let is_resumed = begun.is_resumed();
     let courier = begun.courier();
     let (Attached { fd, mounter, undo }, beginning) = begin(plan, way, &begun)?;
-    let keeper = mounter.keeper();
+    let (keeper, connection) = (mounter.keeper(), mounter.connection());
     let courier = courier.or_else(|| courier::beside(&fd));
     let passthrough = plan.passthrough.map(|StackDepth(stack_depth)| Passthrough { stack_depth });
     let serving = Serving { owner: owner(&plan.config), passthrough, beginning, courier };
@@ -190,9 +191,6 @@ fn serve(
             keeper.say(Word::Anew);
         }
     })?;
-    if undo.is_some() {
-        raise_read_ahead(&plan.mountpoint);
-    }
     let kernel = served.kernel.clone();
     let follow = Following { caches, fetching, is_resumed, keeper: keeper.clone() };
     let (updates, updating) = update::start(plan, view.clone(), follow, kernel, vitals.clone())?;
@@ -212,6 +210,8 @@ fn serve(
     ready()?;
     if let Some(undo) = undo {
         undo.disarm();
+        // Nobody waits for it: whoever was told reads a small file first.
+        raise_read_ahead(connection);
     }
     if is_resumed {
         let revision = view.snapshot().id;

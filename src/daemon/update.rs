@@ -98,7 +98,7 @@ pub(super) fn start(
         most_nodes: 0,
     };
     let stamps = updater.look();
-    updater.watch.follow(stamps.clone(), stamps);
+    updater.watch.compare(stamps.clone(), stamps);
     updater.vitals.tally.looked();
     let life = Arc::new(());
     let alive = Arc::downgrade(&life);
@@ -150,10 +150,21 @@ const MANY_NODES: usize = 4096;
 
 impl Updater {
     fn run(&mut self, requests: &Receiver<Request>) {
+        self.watch.listen();
+        // What happened before there were notices is found by the first look.
+        let mut next = self.looked_at + SETTLE;
+        // Whoever mounted looks into the view now: what waits for nobody comes after that, and before whatever is asked for.
+        let mut asked = match self.is_resumed {
+            true => None,
+            false => requests.recv_timeout(next.saturating_duration_since(Instant::now())).ok(),
+        };
         self.take_over();
-        let mut next = self.looked_at + if self.is_resumed { SETTLE } else { self.pause() };
         loop {
-            match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
+            let request = match asked.take() {
+                Some(request) => Ok(request),
+                None => requests.recv_timeout(next.saturating_duration_since(Instant::now())),
+            };
+            match request {
                 Ok(Request::Reload(answer)) => {
                     let outcome = guarded(|| self.reload()).map(Followed::whole);
                     // Whoever asked may have gone away.

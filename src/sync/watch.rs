@@ -72,15 +72,26 @@ impl Watch {
     /// Watches these files from now on; those that were looked at `before` are compared with how they looked then. True if there are
     /// others: these may have moved since they were read, so that what was built of them is to be built once more.
     pub fn follow(&mut self, before: Stamps, now: Stamps) -> bool {
-        if let Some(listener) = &mut self.listener {
-            listener.watch(now.keys().chain(&self.beside));
-        }
+        let has_new = self.compare(before, now);
+        self.listen();
+        has_new
+    }
+
+    /// As [`Watch::follow`], without notices of what happens before [`Watch::listen`]: after that a look has to follow.
+    pub fn compare(&mut self, before: Stamps, now: Stamps) -> bool {
         let has_new = now.keys().any(|file| !before.contains_key(file));
         self.stamps = now;
         for (file, stamp) in before {
             self.stamps.entry(file).and_modify(|known| *known = stamp);
         }
         has_new
+    }
+
+    /// Asks the kernel for notices of what happens near the files.
+    pub fn listen(&mut self) {
+        if let Some(listener) = &mut self.listener {
+            listener.watch(self.stamps.keys().chain(&self.beside));
+        }
     }
 }
 
