@@ -18,7 +18,7 @@ use super::kept_by::{KeptBy, widen};
 use super::opening::Caches;
 use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
 use super::start::Plan;
-use super::updates::{Request, Updates, Updating};
+use super::updates::{Request, Updates, Updating, wait};
 use super::vitals::Vitals;
 use crate::config::resolved::{Access, Config, Overrides};
 use crate::control::ControlError;
@@ -153,18 +153,11 @@ impl Updater {
         self.watch.listen();
         // What happened before there were notices is found by the first look.
         let mut next = self.looked_at + SETTLE;
-        // Whoever mounted looks into the view now: what waits for nobody comes after that, and before whatever is asked for.
-        let mut asked = match self.is_resumed {
-            true => None,
-            false => requests.recv_timeout(next.saturating_duration_since(Instant::now())).ok(),
-        };
+        // Whoever mounted looks into the view now. What nobody waits for comes after that, and before what is asked for.
+        let mut asked = (!self.is_resumed).then(|| wait(requests, next));
         self.take_over();
         loop {
-            let request = match asked.take() {
-                Some(request) => Ok(request),
-                None => requests.recv_timeout(next.saturating_duration_since(Instant::now())),
-            };
-            match request {
+            match asked.take().unwrap_or_else(|| wait(requests, next)) {
                 Ok(Request::Reload(answer)) => {
                     let outcome = guarded(|| self.reload()).map(Followed::whole);
                     // Whoever asked may have gone away.
