@@ -206,7 +206,7 @@ impl Caches {
         let histories = Histories::new(of_git, stop.clone());
         let shared = Arc::new(Shared::with_histories(&plan.config, histories));
         let archive = Archive::open(&pins, None, &plan.config, shared.clone()).map(Arc::new);
-        let copying = Arc::new(Copying::start(pins.clone())?);
+        let copying = Arc::new(Copying::new(pins.clone()));
         Ok(Self { shared, pins, copying, notices: Notices::start(), archive, left: None })
     }
 

@@ -28,6 +28,7 @@ pub mod mountpoint;
 pub mod namespace;
 pub mod pass;
 pub mod passthrough;
+pub mod processor;
 pub mod read_ahead;
 pub mod run_dir;
 pub mod site;

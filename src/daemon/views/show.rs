@@ -119,7 +119,7 @@ impl Daemon {
         if !self.estates.contains_key(dir) {
             let pins = Arc::new(Pins::open(dir, Some(&self.plan.dir)));
             let left = if self.is_starting { pins.left() } else { Vec::new() };
-            let copying = Arc::new(Copying::start(pins.clone())?);
+            let copying = Arc::new(Copying::new(pins.clone()));
             let shared = Arc::new(Shared::new(&plan.config));
             let estate = Estate { shared, pins, copying, left: Some(left.into()) };
             self.estates.insert(dir.clone(), estate);
