@@ -136,7 +136,7 @@ impl Repository {
     pub fn expect_here(&self, commit: &Oid) -> Result<(), StoreError> {
         let tree = self.commit(commit)?.tree;
         for oid in [commit, &tree] {
-            let found = self.ask_here(oid, gix::Repository::find_header)?;
+            let found = self.ask_here(oid, |_| None, gix::Repository::find_header)?;
             found.ok_or_else(|| unreadable(oid, "it is not in the pin"))?;
         }
         Ok(())
