@@ -140,7 +140,7 @@ fn run_on(
     if plan.audience != Audience::OneCommand {
         confinement::no_core_dumps();
     }
-    memory::map_what_is_large();
+    memory::set_up();
     let ending = Ending::listen()?;
     // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
     let vitals = Arc::new(Vitals::default());

@@ -67,7 +67,7 @@ pub fn run_views(
     if !user::has_sys_admin() {
         return Err(DaemonError::Unprivileged);
     }
-    memory::map_what_is_large();
+    memory::set_up();
     let events = Events::listen()?;
     let base = Base::take(&plan.dir)?;
     let notices = Notices::start();
