@@ -28,7 +28,6 @@ pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
         let log = start_log(&plan.mountpoint, arguments, true)?;
         return serve(arguments, &plan, log, || {
             daemon::announce_to_systemd();
-            remove_old_logs();
             Ok(())
         });
     }
@@ -40,11 +39,7 @@ pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
         Side::Daemon(ready) => ready,
     };
     let log = start_log(&plan.mountpoint, arguments, false)?;
-    serve(arguments, &plan, log, || {
-        ready.announce()?;
-        remove_old_logs();
-        Ok(())
-    })
+    serve(arguments, &plan, log, || ready.announce().map_err(DaemonError::from))
 }
 
 fn serve(
@@ -55,7 +50,11 @@ fn serve(
 ) -> Result<ExitCode, Failure> {
     let outcome = match given(arguments) {
         Some(given) => daemon::run_given(plan, given, ready),
-        None if is_supervised(arguments) => daemon::keep(plan, ready),
+        None if is_supervised(arguments) => daemon::keep(plan, || {
+            ready()?;
+            daemon::remove_old_logs();
+            Ok(())
+        }),
         None => daemon::run(plan, ready),
     };
     finish(outcome, log)
@@ -331,11 +330,4 @@ pub(super) fn start_log(
     let options = Options::parse(&arguments.options)?;
     let to = log_to(mountpoint, arguments, &options, is_foreground)?;
     input::start_log(&to, arguments.log_format)
-}
-
-/// Removes logs of others that nobody needs any more. Nobody waits for it.
-pub(super) fn remove_old_logs() {
-    if let Ok(run_dir) = RunDir::make() {
-        run_dir.remove_old_logs();
-    }
 }

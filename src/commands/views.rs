@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::cli::MountArgs;
 use super::failure::Failure;
-use super::mount::{Options, finish, is_supervised, remove_old_logs, start_log};
+use super::mount::{Options, finish, is_supervised, start_log};
 use crate::daemon::{self, ViewsPlan};
 use crate::machine::background::{self, Launch, Side};
 
@@ -16,7 +16,7 @@ pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure
         let log = start_log(&plan.dir, arguments, true)?;
         let outcome = daemon::run_views(&plan, || {
             daemon::announce_to_systemd();
-            remove_old_logs();
+            daemon::remove_old_logs();
             Ok(())
         });
         return finish(outcome, log);
@@ -30,7 +30,7 @@ pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure
     let log = start_log(&plan.dir, arguments, false)?;
     let outcome = daemon::run_views(&plan, || {
         ready.announce()?;
-        remove_old_logs();
+        daemon::remove_old_logs();
         Ok(())
     });
     finish(outcome, log)

@@ -21,6 +21,7 @@ use crate::fuse::{self, Agreed, Beginning, Passthrough, Serving};
 use crate::machine::keeper::Word;
 use crate::machine::mountpoint::Claim;
 use crate::machine::passthrough::StackDepth;
+use crate::machine::run_dir::RunDir;
 use crate::machine::{confinement, memory};
 use crate::snapshot::Snapshot;
 use crate::snapshot::collisions::hidden_entries;
@@ -208,16 +209,22 @@ fn serve(
         keeper.listen(vitals.clone())?;
     }
     ready()?;
+    let is_ours = undo.is_some();
     if let Some(undo) = undo {
         undo.disarm();
-        // Nobody waits for it: whoever was told reads a small file first.
-        raise_read_ahead(connection);
     }
     if is_resumed {
         let revision = view.snapshot().id;
         info!(mountpoint = %plan.mountpoint.display(), %revision, "took the mount over");
     } else {
         announce(plan, &view.snapshot());
+    }
+    // Nobody waits for what follows: whoever was told lists directories and reads small files first.
+    if is_ours {
+        raise_read_ahead(connection);
+    }
+    if plan.audience != Audience::OneCommand && keeper.is_none() {
+        remove_old_logs();
     }
     let wish = ending.wish();
     let stopped = ending.wait(plan, served, mounter, &updates, &vitals);
@@ -231,6 +238,13 @@ fn serve(
     // Nothing has been dropped yet that is to be found by the next daemon.
     pins.keep();
     stopped
+}
+
+/// Removes logs of others that nobody needs any more.
+pub fn remove_old_logs() {
+    if let Ok(run_dir) = RunDir::make() {
+        run_dir.remove_old_logs();
+    }
 }
 
 /// The mount of a way, and where its session begins.
