@@ -84,7 +84,7 @@ fn anew(
     keeper: Option<&KeptBy>,
     stop: &Stop,
 ) -> Result<Opened, DaemonError> {
-    let caches = Caches::open(plan, stop)?;
+    let caches = Caches::open(plan, stop);
     let (snapshot, fetching) = first(&plan.config, &caches, vitals)?;
     let begun = match keeper {
         None => Begun::Alone,
@@ -130,7 +130,7 @@ fn again(
     let agreed = past.handshake().cloned();
     let agreed = agreed.ok_or_else(|| lost("nothing was agreed with the kernel".to_owned()))?;
     let shown = past.shown().ok_or_else(|| lost("no set was shown".to_owned()))?;
-    let caches = Caches::open(plan, stop)?;
+    let caches = Caches::open(plan, stop);
     let archive = caches.archive.as_ref();
     let archive = archive.ok_or_else(|| lost("`state.dir` cannot be used".to_owned()))?;
     let left = caches.pins.left();
@@ -197,7 +197,7 @@ pub(super) struct Caches {
 }
 
 impl Caches {
-    fn open(plan: &Plan, stop: &Stop) -> Result<Self, DaemonError> {
+    fn open(plan: &Plan, stop: &Stop) -> Self {
         // What one command sees is kept for nobody.
         let keeps_for_next = plan.audience != Audience::OneCommand;
         let of_mount = keeps_for_next.then_some(plan.mountpoint.as_path());
@@ -207,7 +207,7 @@ impl Caches {
         let shared = Arc::new(Shared::with_histories(&plan.config, histories));
         let archive = Archive::open(&pins, None, &plan.config, shared.clone()).map(Arc::new);
         let copying = Arc::new(Copying::new(pins.clone()));
-        Ok(Self { shared, pins, copying, notices: Notices::start(), archive, left: None })
+        Self { shared, pins, copying, notices: Notices::start(), archive, left: None }
     }
 
     fn view_archive(&self) -> Option<Arc<dyn view::Archive>> {

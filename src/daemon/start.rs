@@ -208,16 +208,17 @@ fn serve(
     if let Some(keeper) = &keeper {
         keeper.listen(vitals.clone())?;
     }
-    ready()?;
-    let is_ours = undo.is_some();
-    if let Some(undo) = undo {
-        undo.disarm();
-    }
+    // Said first: whoever is told that it is ready looks into the log.
     if is_resumed {
         let revision = view.snapshot().id;
         info!(mountpoint = %plan.mountpoint.display(), %revision, "took the mount over");
     } else {
         announce(plan, &view.snapshot());
+    }
+    ready()?;
+    let is_ours = undo.is_some();
+    if let Some(undo) = undo {
+        undo.disarm();
     }
     // Nobody waits for what follows: whoever was told lists directories and reads small files first.
     if is_ours {

@@ -361,8 +361,10 @@ mod tests {
     #[test]
     fn the_end_of_a_copy_is_told_as_that_of_a_program() {
         let ended = |script: &str| {
-            let child = shell(script).spawn().unwrap();
-            status_of(Pid::from_raw(child.id().cast_signed())).unwrap()
+            let mut child = shell(script).spawn().unwrap();
+            let code = status_of(Pid::from_raw(child.id().cast_signed())).unwrap();
+            assert!(child.wait().is_err(), "it is collected already");
+            code
         };
         assert_eq!([ended("exit 3"), ended("kill -9 $$"), ended("exit 0")], [3, 137, 1]);
     }

@@ -76,8 +76,11 @@ fn the_daemon_has_nothing_of_its_caller() {
     let pid = serde_json::from_str::<serde_json::Value>(&pid).unwrap()["pid"].as_u64().unwrap();
     let of_daemon = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
     for number in 0..3 {
-        let target = std::fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap();
-        assert_eq!(target.to_str(), Some("/dev/null"), "{number}");
+        let place = format!("/proc/{pid}/fd/{number}");
+        // It says that it is ready before it lets go of standard error.
+        wait_for("the last descriptors of the caller to be gone", || {
+            std::fs::read_link(&place).is_ok_and(|target| target.to_str() == Some("/dev/null"))
+        });
     }
     for open in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
         let target = std::fs::read_link(open.path()).unwrap_or_default();
