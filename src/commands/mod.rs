@@ -32,10 +32,10 @@ mod wait;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Args, FromArgMatches, Parser};
 
 use crate::machine;
-use cli::{Cli, Command, ConfigCommand};
+use cli::{Cli, Command, ConfigCommand, MountArgs};
 use failure::Failure;
 
 /// Runs the program with the arguments of its process, the program's own name first.
@@ -53,7 +53,7 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
     if let Some(helper) = helper::recognize(arguments) {
         return helper::run(helper);
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) if exec::is_meant(arguments) && error.use_stderr() => {
             return exec::wrong_usage(&error);
@@ -64,6 +64,23 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }
+}
+
+/// Reads the arguments. The tree of all commands takes as long as some sources take to be opened, and is made only where it is needed.
+fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    match mount_alone(arguments) {
+        Some(mount) => Ok(Cli { command: Command::Mount(mount) }),
+        None => Cli::try_parse_from(arguments),
+    }
+}
+
+/// The arguments of `mount`; `None` where they are another command's, ask for help, or something is wrong with them.
+fn mount_alone(arguments: &[OsString]) -> Option<MountArgs> {
+    let of_mount =
+        arguments.get(1..).filter(|rest| rest.first().is_some_and(|name| name == "mount"))?;
+    let command = MountArgs::augment_args(clap::Command::new("mount"));
+    let matches = command.try_get_matches_from(of_mount).ok()?;
+    MountArgs::from_arg_matches(&matches).ok()
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
@@ -90,5 +107,41 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         },
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_alone_is_read_as_with_all_commands() {
+        let lines = [
+            "p mount",
+            "p mount /view",
+            "p mount -c a.yaml -f --supervised --log l --log-format json view",
+            "p mount --source a/b --source c/d@main -o uid=5,noexec -o ro --pin --sync",
+            "p mount --values v --metrics 127.0.0.1:9 --fuse-fd 3",
+            "p mount --views dir -- view",
+            "p mount -c",
+            "p mount --nosuch",
+            "p mount a b",
+            "p mount --help",
+            "p mount -h",
+            "p mount --version",
+            "p mounts",
+            "p -V mount",
+            "p check",
+            "p unmount view",
+            "p",
+            "",
+        ];
+        for line in lines {
+            let arguments: Vec<_> = line.split_ascii_whitespace().map(OsString::from).collect();
+            let all = Cli::try_parse_from(&arguments).map(|cli| cli.command);
+            let alone = mount_alone(&arguments).map(|mount| format!("{:?}", Command::Mount(mount)));
+            let wanted = all.ok().filter(|command| matches!(command, Command::Mount(_)));
+            assert_eq!(alone, wanted.map(|command| format!("{command:?}")), "{line}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::config::resolved::{Access, AllowOther, Config, Links, Overrides};
 use crate::config::{self, ConfigError};
 use crate::control::http::Address;
 use crate::daemon::{self, Audience, DaemonError, Given, KeptBy, LogTo, OwnLog, Plan, Stopped};
-use crate::machine::background::{self, Launch, Ready};
+use crate::machine::background::{self, Launch, Side};
 use crate::machine::keeper::Keeper;
 use crate::machine::run_dir::RunDir;
 use crate::machine::{descriptor, mountpoint, passthrough};
@@ -31,16 +31,13 @@ pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
             Ok(())
         });
     }
-    if !background::is_launched() {
-        // Wrong usage and configuration are said here, before anything is started.
-        plan(arguments)?;
-        return match background::launch()? {
-            Launch::Ready(_pid) => Ok(ExitCode::SUCCESS),
-            Launch::Failed(status) => Ok(ExitCode::from(status)),
-        };
-    }
-    let ready = Ready::detach_self_but(given_number(arguments))?;
-    let plan = plan_quietly(arguments)?;
+    // Wrong usage and configuration are said here, before anything is started.
+    let plan = if background::is_launched() { plan_quietly(arguments)? } else { plan(arguments)? };
+    let ready = match background::part(given_number(arguments))? {
+        Side::Caller(Launch::Ready(_pid)) => return Ok(ExitCode::SUCCESS),
+        Side::Caller(Launch::Failed(status)) => return Ok(ExitCode::from(status)),
+        Side::Daemon(ready) => ready,
+    };
     let log = start_log(&plan.mountpoint, arguments, false)?;
     serve(arguments, &plan, log, || ready.announce().map_err(DaemonError::from))
 }
@@ -53,7 +50,11 @@ fn serve(
 ) -> Result<ExitCode, Failure> {
     let outcome = match given(arguments) {
         Some(given) => daemon::run_given(plan, given, ready),
-        None if is_supervised(arguments) => daemon::keep(plan, ready),
+        None if is_supervised(arguments) => daemon::keep(plan, || {
+            ready()?;
+            daemon::remove_old_logs();
+            Ok(())
+        }),
         None => daemon::run(plan, ready),
     };
     finish(outcome, log)
@@ -320,7 +321,7 @@ fn log_to(
     }
 }
 
-/// Starts the log of a mount point, after logs of others that nobody needs any more are gone.
+/// Starts the log of a mount point.
 pub(super) fn start_log(
     mountpoint: &Path,
     arguments: &MountArgs,
@@ -328,9 +329,5 @@ pub(super) fn start_log(
 ) -> Result<Option<OwnLog>, Failure> {
     let options = Options::parse(&arguments.options)?;
     let to = log_to(mountpoint, arguments, &options, is_foreground)?;
-    let log = input::start_log(&to, arguments.log_format)?;
-    if let Ok(run_dir) = RunDir::make() {
-        run_dir.remove_old_logs();
-    }
-    Ok(log)
+    input::start_log(&to, arguments.log_format)
 }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use super::cli::MountArgs;
 use super::failure::Failure;
 use super::mount::{Options, finish, is_supervised, start_log};
-use crate::daemon::{self, DaemonError, ViewsPlan};
-use crate::machine::background::{self, Launch, Ready};
+use crate::daemon::{self, ViewsPlan};
+use crate::machine::background::{self, Launch, Side};
 
 /// Serves the views of a directory, in the foreground or behind a process that returns.
 pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure> {
@@ -16,21 +16,24 @@ pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure
         let log = start_log(&plan.dir, arguments, true)?;
         let outcome = daemon::run_views(&plan, || {
             daemon::announce_to_systemd();
+            daemon::remove_old_logs();
             Ok(())
         });
         return finish(outcome, log);
     }
-    if !background::is_launched() {
-        plan(arguments, dir)?;
-        return match background::launch()? {
-            Launch::Ready(_pid) => Ok(ExitCode::SUCCESS),
-            Launch::Failed(status) => Ok(ExitCode::from(status)),
-        };
-    }
-    let ready = Ready::detach_self_but(None)?;
     let plan = plan(arguments, dir)?;
+    let ready = match background::part(None)? {
+        Side::Caller(Launch::Ready(_pid)) => return Ok(ExitCode::SUCCESS),
+        Side::Caller(Launch::Failed(status)) => return Ok(ExitCode::from(status)),
+        Side::Daemon(ready) => ready,
+    };
     let log = start_log(&plan.dir, arguments, false)?;
-    finish(daemon::run_views(&plan, || ready.announce().map_err(DaemonError::from)), log)
+    let outcome = daemon::run_views(&plan, || {
+        ready.announce()?;
+        daemon::remove_old_logs();
+        Ok(())
+    });
+    finish(outcome, log)
 }
 
 fn plan(arguments: &MountArgs, dir: &Path) -> Result<ViewsPlan, Failure> {

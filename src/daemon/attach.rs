@@ -114,13 +114,9 @@ pub(super) fn connection(mountpoint: &Path) -> Option<u32> {
 }
 
 /// Makes reads of large files fewer and larger, where that is allowed. Not before the handshake, in which the kernel sets its own.
-pub(super) fn raise_read_ahead(mountpoint: &Path) {
-    let Some(mount) =
-        MountTable::read().ok().and_then(|table| table.topmost_at(mountpoint).cloned())
-    else {
-        return;
-    };
-    if let Err(error) = read_ahead::raise(&mount) {
+pub(super) fn raise_read_ahead(connection: Option<u32>) {
+    let Some(connection) = connection else { return };
+    if let Err(error) = read_ahead::raise(connection) {
         debug!(%error, "the kernel reads ahead no further than by itself");
     }
 }

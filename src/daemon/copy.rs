@@ -1,55 +1,75 @@
 //! Copies what sources with `pin: copy` serve, beside the view: neither a mount nor a flip waits for it.
 
-use std::sync::Arc;
+use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use tracing::info;
+use tracing::{info, warn};
 
-use super::DaemonError;
 use super::guard::survived;
 use crate::snapshot::{Pinning, Snapshot, Source};
 use crate::sync::fetch::Stop;
 use crate::sync::pin::Pins;
 
-/// The thread that copies, as others see it. It ends with the value.
+/// Who copies. It ends with the value.
 #[derive(Debug)]
 pub(super) struct Copying {
-    sources: Option<Sender<Arc<Source>>>,
+    pins: Arc<Pins>,
     stop: Stop,
-    thread: Option<JoinHandle<()>>,
+    /// The thread, from the first source on that is to be copied: most mounts have none.
+    thread: Mutex<Option<Copier>>,
+}
+
+#[derive(Debug)]
+struct Copier {
+    sources: Sender<Arc<Source>>,
+    thread: JoinHandle<()>,
 }
 
 impl Copying {
-    /// Starts the thread; there is nothing to copy yet.
-    pub(super) fn start(pins: Arc<Pins>) -> Result<Self, DaemonError> {
-        let (sender, sources) = mpsc::channel();
-        let stop = Stop::default();
-        let wish = stop.clone();
-        let thread = thread::Builder::new()
-            .name("copy".into())
-            .spawn(move || run(&pins, &wish, &sources))
-            .map_err(|error| DaemonError::Start { step: "starting a thread", error })?;
-        Ok(Self { sources: Some(sender), stop, thread: Some(thread) })
+    /// There is nothing to copy yet.
+    pub(super) fn new(pins: Arc<Pins>) -> Self {
+        let (stop, thread) = Default::default();
+        Self { pins, stop, thread }
     }
 
     /// Has everything copied that a snapshot waits for.
     pub(super) fn follow(&self, snapshot: &Snapshot) {
-        let Some(sender) = &self.sources else { return };
         for source in &snapshot.sources {
-            if source.pinning.get() == Pinning::Awaited {
-                // Without the thread it stays unpinned, and `status` says so.
-                sender.send(source.clone()).unwrap_or_default();
+            // Where there is no thread it stays unpinned, and `status` says so.
+            if source.pinning.get() == Pinning::Awaited
+                && let Err(error) = self.send(source)
+            {
+                warn!(%error, "the thread that copies cannot be started");
             }
         }
+    }
+
+    fn send(&self, source: &Arc<Source>) -> io::Result<()> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_none() {
+            *thread = Some(self.start()?);
+        }
+        let Some(copier) = &*thread else { return Ok(()) };
+        copier.sources.send(source.clone()).map_err(io::Error::other)
+    }
+
+    fn start(&self) -> io::Result<Copier> {
+        let (sender, sources) = mpsc::channel();
+        let (pins, wish) = (self.pins.clone(), self.stop.clone());
+        let work = move || run(&pins, &wish, &sources);
+        let thread = thread::Builder::new().name("copy".into()).spawn(work)?;
+        Ok(Copier { sources: sender, thread })
     }
 }
 
 impl Drop for Copying {
     fn drop(&mut self) {
         self.stop.set();
-        drop(self.sources.take());
-        if let Some(thread) = self.thread.take() {
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Copier { sources, thread }) = thread {
+            drop(sources);
             thread.join().unwrap_or_default();
         }
     }

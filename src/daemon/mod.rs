@@ -29,6 +29,8 @@ pub use error::DaemonError;
 pub use keeper::keep;
 pub use kept_by::KeptBy;
 pub use log::{LogLines, LogTo, OwnLog, start_log};
-pub use start::{Audience, Plan, announce_to_systemd, run, run_for_keeper, run_given};
+pub use start::{
+    Audience, Plan, announce_to_systemd, remove_old_logs, run, run_for_keeper, run_given,
+};
 pub use stop::Stopped;
 pub use views::{ViewsPlan, run_views};

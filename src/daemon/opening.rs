@@ -86,7 +86,7 @@ fn anew(
     keeper: Option<&KeptBy>,
     stop: &Stop,
 ) -> Result<Opened, DaemonError> {
-    let caches = Caches::open(plan, stop)?;
+    let caches = Caches::open(plan, stop);
     let (snapshot, fetching) = first(&plan.config, &caches, vitals)?;
     let begun = match keeper {
         None => Begun::Alone,
@@ -138,7 +138,7 @@ fn again(
     let agreed = past.handshake().cloned();
     let agreed = agreed.ok_or_else(|| lost("nothing was agreed with the kernel".to_owned()))?;
     let shown = past.shown().ok_or_else(|| lost("no set was shown".to_owned()))?;
-    let caches = Caches::open(plan, stop)?;
+    let caches = Caches::open(plan, stop);
     let archive = caches.archive.as_ref();
     let archive = archive.ok_or_else(|| lost("`state.dir` cannot be used".to_owned()))?;
     let left = caches.pins.left();
@@ -205,7 +205,7 @@ pub(super) struct Caches {
 }
 
 impl Caches {
-    fn open(plan: &Plan, stop: &Stop) -> Result<Self, DaemonError> {
+    fn open(plan: &Plan, stop: &Stop) -> Self {
         // What one command sees is kept for nobody.
         let keeps_for_next = plan.audience != Audience::OneCommand;
         let of_mount = keeps_for_next.then_some(plan.mountpoint.as_path());
@@ -214,8 +214,8 @@ impl Caches {
         let histories = Histories::new(of_git, stop.clone());
         let shared = Arc::new(Shared::with_histories(&plan.config, histories));
         let archive = Archive::open(&pins, None, &plan.config, shared.clone()).map(Arc::new);
-        let copying = Arc::new(Copying::start(pins.clone())?);
-        Ok(Self { shared, pins, copying, notices: Notices::start(), archive, left: None })
+        let copying = Arc::new(Copying::new(pins.clone()));
+        Self { shared, pins, copying, notices: Notices::start(), archive, left: None }
     }
 
     fn view_archive(&self) -> Option<Arc<dyn view::Archive>> {

@@ -18,10 +18,11 @@ use super::vitals::{Mounted, Vitals};
 use crate::config::resolved::{Config, Overrides};
 use crate::control::http::Address;
 use crate::fuse::{self, Agreed, Beginning, Passthrough, Serving};
-use crate::machine::confinement;
 use crate::machine::keeper::Word;
 use crate::machine::mountpoint::Claim;
 use crate::machine::passthrough::StackDepth;
+use crate::machine::run_dir::RunDir;
+use crate::machine::{confinement, memory};
 use crate::snapshot::Snapshot;
 use crate::snapshot::collisions::hidden_entries;
 use crate::sync::Stamp;
@@ -140,6 +141,7 @@ fn run_on(
     if plan.audience != Audience::OneCommand {
         confinement::no_core_dumps();
     }
+    memory::set_up();
     let ending = Ending::listen()?;
     // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
     let vitals = Arc::new(Vitals::default());
@@ -180,7 +182,7 @@ fn serve(
     let is_resumed = begun.is_resumed();
     let courier = begun.courier();
     let (Attached { fd, mounter, undo }, beginning) = begin(plan, way, &begun)?;
-    let keeper = mounter.keeper();
+    let (keeper, connection) = (mounter.keeper(), mounter.connection());
     let courier = courier.or_else(|| courier::beside(&fd));
     let passthrough = plan.passthrough.map(|StackDepth(stack_depth)| Passthrough { stack_depth });
     let serving = Serving { owner: owner(&plan.config), passthrough, beginning, courier };
@@ -191,9 +193,6 @@ fn serve(
             keeper.say(Word::Anew);
         }
     })?;
-    if undo.is_some() {
-        raise_read_ahead(&plan.mountpoint);
-    }
     let kernel = served.kernel.clone();
     let follow = Following { caches, fetching, is_resumed, keeper: keeper.clone() };
     let (updates, updating) = update::start(plan, view.clone(), follow, kernel, vitals.clone())?;
@@ -210,15 +209,24 @@ fn serve(
     if let Some(keeper) = &keeper {
         keeper.listen(vitals.clone())?;
     }
-    ready()?;
-    if let Some(undo) = undo {
-        undo.disarm();
-    }
+    // Said first: whoever is told that it is ready looks into the log.
     if is_resumed {
         let revision = view.snapshot().id;
         info!(mountpoint = %plan.mountpoint.display(), %revision, "took the mount over");
     } else {
         announce(plan, &view.snapshot());
+    }
+    ready()?;
+    let is_ours = undo.is_some();
+    if let Some(undo) = undo {
+        undo.disarm();
+    }
+    // Nobody waits for what follows: whoever was told lists directories and reads small files first.
+    if is_ours {
+        raise_read_ahead(connection);
+    }
+    if plan.audience != Audience::OneCommand && keeper.is_none() {
+        remove_old_logs();
     }
     let wish = ending.wish();
     let stopped = ending.wait(plan, served, mounter, &updates, &vitals);
@@ -232,6 +240,13 @@ fn serve(
     // Nothing has been dropped yet that is to be found by the next daemon.
     pins.keep();
     stopped
+}
+
+/// Removes logs of others that nobody needs any more.
+pub fn remove_old_logs() {
+    if let Ok(run_dir) = RunDir::make() {
+        run_dir.remove_old_logs();
+    }
 }
 
 /// The mount of a way, and where its session begins.

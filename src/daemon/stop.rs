@@ -20,7 +20,7 @@ use super::updates::Updates;
 use super::vitals::Vitals;
 use crate::fuse::{Served, SessionError};
 use crate::machine::unmount::unmount;
-use crate::machine::{MachineError, connections, cut_files};
+use crate::machine::{MachineError, connections, cut_files, processor};
 use crate::sync::fetch::Stop;
 
 /// Why a view is no longer served.
@@ -92,6 +92,7 @@ impl Ending {
         thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
+                processor::ask();
                 for signal in signals.forever() {
                     if signal != SIGHUP {
                         wish.set();

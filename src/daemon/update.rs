@@ -18,7 +18,7 @@ use super::kept_by::{KeptBy, widen};
 use super::opening::Caches;
 use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
 use super::start::Plan;
-use super::updates::{Request, Updates, Updating};
+use super::updates::{Request, Updates, Updating, wait};
 use super::vitals::Vitals;
 use crate::config::resolved::{Access, Config, Overrides};
 use crate::control::ControlError;
@@ -98,7 +98,7 @@ pub(super) fn start(
         most_nodes: 0,
     };
     let stamps = updater.look();
-    updater.watch.follow(stamps.clone(), stamps);
+    updater.watch.compare(stamps.clone(), stamps);
     updater.vitals.tally.looked();
     let life = Arc::new(());
     let alive = Arc::downgrade(&life);
@@ -150,10 +150,14 @@ const MANY_NODES: usize = 4096;
 
 impl Updater {
     fn run(&mut self, requests: &Receiver<Request>) {
+        self.watch.listen();
+        // What happened before there were notices is found by the first look.
+        let mut next = self.looked_at + SETTLE;
+        // Whoever mounted looks into the view now. What nobody waits for comes after that, and before what is asked for.
+        let mut asked = (!self.is_resumed).then(|| wait(requests, next));
         self.take_over();
-        let mut next = self.looked_at + if self.is_resumed { SETTLE } else { self.pause() };
         loop {
-            match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
+            match asked.take().unwrap_or_else(|| wait(requests, next)) {
                 Ok(Request::Reload(answer)) => {
                     let outcome = guarded(|| self.reload()).map(Followed::whole);
                     // Whoever asked may have gone away.

@@ -1,8 +1,9 @@
 //! The way to the thread that keeps a view up to date.
 
 use std::sync::Weak;
-use std::sync::mpsc::{self, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
@@ -19,6 +20,14 @@ pub(super) enum Request {
     Look,
     /// No more updates.
     End,
+}
+
+/// Waits for what is asked for next, until a time.
+pub(super) fn wait(
+    requests: &Receiver<Request>,
+    until: Instant,
+) -> Result<Request, RecvTimeoutError> {
+    requests.recv_timeout(until.saturating_duration_since(Instant::now()))
 }
 
 impl Updates {

@@ -1,13 +1,15 @@
-//! Leaving the caller: the process starts itself again, and the copy becomes the daemon.
+//! Leaving the caller: the process becomes two, and the new one becomes the daemon.
 //!
-//! There is no fork in a process with threads. The caller's side is [`launch`], the daemon's is [`Ready`]. The daemon's standard
-//! input is, at first, the writing end of a pipe on which it says that it is ready; its standard error is the caller's until then.
+//! Where there is one thread, [`part`] forks. There is no fork in a process with threads, nor for a daemon that begins elsewhere than its caller is: the process
+//! starts itself again. The daemon's side is [`Ready`]. It says that it is ready over a pipe, whose writing end is, at first, the standard input of one that was
+//! started again; its standard error is the caller's until then.
 
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -15,11 +17,14 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 
 use super::MachineError;
 use super::exit::Process;
+use super::memory;
 
 /// Set for the daemon only, to the number of the process that started it.
 const MARKER: &str = "OVERLAYFS_MOUNT_LAUNCHED_BY";
@@ -40,6 +45,79 @@ fn failed(step: &'static str) -> impl Fn(io::Error) -> MachineError {
     move |error| MachineError::Background { step, error }
 }
 
+/// Which of the two processes this is.
+#[derive(Debug)]
+pub enum Side {
+    /// The one that was called.
+    Caller(Launch),
+    /// The new one.
+    Daemon(Ready),
+}
+
+/// Becomes two processes. The caller's returns when the daemon's is ready or has ended; the daemon's has left its caller, as [`Ready`] says, with everything that was
+/// read before, and one descriptor that stays open.
+///
+/// # Errors
+/// No process can be started or waited for, or the daemon's cannot leave its caller.
+pub fn part(kept: Option<RawFd>) -> Result<Side, MachineError> {
+    if is_launched() {
+        return Ready::detach_self_but(kept).map(Side::Daemon);
+    }
+    if !is_single_threaded() {
+        return launch().map(Side::Caller);
+    }
+    let (mut reader, writer) = io::pipe().map_err(failed("pipe"))?;
+    // What the copy writes to is copied page by page, with all other processors told of it once it has threads: what nobody uses is made anew instead.
+    memory::give_back();
+    match copy_self()? {
+        None => {
+            drop(reader);
+            // As in a program that is started anew: the caller may have been told to ignore a signal, hardly to put one off.
+            let unblocked = SigSet::empty().thread_set_mask();
+            unblocked.map_err(io::Error::from).map_err(failed("signal mask"))?;
+            let null = null(true)?;
+            dup2_stdout(null).map_err(io::Error::from).map_err(failed("standard output"))?;
+            Ready::detach(OwnedFd::from(writer), kept).map(Side::Daemon)
+        }
+        Some(daemon) => {
+            drop(writer);
+            let pid = daemon.as_raw().unsigned_abs();
+            let code = outcome(&mut reader, || status_of(daemon))?;
+            Ok(Side::Caller(code.map_or(Launch::Ready(pid), Launch::Failed)))
+        }
+    }
+}
+
+/// Whether the thread that asks is the only one. Nobody else can start another meanwhile.
+fn is_single_threaded() -> bool {
+    // `.`, `..` and a directory for each thread (proc(5)).
+    fs::metadata("/proc/self/task").is_ok_and(|tasks| tasks.nlink() == 3)
+}
+
+/// Copies this process, which must have one thread; in the copy `None`.
+#[expect(unsafe_code, reason = "forking is safe where there is one thread")]
+fn copy_self() -> Result<Option<Pid>, MachineError> {
+    // SAFETY: no other thread holds a lock, of the allocator say, that nobody would release in the copy: there is none, `part` has looked.
+    match unsafe { fork() }.map_err(io::Error::from).map_err(failed("fork"))? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
+}
+
+/// Waits for the end of a copy.
+fn status_of(copy: Pid) -> io::Result<u8> {
+    loop {
+        match waitpid(copy, None) {
+            Ok(WaitStatus::Exited(_, code)) => return Ok(failure(Some(code))),
+            Ok(WaitStatus::Signaled(_, signal, _)) => {
+                return Ok(failure(Some(128 + signal as i32)));
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Whether this process was started by [`launch`].
 pub fn is_launched() -> bool {
     let parent = nix::unistd::getppid().to_string();
@@ -52,10 +130,8 @@ pub fn is_launched() -> bool {
 /// It cannot be started or waited for.
 pub fn launch() -> Result<Launch, MachineError> {
     let (mut child, mut reader) = start(ourselves())?;
-    match outcome(&mut child, &mut reader)? {
-        None => Ok(Launch::Ready(child.id())),
-        Some(code) => Ok(Launch::Failed(code)),
-    }
+    let code = outcome(&mut reader, || child.wait().map(exit_code))?;
+    Ok(code.map_or(Launch::Ready(child.id()), Launch::Failed))
 }
 
 /// A daemon that ends when this goes away, in whatever way: also when this process is killed.
@@ -84,7 +160,7 @@ pub fn launch_leashed(variable: Option<(&str, &OsStr)>) -> Result<HowItWent, Mac
     let mut command = ourselves();
     command.envs(variable);
     let (mut child, mut reader) = start(command)?;
-    match outcome(&mut child, &mut reader)? {
+    match outcome(&mut reader, || child.wait().map(exit_code))? {
         None => {
             let process = Process::open(child.id())?;
             Ok(HowItWent::Ready(Leash { child, process, reader }))
@@ -135,21 +211,25 @@ fn start(mut command: Command) -> Result<(Child, PipeReader), MachineError> {
     Ok((child, reader))
 }
 
-/// Waits until the daemon is ready, or has ended: then its exit code.
-fn outcome(child: &mut Child, reader: &mut PipeReader) -> Result<Option<u8>, MachineError> {
+/// Waits until the daemon is ready, or has ended: then its exit code, for which `wait` waits.
+fn outcome(
+    reader: &mut PipeReader,
+    wait: impl FnOnce() -> io::Result<u8>,
+) -> Result<Option<u8>, MachineError> {
     let mut said = [0_u8; 1];
     match reader.read_exact(&mut said) {
         Ok(()) if said[0] == READY => Ok(None),
-        Ok(()) | Err(_) => {
-            let status = child.wait().map_err(failed("waiting for the daemon"))?;
-            Ok(Some(exit_code(status)))
-        }
+        Ok(()) | Err(_) => wait().map(Some).map_err(failed("waiting for the daemon")),
     }
 }
 
 /// The exit code for a status: that of the process, or 128 + the signal that ended it. Never 0.
 fn exit_code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    failure(status.code().or_else(|| status.signal().map(|signal| 128 + signal)))
+}
+
+/// The exit code of a daemon that was never ready.
+fn failure(code: Option<i32>) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0).unwrap_or(1)
 }
 
@@ -175,6 +255,10 @@ impl Ready {
     /// As there.
     pub fn detach_self_but(kept: Option<RawFd>) -> Result<Self, MachineError> {
         let channel = io::stdin().as_fd().try_clone_to_owned().map_err(failed("standard input"))?;
+        Self::detach(channel, kept)
+    }
+
+    fn detach(channel: OwnedFd, kept: Option<RawFd>) -> Result<Self, MachineError> {
         // Programs that are started later must not hold the channel open.
         dup2_stdin(null(false)?).map_err(io::Error::from).map_err(failed("standard input"))?;
         close_inherited(&[Some(channel.as_raw_fd()), kept])?;
@@ -253,10 +337,8 @@ mod tests {
 
     fn launch_command(command: Command) -> Launch {
         let (mut child, mut reader) = start(command).unwrap();
-        match outcome(&mut child, &mut reader).unwrap() {
-            None => Launch::Ready(child.id()),
-            Some(code) => Launch::Failed(code),
-        }
+        let code = outcome(&mut reader, || child.wait().map(exit_code)).unwrap();
+        code.map_or(Launch::Ready(child.id()), Launch::Failed)
     }
 
     fn shell(script: &str) -> Command {
@@ -274,6 +356,23 @@ mod tests {
         assert_eq!(launch_command(shell("kill -9 $$")), Launch::Failed(137));
         assert_eq!(launch_command(shell("exit 0")), Launch::Failed(1));
         assert!(started.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_end_of_a_copy_is_told_as_that_of_a_program() {
+        let ended = |script: &str| {
+            let mut child = shell(script).spawn().unwrap();
+            let code = status_of(Pid::from_raw(child.id().cast_signed())).unwrap();
+            assert!(child.wait().is_err(), "it is collected already");
+            code
+        };
+        assert_eq!([ended("exit 3"), ended("kill -9 $$"), ended("exit 0")], [3, 137, 1]);
+    }
+
+    #[test]
+    fn a_process_with_threads_is_not_copied() {
+        // The harness has one for each test.
+        thread::spawn(|| assert!(!is_single_threaded())).join().unwrap();
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub mod namespace;
 pub mod oom;
 pub mod pass;
 pub mod passthrough;
+pub mod processor;
 pub mod read_ahead;
 pub mod run_dir;
 pub mod site;

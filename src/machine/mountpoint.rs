@@ -76,6 +76,10 @@ pub fn create_mountpoint(path: &Path) -> Result<Vec<PathBuf>, MachineError> {
     if MountTable::read()?.topmost_at(path).is_some() {
         return Ok(Vec::new());
     }
+    create_missing(path)
+}
+
+fn create_missing(path: &Path) -> Result<Vec<PathBuf>, MachineError> {
     let mut missing = Vec::new();
     for directory in path.ancestors().filter(|path| *path != Path::new("")) {
         match fs::symlink_metadata(directory) {
@@ -115,10 +119,12 @@ impl Claim {
     /// # Errors
     /// As there.
     pub fn make(path: &Path) -> Result<Self, MachineError> {
-        let mut made = create_mountpoint(path)?;
         // Whatever is mounted there is not asked: it may be dead, or hang.
-        let tries = if MountTable::read()?.topmost_at(path).is_some() { 0 } else { TRIES };
-        for _ in 0..tries {
+        if MountTable::read()?.topmost_at(path).is_some() {
+            return Ok(Self { made: Vec::new(), directory: None });
+        }
+        let mut made = create_missing(path)?;
+        for _ in 0..TRIES {
             let directory = File::open(path).ok();
             let directory = directory
                 .and_then(|file| Flock::lock(file, FlockArg::LockSharedNonblock).ok())

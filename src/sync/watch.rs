@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::io::{self, PipeWriter};
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,15 +72,26 @@ impl Watch {
     /// Watches these files from now on; those that were looked at `before` are compared with how they looked then. True if there are
     /// others: these may have moved since they were read, so that what was built of them is to be built once more.
     pub fn follow(&mut self, before: Stamps, now: Stamps) -> bool {
-        if let Some(listener) = &mut self.listener {
-            listener.watch(now.keys().chain(&self.beside));
-        }
+        let has_new = self.compare(before, now);
+        self.listen();
+        has_new
+    }
+
+    /// As [`Watch::follow`], without notices of what happens before [`Watch::listen`]: after that a look has to follow.
+    pub fn compare(&mut self, before: Stamps, now: Stamps) -> bool {
         let has_new = now.keys().any(|file| !before.contains_key(file));
         self.stamps = now;
         for (file, stamp) in before {
             self.stamps.entry(file).and_modify(|known| *known = stamp);
         }
         has_new
+    }
+
+    /// Asks the kernel for notices of what happens near the files.
+    pub fn listen(&mut self) {
+        if let Some(listener) = &mut self.listener {
+            listener.watch(self.stamps.keys().chain(&self.beside));
+        }
     }
 }
 
@@ -90,6 +101,8 @@ pub struct Notices {
     inotify: Arc<Inotify>,
     listeners: Arc<Mutex<Listeners>>,
     next: AtomicU64,
+    /// Until there is a thread: what it hears of the end by.
+    ended: Mutex<Option<PipeReader>>,
     /// Closing it ends the thread.
     _alive: PipeWriter,
 }
@@ -118,8 +131,17 @@ impl Notices {
         let inotify = Arc::new(inotify);
         let listeners = Arc::new(Mutex::new(Listeners::new()));
         let (ended, alive) = io::pipe()?;
-        let (events, heard) = (inotify.clone(), listeners.clone());
-        thread::Builder::new().name("notices".into()).spawn(move || {
+        let ended = Mutex::new(Some(ended));
+        Ok(Self { inotify, listeners, next: AtomicU64::new(0), ended, _alive: alive })
+    }
+
+    /// Starts the thread that hears, unless there is one. Nobody waits for it who waits for a mount.
+    fn hear(&self) -> io::Result<()> {
+        let mut waiting = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(ended) = &*waiting else { return Ok(()) };
+        let ended = ended.try_clone()?;
+        let (events, heard) = (self.inotify.clone(), self.listeners.clone());
+        let hearing = thread::Builder::new().name("notices".into()).spawn(move || {
             loop {
                 let mut ready = [
                     PollFd::new(events.as_fd(), PollFlags::POLLIN),
@@ -138,8 +160,10 @@ impl Notices {
                     Err(error) => return debug!(%error, "no more notices"),
                 }
             }
-        })?;
-        Ok(Self { inotify, listeners, next: AtomicU64::new(0), _alive: alive })
+        });
+        hearing.map(drop)?;
+        *waiting = None;
+        Ok(())
     }
 }
 
@@ -182,6 +206,11 @@ impl Listener {
     fn watch<'a>(&mut self, files: impl Iterator<Item = &'a PathBuf>) {
         let near = files.flat_map(|file| [Some(file.as_path()), file.parent()]);
         let directories: HashSet<&Path> = near.flatten().collect();
+        if let Err(error) = self.notices.hear() {
+            info!(%error, "no notices of changed files");
+            self.is_short = true;
+            return;
+        }
         let mut watched = HashSet::with_capacity(directories.len());
         let mut refused = None;
         // Held over all of it: what happens meanwhile is told afterwards.

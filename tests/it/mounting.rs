@@ -59,6 +59,42 @@ fn a_pipe_on_the_callers_output_sees_its_end_when_mount_returns() {
 }
 
 #[test]
+fn the_daemon_has_nothing_of_its_caller() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    // With an open file, and a signal put off that ends a daemon.
+    let script = "exec 7<overlays.yaml; exec env --block-signal=TERM \"$0\" mount";
+    let status = sandbox
+        .command("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_overlayfs-mount")])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let pid = sandbox.succeed(&["status", "view", "--json"]);
+    let pid = serde_json::from_str::<serde_json::Value>(&pid).unwrap()["pid"].as_u64().unwrap();
+    let of_daemon = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+    for number in 0..3 {
+        let place = format!("/proc/{pid}/fd/{number}");
+        // It says that it is ready before it lets go of standard error.
+        wait_for("the last descriptors of the caller to be gone", || {
+            std::fs::read_link(&place).is_ok_and(|target| target.to_str() == Some("/dev/null"))
+        });
+    }
+    for open in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+        let target = std::fs::read_link(open.path()).unwrap_or_default();
+        assert!(!target.ends_with("overlays.yaml"), "{}", open.path().display());
+    }
+    let status = of_daemon("status");
+    let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    assert_eq!(value("SigBlk:"), Some("0000000000000000"), "{status}");
+    assert_eq!(value("NSsid:"), Some(&*pid.to_string()), "{status}");
+    assert_eq!(of_daemon("comm").trim(), "overlayfs-mount");
+    sandbox.succeed(&["unmount", "view"]);
+}
+
+#[test]
 fn a_busy_mount_is_refused_with_the_names_of_its_holders() {
     if !can_mount() {
         return;

@@ -264,7 +264,7 @@ impl Keeping<'_> {
         };
         serving.since = Some(Instant::now());
         (self.has_served, self.is_on_trial) = (true, false);
-        raise_read_ahead(&self.plan.mountpoint);
+        raise_read_ahead(self.mount.as_ref().and_then(|mount| mount.connection));
         if let Some(ready) = ready.take() {
             hang::watch(&self.plan.mountpoint, &self.sender);
             return ready();

@@ -115,7 +115,7 @@ impl Group {
         let traits = traits.clone();
         let group =
             Self { traits, kernel, counts, members: 0, superblock, served, place, connection };
-        raise_read_ahead(&group.place);
+        raise_read_ahead(group.connection);
         let view = keep_apart(&group.place).map_err(DaemonError::from).and_then(|()| match only {
             Some(view) => Ok(view),
             None => Ok(group.superblock.add(name, snapshot, archive)?),

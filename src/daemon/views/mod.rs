@@ -32,7 +32,7 @@ use crate::config::resolved::Overrides;
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
 use crate::machine::mountinfo::MountTable;
-use crate::machine::user;
+use crate::machine::{memory, user};
 use crate::store::git::Repository;
 use crate::sync::Shared;
 use crate::sync::pin::Pins;
@@ -67,6 +67,7 @@ pub fn run_views(
     if !user::has_sys_admin() {
         return Err(DaemonError::Unprivileged);
     }
+    memory::set_up();
     let events = Events::listen()?;
     let base = Base::take(&plan.dir)?;
     let notices = Notices::start();

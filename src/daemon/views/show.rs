@@ -40,7 +40,7 @@ impl Daemon {
 
     /// Mounts a view, in place of the one that its file said before. Returns the id of its revision set.
     fn show(&mut self, file: &Path, plan: Plan, traits: Traits) -> Result<String, DaemonError> {
-        let mut caches = self.caches(&plan)?;
+        let mut caches = self.caches(&plan);
         let rebuilt = rebuild(&plan.config, &caches.shared, None, None)?;
         let snapshot = beside(rebuilt.snapshot, &self.snapshots(&traits));
         let revision = snapshot.id.to_string();
@@ -114,12 +114,12 @@ impl Daemon {
         }
     }
 
-    fn caches(&mut self, plan: &Plan) -> Result<Caches, DaemonError> {
+    fn caches(&mut self, plan: &Plan) -> Caches {
         let dir = &plan.config.state.dir;
         if !self.estates.contains_key(dir) {
             let pins = Arc::new(Pins::open(dir, Some(&self.plan.dir)));
             let left = if self.is_starting { pins.left() } else { Vec::new() };
-            let copying = Arc::new(Copying::start(pins.clone())?);
+            let copying = Arc::new(Copying::new(pins.clone()));
             let shared = Arc::new(Shared::new(&plan.config));
             let estate = Estate { shared, pins, copying, left: Some(left.into()) };
             self.estates.insert(dir.clone(), estate);
@@ -127,7 +127,7 @@ impl Daemon {
         let Estate { shared, pins, copying, left } = &self.estates[dir];
         let (shared, pins, copying) = (shared.clone(), pins.clone(), copying.clone());
         let (notices, left) = (self.notices.clone(), left.clone());
-        Ok(Caches { shared, pins, copying, notices, archive: None, left })
+        Caches { shared, pins, copying, notices, archive: None, left }
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod fixture;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod lfs;
+mod loose;
 mod objects;
 pub mod pin;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use gix::objs::Kind as GitKind;
 #[cfg(test)]
 use super::bases::Bases;
 use super::commit::{self, Commit};
-use super::regular::is_special;
+use super::loose::{LooseFile, Place};
 use super::repository::{Repository, words};
 use crate::store::StoreError;
 use crate::union::object::Oid;
@@ -22,7 +22,7 @@ const IDLE_MAX: usize = 2;
 impl Repository {
     /// The type and size of an object, without decoding it.
     pub(super) fn header(&self, oid: &Oid) -> Result<(GitKind, u64), StoreError> {
-        self.ask(oid, |repository, id| {
+        self.ask(oid, LooseFile::header, |repository, id| {
             let header = repository.find_header(id)?;
             Ok((header.kind(), header.size()))
         })
@@ -55,7 +55,11 @@ impl Repository {
 
     fn decoded(&self, oid: &Oid) -> Result<(GitKind, Vec<u8>), StoreError> {
         // The library was told how large an object may be when the repository was opened.
-        let (kind, bytes) = self.ask(oid, |repository, id| {
+        let loose = |file: &LooseFile| {
+            let (kind, bytes) = file.object()?;
+            expect_id(oid, kind, &bytes).ok().map(|()| (kind, bytes))
+        };
+        let (kind, bytes) = self.ask(oid, loose, |repository, id| {
             let object = repository.find_object(id)?.detach();
             Ok((object.kind, object.data))
         })?;
@@ -102,13 +106,14 @@ impl Repository {
     fn ask<T>(
         &self,
         oid: &Oid,
+        loose: impl Fn(&LooseFile) -> Option<T>,
         question: impl Fn(&gix::Repository, gix::ObjectId) -> Result<T, gix::Error>,
     ) -> Result<T, StoreError> {
-        let mut found = self.ask_here(oid, &question)?;
+        let mut found = self.ask_here(oid, &loose, &question)?;
         if found.is_none()
             && let Some(lender) = self.lender()
         {
-            found = lender.ask_here(oid, &question)?;
+            found = lender.ask_here(oid, &loose, &question)?;
         }
         found.ok_or_else(|| unreadable(oid, "it is not in the repository"))
     }
@@ -124,19 +129,26 @@ impl Repository {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the library about an object here; `None` if it is not.
+    /// Asks the file of an object here and, if that has no answer, the library; `None` if it is not here.
     pub(super) fn ask_here<T>(
         &self,
         oid: &Oid,
+        loose: impl Fn(&LooseFile) -> Option<T>,
         question: impl Fn(&gix::Repository, gix::ObjectId) -> Result<T, gix::Error>,
     ) -> Result<Option<T>, StoreError> {
         let id = gix::ObjectId::try_from(oid.as_bytes())
             .map_err(|error| unreadable(oid, &error.to_string()))?;
         // A pin holds links to regular files and nothing else.
-        if self.pin.is_none() {
-            let hex = id.to_hex().to_string();
-            if is_special(&self.objects_dir().join(&hex[..2]).join(&hex[2..])) {
-                return Err(unreadable(oid, "it is not a regular file"));
+        let place =
+            if self.pin.is_none() { Place::of(&id, self.objects_dir()) } else { Place::Empty };
+        match &place {
+            Place::Empty => {}
+            Place::Special => return Err(unreadable(oid, "it is not a regular file")),
+            Place::File(file) => {
+                let answer = catch_unwind(AssertUnwindSafe(|| loose(file)));
+                if let Ok(Some(answer)) = answer {
+                    return Ok(Some(answer));
+                }
             }
         }
         let once = || {

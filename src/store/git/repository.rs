@@ -22,9 +22,9 @@ use crate::store::blobs::OBJECT_BYTES_MAX;
 use crate::union::object::Oid;
 
 /// How many packs an open repository can come to know: at least this, or twice as many as it has. It cannot grow later, and a
-/// slot costs 360 bytes whether it is used or not.
+/// slot costs 360 bytes whether it is used or not, which are written to when it is opened. git itself repacks at 50.
 const SLOTS: Slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: SLOTS_MIN };
-const SLOTS_MIN: usize = 256;
+const SLOTS_MIN: usize = 80;
 
 /// An open repository: a checkout, a bare one, a mirror, or a linked work tree.
 pub struct Repository {
@@ -136,7 +136,7 @@ impl Repository {
     pub fn expect_here(&self, commit: &Oid) -> Result<(), StoreError> {
         let tree = self.commit(commit)?.tree;
         for oid in [commit, &tree] {
-            let found = self.ask_here(oid, gix::Repository::find_header)?;
+            let found = self.ask_here(oid, |_| None, gix::Repository::find_header)?;
             found.ok_or_else(|| unreadable(oid, "it is not in the pin"))?;
         }
         Ok(())

@@ -101,6 +101,7 @@ struct Taken {
     layers: Layers,
     revision: Revision,
     top: Object,
+    key: [u8; 16],
 }
 
 /// Lists a source that was opened as it is, or else as it was, with the reason.
@@ -115,7 +116,7 @@ fn take(
         Ok(opened) => {
             let known = last.and_then(|last| listed_before(config, spec, source, last, &opened));
             let taken = match known {
-                Some(layers) => finish(config, opened, layers),
+                Some(layers) => finish(config, spec, opened, layers),
                 None => list(config, spec, source, opened),
             };
             match taken {
@@ -136,7 +137,7 @@ fn take(
         return Err(cause);
     };
     let taken = match last_layers(config, spec, source, last, id) {
-        Some(layers) => finish(config, opened, layers),
+        Some(layers) => finish(config, spec, opened, layers),
         None => list(config, spec, source, opened),
     };
     taken.map(|taken| (taken, Some(cause)))
@@ -196,10 +197,15 @@ fn list(
         let entries = layers.entries.iter().map(Vec::as_slice);
         opened.signals = of_directory(&opened.place, spec, &config.surfaces, entries);
     }
-    finish(config, opened, layers)
+    finish(config, spec, opened, layers)
 }
 
-fn finish(config: &Config, opened: Opened, layers: Layers) -> Result<Taken, SourceCause> {
+fn finish(
+    config: &Config,
+    spec: &SourceSpec,
+    opened: Opened,
+    layers: Layers,
+) -> Result<Taken, SourceCause> {
     let store = opened.store.as_ref();
     let revision = match opened.commit {
         Some(commit) => Ok(Revision::Commit(commit)),
@@ -208,7 +214,10 @@ fn finish(config: &Config, opened: Opened, layers: Layers) -> Result<Taken, Sour
         }
     };
     match revision.and_then(|revision| Ok((revision, store.root()?))) {
-        Ok((revision, top)) => Ok(Taken { opened, layers, revision, top }),
+        Ok((revision, top)) => {
+            let key = source_key(spec, &opened.place, store);
+            Ok(Taken { opened, layers, revision, top, key })
+        }
         Err(error) => Err(SourceCause::Directory {
             place: opened.place,
             problem: error.to_string(),
@@ -234,7 +243,7 @@ pub(super) struct Built {
 
 impl Built {
     fn ready(&mut self, spec: &SourceSpec, label: &str, taken: Taken) {
-        let Taken { opened, layers, revision, top } = taken;
+        let Taken { opened, layers, revision, top, key } = taken;
         let source = Source {
             name: spec.name.clone(),
             label: label.to_owned(),
@@ -245,7 +254,7 @@ impl Built {
             state: SourceState::Ready,
             subdirs: spec.subdirs.clone(),
             time_secs: opened.time_secs,
-            key: source_key(spec, &opened.place, opened.store.as_ref()),
+            key,
             store: opened.store,
             signals: opened.signals,
             pinning: PinState::new(opened.pinning),

@@ -1,14 +1,27 @@
 //! The same work for many sources at once.
 
+use std::num::NonZero;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
+
+/// How many threads can run at once. Asked for once: the answer takes six files of `/proc` and `/sys`.
+static CORES: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, NonZero::get));
+
+/// For so many items there is another thread, which goes on while one waits for the disk. Fewer are done by the time that it has started.
+const MANY: usize = 16;
+
+/// How many threads do `items`.
+fn threads(items: usize, cores: usize) -> usize {
+    cores.max((items / MANY).min(cores * 2)).min(items)
+}
 
 /// Does the same with each item on as many threads as make sense, and gives the results in the items' order.
 pub(super) fn in_parallel<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(usize, &T) -> R + Sync,
 ) -> Vec<R> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = (cores * 2).min(items.len());
+    let threads = threads(items.len(), *CORES);
     if threads <= 1 {
         return items.iter().enumerate().map(|(index, item)| work(index, item)).collect();
     }
@@ -32,4 +45,18 @@ pub(super) fn in_parallel<T: Sync, R: Send>(
     });
     results.sort_unstable_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_sources_have_two_threads_a_core_and_few_one() {
+        let of = |items| threads(items, 2);
+        assert_eq!(
+            [of(0), of(1), of(2), of(10), of(47), of(48), of(64), of(300)],
+            [0, 1, 2, 2, 2, 3, 4, 4]
+        );
+    }
 }
