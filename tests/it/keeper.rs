@@ -159,6 +159,8 @@ fn s95_a_large_file_is_read_and_a_missing_object_is_an_error_after_a_death() {
 
 #[test]
 fn a_worker_that_is_stopped_or_crashes_is_replaced() {
+    // Numbers of sets that were left, beside all else.
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
     if !can_mount() {
         return;
     }
