@@ -109,13 +109,13 @@ fn start_log(arguments: &SyncArgs) -> Result<bool, Failure> {
 fn stop_on_signals(stop: &Stop) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::new)?;
     let stop = stop.clone();
-    thread::spawn(move || {
+    let stopping = move || {
         for signal in signals.forever().filter(|signal| *signal != SIGHUP) {
             info!(signal, "stopping");
             stop.set();
         }
-    });
-    Ok(())
+    };
+    thread::Builder::new().spawn(stopping).map(drop).map_err(Failure::new)
 }
 
 /// What is said of a round: bars on a terminal, one line a source elsewhere, or events of a log.

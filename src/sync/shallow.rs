@@ -19,26 +19,33 @@ pub(super) fn is_shallow(git_dir: &Path) -> bool {
     git_dir.join(NAME).exists()
 }
 
-/// Writes it anew if its bytes were lost: the history of a mirror ends at its refs, unless all of it is there (S117).
+/// Writes it anew if its bytes were lost, or if it lacks what a ref leads to: the history of a mirror ends at its refs, unless all of it
+/// is there (S117).
 pub(super) fn mend(git_dir: &Path, repository: &Repository) -> Result<(), FetchCause> {
     let place = git_dir.join(NAME);
     let Ok(text) = fs::read(&place) else { return Ok(()) };
-    if is_whole(&text) {
-        return Ok(());
-    }
+    let (mut ends, is_whole) = read(&text);
+    let known = ends.len();
     let refs = Refs::of(repository);
     let found = refs.names().into_iter().filter_map(|name| refs.find(&name).ok().flatten());
-    let ends = found.filter_map(|id| repository.peel(&id).ok());
-    let lines: BTreeSet<String> = ends.map(|(id, _)| format!("{id}\n")).collect();
-    let text: String = lines.into_iter().collect();
+    let found = found.filter_map(|id| repository.peel(&id).ok());
+    ends.extend(found.map(|(id, _)| format!("{id}\n")));
+    if is_whole && ends.len() == known {
+        return Ok(());
+    }
+    let text: String = ends.into_iter().collect();
     put(git_dir, text.as_bytes()).map_err(|error| FetchCause::of_cache(&place, &error))
 }
 
-/// Whether each line is an id.
-fn is_whole(text: &[u8]) -> bool {
-    let is_id =
-        |line: &[u8]| matches!(line.len(), 40 | 64) && line.iter().all(u8::is_ascii_hexdigit);
-    text.strip_suffix(b"\n").is_some_and(|text| text.split(|byte| *byte == b'\n').all(is_id))
+/// The lines that are ids, and whether there is nothing else.
+fn read(text: &[u8]) -> (BTreeSet<String>, bool) {
+    let is_id = |line: &&[u8]| {
+        line.strip_suffix(b"\n")
+            .is_some_and(|id| matches!(id.len(), 40 | 64) && id.iter().all(u8::is_ascii_hexdigit))
+    };
+    let lines = || text.split_inclusive(|byte| *byte == b'\n');
+    let ids = lines().filter(is_id).map(|line| String::from_utf8_lossy(line).into_owned());
+    (ids.collect(), !text.is_empty() && lines().all(|line| is_id(&line)))
 }
 
 /// In one step, and on the disk before it has its name; under the name that git locks it by, which the next round takes away.
@@ -72,10 +79,12 @@ mod tests {
     #[test]
     fn what_a_loss_of_power_leaves_is_no_list_of_ids() {
         let id = "0123456789abcdef0123456789abcdef01234567";
-        assert!(is_whole(format!("{id}\n{id}\n").as_bytes()));
-        for lost in [String::new(), id.to_owned(), format!("{id}\n{}\n", &id[1..]), "\0".repeat(82)]
-        {
-            assert!(!is_whole(lost.as_bytes()), "{lost:?}");
+        let whole = format!("{id}\n");
+        assert_eq!(read(whole.as_bytes()), (BTreeSet::from([whole.clone()]), true));
+        let cut = format!("{whole}{}\n", &id[1..]);
+        assert_eq!(read(cut.as_bytes()), (BTreeSet::from([whole]), false));
+        for lost in [String::new(), id.to_owned(), "\0".repeat(82)] {
+            assert_eq!(read(lost.as_bytes()), (BTreeSet::new(), false), "{lost:?}");
         }
     }
 }
