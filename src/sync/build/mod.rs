@@ -120,10 +120,8 @@ fn take(
                 None => list(config, spec, source, opened),
             };
             match taken {
-                // It is shown as it was.
-                Ok(Taken { opened, layers: Layers { failure: Some(problem), .. }, .. })
-                    if last.is_some() =>
-                {
+                // It is shown as it was, or not at all: nobody is to take a part of it for the whole.
+                Ok(Taken { opened, layers: Layers { failure: Some(problem), .. }, .. }) => {
                     SourceCause::Directory { place: opened.place, problem, is_absent: false }
                 }
                 taken => return taken.map(|taken| (taken, None)),
