@@ -97,7 +97,7 @@ pub struct MountArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Serve many views: each `*.yaml` of this directory is the configuration of one, at its `mount.at`
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["ConfigArgs", "mountpoint", "fuse_fd", "fuse_socket", "sync", "pin", "metrics"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["ConfigArgs", "mountpoint", "fuse_fd", "fuse_socket"])]
     pub views: Option<PathBuf>,
     /// Where to mount (default: `mount.at` of the configuration), or `/dev/fd/N` as for `--fuse-fd`
     #[arg(value_name = "MOUNTPOINT")]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::cli::MountArgs;
 use super::failure::Failure;
+use super::input;
 use super::mount::{Options, finish, is_supervised, start_log};
 use crate::daemon::{self, DaemonError, ViewsPlan};
 use crate::machine::background::{self, Launch, Ready};
@@ -35,10 +36,8 @@ pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure
 
 fn plan(arguments: &MountArgs, dir: &Path) -> Result<ViewsPlan, Failure> {
     let options = Options::parse(&arguments.options)?;
-    let is_alone = options.is_pinned || options.metrics.is_some() || options.has_passthrough;
-    if is_alone || is_supervised(arguments) {
-        let message =
-            "`--views` takes none of `-o pin`, `-o metrics`, `-o passthrough` and `-o supervised`";
+    if is_supervised(arguments) {
+        let message = "`--views` does not take `-o supervised`";
         return Err(Failure::usage(message).with_cure(
             "leave it out; a view of its own takes them: `overlayfs-mount mount -c FILE`",
         ));
@@ -50,6 +49,9 @@ fn plan(arguments: &MountArgs, dir: &Path) -> Result<ViewsPlan, Failure> {
         return Err(Failure::usage(format!("`{}` is not a directory", dir.display()))
             .with_cure("name a directory with a configuration for each view"));
     }
-    let Options { overrides, forbids_execution, .. } = options;
-    Ok(ViewsPlan { dir, forbids_execution, overrides })
+    let metrics = input::metrics(arguments.metrics.as_ref().or(options.metrics.as_ref()))?;
+    let Options { mut overrides, forbids_execution, is_pinned, has_passthrough, .. } = options;
+    overrides.is_synced = arguments.sync.then_some(true);
+    let is_pinned = is_pinned || arguments.pin;
+    Ok(ViewsPlan { dir, forbids_execution, is_pinned, has_passthrough, metrics, overrides })
 }

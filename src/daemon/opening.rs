@@ -8,7 +8,7 @@ use tracing::warn;
 use super::DaemonError;
 use super::copy::Copying;
 use super::courier::of_keeper;
-use super::fetch::Fetching;
+use super::fetch::{Fetchers, Fetching};
 use super::kept_by::KeptBy;
 use super::start::{Audience, Plan};
 use super::update::KEPT_SETS;
@@ -85,7 +85,7 @@ fn anew(
     stop: &Stop,
 ) -> Result<Opened, DaemonError> {
     let caches = Caches::open(plan, stop)?;
-    let (snapshot, fetching) = first(&plan.config, &caches, vitals)?;
+    let (snapshot, fetching) = first(&plan.config, &caches, vitals, stop)?;
     let begun = match keeper {
         None => Begun::Alone,
         Some(keeper) => {
@@ -140,8 +140,7 @@ fn again(
     let past = (past, Arc::new(journal));
     let view = View::resume(snapshot, settings(plan), caches.view_archive(), kept, past);
     view.note_configuration(keeper.text());
-    let fetching = plan.config.repo_cache.is_synced.then(|| fetching(&plan.config, vitals));
-    let fetching = fetching.transpose()?;
+    let fetching = fetching(&plan.config, &caches.fetchers, vitals)?;
     let courier = of_keeper(handed.courier);
     let begun = Begun::Again { device: handed.device, agreed, courier };
     Ok(Opened { view: Arc::new(view), caches, fetching, begun })
@@ -151,8 +150,14 @@ fn settings(plan: &Plan) -> Settings {
     Settings { links: plan.config.mount.links, has_xattrs: plan.config.mount.has_xattrs }
 }
 
-fn fetching(config: &Config, vitals: &Vitals) -> Result<Fetching, DaemonError> {
-    Fetching::start(config.clone(), vitals.rounds.get_or_init(Arc::default).clone())
+fn fetching(
+    config: &Config,
+    fetchers: &Fetchers,
+    vitals: &Vitals,
+) -> Result<Option<Fetching>, DaemonError> {
+    let fetching = fetchers.fetch(config)?;
+    vitals.fetched(fetching.as_ref());
+    Ok(fetching)
 }
 
 /// The first snapshot: from what the cache has; where a source is missing and the cache is ours to keep, from what a first round brings.
@@ -160,19 +165,18 @@ fn first(
     config: &Config,
     caches: &Caches,
     vitals: &Vitals,
+    stop: &Stop,
 ) -> Result<(Snapshot, Option<Fetching>), DaemonError> {
-    let start = || fetching(config, vitals);
     let build = || {
         let rebuilt = rebuild(config, &caches.shared, None, None)?;
         Ok(rebuilt.snapshot)
     };
-    let is_synced = config.repo_cache.is_synced;
-    match build() {
-        Ok(snapshot) => Ok((snapshot, is_synced.then(start).transpose()?)),
-        Err(error) if !is_synced => Err(DaemonError::Build(error)),
-        Err(_) => {
-            let fetching = start()?;
-            fetching.round(config.clone());
+    let built = build();
+    match (built, fetching(config, &caches.fetchers, vitals)?) {
+        (Ok(snapshot), fetching) => Ok((snapshot, fetching)),
+        (Err(error), None) => Err(DaemonError::Build(error)),
+        (Err(_), Some(fetching)) => {
+            fetching.round(stop);
             let snapshot = build().map_err(|error| {
                 let problems = fetching.problems().into_iter();
                 let problems =
@@ -194,6 +198,8 @@ pub(super) struct Caches {
     pub(super) archive: Option<Arc<Archive>>,
     /// What was pinned before, where somebody has looked at it already.
     pub(super) left: Option<Arc<[Arc<Repository>]>>,
+    /// Who keeps the repo cache, where that is asked for.
+    pub(super) fetchers: Fetchers,
 }
 
 impl Caches {
@@ -207,7 +213,8 @@ impl Caches {
         let shared = Arc::new(Shared::with_histories(&plan.config, histories));
         let archive = Archive::open(&pins, None, &plan.config, shared.clone()).map(Arc::new);
         let copying = Arc::new(Copying::start(pins.clone())?);
-        Ok(Self { shared, pins, copying, notices: Notices::start(), archive, left: None })
+        let (notices, fetchers) = (Notices::start(), Fetchers::default());
+        Ok(Self { shared, pins, copying, notices, archive, left: None, fetchers })
     }
 
     fn view_archive(&self) -> Option<Arc<dyn view::Archive>> {

@@ -49,4 +49,5 @@ mod swaps;
 mod torn;
 mod users;
 mod views;
+mod views_serving;
 mod waiting;

@@ -13,7 +13,7 @@ use super::observing::{metrics, mount};
 const ON: [&str; 2] = ["-o", "passthrough"];
 
 /// Whether this machine has it: root in the first user name space, and a kernel with passthrough.
-fn can_pass_through() -> bool {
+pub(crate) fn can_pass_through() -> bool {
     if !can_mount() {
         return false;
     }

@@ -5,17 +5,19 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tracing::{info, warn};
 
-use crate::config::resolved::{Access, AllowOther, Config, Links};
+use crate::config::resolved::{Access, AllowOther, Links};
 use crate::daemon::DaemonError;
 use crate::daemon::attach::{connection, owner, raise_read_ahead};
 use crate::daemon::courier;
-use crate::fuse::{self, Counts, KernelCache, Owner, Served, Serving};
+use crate::daemon::start::Plan;
+use crate::fuse::{self, Counts, KernelCache, Owner, Passthrough, Served, Serving};
 use crate::machine::bind::keep_apart;
 use crate::machine::mount::{MountRequest, mount_over};
+use crate::machine::passthrough::StackDepth;
 use crate::machine::stale::detach;
 use crate::machine::{connections, user};
 use crate::snapshot::Snapshot;
@@ -29,13 +31,16 @@ pub(super) struct Traits {
     links: Links,
     access: Access,
     is_for_others: bool,
+    /// Whether the kernel reads large files by itself.
+    passthrough: Option<StackDepth>,
     /// The only file whose view may be in it: what extended attributes say of a file depends on the view.
     alone: Option<PathBuf>,
 }
 
 impl Traits {
     /// What a configuration asks for.
-    pub(super) fn of(config: &Config, file: &Path) -> Self {
+    pub(super) fn of(plan: &Plan, file: &Path) -> Self {
+        let config = &plan.config;
         let is_for_others = match config.mount.allow_other {
             AllowOther::Auto => user::may_allow_other(),
             AllowOther::Yes => true,
@@ -46,6 +51,7 @@ impl Traits {
             links: config.mount.links,
             access: config.access,
             is_for_others,
+            passthrough: plan.passthrough,
             alone: config.mount.has_xattrs.then(|| file.to_owned()),
         }
     }
@@ -107,7 +113,9 @@ impl Group {
             forbids_execution,
         })?;
         let courier = courier::beside(&mounted.fd);
-        let serving = Serving { courier, ..Serving::alone(traits.owner) };
+        let passthrough =
+            traits.passthrough.map(|StackDepth(stack_depth)| Passthrough { stack_depth });
+        let serving = Serving { passthrough, courier, ..Serving::alone(traits.owner) };
         let served = fuse::serve(superblock.clone(), mounted.fd, serving)
             .inspect_err(|_| detach(&place).unwrap_or_default())?;
         let (kernel, counts) = (served.kernel.clone(), served.counts.clone());
@@ -159,8 +167,9 @@ impl Group {
 
     /// Takes the superblock itself away. It ends when nobody holds a view of it any more.
     pub(super) fn detach(&self) {
-        if !self.served.has_ended()
-            && let Err(error) = detach(&self.place)
+        // One whose connection was aborted is mounted still; one that somebody unmounted is not.
+        if let Err(error) = detach(&self.place)
+            && !self.served.has_ended()
         {
             warn!(%error, "a superblock could not be detached");
         }
@@ -170,6 +179,11 @@ impl Group {
     /// True once nobody holds it any more, or its connection was aborted.
     pub(super) fn has_ended(&self) -> bool {
         self.served.has_ended()
+    }
+
+    /// Can be upgraded for as long as the kernel is answered.
+    pub(super) fn alive(&self) -> Weak<()> {
+        self.served.alive.clone()
     }
 
     /// Cuts off whoever holds it.

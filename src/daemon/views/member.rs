@@ -2,19 +2,21 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use tracing::{info, warn};
 
 use super::group::{Group, Traits};
 use crate::daemon::DaemonError;
 use crate::daemon::attach::clear_stale;
+use crate::daemon::fetch::Fetching;
 use crate::daemon::opening::Caches;
 use crate::daemon::operator::{Doors, Reload, Seen, Trouble};
 use crate::daemon::start::{Plan, announce};
 use crate::daemon::update;
 use crate::daemon::update::Following;
 use crate::daemon::updates::{Updates, Updating};
-use crate::daemon::vitals::Vitals;
+use crate::daemon::vitals::{Mounted, Vitals};
 use crate::machine::MachineError;
 use crate::machine::bind::bind;
 use crate::machine::mountinfo::MountTable;
@@ -31,8 +33,8 @@ pub(super) struct Member {
     pub(super) traits: Traits,
     pub(super) updates: Updates,
     pub(super) trouble: Trouble,
-    vitals: Arc<Vitals>,
-    updating: Updating,
+    pub(super) vitals: Arc<Vitals>,
+    updating: JoinHandle<()>,
     doors: Doors,
     archive: Option<Arc<Archive>>,
     place: Place,
@@ -72,26 +74,32 @@ impl Shown {
         group: &Group,
         place: Place,
         caches: Caches,
-        reload: Reload,
+        (reload, fetching): (Reload, &mut Option<Fetching>),
     ) -> Result<Self, DaemonError> {
         let bound = attach(&plan.mountpoint, group, &place.name)?;
         let archive = caches.archive.clone();
+        let blobs = caches.shared.blobs.clone();
         let vitals = Arc::new(Vitals::default());
+        vitals.fetched(fetching.as_ref());
         let (view, counts) = (place.view.clone(), group.counts.clone());
-        let seen = Seen::new(&plan, view.clone(), counts, vitals.clone(), None);
+        let seen = Seen::new(&plan, view.clone(), counts.clone(), vitals.clone(), None);
         let trouble = seen.trouble.clone();
-        let following = Following { caches, fetching: None, is_resumed: false, keeper: None };
+        let fetching = fetching.take();
+        let following = Following { caches, fetching, is_resumed: false, keeper: None };
         let started = update::start(&plan, view, following, group.kernel.clone(), vitals.clone())
             .and_then(|(updates, updating)| match Doors::open(&plan.mountpoint, seen, reload) {
                 Ok(doors) => Ok((updates, updating, doors)),
                 Err(error) => {
-                    end(&updates, updating);
+                    end(&updates, updating.thread);
                     Err(error)
                 }
             });
         match started {
             Ok((updates, updating, doors)) => {
                 announce(&plan, &place.view.snapshot());
+                let Updating { thread: updating, alive } = updating;
+                let (view, session) = (place.view.clone(), group.alive());
+                vitals.mounted(Mounted { view, counts, blobs, session, updating: alive });
                 let member = Member {
                     plan,
                     traits,
@@ -154,9 +162,9 @@ impl Shown {
     }
 }
 
-fn end(updates: &Updates, updating: Updating) {
+fn end(updates: &Updates, updating: JoinHandle<()>) {
     updates.end();
-    if updating.thread.join().is_err() {
+    if updating.join().is_err() {
         warn!("the thread that kept the view up to date had panicked");
     }
 }

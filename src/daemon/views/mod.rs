@@ -8,6 +8,7 @@ mod directory;
 mod events;
 mod group;
 mod member;
+mod observed;
 mod reading;
 mod show;
 mod stop;
@@ -21,15 +22,18 @@ use tracing::{info, warn};
 
 use self::base::Base;
 use self::directory::{Directory, place_of};
-use self::events::{Event, Events};
+use self::events::{Answer, Event, Events, Reloaded};
 use self::group::{Group, Traits};
 use self::member::{Leave, Shown};
+use self::observed::Roll;
 use super::DaemonError;
 use super::copy::Copying;
+use super::fetch::{Fetchers, Fetching};
 use super::operator::{Doors, Seen, Trouble};
 use super::stop::Stopped;
 use crate::config::resolved::Overrides;
 use crate::control::ControlError;
+use crate::control::http::{Address, HttpServer};
 use crate::control::protocol::ReloadReport;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::user;
@@ -45,6 +49,12 @@ pub struct ViewsPlan {
     pub dir: PathBuf,
     /// Whether nothing in the views may be executed.
     pub forbids_execution: bool,
+    /// Whether each view shows the set of its start for good.
+    pub is_pinned: bool,
+    /// Whether the kernel reads large files by itself.
+    pub has_passthrough: bool,
+    /// Where metrics and health are served; `None`: nowhere.
+    pub metrics: Option<Address>,
     /// What the command line says in place of the configurations.
     pub overrides: Overrides,
 }
@@ -55,6 +65,8 @@ const TICK: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_millis(20);
 /// How long after a failure a view is tried again although its file did not change.
 const RETRY: Duration = Duration::from_secs(2);
+/// How often it is looked, at the start, whether what views lack is fetched.
+const FETCH_PACE: Duration = Duration::from_millis(20);
 
 /// Serves the views of a directory until a signal ends it. `ready` is called when all that can be shown are.
 ///
@@ -68,10 +80,14 @@ pub fn run_views(
         return Err(DaemonError::Unprivileged);
     }
     let events = Events::listen()?;
+    let roll = Arc::<Roll>::default();
+    // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
+    let http = serve_http(plan.metrics.as_ref(), roll.clone())?;
     let base = Base::take(&plan.dir)?;
     let notices = Notices::start();
     let directory = Directory::new(&plan.dir, notices.clone(), &events);
     let (estates, groups, retired, views) = Default::default();
+    let (fetchers, awaited) = Default::default();
     let plan = plan.clone();
     let (is_starting, have_mounts_moved) = (true, false);
     let mut daemon = Daemon {
@@ -84,6 +100,9 @@ pub fn run_views(
         groups,
         retired,
         views,
+        fetchers,
+        awaited,
+        roll: roll.clone(),
         is_starting,
         have_mounts_moved,
     };
@@ -92,9 +111,12 @@ pub fn run_views(
         daemon.stop();
         return Err(error);
     }
+    roll.start();
     info!(dir = %daemon.plan.dir.display(), views = daemon.shown(), "serving");
     let signal = daemon.serve();
+    roll.stop();
     daemon.stop();
+    drop(http);
     Ok(Stopped::Signal(signal))
 }
 
@@ -111,6 +133,11 @@ struct Daemon {
     retired: Vec<Group>,
     /// By file.
     views: BTreeMap<PathBuf, State>,
+    fetchers: Fetchers,
+    /// What is fetched for views that cannot be shown.
+    awaited: BTreeMap<PathBuf, Fetching>,
+    /// All views, for those who observe the daemon.
+    roll: Arc<Roll>,
     is_starting: bool,
     /// Since it was last looked.
     have_mounts_moved: bool,
@@ -146,6 +173,7 @@ impl Daemon {
     fn start(&mut self) -> Result<(), DaemonError> {
         self.directory.read()?;
         self.look();
+        self.await_first_fetch();
         self.is_starting = false;
         // From now on what was pinned before is of no use to anybody else.
         self.estates.values_mut().for_each(|estate| estate.left = Some([].into()));
@@ -162,6 +190,20 @@ impl Daemon {
         Err(DaemonError::NoView { dir: self.plan.dir.clone(), problems })
     }
 
+    /// Waits for what is fetched for the first time, where views lack it, and shows them.
+    fn await_first_fetch(&mut self) {
+        if self.awaited.is_empty() {
+            return;
+        }
+        let wish = self.events.wish();
+        let is_over = || self.awaited.values().all(Fetching::has_tried);
+        while !is_over() && !wish.wait(FETCH_PACE) {}
+        for file in self.awaited.keys().cloned().collect::<Vec<_>>() {
+            self.renew(&file, None);
+        }
+        self.roll.set(&self.views);
+    }
+
     fn shown(&self) -> usize {
         self.views.values().filter(|state| matches!(state, State::Shown(_))).count()
     }
@@ -175,7 +217,7 @@ impl Daemon {
                     let files: Vec<_> = self.views.keys().cloned().collect();
                     for file in files {
                         // What goes wrong is in the log and in the status.
-                        drop(self.renew(&file));
+                        self.renew(&file, None);
                     }
                 }
                 Some(Event::Signal(signal)) => {
@@ -183,10 +225,10 @@ impl Daemon {
                     return signal;
                 }
                 Some(Event::Reload { file, answer }) => {
-                    let outcome = self.renew(&file);
-                    // Whoever asked may have gone away.
-                    answer.send(outcome).unwrap_or_default();
+                    self.renew(&file, Some(answer));
+                    self.roll.set(&self.views);
                 }
+                Some(Event::Reloaded(reloaded)) => self.reloaded(*reloaded),
                 Some(Event::Mounts) => {
                     self.have_mounts_moved = true;
                     look_at = look_at.min(Instant::now() + SETTLE);
@@ -204,22 +246,31 @@ impl Daemon {
     fn look(&mut self) {
         self.notice_unmounts();
         for file in self.directory.vanished() {
+            drop(self.awaited.remove(&file));
             if let Some(state) = self.views.remove(&file) {
                 self.leave(state, Leave::ForGood);
             }
         }
         for file in self.directory.changed() {
-            drop(self.renew(&file));
+            if !self.is_pinned(&file) {
+                self.renew(&file, None);
+            }
         }
         let now = Instant::now();
         let is_due =
             |state: &State| matches!(state, State::Broken(broken) if broken.retry_at <= now);
         let due: Vec<_> = self.views.iter().filter(|(_, state)| is_due(state)).collect();
         for file in due.into_iter().map(|(file, _)| file.clone()).collect::<Vec<_>>() {
-            drop(self.renew(&file));
+            self.renew(&file, None);
         }
         self.groups.iter().chain(&self.retired).for_each(Group::sweep);
         self.retired.retain(|group| !group.has_ended());
+        self.roll.set(&self.views);
+    }
+
+    /// Whether a view shows the set of its start for good.
+    fn is_pinned(&self, file: &Path) -> bool {
+        self.plan.is_pinned && matches!(self.views.get(file), Some(State::Shown(_)))
     }
 
     /// Lets go of views that somebody unmounted, and of those whose superblock has ended.
@@ -255,32 +306,39 @@ impl Daemon {
             self.leave(State::Shown(shown), Leave::ForNow);
             if !is_unmounted {
                 warn!(file = %file.display(), "its superblock has ended; it is mounted anew");
-                drop(self.renew(&file));
+                self.renew(&file, None);
             }
         }
     }
 
-    /// Makes a view be as its file says now.
-    fn renew(&mut self, file: &Path) -> Result<ReloadReport, ControlError> {
-        let outcome = self.plan_of(file).and_then(|plan| self.follow(file, plan));
+    /// Makes a view be as its file says now. The answer may come later.
+    fn renew(&mut self, file: &Path, mut answer: Option<Answer>) {
+        let plan = self.plan_of(file);
+        let outcome = plan.and_then(|plan| self.follow(file, plan, &mut answer));
+        let Some(outcome) = outcome.transpose() else { return };
         let trouble = outcome.as_ref().err().map(ToString::to_string);
-        match self.views.get_mut(file) {
-            Some(State::Shown(shown)) => {
-                let known = shown.member().trouble.get();
-                if let Some(trouble) =
-                    trouble.as_ref().filter(|trouble| known.as_ref() != Some(trouble))
-                {
-                    warn!(file = %file.display(), "the view stays as it is: {trouble}");
-                }
-                shown.member_mut().trouble.set(trouble);
-            }
+        match self.views.get(file) {
+            Some(State::Shown(shown)) => note(file, &shown.member().trouble, trouble),
             Some(State::Broken(_) | State::Unmounted) | None => {
                 if let Some(trouble) = trouble {
                     self.note_broken(file, trouble);
                 }
             }
         }
-        outcome
+        respond(answer, outcome);
+    }
+
+    /// A view was read anew in place, or could not be.
+    fn reloaded(&mut self, reloaded: Reloaded) {
+        let Reloaded { file, plan, trouble, outcome, answer } = reloaded;
+        note(&file, &trouble, outcome.as_ref().err().map(ToString::to_string));
+        if outcome.is_ok()
+            && let Some(State::Shown(shown)) = self.views.get_mut(&file)
+            && shown.member().trouble.is(&trouble)
+        {
+            shown.member_mut().plan = plan;
+        }
+        respond(answer, outcome);
     }
 
     fn note_broken(&mut self, file: &Path, problem: String) {
@@ -306,4 +364,30 @@ impl Daemon {
             self.leave(state, Leave::ForNow);
         }
     }
+}
+
+/// Notes why a view that is shown is not as its file says.
+fn note(file: &Path, known: &Trouble, trouble: Option<String>) {
+    if let Some(trouble) = trouble.as_ref().filter(|trouble| known.get().as_ref() != Some(trouble))
+    {
+        warn!(file = %file.display(), "the view stays as it is: {trouble}");
+    }
+    known.set(trouble);
+}
+
+/// Tells an operator what came of it, who may have gone away.
+fn respond(answer: Option<Answer>, outcome: Result<ReloadReport, ControlError>) {
+    if let Some(answer) = answer {
+        answer.send(outcome).unwrap_or_default();
+    }
+}
+
+fn serve_http(
+    address: Option<&Address>,
+    roll: Arc<Roll>,
+) -> Result<Option<HttpServer>, DaemonError> {
+    let Some(address) = address else { return Ok(None) };
+    let server = HttpServer::start(address, roll)?;
+    info!(address = %server.address(), "metrics are served");
+    Ok(Some(server))
 }

@@ -4,14 +4,12 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tracing::warn;
-
 use super::{Daemon, State};
 use crate::config::resolved::Config;
 use crate::config::{self, ConfigError, Environment};
 use crate::control::ControlError;
 use crate::daemon::start::{Audience, Plan};
-use crate::machine::mountpoint;
+use crate::machine::{mountpoint, passthrough};
 use crate::sync::Stamp;
 
 impl Daemon {
@@ -31,14 +29,10 @@ impl Daemon {
             return Err(refused(&ConfigError { problems }));
         }
         self.expect_free(file, &at)?;
-        if config.repo_cache.is_synced {
-            config.repo_cache.is_synced = false;
-            if !self.views.contains_key(file) {
-                warn!(file = %file.display(), "`repoCache.sync` is not followed here: run `overlayfs-mount sync` beside");
-            }
-        }
         config.mount.at.clone_from(&at);
-        Ok(self.plan_with(config, at, stamp))
+        let allowed = || passthrough::allowed(&config.state.dir).map_err(|error| refused(&error));
+        let passthrough = self.plan.has_passthrough.then(allowed).transpose()?;
+        Ok(Plan { passthrough, ..self.plan_with(config, at, stamp) })
     }
 
     fn plan_with(&self, config: Config, mountpoint: PathBuf, stamp: Stamp) -> Plan {
@@ -47,7 +41,7 @@ impl Daemon {
             config,
             mountpoint,
             forbids_execution: self.plan.forbids_execution,
-            is_pinned: false,
+            is_pinned: self.plan.is_pinned,
             overrides: self.plan.overrides,
             stamp,
             metrics: None,
