@@ -118,7 +118,7 @@ pub struct MountArgs {
     #[arg(long)]
     pub pin: bool,
     /// Have a second process keep the mount: if the one that serves it dies, another goes on, and nobody gets an error
-    #[arg(long, conflicts_with_all = ["fuse_fd", "fuse_socket", "views"])]
+    #[arg(long, conflicts_with_all = ["fuse_fd", "fuse_socket"])]
     pub supervised: bool,
     /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`
     /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)

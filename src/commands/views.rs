@@ -7,19 +7,26 @@ use super::cli::MountArgs;
 use super::failure::Failure;
 use super::input;
 use super::mount::{Options, finish, is_supervised, start_log};
-use crate::daemon::{self, DaemonError, ViewsPlan};
+use crate::daemon::{self, DaemonError, KeptBy, OwnLog, ViewsPlan};
 use crate::machine::background::{self, Launch, Ready};
+use crate::machine::keeper::Keeper;
 
 /// Serves the views of a directory, in the foreground or behind a process that returns.
 pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure> {
+    if let Some(keeper) = Keeper::find()? {
+        let plan = plan(arguments, dir)?;
+        // It is the keeper's, which ends later.
+        let _log = start_log(&plan.dir, arguments, arguments.foreground)?;
+        let keeper = KeptBy::new(keeper);
+        return finish(daemon::run_views_for_keeper(&plan, keeper, arguments.foreground), None);
+    }
     if arguments.foreground {
         let plan = plan(arguments, dir)?;
         let log = start_log(&plan.dir, arguments, true)?;
-        let outcome = daemon::run_views(&plan, || {
+        return serve(arguments, &plan, log, || {
             daemon::announce_to_systemd();
             Ok(())
         });
-        return finish(outcome, log);
     }
     if !background::is_launched() {
         plan(arguments, dir)?;
@@ -31,17 +38,25 @@ pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure
     let ready = Ready::detach_self_but(None)?;
     let plan = plan(arguments, dir)?;
     let log = start_log(&plan.dir, arguments, false)?;
-    finish(daemon::run_views(&plan, || ready.announce().map_err(DaemonError::from)), log)
+    serve(arguments, &plan, log, || ready.announce().map_err(DaemonError::from))
+}
+
+fn serve(
+    arguments: &MountArgs,
+    plan: &ViewsPlan,
+    log: Option<OwnLog>,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<ExitCode, Failure> {
+    let outcome = if is_supervised(arguments) {
+        daemon::keep_views(plan, ready)
+    } else {
+        daemon::run_views(plan, ready)
+    };
+    finish(outcome, log)
 }
 
 fn plan(arguments: &MountArgs, dir: &Path) -> Result<ViewsPlan, Failure> {
     let options = Options::parse(&arguments.options)?;
-    if is_supervised(arguments) {
-        let message = "`--views` does not take `-o supervised`";
-        return Err(Failure::usage(message).with_cure(
-            "leave it out; a view of its own takes them: `overlayfs-mount mount -c FILE`",
-        ));
-    }
     let unusable =
         |error| Failure::usage(format!("directory of views `{}`: {error}", dir.display()));
     let dir = dir.canonicalize().map_err(unusable)?;

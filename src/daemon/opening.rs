@@ -14,7 +14,7 @@ use super::start::{Audience, Plan};
 use super::update::KEPT_SETS;
 use super::vitals::Vitals;
 use crate::config::resolved::Config;
-use crate::fuse::Courier;
+use crate::fuse::{Courier, Passthrough};
 use crate::machine::keeper::Word;
 use crate::snapshot::Snapshot;
 use crate::store::git::Repository;
@@ -25,7 +25,9 @@ use crate::sync::pin::Pins;
 use crate::sync::watch::Notices;
 use crate::sync::{Histories, Shared};
 use crate::union::revision::RevisionSetId;
-use crate::view::{self, Archive as _, Handshake, Journal, Past, Settings, View};
+use crate::view::{
+    self, Archive as _, Handshake, Journal, Number, Past, PastView, Settings, StillOpen, View,
+};
 
 /// A view, and what keeps it up to date.
 pub(super) struct Opened {
@@ -42,7 +44,14 @@ pub(super) enum Begun {
     /// With nothing; what it does is written down for those who come after.
     First { device: OwnedFd, journal: Arc<Journal>, courier: Courier },
     /// Where a worker before was killed.
-    Again { device: OwnedFd, agreed: Handshake, courier: Courier },
+    Again {
+        device: OwnedFd,
+        agreed: Handshake,
+        courier: Courier,
+        journal: Arc<Journal>,
+        /// What is open in a way that has to be gone on with.
+        left: Vec<(Number, StillOpen)>,
+    },
 }
 
 impl Begun {
@@ -52,6 +61,16 @@ impl Begun {
             Self::First { courier, .. } | Self::Again { courier, .. } => Some(courier.clone()),
             Self::Alone => None,
         }
+    }
+
+    /// How large files are passed through, to so many file systems on each other.
+    pub(super) fn passthrough(&self, stack_depth: u32) -> Passthrough {
+        let (journal, left) = match self {
+            Self::Alone => (None, Vec::new()),
+            Self::First { journal, .. } => (Some(journal.clone()), Vec::new()),
+            Self::Again { journal, left, .. } => (Some(journal.clone()), left.clone()),
+        };
+        Passthrough { stack_depth, journal, left }
     }
 
     pub(super) fn is_resumed(&self) -> bool {
@@ -129,7 +148,8 @@ fn again(
         .map_err(|error| lost(format!("the journal of node numbers: {error}")))?;
     let agreed = past.handshake().cloned();
     let agreed = agreed.ok_or_else(|| lost("nothing was agreed with the kernel".to_owned()))?;
-    let shown = past.shown().ok_or_else(|| lost("no set was shown".to_owned()))?;
+    let shown =
+        past.only().and_then(PastView::shown).ok_or_else(|| lost("no set was shown".to_owned()))?;
     let caches = Caches::open(plan, stop)?;
     let archive = caches.archive.as_ref();
     let archive = archive.ok_or_else(|| lost("`state.dir` cannot be used".to_owned()))?;
@@ -137,12 +157,14 @@ fn again(
     let kept = archive.load(&caches.pins, &left, &plan.config, KEPT_SETS);
     let id = RevisionSetId(shown.id);
     let snapshot = archive.recall(&id).map_err(|cause| lost(format!("set `{id}`: {cause}")))?;
-    let past = (past, Arc::new(journal));
+    let (left_open, journal) = (past.still_open(), Arc::new(journal));
+    let past = (past, journal.clone());
     let view = View::resume(snapshot, settings(plan), caches.view_archive(), kept, past);
     view.note_configuration(keeper.text());
     let fetching = fetching(&plan.config, &caches.fetchers, vitals)?;
     let courier = of_keeper(handed.courier);
-    let begun = Begun::Again { device: handed.device, agreed, courier };
+    let (device, left) = (handed.device, left_open);
+    let begun = Begun::Again { device, agreed, courier, journal, left };
     Ok(Opened { view: Arc::new(view), caches, fetching, begun })
 }
 

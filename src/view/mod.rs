@@ -55,7 +55,7 @@ pub use list::{Depth, Offered, Sink};
 pub use lookup::Found;
 pub use nodes::Number;
 pub use open::{Settings, View};
-pub use past::{Handshake, Past};
+pub use past::{Handshake, Past, PastView, StillOpen};
 pub use superblock::{Asked, Superblock};
 
 use thiserror::Error;

@@ -57,7 +57,8 @@ pub(crate) fn serve_with<'a>(sandbox: &'a Sandbox, more: &[&str]) -> Serving<'a>
     command.args(more);
     command.env("OVERLAYFS_MOUNT_LOG", "info,overlayfs_mount::daemon::operator=debug");
     let mount = sandbox.mount_by(&mut command);
-    let pid = all(sandbox)[0]["pid"].as_i64().unwrap();
+    let first = &all(sandbox)[0];
+    let pid = first["supervisor_pid"].as_i64().or_else(|| first["pid"].as_i64()).unwrap();
     Serving { sandbox, pid: Pid::from_raw(i32::try_from(pid).unwrap()), _mount: mount }
 }
 
@@ -104,7 +105,7 @@ pub(crate) fn is_there(sandbox: &Sandbox, path: &str) -> bool {
     sandbox.shell_output(&format!("test -e {path}")).status.success()
 }
 
-fn error_of(sandbox: &Sandbox, file: &str) -> String {
+pub(crate) fn error_of(sandbox: &Sandbox, file: &str) -> String {
     let of_file =
         |status: &Value| status["config"].as_str().is_some_and(|path| path.ends_with(file));
     let status = all(sandbox).into_iter().find(of_file);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use sd_notify::NotifyState;
 use tracing::{info, warn};
 
-use super::KeptMount;
+use super::kept::KeptMount;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::{descriptor, dying};
 

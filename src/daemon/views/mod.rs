@@ -8,8 +8,11 @@ mod directory;
 mod events;
 mod group;
 mod member;
+mod note;
 mod observed;
 mod reading;
+mod renewal;
+mod resume;
 mod show;
 mod stop;
 
@@ -21,20 +24,22 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use self::base::Base;
-use self::directory::{Directory, place_of};
-use self::events::{Answer, Event, Events, Reloaded};
+pub(super) use self::base::{superblock_at, take_all_away};
+use self::directory::Directory;
+use self::events::{Event, Events};
 use self::group::{Group, Traits};
 use self::member::{Leave, Shown};
 use self::observed::Roll;
 use super::DaemonError;
 use super::copy::Copying;
 use super::fetch::{Fetchers, Fetching};
-use super::operator::{Doors, Seen, Trouble};
+use super::kept_by::KeptBy;
+use super::operator::{Doors, Trouble};
 use super::stop::Stopped;
 use crate::config::resolved::Overrides;
-use crate::control::ControlError;
-use crate::control::http::{Address, HttpServer};
-use crate::control::protocol::ReloadReport;
+use crate::control::http::Address;
+use crate::machine::confinement;
+use crate::machine::keeper::{Handed, Word};
 use crate::machine::mountinfo::MountTable;
 use crate::machine::user;
 use crate::store::git::Repository;
@@ -76,14 +81,43 @@ pub fn run_views(
     plan: &ViewsPlan,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
+    serve_views(plan, None, ready)
+}
+
+/// As [`run_views`], for a keeper, which may have had another worker before.
+///
+/// # Errors
+/// As there; or what another worker left cannot be gone on with.
+pub fn run_views_for_keeper(
+    plan: &ViewsPlan,
+    keeper: KeptBy,
+    keeps_output: bool,
+) -> Result<Stopped, DaemonError> {
+    let keeper = Arc::new(keeper);
+    let outcome = serve_views(plan, Some(keeper.clone()), || keeper.ready(keeps_output));
+    if matches!(outcome, Err(DaemonError::Resume { .. })) {
+        keeper.say(Word::Anew);
+    }
+    outcome
+}
+
+fn serve_views(
+    plan: &ViewsPlan,
+    keeper: Option<Arc<KeptBy>>,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<Stopped, DaemonError> {
     if !user::has_sys_admin() {
         return Err(DaemonError::Unprivileged);
     }
+    confinement::no_core_dumps();
+    // The worker before has ended once this is answered, and what it held can be taken.
+    let earlier = keeper.as_ref().filter(|keeper| !keeper.is_first());
+    let handed = earlier.map(|keeper| keeper.ask_all()).transpose()?;
     let events = Events::listen()?;
     let roll = Arc::<Roll>::default();
     // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
-    let http = serve_http(plan.metrics.as_ref(), roll.clone())?;
-    let base = Base::take(&plan.dir)?;
+    let http = observed::serve(plan.metrics.as_ref(), roll.clone())?;
+    let base = Base::take(&plan.dir, handed.is_some())?;
     let notices = Notices::start();
     let directory = Directory::new(&plan.dir, notices.clone(), &events);
     let (estates, groups, retired, views) = Default::default();
@@ -103,12 +137,16 @@ pub fn run_views(
         fetchers,
         awaited,
         roll: roll.clone(),
+        keeper,
         is_starting,
         have_mounts_moved,
     };
-    let started = daemon.start().and_then(|()| ready());
+    let started = daemon.start(handed).and_then(|()| ready());
+    let started = started.and_then(|()| daemon.listen());
     if let Err(error) = started {
-        daemon.stop();
+        if !matches!(error, DaemonError::Resume { .. }) {
+            daemon.stop();
+        }
         return Err(error);
     }
     roll.start();
@@ -138,6 +176,8 @@ struct Daemon {
     awaited: BTreeMap<PathBuf, Fetching>,
     /// All views, for those who observe the daemon.
     roll: Arc<Roll>,
+    /// Who has another worker go on, if anybody does.
+    keeper: Option<Arc<KeptBy>>,
     is_starting: bool,
     /// Since it was last looked.
     have_mounts_moved: bool,
@@ -170,14 +210,19 @@ struct Broken {
 
 impl Daemon {
     /// Shows what can be shown.
-    fn start(&mut self) -> Result<(), DaemonError> {
-        self.directory.read()?;
+    fn start(&mut self, handed: Option<Vec<Handed>>) -> Result<(), DaemonError> {
+        let files = self.directory.read()?;
+        let is_resumed = handed.is_some();
+        if let Some((handed, keeper)) = handed.zip(self.keeper.clone()) {
+            self.resume(handed, keeper.is_to_refuse())?;
+            self.remember_unmounted(&files);
+        }
         self.look();
         self.await_first_fetch();
         self.is_starting = false;
         // From now on what was pinned before is of no use to anybody else.
         self.estates.values_mut().for_each(|estate| estate.left = Some([].into()));
-        if self.shown() > 0 || self.views.is_empty() {
+        if is_resumed || self.shown() > 0 || self.views.is_empty() {
             return Ok(());
         }
         let problem = |(file, state): (&PathBuf, &State)| match state {
@@ -188,6 +233,12 @@ impl Daemon {
         };
         let problems = self.views.iter().filter_map(problem).collect();
         Err(DaemonError::NoView { dir: self.plan.dir.clone(), problems })
+    }
+
+    /// Hears what the keeper says from now on.
+    fn listen(&self) -> Result<(), DaemonError> {
+        let roll = self.roll.clone();
+        self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.listen(move || roll.stop()))
     }
 
     /// Waits for what is fetched for the first time, where views lack it, and shows them.
@@ -247,6 +298,7 @@ impl Daemon {
         self.notice_unmounts();
         for file in self.directory.vanished() {
             drop(self.awaited.remove(&file));
+            self.base.forget_unmounted(&file);
             if let Some(state) = self.views.remove(&file) {
                 self.leave(state, Leave::ForGood);
             }
@@ -303,6 +355,9 @@ impl Daemon {
                 continue;
             };
             let is_unmounted = !shown.is_in(&table);
+            if is_unmounted {
+                self.base.note_unmounted(&file);
+            }
             self.leave(State::Shown(shown), Leave::ForNow);
             if !is_unmounted {
                 warn!(file = %file.display(), "its superblock has ended; it is mounted anew");
@@ -310,84 +365,4 @@ impl Daemon {
             }
         }
     }
-
-    /// Makes a view be as its file says now. The answer may come later.
-    fn renew(&mut self, file: &Path, mut answer: Option<Answer>) {
-        let plan = self.plan_of(file);
-        let outcome = plan.and_then(|plan| self.follow(file, plan, &mut answer));
-        let Some(outcome) = outcome.transpose() else { return };
-        let trouble = outcome.as_ref().err().map(ToString::to_string);
-        match self.views.get(file) {
-            Some(State::Shown(shown)) => note(file, &shown.member().trouble, trouble),
-            Some(State::Broken(_) | State::Unmounted) | None => {
-                if let Some(trouble) = trouble {
-                    self.note_broken(file, trouble);
-                }
-            }
-        }
-        respond(answer, outcome);
-    }
-
-    /// A view was read anew in place, or could not be.
-    fn reloaded(&mut self, reloaded: Reloaded) {
-        let Reloaded { file, plan, trouble, outcome, answer } = reloaded;
-        note(&file, &trouble, outcome.as_ref().err().map(ToString::to_string));
-        if outcome.is_ok()
-            && let Some(State::Shown(shown)) = self.views.get_mut(&file)
-            && shown.member().trouble.is(&trouble)
-        {
-            shown.member_mut().plan = plan;
-        }
-        respond(answer, outcome);
-    }
-
-    fn note_broken(&mut self, file: &Path, problem: String) {
-        let retry_at = Instant::now() + RETRY;
-        if let Some(State::Broken(broken)) = self.views.get_mut(file) {
-            broken.retry_at = retry_at;
-            if broken.trouble.get().as_ref() != Some(&problem) {
-                warn!(file = %file.display(), "the view cannot be shown: {problem}");
-                broken.trouble.set(Some(problem));
-            }
-            return;
-        }
-        warn!(file = %file.display(), "the view cannot be shown: {problem}");
-        let mut context = Seen::context(place_of(file), Some(file.to_owned()));
-        context.views = Some(self.plan.dir.clone());
-        let trouble = Trouble::default();
-        trouble.set(Some(problem));
-        let seen = Seen { context, trouble: trouble.clone(), keeper: None, shown: None };
-        // By its file: where it is to be mounted may be another's, or not be known.
-        let doors = Doors::open(file, seen, self.events.reload(file)).ok();
-        let broken = Broken { trouble, retry_at, _doors: doors };
-        if let Some(state) = self.views.insert(file.to_owned(), State::Broken(broken)) {
-            self.leave(state, Leave::ForNow);
-        }
-    }
-}
-
-/// Notes why a view that is shown is not as its file says.
-fn note(file: &Path, known: &Trouble, trouble: Option<String>) {
-    if let Some(trouble) = trouble.as_ref().filter(|trouble| known.get().as_ref() != Some(trouble))
-    {
-        warn!(file = %file.display(), "the view stays as it is: {trouble}");
-    }
-    known.set(trouble);
-}
-
-/// Tells an operator what came of it, who may have gone away.
-fn respond(answer: Option<Answer>, outcome: Result<ReloadReport, ControlError>) {
-    if let Some(answer) = answer {
-        answer.send(outcome).unwrap_or_default();
-    }
-}
-
-fn serve_http(
-    address: Option<&Address>,
-    roll: Arc<Roll>,
-) -> Result<Option<HttpServer>, DaemonError> {
-    let Some(address) = address else { return Ok(None) };
-    let server = HttpServer::start(address, roll)?;
-    info!(address = %server.address(), "metrics are served");
-    Ok(Some(server))
 }

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tracing::info;
+
 use super::State;
-use crate::control::http::Observed;
+use crate::control::http::{Address, HttpServer, Observed};
 use crate::control::metrics::Page;
 use crate::control::view_metrics::write_views;
+use crate::daemon::DaemonError;
 use crate::daemon::vitals::{Vitals, page};
 
 /// The views that there are, kept by the thread that looks after them.
@@ -102,4 +105,15 @@ impl Observed for Roll {
         }
         self.all(Observed::readiness)
     }
+}
+
+/// Answers at an address, if one is given, until what this returns is dropped.
+pub(super) fn serve(
+    address: Option<&Address>,
+    roll: Arc<Roll>,
+) -> Result<Option<HttpServer>, DaemonError> {
+    let Some(address) = address else { return Ok(None) };
+    let server = HttpServer::start(address, roll)?;
+    info!(address = %server.address(), "metrics are served");
+    Ok(Some(server))
 }

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::events::{Answer, Reloaded};
-use super::group::{Group, Mounting, Traits};
-use super::member::{Leave, Place, Shown};
-use super::reading::refused;
+use super::group::{First, Group, Mounting, Traits};
+use super::member::{Leave, Means, Place, Shown};
+use super::note::Note;
+use super::reading::{Read, refused};
 use super::{Daemon, Estate, State};
 use crate::config::resolved::Config;
 use crate::control::ControlError;
@@ -31,7 +32,7 @@ impl Daemon {
     pub(super) fn follow(
         &mut self,
         file: &Path,
-        plan: Plan,
+        Read { plan, text }: Read,
         answer: &mut Option<Answer>,
     ) -> Result<Option<ReloadReport>, ControlError> {
         let traits = Traits::of(&plan, file);
@@ -47,15 +48,16 @@ impl Daemon {
                 return Ok(None);
             }
         }
-        let revision = self.show(file, plan, traits).map_err(|error| refused(&error))?;
+        let revision =
+            self.show(file, Read { plan, text }, traits).map_err(|error| refused(&error))?;
         let (previous, changed, changes, warnings) = Default::default();
         Ok(Some(ReloadReport { revision, previous, changed, changes, warnings }))
     }
 
     /// Mounts a view, in place of the one that its file said before. Returns the id of its revision set.
-    fn show(&mut self, file: &Path, plan: Plan, traits: Traits) -> Result<String, DaemonError> {
-        let mut fetching = self.fetching(file, &plan.config)?;
-        let outcome = self.show_fetched(file, plan, traits, &mut fetching);
+    fn show(&mut self, file: &Path, read: Read, traits: Traits) -> Result<String, DaemonError> {
+        let mut fetching = self.fetching(file, &read.plan.config)?;
+        let outcome = self.show_fetched(file, read, traits, &mut fetching);
         if outcome.is_err() {
             // It goes on beside: what is missing may come by it.
             self.awaited.extend(fetching.map(|fetching| (file.to_owned(), fetching)));
@@ -66,7 +68,7 @@ impl Daemon {
     fn show_fetched(
         &mut self,
         file: &Path,
-        plan: Plan,
+        Read { plan, text }: Read,
         traits: Traits,
         fetching: &mut Option<Fetching>,
     ) -> Result<String, DaemonError> {
@@ -75,35 +77,51 @@ impl Daemon {
         let rebuilt = rebuilt.map_err(|error| unfetched(error, fetching.as_ref()))?;
         let snapshot = beside(rebuilt.snapshot, &self.snapshots(&traits));
         let revision = snapshot.id.to_string();
-        let archive = Archive::open(&caches.pins, Some(file), &plan.config, caches.shared.clone())
-            .map(Arc::new);
-        caches.archive.clone_from(&archive);
+        let archive = open_archive(&mut caches, file, &plan.config);
+        if let Some(archive) = archive.as_ref().filter(|_| self.keeper.is_some()) {
+            // The next worker makes the set again from what is written here.
+            archive.keep(&snapshot, &plan.config);
+        }
         // Only now: what cannot be built leaves the old view.
         if let Some(state @ State::Shown(_)) = self.views.remove(file) {
             self.leave(state, Leave::ForNow);
         }
         let name = name_of(file)?;
-        let archive = archive.map(|archive| archive as Arc<dyn view::Archive>);
         let position = self.groups.iter().position(|group| group.traits == traits);
+        let place = position.map_or_else(|| self.base.next(), |at| self.groups[at].place().into());
+        let (file, at, made) = (file.to_owned(), plan.mountpoint.clone(), Vec::new());
+        let note = Note { file, at, place, is_bound: false, made };
+        let first = First {
+            name: &name,
+            snapshot,
+            archive: archive.map(|archive| archive as Arc<dyn view::Archive>),
+            note: &note.to_bytes(),
+            state_dir: &plan.config.state.dir,
+        };
         let (position, view) = if let Some(position) = position {
-            (position, self.groups[position].add(&name, snapshot, archive)?)
+            (position, self.groups[position].add(first)?)
         } else {
             let mounting = Mounting {
-                place: self.base.next(),
+                place: note.place.clone(),
                 source: self.plan.dir.clone(),
                 forbids_execution: self.plan.forbids_execution,
+                keeper: self.keeper.clone(),
             };
-            let (group, view) = Group::mount(&traits, mounting, &name, snapshot, archive)?;
+            let (group, view) = Group::mount(&traits, mounting, first)?;
             self.groups.push(group);
             (self.groups.len() - 1, view)
         };
+        view.note_configuration(&text);
+        let file = &note.file;
         let group = &mut self.groups[position];
         let place = Place { name: name.clone(), view: view.clone() };
-        let asked = (self.events.reload(file), fetching);
-        match Shown::start(plan, traits, group, place, caches, asked) {
+        let (reload, keeper) = (self.events.reload(file), self.keeper.clone());
+        let means = Means { reload, fetching: fetching.take(), keeper, caches };
+        match Shown::start(plan, traits, group, place, means, &note) {
             Ok(shown) => {
                 group.members += 1;
-                self.views.insert(file.to_owned(), State::Shown(Box::new(shown)));
+                self.base.forget_unmounted(file);
+                self.views.insert(file.clone(), State::Shown(Box::new(shown)));
                 Ok(revision)
             }
             Err(error) => {
@@ -151,7 +169,7 @@ impl Daemon {
         }
     }
 
-    fn caches(&mut self, plan: &Plan) -> Result<Caches, DaemonError> {
+    pub(super) fn caches(&mut self, plan: &Plan) -> Result<Caches, DaemonError> {
         let dir = &plan.config.state.dir;
         if !self.estates.contains_key(dir) {
             let pins = Arc::new(Pins::open(dir, Some(&self.plan.dir)));
@@ -169,6 +187,17 @@ impl Daemon {
         let fetchers = self.fetchers.clone();
         Ok(Caches { shared, pins, copying, notices, archive: None, left, fetchers })
     }
+}
+
+/// Where sets that a view left are kept.
+pub(super) fn open_archive(
+    caches: &mut Caches,
+    file: &Path,
+    config: &Config,
+) -> Option<Arc<Archive>> {
+    let archive = Archive::open(&caches.pins, Some(file), config, caches.shared.clone());
+    caches.archive = archive.map(Arc::new);
+    caches.archive.clone()
 }
 
 /// What cannot be built, and what of it could not be fetched.
