@@ -91,7 +91,14 @@ impl Serving<'_> {
 
 impl Drop for Serving<'_> {
     fn drop(&mut self) {
-        // It has ended already where all went well.
+        // It has ended already where all went well. A keeper ends its worker, unless it hangs.
+        kill(self.pid, Signal::SIGTERM).unwrap_or_default();
+        for _ in 0..100 {
+            if kill(self.pid, None).is_err() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
         kill(self.pid, Signal::SIGKILL).unwrap_or_default();
     }
 }
