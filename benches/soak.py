@@ -8,6 +8,7 @@ if the last quarter needs more than the second: 10 % and 8 MiB more memory, or 8
 Usage: benches/soak.py [--minutes=60] [PROGRAM]; as root. The program defaults to target/release/overlayfs-mount.
 """
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -151,8 +152,10 @@ class Soak:
                 configure(self.directory, name, turn % 2 == 0)
             self.counts["configurations"] += 1
         if turn % 20 == 19:
-            os.kill(status(self.directory / "kept")["pid"], 9)
-            self.counts["kills"] += 1
+            # It may have been replaced meanwhile, for a configuration that needs other files.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(status(self.directory / "kept")["pid"], 9)
+                self.counts["kills"] += 1
         self.reload()
         self.floor.value = self.revision
         self.counts["flips"] += 1
@@ -163,7 +166,9 @@ class Soak:
     def sample(self):
         alone, kept = status(self.directory / "alone")["pid"], status(self.directory / "kept")
         disk = sum(disk_mib(self.directory / f"state-{name}") for name in MOUNTS)
-        self.samples.append((Sample(alone), Sample(kept["supervisor_pid"]), Sample(kept["pid"]), disk))
+        # A worker that is replaced at this moment is not counted.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, StopIteration):
+            self.samples.append((Sample(alone), Sample(kept["supervisor_pid"]), Sample(kept["pid"]), disk))
 
     def run(self):
         reads, readers = [], []
@@ -175,15 +180,17 @@ class Soak:
         for process in readers:
             process.start()
         end, turn = time.monotonic() + MINUTES * 60, 0
-        while time.monotonic() < end:
-            self.one_turn(turn)
-            turn += 1
-            self.sample()
-            time.sleep(0.2)
-        self.stop.set()
+        try:
+            while time.monotonic() < end:
+                self.one_turn(turn)
+                turn += 1
+                self.sample()
+                time.sleep(0.2)
+        finally:
+            self.stop.set()
+            for process in readers:
+                process.join(60)
         wrong = []
-        for process in readers:
-            process.join(60)
         while not self.wrong.empty():
             wrong.append(self.wrong.get())
         return sum(count.value for count in reads), wrong

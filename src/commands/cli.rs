@@ -97,7 +97,7 @@ pub struct MountArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Serve many views: each `*.yaml` of this directory is the configuration of one, at its `mount.at`
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["ConfigArgs", "mountpoint", "fuse_fd", "fuse_socket", "sync", "pin", "metrics"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["ConfigArgs", "mountpoint", "fuse_fd", "fuse_socket"])]
     pub views: Option<PathBuf>,
     /// Where to mount (default: `mount.at` of the configuration), or `/dev/fd/N` as for `--fuse-fd`
     #[arg(value_name = "MOUNTPOINT")]
@@ -118,7 +118,7 @@ pub struct MountArgs {
     #[arg(long)]
     pub pin: bool,
     /// Have a second process keep the mount: if the one that serves it dies, another goes on, and nobody gets an error
-    #[arg(long, conflicts_with_all = ["fuse_fd", "fuse_socket", "views"])]
+    #[arg(long, conflicts_with_all = ["fuse_fd", "fuse_socket"])]
     pub supervised: bool,
     /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`
     /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)

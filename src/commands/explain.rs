@@ -66,8 +66,7 @@ fn below_mount(path: &Path) -> Result<Option<ExplanationReport>, Failure> {
     let point = &mount.mountpoint;
     let inside = path.strip_prefix(point).unwrap_or(Path::new(""));
     // A bind mount of a part of the view starts below its root.
-    let root = mount.root.strip_prefix("/").unwrap_or(Path::new(""));
-    let inside = view_path(&root.join(inside))?;
+    let inside = view_path(&mount.part().join(inside))?;
     let asked = RunDir::find_socket(point).map(|socket| {
         let answer = client::explain(&socket, &inside.to_bytes())?;
         serde_json::from_value(answer).map_err(Failure::new)

@@ -130,12 +130,6 @@ fn plan_quietly(arguments: &MountArgs) -> Result<Plan, Failure> {
 /// Applies mount options and finds the real mount point.
 fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> {
     let mut options = Options::parse(&arguments.options)?;
-    if options.has_passthrough && is_supervised(arguments) {
-        return Err(Failure::usage(
-            "`-o passthrough` and `--supervised` exclude each other: what the kernel reads by itself is known to the process that dies",
-        )
-        .with_cure("leave out one of them"));
-    }
     options.overrides.is_synced = arguments.sync.then_some(true);
     options.overrides.apply(&mut config);
     options.is_pinned |= arguments.pin;

@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
     let mut config = config;
     let mut is_announced = false;
     while !settings.stop.is_set() {
-        let outcome = cycle.round(&config, &settings, &|step| voice.hear(step));
+        let outcome = cycle.round(&[&config], &settings, &|step| voice.hear(step));
         rounds.over(&outcome);
         match outcome {
             Ok(report) => {
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
             daemon::announce_to_systemd();
             is_announced = true;
         }
-        if settings.stop.wait(cycle.pause(&config)) {
+        if settings.stop.wait(cycle.pause(&config.repo_cache)) {
             break;
         }
         // What was edited meanwhile counts from the next round; a file with errors changes nothing.

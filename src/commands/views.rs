@@ -5,21 +5,29 @@ use std::process::ExitCode;
 
 use super::cli::MountArgs;
 use super::failure::Failure;
+use super::input;
 use super::mount::{Options, finish, is_supervised, start_log};
-use crate::daemon::{self, ViewsPlan};
+use crate::daemon::{self, DaemonError, KeptBy, OwnLog, ViewsPlan};
 use crate::machine::background::{self, Launch, Side};
+use crate::machine::keeper::Keeper;
 
 /// Serves the views of a directory, in the foreground or behind a process that returns.
 pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure> {
+    if let Some(keeper) = Keeper::find()? {
+        let plan = plan(arguments, dir)?;
+        // It is the keeper's, which ends later.
+        let _log = start_log(&plan.dir, arguments, arguments.foreground)?;
+        let keeper = KeptBy::new(keeper);
+        return finish(daemon::run_views_for_keeper(&plan, keeper, arguments.foreground), None);
+    }
     if arguments.foreground {
         let plan = plan(arguments, dir)?;
         let log = start_log(&plan.dir, arguments, true)?;
-        let outcome = daemon::run_views(&plan, || {
+        return serve(arguments, &plan, log, || {
             daemon::announce_to_systemd();
             daemon::remove_old_logs();
             Ok(())
         });
-        return finish(outcome, log);
     }
     let plan = plan(arguments, dir)?;
     let ready = match background::part(None)? {
@@ -28,24 +36,29 @@ pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure
         Side::Daemon(ready) => ready,
     };
     let log = start_log(&plan.dir, arguments, false)?;
-    let outcome = daemon::run_views(&plan, || {
+    serve(arguments, &plan, log, || {
         ready.announce()?;
         daemon::remove_old_logs();
         Ok(())
-    });
+    })
+}
+
+fn serve(
+    arguments: &MountArgs,
+    plan: &ViewsPlan,
+    log: Option<OwnLog>,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<ExitCode, Failure> {
+    let outcome = if is_supervised(arguments) {
+        daemon::keep_views(plan, ready)
+    } else {
+        daemon::run_views(plan, ready)
+    };
     finish(outcome, log)
 }
 
 fn plan(arguments: &MountArgs, dir: &Path) -> Result<ViewsPlan, Failure> {
     let options = Options::parse(&arguments.options)?;
-    let is_alone = options.is_pinned || options.metrics.is_some() || options.has_passthrough;
-    if is_alone || is_supervised(arguments) {
-        let message =
-            "`--views` takes none of `-o pin`, `-o metrics`, `-o passthrough` and `-o supervised`";
-        return Err(Failure::usage(message).with_cure(
-            "leave it out; a view of its own takes them: `overlayfs-mount mount -c FILE`",
-        ));
-    }
     let unusable =
         |error| Failure::usage(format!("directory of views `{}`: {error}", dir.display()));
     let dir = dir.canonicalize().map_err(unusable)?;
@@ -53,6 +66,9 @@ fn plan(arguments: &MountArgs, dir: &Path) -> Result<ViewsPlan, Failure> {
         return Err(Failure::usage(format!("`{}` is not a directory", dir.display()))
             .with_cure("name a directory with a configuration for each view"));
     }
-    let Options { overrides, forbids_execution, .. } = options;
-    Ok(ViewsPlan { dir, forbids_execution, overrides })
+    let metrics = input::metrics(arguments.metrics.as_ref().or(options.metrics.as_ref()))?;
+    let Options { mut overrides, forbids_execution, is_pinned, has_passthrough, .. } = options;
+    overrides.is_synced = arguments.sync.then_some(true);
+    let is_pinned = is_pinned || arguments.pin;
+    Ok(ViewsPlan { dir, forbids_execution, is_pinned, has_passthrough, metrics, overrides })
 }

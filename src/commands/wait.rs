@@ -108,7 +108,7 @@ fn is_mounted(path: &Path, revision: Option<&str>) -> Result<(), Failure> {
         }
     }
     // A bind mount of a part of the view has no `.overlay`.
-    let is_whole = mount.root == Path::new("/");
+    let is_whole = mount.part() == Path::new("");
     let shown = answers(&path, is_whole)?;
     shows(&path, &shown, revision)
 }

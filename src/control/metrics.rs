@@ -20,9 +20,13 @@ pub enum Kind {
 /// Which process tells a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Teller {
-    /// `mount`.
+    /// `mount`, for each view: with many, each value has the label `view`.
+    View,
+    /// `mount`, for all that it serves.
     Mount,
-    /// `sync`, and `mount` where it keeps the repo cache.
+    /// `mount --views`.
+    Views,
+    /// `sync`, and `mount` for each view whose repo cache it keeps.
     Fetching,
     /// `sync` alone: a mount names only sources that it shows.
     Sync,
@@ -64,25 +68,26 @@ macro_rules! metrics {
 
 metrics! {
     BUILD = Gauge "build_info" ["version"] Every "The version that runs; always 1.";
-    REVISION = Gauge "revision_info" ["revision"] Mount "The revision set that is shown; always 1.";
-    REVISION_SINCE = Gauge "revision_timestamp_seconds" [] Mount "When the revision set that is shown was built.";
-    SOURCES = Gauge "sources" ["state"] Mount "Sources by state: ready, stale, missing, broken.";
-    SOURCE = Gauge "source_info" ["source", "ref", "revision", "visibility"] Mount "A source and the revision of it that is shown; always 1.";
-    SOURCE_STATE = Gauge "source_state" ["source", "state"] Mount "1 for the state that a source is in, 0 for the others.";
-    PINS = Gauge "source_pins" ["state"] Mount "Git sources by whether what they show outlives their repository: pinned, unpinned.";
-    ENTRIES = Gauge "entries" ["surface"] Mount "Entries that are shown.";
-    HIDDEN = Gauge "hidden_entries" ["surface"] Mount "Entries that a later source hides.";
-    KEPT = Gauge "kept_sets" [] Mount "Revision sets that were left and can still be read.";
-    LOOK = Gauge "last_look_timestamp_seconds" [] Mount "When sources and configuration were last looked at, and what had moved was followed.";
-    REBUILDS = Counter "rebuilds_total" [] Mount "How often something had moved and the next revision set was to be built.";
-    REBUILD_FAILURES = Counter "rebuild_failures_total" [] Mount "How often it could not be built, or the configuration was wrong: the view stayed as it was.";
-    FLIPS = Counter "flips_total" [] Mount "How often another revision set took the place of the current one.";
-    FLIP_DURATION = Histogram "flip_duration_seconds" [] Mount "How long it took to put a revision set in place, without building it.";
-    CHANGED_NAMES = Counter "changed_names_total" [] Mount "Names of the view that flips changed.";
+    VIEWS = Gauge "views" ["state"] Views "Files of the directory of views by how their view is: shown, broken, unmounted.";
+    REVISION = Gauge "revision_info" ["revision"] View "The revision set that is shown; always 1.";
+    REVISION_SINCE = Gauge "revision_timestamp_seconds" [] View "When the revision set that is shown was built.";
+    SOURCES = Gauge "sources" ["state"] View "Sources by state: ready, stale, missing, broken.";
+    SOURCE = Gauge "source_info" ["source", "ref", "revision", "visibility"] View "A source and the revision of it that is shown; always 1.";
+    SOURCE_STATE = Gauge "source_state" ["source", "state"] View "1 for the state that a source is in, 0 for the others.";
+    PINS = Gauge "source_pins" ["state"] View "Git sources by whether what they show outlives their repository: pinned, unpinned.";
+    ENTRIES = Gauge "entries" ["surface"] View "Entries that are shown.";
+    HIDDEN = Gauge "hidden_entries" ["surface"] View "Entries that a later source hides.";
+    KEPT = Gauge "kept_sets" [] View "Revision sets that were left and can still be read.";
+    LOOK = Gauge "last_look_timestamp_seconds" [] View "When sources and configuration were last looked at, and what had moved was followed.";
+    REBUILDS = Counter "rebuilds_total" [] View "How often something had moved and the next revision set was to be built.";
+    REBUILD_FAILURES = Counter "rebuild_failures_total" [] View "How often it could not be built, or the configuration was wrong: the view stayed as it was.";
+    FLIPS = Counter "flips_total" [] View "How often another revision set took the place of the current one.";
+    FLIP_DURATION = Histogram "flip_duration_seconds" [] View "How long it took to put a revision set in place, without building it.";
+    CHANGED_NAMES = Counter "changed_names_total" [] View "Names of the view that flips changed.";
     REQUESTS = Counter "requests_total" ["operation"] Mount "Requests of the kernel.";
     REQUEST_ERRORS = Counter "request_errors_total" ["operation", "error"] Mount "Requests that were answered with an error; absent names and refused writes are none.";
     NODES = Gauge "nodes" [] Mount "Files and directories that the kernel knows.";
-    NUMBERS = Gauge "used_inode_numbers_ratio" [] Mount "The part of all inode numbers that was given out; at 1 a new mount is needed.";
+    NUMBERS = Gauge "used_inode_numbers_ratio" [] Mount "The part of all inode numbers that was given out, of several superblocks the most; at 1 a new mount is needed.";
     BLOB_BYTES = Gauge "blob_cache_bytes" ["place"] Mount "Bytes of decoded contents that are held: memory, disk.";
     BLOB_HITS = Counter "blob_cache_hits_total" [] Mount "Reads of git contents that were held.";
     BLOB_MISSES = Counter "blob_cache_misses_total" [] Mount "Reads of git contents that were not held and had to be decoded.";
@@ -96,6 +101,8 @@ metrics! {
 #[derive(Debug, Default)]
 pub struct Page {
     families: Vec<MetricFamily>,
+    /// The view that is written about, where there may be several.
+    view: Option<String>,
 }
 
 impl Page {
@@ -104,6 +111,11 @@ impl Page {
         let mut page = Self::default();
         page.each(&BUILD, [(vec![env!("CARGO_PKG_VERSION").to_owned()], 1.0)]);
         page
+    }
+
+    /// What is written from now on is about this view; without a name about the only one, or about all.
+    pub fn about(&mut self, view: Option<&str>) {
+        self.view = view.map(str::to_owned);
     }
 
     /// Writes a metric without labels.
@@ -118,7 +130,8 @@ impl Page {
         values: impl IntoIterator<Item = (Vec<String>, f64)>,
     ) {
         let samples = values.into_iter().map(|(labels, value)| sample(metric, labels, value));
-        self.put(metric, samples.collect());
+        let samples = samples.collect();
+        self.put(metric, samples);
     }
 
     /// Writes a metric of a histogram.
@@ -127,8 +140,21 @@ impl Page {
         self.put(metric, samples.collect());
     }
 
-    fn put(&mut self, metric: &Metric, samples: Vec<Sample>) {
+    fn put(&mut self, metric: &Metric, mut samples: Vec<Sample>) {
         if samples.is_empty() {
+            return;
+        }
+        if let Some(view) = &self.view {
+            for sample in &mut samples {
+                let mut pairs = vec![pair(VIEW, view.clone())];
+                pairs.extend(sample.take_label());
+                sample.set_label(pairs);
+            }
+        }
+        // A name stands once on a page, with all its values.
+        if let Some(family) = self.families.iter_mut().find(|known| known.name() == metric.name) {
+            samples.splice(0..0, family.take_metric());
+            family.set_metric(samples);
             return;
         }
         let mut family = MetricFamily::default();
@@ -152,13 +178,18 @@ impl Page {
     }
 }
 
+/// The label of values of which each view has its own.
+const VIEW: &str = "view";
+
+fn pair(name: &str, value: String) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value);
+    pair
+}
+
 fn sample(metric: &Metric, labels: Vec<String>, value: f64) -> Sample {
-    let pairs = metric.labels.iter().zip(labels).map(|(name, value)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value(value);
-        pair
-    });
+    let pairs = metric.labels.iter().zip(labels).map(|(name, value)| pair(name, value));
     let mut sample = Sample::from_label(pairs.collect());
     match metric.kind {
         Kind::Counter => {
@@ -213,8 +244,10 @@ mod tests {
             let kind = format!("{:?}", metric.kind).to_lowercase();
             let teller = match metric.teller {
                 Teller::Every => "both",
+                Teller::View => "mount, each view",
                 Teller::Mount => "mount",
-                Teller::Fetching => "sync, mount --sync",
+                Teller::Views => "mount --views",
+                Teller::Fetching => "sync, each view with --sync",
                 Teller::Sync => "sync",
             };
             let (name, labels, help) =

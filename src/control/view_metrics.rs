@@ -1,5 +1,7 @@
 //! What can be told of a view without counting: it is looked up when somebody asks.
 
+use std::collections::BTreeMap;
+
 use super::metrics::{self, Page, float};
 use crate::snapshot::Snapshot;
 use crate::snapshot::status::{SourceCondition, ViewStatus};
@@ -14,18 +16,18 @@ const CONDITIONS: [(SourceCondition, &str); 4] = [
 ];
 
 /// The requests of one kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requests {
     /// The kind.
     pub operation: &'static str,
     /// How many.
     pub count: u64,
     /// How many of them were answered with each error.
-    pub errors: Vec<(&'static str, u64)>,
+    pub errors: BTreeMap<&'static str, u64>,
 }
 
-/// The cache of decoded contents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The caches of decoded contents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BlobCacheUse {
     /// Bytes in memory.
     pub memory_bytes: u64,
@@ -35,6 +37,26 @@ pub struct BlobCacheUse {
     pub hits: u64,
     /// Reads of what was not.
     pub misses: u64,
+}
+
+/// What the kernel asked for, and what it and we hold for that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Use {
+    /// The requests.
+    pub requests: Vec<Requests>,
+    /// How many nodes the kernel knows.
+    pub nodes: u64,
+    /// How many numbers the superblock has given out that has given out most.
+    pub numbers: u64,
+    /// What was decoded.
+    pub blobs: BlobCacheUse,
+}
+
+/// Writes how many files of a directory of views are in each state.
+pub fn write_views(page: &mut Page, by_state: &[(&'static str, usize)]) {
+    let states =
+        by_state.iter().map(|(state, count)| (vec![(*state).to_owned()], float(*count as u64)));
+    page.each(&metrics::VIEWS, states);
 }
 
 /// Writes what a view shows. It names the sources of the view and no others.
@@ -86,7 +108,8 @@ fn write_sources(page: &mut Page, snapshot: &Snapshot) {
 }
 
 /// Writes what the kernel asked for, and what it and we hold for that.
-pub fn write_use(page: &mut Page, view: &View, requests: &[Requests], blobs: &BlobCacheUse) {
+pub fn write_use(page: &mut Page, used: &Use) {
+    let Use { requests, nodes, numbers, blobs } = used;
     let operation = |of: &Requests| vec![of.operation.to_owned()];
     page.each(&metrics::REQUESTS, requests.iter().map(|of| (operation(of), float(of.count))));
     let errors = requests.iter().flat_map(|of| {
@@ -96,8 +119,8 @@ pub fn write_use(page: &mut Page, view: &View, requests: &[Requests], blobs: &Bl
         })
     });
     page.each(&metrics::REQUEST_ERRORS, errors);
-    page.one(&metrics::NODES, float(view.known_nodes() as u64));
-    page.one(&metrics::NUMBERS, float(view.used_numbers()) / float(1 << 32));
+    page.one(&metrics::NODES, float(*nodes));
+    page.one(&metrics::NUMBERS, float(*numbers) / float(1 << 32));
     let bytes = [("memory", blobs.memory_bytes), ("disk", blobs.disk_bytes)];
     let bytes = bytes.map(|(place, bytes)| (vec![place.to_owned()], float(bytes)));
     page.each(&metrics::BLOB_BYTES, bytes);

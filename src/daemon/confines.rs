@@ -63,7 +63,8 @@ impl Confines {
             reach.extend(Reach::of(now));
         }
         let binds_low_port = plan.metrics.as_ref().is_some_and(Address::is_privileged);
-        let kept = Kept { binds_low_port };
+        let passes_files_through = plan.passthrough.is_some();
+        let kept = Kept { binds_low_port, passes_files_through };
         let confined = match obstacle(config) {
             None => confinement::confine(Ok(&paths(&reach, run_dir)), kept),
             Some(why) => confinement::confine(Err(why.to_owned()), kept),

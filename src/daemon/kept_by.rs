@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,14 +13,15 @@ use tracing::{error, info, warn};
 use super::DaemonError;
 use super::attach::Attached;
 use super::confines::Confines;
+use super::courier::of_keeper;
 use super::start::Plan;
 use super::stop::Mounter;
-use super::vitals::Vitals;
 use crate::config::resolved::Config;
 use crate::control::ControlError;
 use crate::control::status::Confinement;
-use crate::machine::keeper::{Answer, Handed, Keeper, Word};
-use crate::view::Past;
+use crate::fuse::Courier;
+use crate::machine::keeper::{Answer, Handed, Keeper, Word, journal_file};
+use crate::view::{Journal, Past};
 
 /// How long another worker has to take this one's place. It kills this one, so that in the good case nobody waits for an answer.
 const REPLACED: Duration = Duration::from_secs(60);
@@ -72,7 +73,7 @@ impl KeptBy {
         let handed = self.keeper.ask().ok()?;
         let past = handed.journal.try_clone().and_then(Past::read);
         *self.handed.lock().unwrap_or_else(PoisonError::into_inner) = Some(handed);
-        past.ok()?.0.configurations().cloned()
+        past.ok()?.0.only()?.configurations().cloned()
     }
 
     /// Confines this process to what a plan leads to, and what the configuration's file leads to by now, where that is another. Has to
@@ -127,6 +128,28 @@ impl KeptBy {
         Ok(before.map_or_else(|| self.keeper.ask(), Ok)?)
     }
 
+    /// Asks for all mounts that were kept.
+    pub(super) fn ask_all(&self) -> Result<Vec<Handed>, DaemonError> {
+        Ok(self.keeper.ask_all()?)
+    }
+
+    /// Has a mount kept that was just made, with a new journal, which is where there is room for it. Returns that, and who writes to
+    /// the kernel what may have to wait.
+    pub(super) fn keep(
+        &self,
+        device: &OwnedFd,
+        state_dir: &Path,
+    ) -> Result<(Arc<Journal>, Courier), DaemonError> {
+        let file = journal_file(state_dir)?;
+        let begun = file.try_clone().and_then(Journal::begin);
+        let journal = begun.map_err(|error| DaemonError::Start {
+            step: "beginning the journal of node numbers",
+            error,
+        })?;
+        let courier = of_keeper(self.keeper.keep(device, &file)?);
+        Ok((Arc::new(journal), courier))
+    }
+
     /// Tells the keeper something. That it is gone is noticed elsewhere.
     pub(super) fn say(&self, word: Word) {
         if let Err(error) = self.keeper.say(word) {
@@ -149,11 +172,14 @@ impl KeptBy {
     }
 
     /// Hears from now on what the keeper says.
-    pub(super) fn listen(self: &Arc<Self>, vitals: Arc<Vitals>) -> Result<(), DaemonError> {
+    pub(super) fn listen(
+        self: &Arc<Self>,
+        stopping: impl Fn() + Send + 'static,
+    ) -> Result<(), DaemonError> {
         let refused = self.refusals.0.clone();
         let hear = move |answer| match answer {
             Answer::Refused => refused.send(()).unwrap_or_default(),
-            Answer::Stopping => vitals.stop(),
+            Answer::Stopping => stopping(),
         };
         let orphan = self.clone();
         let gone = move || {

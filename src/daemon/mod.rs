@@ -26,11 +26,11 @@ mod vitals;
 
 pub use attach::Given;
 pub use error::DaemonError;
-pub use keeper::keep;
+pub use keeper::{keep, keep_views};
 pub use kept_by::KeptBy;
 pub use log::{LogLines, LogTo, OwnLog, start_log};
 pub use start::{
     Audience, Plan, announce_to_systemd, remove_old_logs, run, run_for_keeper, run_given,
 };
 pub use stop::Stopped;
-pub use views::{ViewsPlan, run_views};
+pub use views::{ViewsPlan, run_views, run_views_for_keeper};

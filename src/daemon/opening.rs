@@ -8,13 +8,13 @@ use tracing::warn;
 use super::DaemonError;
 use super::copy::Copying;
 use super::courier::of_keeper;
-use super::fetch::Fetching;
+use super::fetch::{Fetchers, Fetching};
 use super::kept_by::KeptBy;
 use super::start::{Audience, Plan};
 use super::update::KEPT_SETS;
 use super::vitals::Vitals;
 use crate::config::resolved::Config;
-use crate::fuse::Courier;
+use crate::fuse::{Courier, Passthrough};
 use crate::machine::keeper::Word;
 use crate::machine::kernel;
 use crate::snapshot::Snapshot;
@@ -26,7 +26,9 @@ use crate::sync::pin::Pins;
 use crate::sync::watch::Notices;
 use crate::sync::{Histories, Shared};
 use crate::union::revision::RevisionSetId;
-use crate::view::{self, Archive as _, Handshake, Journal, Past, Settings, View};
+use crate::view::{
+    self, Archive as _, Handshake, Journal, Number, Past, PastView, Settings, StillOpen, View,
+};
 
 /// A view, and what keeps it up to date.
 pub(super) struct Opened {
@@ -43,7 +45,14 @@ pub(super) enum Begun {
     /// With nothing; what it does is written down for those who come after.
     First { device: OwnedFd, journal: Arc<Journal>, courier: Courier },
     /// Where a worker before was killed.
-    Again { device: OwnedFd, agreed: Handshake, courier: Courier },
+    Again {
+        device: OwnedFd,
+        agreed: Handshake,
+        courier: Courier,
+        journal: Arc<Journal>,
+        /// What is open in a way that has to be gone on with.
+        left: Vec<(Number, StillOpen)>,
+    },
 }
 
 impl Begun {
@@ -53,6 +62,16 @@ impl Begun {
             Self::First { courier, .. } | Self::Again { courier, .. } => Some(courier.clone()),
             Self::Alone => None,
         }
+    }
+
+    /// How large files are passed through, to so many file systems on each other.
+    pub(super) fn passthrough(&self, stack_depth: u32) -> Passthrough {
+        let (journal, left) = match self {
+            Self::Alone => (None, Vec::new()),
+            Self::First { journal, .. } => (Some(journal.clone()), Vec::new()),
+            Self::Again { journal, left, .. } => (Some(journal.clone()), left.clone()),
+        };
+        Passthrough { stack_depth, journal, left }
     }
 
     pub(super) fn is_resumed(&self) -> bool {
@@ -87,7 +106,7 @@ fn anew(
     stop: &Stop,
 ) -> Result<Opened, DaemonError> {
     let caches = Caches::open(plan, stop);
-    let (snapshot, fetching) = first(&plan.config, &caches, vitals)?;
+    let (snapshot, fetching) = first(&plan.config, &caches, vitals, stop)?;
     let begun = match keeper {
         None => Begun::Alone,
         Some(keeper) => {
@@ -137,7 +156,8 @@ fn again(
         .map_err(|error| lost(format!("the journal of node numbers: {error}")))?;
     let agreed = past.handshake().cloned();
     let agreed = agreed.ok_or_else(|| lost("nothing was agreed with the kernel".to_owned()))?;
-    let shown = past.shown().ok_or_else(|| lost("no set was shown".to_owned()))?;
+    let shown =
+        past.only().and_then(PastView::shown).ok_or_else(|| lost("no set was shown".to_owned()))?;
     let caches = Caches::open(plan, stop);
     let archive = caches.archive.as_ref();
     let archive = archive.ok_or_else(|| lost("`state.dir` cannot be used".to_owned()))?;
@@ -145,13 +165,14 @@ fn again(
     let kept = archive.load(&caches.pins, &left, &plan.config, KEPT_SETS);
     let id = RevisionSetId(shown.id);
     let snapshot = archive.recall(&id).map_err(|cause| lost(format!("set `{id}`: {cause}")))?;
-    let past = (past, Arc::new(journal));
+    let (left_open, journal) = (past.still_open(), Arc::new(journal));
+    let past = (past, journal.clone());
     let view = View::resume(snapshot, settings(plan), caches.view_archive(), kept, past);
     view.note_configuration(keeper.text());
-    let fetching = plan.config.repo_cache.is_synced.then(|| fetching(&plan.config, vitals));
-    let fetching = fetching.transpose()?;
+    let fetching = fetching(&plan.config, &caches.fetchers, vitals)?;
     let courier = of_keeper(handed.courier);
-    let begun = Begun::Again { device: handed.device, agreed, courier };
+    let (device, left) = (handed.device, left_open);
+    let begun = Begun::Again { device, agreed, courier, journal, left };
     Ok(Opened { view: Arc::new(view), caches, fetching, begun })
 }
 
@@ -159,8 +180,14 @@ fn settings(plan: &Plan) -> Settings {
     Settings { links: plan.config.mount.links, has_xattrs: plan.config.mount.has_xattrs }
 }
 
-fn fetching(config: &Config, vitals: &Vitals) -> Result<Fetching, DaemonError> {
-    Fetching::start(config.clone(), vitals.rounds.get_or_init(Arc::default).clone())
+fn fetching(
+    config: &Config,
+    fetchers: &Fetchers,
+    vitals: &Vitals,
+) -> Result<Option<Fetching>, DaemonError> {
+    let fetching = fetchers.fetch(config)?;
+    vitals.fetched(fetching.as_ref());
+    Ok(fetching)
 }
 
 /// The first snapshot: from what the cache has; where a source is missing and the cache is ours to keep, from what a first round brings.
@@ -168,19 +195,18 @@ fn first(
     config: &Config,
     caches: &Caches,
     vitals: &Vitals,
+    stop: &Stop,
 ) -> Result<(Snapshot, Option<Fetching>), DaemonError> {
-    let start = || fetching(config, vitals);
     let build = || {
         let rebuilt = rebuild(config, &caches.shared, None, None)?;
         Ok(rebuilt.snapshot)
     };
-    let is_synced = config.repo_cache.is_synced;
-    match build() {
-        Ok(snapshot) => Ok((snapshot, is_synced.then(start).transpose()?)),
-        Err(error) if !is_synced => Err(DaemonError::Build(error)),
-        Err(_) => {
-            let fetching = start()?;
-            fetching.round(config.clone());
+    let built = build();
+    match (built, fetching(config, &caches.fetchers, vitals)?) {
+        (Ok(snapshot), fetching) => Ok((snapshot, fetching)),
+        (Err(error), None) => Err(DaemonError::Build(error)),
+        (Err(_), Some(fetching)) => {
+            fetching.round(stop);
             let snapshot = build().map_err(|error| {
                 let problems = fetching.problems().into_iter();
                 let problems =
@@ -202,6 +228,8 @@ pub(super) struct Caches {
     pub(super) archive: Option<Arc<Archive>>,
     /// What was pinned before, where somebody has looked at it already.
     pub(super) left: Option<Arc<[Arc<Repository>]>>,
+    /// Who keeps the repo cache, where that is asked for.
+    pub(super) fetchers: Fetchers,
 }
 
 impl Caches {
@@ -215,7 +243,8 @@ impl Caches {
         let shared = Arc::new(Shared::with_histories(&plan.config, histories));
         let archive = Archive::open(&pins, None, &plan.config, shared.clone()).map(Arc::new);
         let copying = Arc::new(Copying::new(pins.clone()));
-        Self { shared, pins, copying, notices: Notices::start(), archive, left: None }
+        let (notices, fetchers) = (Notices::start(), Fetchers::default());
+        Self { shared, pins, copying, notices, archive, left: None, fetchers }
     }
 
     fn view_archive(&self) -> Option<Arc<dyn view::Archive>> {

@@ -41,6 +41,11 @@ impl Trouble {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
+    /// Whether it is of the same view.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Why the view is not as its file says.
     pub(super) fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -17,7 +17,7 @@ use super::update::{self, Following};
 use super::vitals::{Mounted, Vitals};
 use crate::config::resolved::{Config, Overrides};
 use crate::control::http::Address;
-use crate::fuse::{self, Agreed, Beginning, Passthrough, Serving};
+use crate::fuse::{self, Agreed, Beginning, Serving};
 use crate::machine::keeper::Word;
 use crate::machine::mountpoint::Claim;
 use crate::machine::passthrough::StackDepth;
@@ -184,7 +184,7 @@ fn serve(
     let (Attached { fd, mounter, undo }, beginning) = begin(plan, way, &begun)?;
     let (keeper, connection) = (mounter.keeper(), mounter.connection());
     let courier = courier.or_else(|| courier::beside(&fd));
-    let passthrough = plan.passthrough.map(|StackDepth(stack_depth)| Passthrough { stack_depth });
+    let passthrough = plan.passthrough.map(|StackDepth(depth)| begun.passthrough(depth));
     let serving = Serving { owner: owner(&plan.config), passthrough, beginning, courier };
     let served = fuse::serve(Arc::new(Superblock::only(view.clone())), fd, serving);
     let served = served.inspect_err(|error| {
@@ -207,7 +207,8 @@ fn serve(
     let (session, alive) = (served.alive.clone(), updating.alive);
     vitals.mounted(Mounted { view: view.clone(), counts, blobs, session, updating: alive });
     if let Some(keeper) = &keeper {
-        keeper.listen(vitals.clone())?;
+        let vitals = vitals.clone();
+        keeper.listen(move || vitals.stop())?;
     }
     // Said first: whoever is told that it is ready looks into the log.
     if is_resumed {

@@ -1,15 +1,16 @@
 //! What a daemon tells those who observe it: metrics, health, readiness. Nothing here touches the mount.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use tracing::info;
 
 use super::DaemonError;
+use super::fetch::Fetching;
 use crate::control::http::{Address, HttpServer, Observed};
 use crate::control::metrics::Page;
 use crate::control::tally::{Rounds, Tally};
-use crate::control::view_metrics::{BlobCacheUse, Requests, write_use, write_view};
+use crate::control::view_metrics::{Requests, Use, write_use, write_view};
 use crate::fuse::Counts;
 use crate::store::blobs::BlobCache;
 use crate::view::View;
@@ -20,7 +21,7 @@ pub(super) struct Vitals {
     /// What keeping the view up to date came to.
     pub(super) tally: Tally,
     /// What keeping the repo cache came to, where the daemon does that.
-    pub(super) rounds: OnceLock<Arc<Rounds>>,
+    rounds: Mutex<Option<Arc<Rounds>>>,
     mounted: OnceLock<Mounted>,
     is_stopping: AtomicBool,
 }
@@ -54,6 +55,16 @@ impl Vitals {
         self.mounted.get_or_init(|| mounted);
     }
 
+    /// This fetches for the view from now on.
+    pub(super) fn fetched(&self, fetching: Option<&Fetching>) {
+        let rounds = fetching.map(Fetching::rounds);
+        *self.rounds.lock().unwrap_or_else(PoisonError::into_inner) = rounds;
+    }
+
+    fn rounds(&self) -> Option<Arc<Rounds>> {
+        self.rounds.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The view is about to be taken away.
     pub(super) fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
@@ -70,18 +81,74 @@ impl Vitals {
     }
 }
 
-impl Observed for Vitals {
-    fn metrics(&self) -> Page {
-        let mut page = Page::new();
-        if let Some(mounted) = self.mounted.get() {
+/// The metrics of views; each has a name where there may be several.
+pub(super) fn page(views: &[(Option<&str>, &Vitals)]) -> Page {
+    let mut page = Page::new();
+    for (name, vitals) in views {
+        page.about(*name);
+        if let Some(mounted) = vitals.mounted.get() {
             write_view(&mut page, &mounted.view);
-            self.tally.write(&mut page);
-            mounted.write_use(&mut page);
+            vitals.tally.write(&mut page);
         }
-        if let Some(rounds) = self.rounds.get() {
+        if let Some(rounds) = vitals.rounds() {
             rounds.write(&mut page);
         }
-        page
+    }
+    page.about(None);
+    let mounted: Vec<_> = views.iter().filter_map(|(_, vitals)| vitals.mounted.get()).collect();
+    if !mounted.is_empty() {
+        write_use(&mut page, &used(&mounted));
+    }
+    page
+}
+
+/// What is used for views. Some of them share it: then it counts once.
+fn used(views: &[&Mounted]) -> Use {
+    let mut used = Use::default();
+    let mut counted = Vec::new();
+    for Mounted { view, counts, blobs, .. } in views {
+        if is_new(&mut counted, Arc::as_ptr(counts).cast()) {
+            used.nodes += view.known_nodes() as u64;
+            used.numbers = used.numbers.max(view.used_numbers());
+            add_requests(&mut used.requests, counts);
+        }
+        if is_new(&mut counted, Arc::as_ptr(blobs).cast()) {
+            let (memory_bytes, disk_bytes) = blobs.used_bytes();
+            let (hits, misses) = blobs.hits_and_misses();
+            used.blobs.memory_bytes += memory_bytes;
+            used.blobs.disk_bytes += disk_bytes;
+            used.blobs.hits += hits;
+            used.blobs.misses += misses;
+        }
+    }
+    used
+}
+
+fn is_new(known: &mut Vec<*const ()>, pointer: *const ()) -> bool {
+    let is_new = !known.contains(&pointer);
+    if is_new {
+        known.push(pointer);
+    }
+    is_new
+}
+
+fn add_requests(requests: &mut Vec<Requests>, counts: &Counts) {
+    let all = counts.all().into_iter().zip(counts.errors());
+    for (position, ((operation, count), errors)) in all.enumerate() {
+        if requests.len() == position {
+            requests.push(Requests { operation, ..Requests::default() });
+        }
+        let known = &mut requests[position];
+        known.count += count;
+        for (error, count) in errors {
+            *known.errors.entry(error).or_default() += count;
+        }
+    }
+}
+
+impl Observed for Vitals {
+    fn metrics(&self) -> Page {
+        page(&[(None, self)])
     }
 
     fn health(&self) -> Result<(), String> {
@@ -99,22 +166,10 @@ impl Observed for Vitals {
         if self.is_stopping() {
             return Err("the view is about to be unmounted".to_owned());
         }
-        if self.rounds.get().is_some_and(|rounds| !rounds.is_first_over()) {
+        if self.rounds().is_some_and(|rounds| !rounds.is_first_over()) {
             return Err("the first round of fetching is not over yet".to_owned());
         }
         self.health()
-    }
-}
-
-impl Mounted {
-    fn write_use(&self, page: &mut Page) {
-        let all = self.counts.all().into_iter().zip(self.counts.errors());
-        let requests: Vec<_> =
-            all.map(|((operation, count), errors)| Requests { operation, count, errors }).collect();
-        let (memory_bytes, disk_bytes) = self.blobs.used_bytes();
-        let (hits, misses) = self.blobs.hits_and_misses();
-        let blobs = BlobCacheUse { memory_bytes, disk_bytes, hits, misses };
-        write_use(page, &self.view, &requests, &blobs);
     }
 }
 

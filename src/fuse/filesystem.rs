@@ -40,8 +40,8 @@ pub(super) struct Filesystem {
     owner: Owner,
     counts: Arc<Counts>,
     waiting: Waiting,
-    /// Where the kernel is given large files to read by itself.
-    passthrough: Option<(Passthrough, Arc<OpenFiles>)>,
+    /// Where the kernel is given large files to read by itself: the depth of file systems, and what is open.
+    passthrough: Option<(u32, Arc<OpenFiles>)>,
 }
 
 impl Filesystem {
@@ -51,7 +51,7 @@ impl Filesystem {
         counts: Arc<Counts>,
         passthrough: Option<Passthrough>,
     ) -> Self {
-        let passthrough = passthrough.map(|asked| (asked, Arc::default()));
+        let passthrough = passthrough.map(Passthrough::begin);
         Self { views, owner, counts, waiting: Waiting::default(), passthrough }
     }
 
@@ -131,9 +131,9 @@ impl fuser::Filesystem for Filesystem {
                 tracing::debug!(?missing, "the kernel lacks a FUSE capability");
             }
         }
-        if let Some((passthrough, _)) = &self.passthrough {
+        if let Some((stack_depth, _)) = &self.passthrough {
             let asked = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
-                && config.set_max_stack_depth(passthrough.stack_depth).is_ok();
+                && config.set_max_stack_depth(*stack_depth).is_ok();
             if !asked {
                 return Err(io::ErrorKind::Unsupported.into());
             }
@@ -226,10 +226,10 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyEmpty,
     ) {
         self.counts.other.one();
-        if let Some((_, files)) = &self.passthrough {
-            files.release(ino, handle);
-        }
+        let files = self.passthrough.as_ref();
+        let released = files.and_then(|(_, files)| files.release(ino, handle));
         reply.ok();
+        drop(released);
     }
 
     fn read(

@@ -14,7 +14,7 @@ use nix::unistd::{dup2, read, write};
 
 use super::filesystem::Filesystem;
 use super::refusal::refuse;
-use super::session::SessionError;
+use super::session::{SessionError, refused};
 use crate::view::Journal;
 
 /// What is certainly enough for the first message, and what the kernel wants to see offered (`FUSE_MIN_READ_BUFFER`, `fuse.h`).
@@ -41,6 +41,7 @@ pub(super) fn begin(
     device: &OwnedFd,
     config: Config,
     journal: &Journal,
+    has_passthrough: bool,
 ) -> Result<Session<Filesystem>, SessionError> {
     let mut message = vec![0; MESSAGE_MAX];
     let len = loop {
@@ -51,7 +52,7 @@ pub(super) fn begin(
         }
     };
     message.truncate(len);
-    let (session, reply) = answered(filesystem, &message, config)?;
+    let (session, reply) = answered(filesystem, &message, config, has_passthrough)?;
     write(device, &reply).map_err(|error| SessionError::Handshake(error.into()))?;
     journal.agreed(&message, &reply).map_err(SessionError::Unwritten)?;
     give(&session, device)?;
@@ -64,8 +65,9 @@ pub(super) fn take_over(
     device: &OwnedFd,
     config: Config,
     agreed: Agreed<'_>,
+    has_passthrough: bool,
 ) -> Result<Session<Filesystem>, SessionError> {
-    let (session, reply) = answered(filesystem, agreed.request, config)?;
+    let (session, reply) = answered(filesystem, agreed.request, config, has_passthrough)?;
     if reply != agreed.reply {
         return Err(SessionError::OtherAgreement);
     }
@@ -82,6 +84,7 @@ fn answered(
     filesystem: Filesystem,
     request: &[u8],
     config: Config,
+    has_passthrough: bool,
 ) -> Result<(Session<Filesystem>, Vec<u8>), SessionError> {
     let failed = |error: Errno| SessionError::Handshake(error.into());
     let word = |at: usize| request.get(at..at + 4).and_then(|word| word.try_into().ok());
@@ -96,7 +99,7 @@ fn answered(
     let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, flags).map_err(failed)?;
     write(&ours, request).map_err(failed)?;
     let session = Session::from_fd(filesystem, theirs, SessionACL::All, config);
-    let session = session.map_err(SessionError::Handshake)?;
+    let session = session.map_err(|error| refused(error, has_passthrough))?;
     let mut reply = vec![0; MESSAGE_MAX];
     let len = read(&ours, &mut reply).map_err(failed)?;
     reply.truncate(len);

@@ -17,7 +17,7 @@ use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, ReplyOpen};
 use super::counts::Counts;
 use super::filesystem::ask;
 use super::waiting::Waiting;
-use crate::view::View;
+use crate::view::{Journal, Number, StillOpen, View};
 
 /// The handle of a file that is read by requests whoever else has it open.
 const UNCOUNTED: FileHandle = FileHandle(0);
@@ -25,17 +25,37 @@ const UNCOUNTED: FileHandle = FileHandle(0);
 const COUNTED: FileHandle = FileHandle(1);
 
 /// How the kernel may be given files to read by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Passthrough {
     /// How many file systems may lie on each other with this view at the top: 1, or 2 where the files themselves are on a stacked one.
     pub stack_depth: u32,
+    /// Where it is written down what is open, for a process that takes the mount over: what the kernel was given stays with the connection.
+    pub journal: Option<Arc<Journal>>,
+    /// What a process that was killed has left open.
+    pub left: Vec<(Number, StillOpen)>,
+}
+
+impl Passthrough {
+    /// The depth of file systems, and what is open.
+    pub(super) fn begin(self) -> (u32, Arc<OpenFiles>) {
+        let Self { stack_depth, journal, left } = self;
+        (stack_depth, Arc::new(OpenFiles::new(journal, &left)))
+    }
 }
 
 /// The large files that are open.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OpenFiles {
-    by_number: Mutex<HashMap<INodeNo, Open>>,
+    open: Mutex<Opens>,
     is_refused: AtomicBool,
+    journal: Option<Arc<Journal>>,
+}
+
+#[derive(Debug, Default)]
+struct Opens {
+    by_number: HashMap<INodeNo, Open>,
+    /// Backings of an earlier process that nobody needs any more. They are closed with the next open: only an answer to one can close them.
+    spent: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -47,11 +67,61 @@ struct Open {
 /// How the kernel reads a file while it is open.
 #[derive(Debug, Clone)]
 enum Way {
-    Itself(Arc<BackingId>),
+    Itself(Arc<Backing>),
+    /// By itself, from what an earlier process has given it.
+    Left(u32),
     Requests,
 }
 
+/// What the kernel reads a file from; it lets go of that with the value.
+#[derive(Debug)]
+struct Backing {
+    id: BackingId,
+    /// As the kernel numbers it.
+    number: u32,
+}
+
+impl Way {
+    fn backing(&self) -> Option<u32> {
+        match self {
+            Self::Itself(backing) => Some(backing.number),
+            Self::Left(number) => Some(*number),
+            Self::Requests => None,
+        }
+    }
+}
+
+/// A release that is not answered yet. When it is, the file may be let go of.
+pub(super) struct Released<'a> {
+    files: &'a OpenFiles,
+    ino: INodeNo,
+    _ended: Option<Open>,
+}
+
+impl Drop for Released<'_> {
+    fn drop(&mut self) {
+        // After the answer: one that is asked again must not count twice.
+        if let Some((journal, number)) = self.files.journal.as_ref().zip(number(self.ino)) {
+            journal.closed(number);
+        }
+    }
+}
+
+fn number(ino: INodeNo) -> Option<Number> {
+    u32::try_from(ino.0).ok().map(Number)
+}
+
 impl OpenFiles {
+    /// Goes on with what is open.
+    fn new(journal: Option<Arc<Journal>>, left: &[(Number, StillOpen)]) -> Self {
+        let open = left.iter().map(|(number, StillOpen { backing, count })| {
+            let way = backing.map_or(Way::Requests, Way::Left);
+            (INodeNo(u64::from(number.0)), Open { way, count: *count })
+        });
+        let open = Opens { by_number: open.collect(), spent: Vec::new() };
+        Self { open: Mutex::new(open), is_refused: AtomicBool::default(), journal }
+    }
+
     /// Answers an open: at once, or where a large file has to be decoded before, from a thread of its own.
     pub(super) fn open(
         self: &Arc<Self>,
@@ -61,8 +131,9 @@ impl OpenFiles {
         ino: INodeNo,
         reply: ReplyOpen,
     ) {
-        if let Some(way) = self.again(ino) {
-            return answer(&way, reply);
+        self.close_spent(&reply);
+        if let Some(way) = self.again(ino, &reply) {
+            return self.answer(ino, &way, reply);
         }
         match ask(view, ino, View::has_kept_file) {
             Ok(true) => {}
@@ -74,7 +145,7 @@ impl OpenFiles {
         }
         let (files, view, counts) = (self.clone(), view.clone(), counts.clone());
         waiting.run(move || match ask(&view, ino, View::kept_file) {
-            Ok(file) => answer(&files.first(ino, file.as_ref(), &reply), reply),
+            Ok(file) => files.answer(ino, &files.first(ino, file.as_ref(), &reply), reply),
             Err(errno) => {
                 counts.open.failed(errno);
                 reply.error(errno);
@@ -82,31 +153,40 @@ impl OpenFiles {
         });
     }
 
-    /// Counts a release. With the last one the backing goes.
-    pub(super) fn release(&self, ino: INodeNo, handle: FileHandle) {
+    /// Counts a release. With the last one the backing goes, once it is answered.
+    pub(super) fn release(&self, ino: INodeNo, handle: FileHandle) -> Option<Released<'_>> {
         if handle != COUNTED {
-            return;
+            return None;
         }
         let mut open = self.lock();
-        let Entry::Occupied(mut known) = open.entry(ino) else { return };
+        let Entry::Occupied(mut known) = open.by_number.entry(ino) else { return None };
         known.get_mut().count -= 1;
         let ended = (known.get().count == 0).then(|| known.remove());
+        if let Some(Open { way: Way::Left(number), .. }) = &ended {
+            open.spent.push(*number);
+        }
         drop(open);
-        drop(ended);
+        Some(Released { files: self, ino, _ended: ended })
     }
 
     /// The way of a file that is open, and one more on it.
-    fn again(&self, ino: INodeNo) -> Option<Way> {
+    fn again(&self, ino: INodeNo, reply: &ReplyOpen) -> Option<Way> {
         let mut open = self.lock();
-        let known = open.get_mut(&ino)?;
+        let known = open.by_number.get_mut(&ino)?;
         known.count += 1;
+        if let Way::Left(number) = known.way {
+            known.way = Way::Itself(Arc::new(adopt(number, reply)));
+        }
         Some(known.way.clone())
     }
 
     /// Decides the way of a file, unless somebody else has meanwhile.
     fn first(&self, ino: INodeNo, file: Option<&File>, reply: &ReplyOpen) -> Way {
+        if let Some(way) = self.again(ino, reply) {
+            return way;
+        }
         let mut open = self.lock();
-        let known = open.entry(ino).or_insert_with(|| {
+        let known = open.by_number.entry(ino).or_insert_with(|| {
             let backing = file.and_then(|file| self.backing(file, reply));
             Open { way: backing.map_or(Way::Requests, Way::Itself), count: 0 }
         });
@@ -114,9 +194,10 @@ impl OpenFiles {
         known.way.clone()
     }
 
-    fn backing(&self, file: &File, reply: &ReplyOpen) -> Option<Arc<BackingId>> {
+    fn backing(&self, file: &File, reply: &ReplyOpen) -> Option<Arc<Backing>> {
         match reply.open_backing(file) {
-            Ok(backing) => Some(Arc::new(backing)),
+            // The number is told only to who takes the care for it.
+            Ok(backing) => Some(Arc::new(adopt(backing.into_raw(), reply))),
             Err(error) => {
                 if !self.is_refused.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, "the kernel does not take over large files: they are read by requests");
@@ -126,22 +207,42 @@ impl OpenFiles {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<INodeNo, Open>> {
-        self.by_number.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Writes the open down, and answers it.
+    fn answer(&self, ino: INodeNo, way: &Way, reply: ReplyOpen) {
+        if let Some((journal, number)) = self.journal.as_ref().zip(number(ino)) {
+            journal.opened(number, way.backing());
+        }
+        match way {
+            // With `FOPEN_KEEP_CACHE` the kernel would refuse it.
+            Way::Itself(backing) => {
+                reply.opened_passthrough(COUNTED, FopenFlags::FOPEN_NOFLUSH, &backing.id);
+            }
+            Way::Left(_) | Way::Requests => reply.opened(COUNTED, by_requests()),
+        }
     }
+
+    fn close_spent(&self, reply: &ReplyOpen) {
+        let spent = std::mem::take(&mut self.lock().spent);
+        for number in spent {
+            drop(adopt(number, reply));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Opens> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes over what the kernel knows by a number: it is closed with the value.
+#[expect(unsafe_code, reason = "the FUSE library lets go of a number in no other way")]
+fn adopt(number: u32, reply: &ReplyOpen) -> Backing {
+    // SAFETY: the number was given out by the kernel for this connection, to this process or to one before it that has ended, and nobody
+    // closed it; no other value is of it, since it is taken out of where it was.
+    let id = unsafe { reply.wrap_backing(number) };
+    Backing { id, number }
 }
 
 /// What was read stays in memory for the next who opens the file, and nobody is asked when it is closed.
 fn by_requests() -> FopenFlags {
     FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
-}
-
-fn answer(way: &Way, reply: ReplyOpen) {
-    match way {
-        // With `FOPEN_KEEP_CACHE` the kernel would refuse it.
-        Way::Itself(backing) => {
-            reply.opened_passthrough(COUNTED, FopenFlags::FOPEN_NOFLUSH, backing);
-        }
-        Way::Requests => reply.opened(COUNTED, by_requests()),
-    }
 }

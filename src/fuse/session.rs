@@ -120,6 +120,14 @@ impl Serving<'_> {
     }
 }
 
+/// Why the library did not take the handshake.
+pub(super) fn refused(error: io::Error, has_passthrough: bool) -> SessionError {
+    match error.kind() {
+        io::ErrorKind::Unsupported if has_passthrough => SessionError::NoPassthrough,
+        _ => SessionError::Handshake(error),
+    }
+}
+
 /// Answers the kernel's requests on a mounted `/dev/fuse` descriptor until the mount is gone.
 ///
 /// # Errors
@@ -135,17 +143,18 @@ pub fn serve(
     let threads = thread::available_parallelism().map_or(1, NonZero::get).max(FEWEST_THREADS);
     config.n_threads = Some(threads);
     tracing::debug!(threads, "session starts");
+    let has_passthrough = passthrough.is_some();
     let filesystem = Filesystem::new(views, owner, counts.clone(), passthrough);
     let session = match beginning {
         // The kernel itself refuses others when the mount is not shared; a second check here would refuse root.
-        Beginning::First => Session::from_fd(filesystem, fd, SessionACL::All, config).map_err(
-            |error| match error.kind() {
-                io::ErrorKind::Unsupported if passthrough.is_some() => SessionError::NoPassthrough,
-                _ => SessionError::Handshake(error),
-            },
-        )?,
-        Beginning::Recorded(journal) => handshake::begin(filesystem, &fd, config, journal)?,
-        Beginning::TakenOver(agreed) => handshake::take_over(filesystem, &fd, config, agreed)?,
+        Beginning::First => Session::from_fd(filesystem, fd, SessionACL::All, config)
+            .map_err(|error| refused(error, has_passthrough))?,
+        Beginning::Recorded(journal) => {
+            handshake::begin(filesystem, &fd, config, journal, has_passthrough)?
+        }
+        Beginning::TakenOver(agreed) => {
+            handshake::take_over(filesystem, &fd, config, agreed, has_passthrough)?
+        }
     };
     let kernel = KernelCache::new(session.notifier(), courier);
     let life = Arc::new(());

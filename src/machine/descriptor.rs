@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use nix::sys::stat::{fstat, major, minor};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -70,6 +71,15 @@ pub fn connection(device: &OwnedFd) -> Option<u32> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", device.as_raw_fd())).ok()?;
     let number = info.lines().find_map(|line| line.strip_prefix("fuse_connection:"))?;
     number.trim().parse().ok()
+}
+
+/// Whether the connection of a descriptor of `/dev/fuse` has ended (`fuse_dev_poll`, `fs/fuse/dev.c`).
+pub fn has_ended(device: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(device.as_fd(), PollFlags::empty())];
+    let ended = |polled: &PollFd<'_>| {
+        polled.revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
+    };
+    poll(&mut polled, PollTimeout::ZERO).is_ok() && ended(&polled[0])
 }
 
 /// Sends a text with a descriptor to a datagram socket.

@@ -63,12 +63,14 @@ pub enum Word {
     Stop,
     /// Have another worker take my place, from the program as it is on disk now.
     Replace,
+    /// Keep this mount too, which is sent with it. From a worker that mounts by itself.
+    Keep,
     /// Have another worker of my program take my place: the view needs files that are closed to me.
     Widen,
 }
 
 impl Word {
-    const ALL: [(u8, Self); 7] = [
+    const ALL: [(u8, Self); 8] = [
         (b'M', Self::Mount),
         (b'N', Self::Next),
         (b'R', Self::Ready),
@@ -76,6 +78,7 @@ impl Word {
         (b'S', Self::Stop),
         (b'U', Self::Replace),
         (b'W', Self::Widen),
+        (b'K', Self::Keep),
     ];
 
     pub(super) fn byte(self) -> u8 {
@@ -114,6 +117,10 @@ impl Answer {
             _ => None,
         }
     }
+}
+
+fn none() -> MachineError {
+    failed("taking the mount over")(io::Error::other("the keeper handed none over"))
 }
 
 pub(super) fn failed(step: &'static str) -> impl Fn(io::Error) -> MachineError {
@@ -179,18 +186,44 @@ impl Keeper {
     /// The keeper could not mount, and has said so itself; or it is gone.
     pub fn ask(&self) -> Result<Handed, MachineError> {
         self.say(if self.is_first() { Word::Mount } else { Word::Next })?;
-        let receive = || {
-            let received =
-                descriptor::receive(&self.line).map_err(failed("taking the mount over"))?;
-            received.ok_or_else(|| {
-                failed("taking the mount over")(io::Error::other("the keeper handed none over"))
-            })
+        self.handed()?.pop().ok_or_else(none)
+    }
+
+    /// Asks for all mounts that were kept, and waits for them.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn ask_all(&self) -> Result<Vec<Handed>, MachineError> {
+        self.say(Word::Next)?;
+        self.handed()
+    }
+
+    fn handed(&self) -> Result<Vec<Handed>, MachineError> {
+        let receive = || descriptor::receive(&self.line).map_err(failed("taking the mount over"));
+        let mut handed = Vec::new();
+        while let Some(device) = receive()? {
+            descriptor::expect_device(&device, "descriptor from the keeper")?;
+            let journal = File::from(receive()?.ok_or_else(none)?);
+            let courier = Courier::new(UnixStream::from(receive()?.ok_or_else(none)?));
+            handed.push(Handed { device, journal, courier });
+        }
+        Ok(handed)
+    }
+
+    /// Has a mount kept that this worker made, with its journal. Returns who writes to the kernel what may have to wait.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn keep(&self, device: impl AsFd, journal: impl AsFd) -> Result<Courier, MachineError> {
+        let keep = || {
+            let (ours, theirs) = UnixStream::pair()?;
+            (&self.line).write_all(&[Word::Keep.byte()])?;
+            descriptor::send(&self.line, device)?;
+            descriptor::send(&self.line, journal)?;
+            descriptor::send(&self.line, theirs)?;
+            Ok(Courier::new(ours))
         };
-        let device = receive()?;
-        descriptor::expect_device(&device, "descriptor from the keeper")?;
-        let journal = File::from(receive()?);
-        let courier = Courier::new(UnixStream::from(receive()?));
-        Ok(Handed { device, journal, courier })
+        keep().map_err(failed("having a mount kept"))
     }
 
     /// Says a word.

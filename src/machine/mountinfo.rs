@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{FS_TYPE, MachineError};
 
@@ -38,6 +38,22 @@ impl Mount {
     /// Whether it is a view of ours.
     pub fn is_ours(&self) -> bool {
         self.fs_type == FS_TYPE
+    }
+
+    /// What of the view is mounted, as a path from its root, of a mount of ours: nothing where that is all of it. Of a superblock with
+    /// several views each is a directory, with the name of its file in the directory of views.
+    pub fn part(&self) -> PathBuf {
+        let part = self.root.strip_prefix("/").unwrap_or(Path::new(""));
+        let mut names = part.components();
+        let is_of_many = |name| {
+            let ending = Path::new(name).extension();
+            ending.is_some_and(|ending| ending == "yaml" || ending == "yml")
+                && Path::new(&self.source).is_dir()
+        };
+        match names.next() {
+            Some(Component::Normal(first)) if is_of_many(first) => names.as_path().to_owned(),
+            Some(_) | None => part.to_owned(),
+        }
     }
 }
 

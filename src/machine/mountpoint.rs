@@ -138,6 +138,16 @@ impl Claim {
         Ok(Self { made, directory: None })
     }
 
+    /// The claim that an earlier process had on what is mounted still, with what it made.
+    pub fn again(made: Vec<PathBuf>) -> Self {
+        Self { made, directory: None }
+    }
+
+    /// The directories that were made for it, the outermost first.
+    pub fn made(&self) -> &[PathBuf] {
+        &self.made
+    }
+
     /// Removes what was made, unless somebody else uses it.
     pub fn release(self) {
         let Self { made, directory } = self;

@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use tracing::warn;
 
 use super::keeper::{Answer, MARKER, Turn, Word, failed};
 use super::{MachineError, courier, descriptor};
@@ -117,6 +118,29 @@ pub struct Worker {
     line: UnixStream,
 }
 
+/// A mount that a worker made, to be kept for the next one.
+#[derive(Debug)]
+pub struct ToKeep {
+    /// The descriptor over which the kernel speaks.
+    pub device: OwnedFd,
+    /// The journal of its node numbers.
+    pub journal: File,
+}
+
+impl ToKeep {
+    /// Takes what comes with the word, and writes from now on what the worker has for the kernel.
+    fn receive(line: &UnixStream) -> io::Result<Self> {
+        let receive =
+            || descriptor::receive(line)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+        let (device, journal) = (receive()?, File::from(receive()?));
+        let messages: io::Result<OwnedFd> = receive();
+        descriptor::expect_device(&device, "descriptor from the worker")
+            .map_err(io::Error::other)?;
+        courier::serve(UnixStream::from(messages?), device.try_clone()?)?;
+        Ok(Self { device, journal })
+    }
+}
+
 /// What became of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -136,17 +160,25 @@ impl Worker {
         self.child.id()
     }
 
-    /// Calls `hear` for each word that it says, in a thread of its own.
+    /// Calls `hear` for each word that it says, in a thread of its own, with the mount that came with it.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn listen(&self, hear: impl Fn(Word) + Send + 'static) -> Result<(), MachineError> {
+    pub fn listen(
+        &self,
+        hear: impl Fn(Word, Option<ToKeep>) + Send + 'static,
+    ) -> Result<(), MachineError> {
         let mut line = self.line.try_clone().map_err(failed("listening to the worker"))?;
         let listening = move || {
             let mut byte = [0; 1];
             while line.read_exact(&mut byte).is_ok() {
-                if let Some(word) = Word::of(byte[0]) {
-                    hear(word);
+                match Word::of(byte[0]) {
+                    Some(Word::Keep) => match ToKeep::receive(&line) {
+                        Ok(mount) => hear(Word::Keep, Some(mount)),
+                        Err(error) => warn!(%error, "a mount could not be taken to be kept"),
+                    },
+                    Some(word) => hear(word, None),
+                    None => {}
                 }
             }
         };
@@ -166,6 +198,12 @@ impl Worker {
             descriptor::send(&self.line, courier)
         };
         hand().map_err(failed("handing the mount over"))
+    }
+
+    /// Says that all was handed over.
+    pub fn end_of_mounts(&self) {
+        // If it is gone it needs none.
+        (&self.line).write_all(b"E").unwrap_or_default();
     }
 
     /// Tells it something.

@@ -21,7 +21,7 @@ use super::places::Places;
 use super::ready;
 use super::signals::Stamp;
 use super::wanted::{Mirror, wanted};
-use crate::config::resolved::Config;
+use crate::config::resolved::{Config, RepoCache};
 use crate::union::source::{SourceName, Visibility};
 
 /// The longest that a source which keeps failing is left alone, unless the interval is longer.
@@ -110,6 +110,8 @@ pub struct SourceReport {
     pub git_ref: Option<String>,
     /// Its mirror in the cache.
     pub mirror: PathBuf,
+    /// The position of its configuration among those of the round.
+    pub of: usize,
     /// Where it went.
     pub outcome: Result<Moved, Failed>,
 }
@@ -166,7 +168,7 @@ pub fn round(
     settings: &Settings,
     watch: &(dyn Fn(Step<'_>) + Sync),
 ) -> Result<RoundReport, RoundError> {
-    Cycle::default().round(config, settings, watch)
+    Cycle::default().round(&[config], settings, watch)
 }
 
 /// Rounds one after the other. A source that fails is asked less and less often.
@@ -188,28 +190,32 @@ struct Failing {
 }
 
 impl Cycle {
-    /// Fetches every source that is due; of the others the last failure is reported again.
+    /// Fetches every source of these configurations, which keep one cache, that is due; of the others the last failure is reported again.
     ///
     /// # Errors
     /// As of [`round`].
     pub fn round(
         &mut self,
-        config: &Config,
+        configs: &[&Config],
         settings: &Settings,
         watch: &(dyn Fn(Step<'_>) + Sync),
     ) -> Result<RoundReport, RoundError> {
-        let cache = config.repo_cache.path.as_path();
+        let Some(first) = configs.first() else {
+            return Ok(RoundReport { sources: Vec::new(), ready_problem: None });
+        };
+        let kept = &first.repo_cache;
+        let cache = kept.path.as_path();
         let lock = lock(cache, settings)?;
-        let token_file = config.repo_cache.token_file.as_path();
+        let token_file = kept.token_file.as_path();
         let updater = Updater {
             cache,
             git: Git { program: &settings.git, launch: settings.launch, lock: &lock, token_file },
             fetch_timeout: settings.fetch_timeout,
             answer_timeout: settings.answer_timeout,
             stop: &settings.stop,
-            wants_history: config.mount.shows_git,
+            wants_history: configs.iter().any(|config| config.mount.shows_git),
         };
-        let mirrors = wanted(config);
+        let mirrors = wanted(configs);
         let (now, token) = (Instant::now(), Stamp::of(token_file));
         let is_due = |mirror: &Mirror| match self.failing.get(&key(mirror)) {
             Some(failing) => {
@@ -232,7 +238,7 @@ impl Cycle {
                     sources.extend(reports.iter().cloned());
                     let times = before.map_or(0, |failing| failing.times) + 1;
                     let asked_with = asked_with(mirror, token);
-                    Failing::of(asked_with, reports, times, config.repo_cache.interval)
+                    Failing::of(asked_with, reports, times, kept.interval)
                 }
                 None => before.inspect(|failing| sources.extend(failing.sources.iter().cloned())),
             };
@@ -241,7 +247,7 @@ impl Cycle {
         self.failing = failing;
         let mut report = RoundReport { sources, ready_problem: None };
         if !settings.stop.is_set() {
-            report.ready_problem = tell_ready(config, report.is_success()).err();
+            report.ready_problem = tell_ready(configs, kept, report.is_success()).err();
         }
         Ok(report)
     }
@@ -254,8 +260,8 @@ impl Cycle {
 
     /// How long to wait for the next round: the interval, up to a tenth less or more, so that machines that were started
     /// together do not ask together.
-    pub fn pause(&self, config: &Config) -> Duration {
-        jitter(config.repo_cache.interval)
+    pub fn pause(&self, kept: &RepoCache) -> Duration {
+        jitter(kept.interval)
     }
 }
 
@@ -318,6 +324,7 @@ fn report(
         label: want.label.clone(),
         git_ref: want.git_ref.clone(),
         mirror: place.clone(),
+        of: want.of,
         outcome: outcome.map_err(|cause| {
             let cure = cause.cure(&want.configured_at, token_file);
             Failed { cause, cure }
@@ -359,15 +366,15 @@ fn in_turn<T: Sync, R: Send>(items: &[T], width: usize, work: impl Fn(&T) -> R +
 }
 
 /// Writes the ready file, or takes it away.
-fn tell_ready(config: &Config, is_ready: bool) -> Result<(), Failed> {
-    let cache = &config.repo_cache.path;
+fn tell_ready(configs: &[&Config], kept: &RepoCache, is_ready: bool) -> Result<(), Failed> {
+    let cache = &kept.path;
     let told = if is_ready {
-        ready::write(config, Timestamp::now())
+        ready::write(cache, configs, Timestamp::now())
     } else {
         ready::remove(cache).map_err(|error| FetchCause::of_cache(cache, &error))
     };
     told.map_err(|cause| {
-        let cure = cause.cure("", &config.repo_cache.token_file);
+        let cure = cause.cure("", &kept.token_file);
         Failed { cause, cure }
     })
 }

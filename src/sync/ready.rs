@@ -15,11 +15,10 @@ use crate::config::resolved::Config;
 const NAME: &str = ".repo-cache-ready";
 
 /// Writes the file anew, in one step.
-pub(super) fn write(config: &Config, now: Timestamp) -> Result<(), FetchCause> {
-    let cache = &config.repo_cache.path;
+pub(super) fn write(cache: &Path, configs: &[&Config], now: Timestamp) -> Result<(), FetchCause> {
     let (file, temporary) = (cache.join(NAME), cache.join(".repo-cache-ready.tmp"));
     let written = File::create(&temporary).and_then(|mut out| {
-        out.write_all(text(config, now).as_bytes())?;
+        out.write_all(text(configs, now).as_bytes())?;
         out.sync_all()?;
         fs::rename(&temporary, &file)?;
         // The new name is on the disk before anybody is told (S101).
@@ -40,8 +39,7 @@ pub(super) fn remove(cache: &Path) -> io::Result<()> {
     }
 }
 
-fn text(config: &Config, now: Timestamp) -> String {
-    let platform = &config.platform;
+fn text(configs: &[&Config], now: Timestamp) -> String {
     let mut repositories: Vec<String> = Vec::new();
     // First the explicit refs, sorted; then each repository's first.
     let mut refs: Vec<(String, String)> = Vec::new();
@@ -51,7 +49,7 @@ fn text(config: &Config, now: Timestamp) -> String {
             repositories.push(repo.to_owned());
         }
         if let Some(git_ref) = git_ref.filter(|git_ref| !git_ref.is_empty())
-            && !platform.repository_refs.contains_key(repo)
+            && !configs.iter().any(|config| config.platform.repository_refs.contains_key(repo))
             && !refs.iter().any(|(known, _)| known == repo)
         {
             refs.push((repo.to_owned(), git_ref.to_owned()));
@@ -59,15 +57,19 @@ fn text(config: &Config, now: Timestamp) -> String {
         let last = visibilities.entry(repo.to_owned()).or_insert_with(|| "private".to_owned());
         *last = visibility.unwrap_or_else(|| last.clone());
     };
-    for row in &platform.repositories {
-        let visibility = row.visibility.map(|visibility| visibility.to_string());
-        add(&row.repo, row.git_ref.as_deref(), visibility);
-    }
-    for (spec, repo) in synced(config) {
-        add(&repo.to_string(), spec.git_ref.as_deref(), Some(spec.visibility.to_string()));
+    for config in configs {
+        for row in &config.platform.repositories {
+            let visibility = row.visibility.map(|visibility| visibility.to_string());
+            add(&row.repo, row.git_ref.as_deref(), visibility);
+        }
+        for (spec, repo) in synced(config) {
+            add(&repo.to_string(), spec.git_ref.as_deref(), Some(spec.visibility.to_string()));
+        }
     }
     let pair = |(repo, value): (&String, &String)| format!("{repo}={value}");
-    let explicit = platform.repository_refs.iter().map(pair);
+    let explicit: BTreeMap<_, _> =
+        configs.iter().flat_map(|config| &config.platform.repository_refs).collect();
+    let explicit = explicit.into_iter().map(pair);
     let refs: Vec<String> = explicit.chain(refs.iter().map(|(a, b)| pair((a, b)))).collect();
     let visibilities: Vec<String> =
         repositories.iter().map(|repo| pair((repo, &visibilities[repo]))).collect();

@@ -30,6 +30,8 @@ pub(super) struct Want {
     pub(super) git_ref: Option<String>,
     /// Where it is configured.
     pub(super) configured_at: String,
+    /// The position of its configuration among those that are kept up to date together.
+    pub(super) of: usize,
 }
 
 impl Want {
@@ -93,9 +95,16 @@ pub(super) fn synced(config: &Config) -> impl Iterator<Item = (&SourceSpec, &Sou
     })
 }
 
-/// The mirrors that the configuration wants, each once: first what the platform keeps besides, then the sources.
-pub(super) fn wanted(config: &Config) -> Vec<Mirror> {
+/// The mirrors that configurations want, each once: of each first what the platform keeps besides, then the sources.
+pub(super) fn wanted(configs: &[&Config]) -> Vec<Mirror> {
     let mut drafts = Vec::new();
+    for (config, of) in configs.iter().zip(0..) {
+        draft(config, of, &mut drafts);
+    }
+    drafts.into_iter().map(Draft::finish).collect()
+}
+
+fn draft(config: &Config, of: usize, drafts: &mut Vec<Draft>) {
     for row in &config.platform.repositories {
         let Ok(repo) = SourceName::parse(&row.repo) else {
             tracing::warn!(repo = %row.repo, "`repoCache.repositories` lists what is no `owner/repo`");
@@ -108,10 +117,11 @@ pub(super) fn wanted(config: &Config) -> Vec<Mirror> {
         }
         let visibility = row.visibility.or(source.map(|(spec, _)| spec.visibility));
         let visibility = visibility.unwrap_or(Visibility::Private);
-        Draft::of(&mut drafts, &repo, visibility, None).wants.push(Want {
+        Draft::of(drafts, &repo, visibility, None).wants.push(Want {
             label: repo.to_string(),
             git_ref: git_ref.filter(|git_ref| !git_ref.is_empty()).cloned(),
             configured_at: configured_at(None, &config.origin),
+            of,
         });
     }
     let specs: Vec<&SourceSpec> = config.shown_sources().collect();
@@ -119,13 +129,13 @@ pub(super) fn wanted(config: &Config) -> Vec<Mirror> {
         let (Location::Repo { repo, url }, Mode::Git) = (&spec.location, spec.mode) else {
             continue;
         };
-        Draft::of(&mut drafts, repo, spec.visibility, url.as_deref()).wants.push(Want {
+        Draft::of(drafts, repo, spec.visibility, url.as_deref()).wants.push(Want {
             label,
             git_ref: spec.git_ref.clone(),
             configured_at: configured_at(spec.line, &config.origin),
+            of,
         });
     }
-    drafts.into_iter().map(Draft::finish).collect()
 }
 
 /// A mirror while its sources are read.
@@ -152,8 +162,9 @@ impl Draft {
             drafts.len() - 1
         });
         let draft = &mut drafts[index];
-        draft.urls.extend(url.map(str::to_owned));
-        draft.urls.dedup();
+        let is_new = |url: &&str| !draft.urls.iter().any(|known| known == url);
+        let url = url.filter(is_new).map(str::to_owned);
+        draft.urls.extend(url);
         draft
     }
 

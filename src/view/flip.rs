@@ -104,7 +104,7 @@ impl View {
             kernel.forget_listing(*directory);
         }
         self.sweep_if_due(kernel);
-        self.numbers.shrink_journal(self.past.as_ref());
+        self.numbers.shrink_journal(self.past.as_deref());
         changes
     }
 

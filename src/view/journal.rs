@@ -9,20 +9,22 @@
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
+use super::nodes::Number;
 use super::past::Past;
 use super::records::{Appending, framed};
+use super::superblock::ViewId;
 use crate::snapshot::Snapshot;
 use crate::union::name::RelPath;
 use crate::union::object::{Identity, Kind, Object, Oid};
 
 /// The form of a journal. One of another form is not read.
-pub(super) const FORM: u32 = 4;
+pub(super) const FORM: u32 = 5;
 
 /// A journal shorter than this is not written anew.
 const SMALL_BYTES: u64 = 1 << 20;
@@ -37,14 +39,22 @@ pub(super) enum Record {
     Started { form: u32, started_secs: i64, next: u64 },
     /// The first message of the kernel, and the answer to it.
     Handshake { request: Vec<u8>, reply: Vec<u8> },
-    /// Numbers were given out.
-    Given { key: [u8; 16], first: u32, len: u32, what: What },
-    /// A set is shown from now on.
-    Shown(Shown),
-    /// The file of the configuration held this when it was read.
-    Configured { text: Vec<u8> },
+    /// A view gave numbers out.
+    Given { view: u32, key: [u8; 16], first: u32, len: u32, what: What },
+    /// A view shows a set from now on.
+    Shown { view: u32, set: Shown },
+    /// The file of a view's configuration held this when it was read.
+    Configured { view: u32, text: Vec<u8> },
     /// These keys have these blocks no longer: nobody can come to what they stand for.
-    GivenUp { blocks: Vec<([u8; 16], u32)> },
+    GivenUp { view: u32, blocks: Vec<([u8; 16], u32)> },
+    /// A view is there, at a place that may be another one than before, with what its daemon has to know of it.
+    Joined { view: u32, root: u32, name: Vec<u8>, note: Vec<u8> },
+    /// A view has left.
+    Left { view: u32 },
+    /// A file was opened once more, and the kernel reads it by itself from what it knows by this number; without one it asks.
+    Opened { number: u32, backing: Option<u32> },
+    /// A file that was opened so was closed once.
+    Closed { number: u32 },
     /// What was alive is written once more in the rest of this record; whoever comes to it on his way has read that already.
     Again,
 }
@@ -202,7 +212,49 @@ pub(super) fn path_of(bytes: &[u8]) -> Option<RelPath> {
     if bytes.is_empty() { Some(RelPath::root()) } else { RelPath::parse(bytes).ok() }
 }
 
-/// The journal of one mount.
+/// What one view writes in the journal of its superblock.
+#[derive(Debug, Clone)]
+pub(super) struct ViewJournal {
+    pub(super) journal: Arc<Journal>,
+    pub(super) view: ViewId,
+}
+
+impl ViewJournal {
+    /// Writes down which set is shown from now on.
+    pub(super) fn shown(&self, snapshot: &Snapshot) {
+        let set = Shown::of(snapshot);
+        self.journal.note(&Record::Shown { view: self.view.0, set });
+    }
+
+    /// Writes down what numbers stand for.
+    pub(super) fn given(&self, key: [u8; 16], first: u32, len: u32, what: What) {
+        self.journal.note(&Record::Given { view: self.view.0, key, first, len, what });
+    }
+
+    /// Writes down what has its numbers no longer.
+    pub(super) fn given_up(&self, blocks: Vec<([u8; 16], u32)>) {
+        self.journal.note(&Record::GivenUp { view: self.view.0, blocks });
+    }
+
+    /// Writes down how a configuration's file was read.
+    pub(super) fn configured(&self, text: &[u8]) {
+        self.journal.note(&Record::Configured { view: self.view.0, text: text.to_vec() });
+    }
+
+    /// Writes down where the view is.
+    pub(super) fn joined(&self, root: Number, name: &[u8], note: &[u8]) {
+        let (name, note) = (name.to_vec(), note.to_vec());
+        let (view, root) = (self.view.0, root.0);
+        self.journal.note(&Record::Joined { view, root, name, note });
+    }
+
+    /// Writes down that the view has left.
+    pub(super) fn left(&self) {
+        self.journal.note(&Record::Left { view: self.view.0 });
+    }
+}
+
+/// The journal of one superblock.
 #[derive(Debug)]
 pub struct Journal {
     file: Mutex<Growing>,
@@ -243,9 +295,14 @@ impl Journal {
         self.write(&Record::Handshake { request: request.to_vec(), reply: reply.to_vec() })
     }
 
-    /// Writes down which set is shown from now on.
-    pub(super) fn shown(&self, snapshot: &Snapshot) {
-        self.note(&Record::Shown(Shown::of(snapshot)));
+    /// Writes down that the kernel is about to be told how it may read a file, once more: from what it knows by a number, or by requests.
+    pub fn opened(&self, number: Number, backing: Option<u32>) {
+        self.note(&Record::Opened { number: number.0, backing });
+    }
+
+    /// Writes down that the kernel has said once that such a file was closed, and knows that this is known.
+    pub fn closed(&self, number: Number) {
+        self.note(&Record::Closed { number: number.0 });
     }
 
     /// Writes something down. What cannot be written costs those who hold it when this process is killed, and nobody else.

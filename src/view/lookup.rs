@@ -50,7 +50,10 @@ impl View {
             return Err(ViewError::NameTooLong);
         }
         let moment = self.now.load();
-        let (candidate, absence) = match self.node(parent)? {
+        let parent_node = self.node(parent)?;
+        // What is above the views does not know what they show.
+        let is_above = matches!(parent_node, Node::Front(_));
+        let (candidate, absence) = match parent_node {
             Node::Merged(merged) => self.in_merged(&moment, parent, &merged, name)?,
             Node::Tree(tree) => (self.in_tree(&tree, name)?, Lifetime::Unlimited),
             Node::Live(live) => (self.in_live(parent, &live, name)?, Lifetime::Live),
@@ -79,6 +82,7 @@ impl View {
             }
             answer => answer?,
         };
+        let attr_lifetime = if is_above { Lifetime::None } else { attr_lifetime };
         let name_lifetime = candidate.name_lifetime;
         self.nodes.count(candidate.number, || candidate.node);
         Ok(Found::Present { attr, attr_lifetime, name_lifetime })

@@ -23,6 +23,7 @@ mod numbers;
 mod open;
 mod overlay;
 mod past;
+mod past_view;
 mod read;
 mod records;
 mod recover;
@@ -61,6 +62,7 @@ pub use lookup::Found;
 pub use nodes::Number;
 pub use open::{Settings, View};
 pub use past::{Handshake, Past};
+pub use past_view::{PastView, StillOpen};
 pub use superblock::{Asked, Superblock};
 
 use thiserror::Error;

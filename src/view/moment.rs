@@ -47,6 +47,11 @@ impl Touched {
 }
 
 impl Moment {
+    /// A snapshot, before any other was shown.
+    pub(super) fn of(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot, kept: Arc::new([]), touched: None }
+    }
+
     /// How long the kernel may keep what it is told of a name: not at all if the name is about to change (phase i of a flip).
     pub(super) fn lifetime(&self, directory: &RelPath, name: &Name) -> Lifetime {
         match &self.touched {

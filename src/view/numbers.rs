@@ -14,9 +14,9 @@ use dashmap::DashMap;
 use sha2::{Digest, Sha256};
 
 use super::ViewError;
-use super::journal::{Journal, Record, What};
+use super::journal::{ViewJournal, What};
 use super::nodes::Number;
-use super::past::{Given, Past};
+use super::past::Past;
 
 /// The name of a numbered thing, or of a block of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -188,7 +188,7 @@ pub(super) struct Numbers {
     /// The sets that can be read, by their place in the order of snapshots, and the era in which each was shown first; oldest first.
     sets: Mutex<Vec<(u64, u32)>>,
     /// Where every number is written down before anybody is told of it.
-    journal: Option<Arc<Journal>>,
+    journal: Option<ViewJournal>,
 }
 
 /// The last number that a 32-bit program can read.
@@ -196,26 +196,31 @@ const LAST: u64 = u32::MAX as u64;
 
 impl Numbers {
     /// Starts after the root's number.
-    pub(super) fn new(journal: Option<Arc<Journal>>) -> Self {
-        Self::at(u64::from(Number::ROOT.0) + 1, Given::default(), journal)
+    pub(super) fn new(journal: Option<ViewJournal>) -> Self {
+        Self::at(u64::from(Number::ROOT.0) + 1, Vec::new(), Vec::new(), journal)
     }
 
     /// Goes on with the numbers that an earlier process gave out.
-    pub(super) fn resume(journal: Arc<Journal>, past: &mut Past) -> Self {
-        let given = mem::take(&mut past.given);
-        Self::at(past.next_number(), given, Some(journal))
+    pub(super) fn resume(journal: ViewJournal, past: &mut Past, places: Vec<(Key, Block)>) -> Self {
+        let files = mem::take(&mut past.files);
+        Self::at(past.next_number(), files, places, Some(journal))
     }
 
-    fn at(next: u64, given: Given, journal: Option<Arc<Journal>>) -> Self {
+    fn at(
+        next: u64,
+        files: Vec<(Key, Block)>,
+        places: Vec<(Key, Block)>,
+        journal: Option<ViewJournal>,
+    ) -> Self {
         let (next, era) = (AtomicU64::new(next), AtomicU32::new(0));
-        let common = Arc::new(Common { next, era, files: Blocks::new(given.files) });
-        Self { common, places: Blocks::new(given.places), sets: Mutex::default(), journal }
+        let common = Arc::new(Common { next, era, files: Blocks::new(files) });
+        Self { common, places: Blocks::new(places), sets: Mutex::default(), journal }
     }
 
-    /// The numbers of another view of the same superblock.
-    pub(super) fn beside(&self) -> Self {
-        let (places, sets) = (Blocks::new(Vec::new()), Mutex::default());
-        Self { common: self.common.clone(), places, sets, journal: None }
+    /// The numbers of another view of the same superblock, which may have some already.
+    pub(super) fn beside(&self, places: Vec<(Key, Block)>, journal: Option<ViewJournal>) -> Self {
+        let (places, sets) = (Blocks::new(places), Mutex::default());
+        Self { common: self.common.clone(), places, sets, journal }
     }
 
     /// Begins an era. What was asked for before counts as older once the requests that are under way are answered.
@@ -264,15 +269,14 @@ impl Numbers {
     pub(super) fn note_given_up(&self, blocks: &[(Key, u32)]) {
         let Some(journal) = &self.journal else { return };
         for blocks in blocks.chunks(1024) {
-            let blocks = blocks.iter().map(|(key, first)| (key.0, *first)).collect();
-            journal.note(&Record::GivenUp { blocks });
+            journal.given_up(blocks.iter().map(|(key, first)| (key.0, *first)).collect());
         }
     }
 
     /// Gives what is dead in the journal back to the disk, if there may be enough of it.
     pub(super) fn shrink_journal(&self, past: Option<&Past>) {
         if let Some(journal) = &self.journal {
-            journal.shrink_if_due(past);
+            journal.journal.shrink_if_due(past);
         }
     }
 
@@ -349,7 +353,7 @@ impl Numbers {
                 let what = what();
                 let block = Block::new(first.0, len, Tie::of(&what), era);
                 if let Some(journal) = &self.journal {
-                    journal.note(&Record::Given { key: key.0, first: first.0, len, what });
+                    journal.given(key.0, first.0, len, what);
                 }
                 drop(place.insert(block));
                 Ok(first)

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::fence::{Answering, Fence};
-use super::journal::{Journal, Record};
+use super::journal::{Journal, ViewJournal};
 use super::kept::{Archive, Kept};
 use super::merged::Merged;
 use super::moment::{Moment, Now};
 use super::nodes::{Node, Nodes, Number};
 use super::numbers::Numbers;
 use super::past::Past;
-use super::superblock::Seat;
+use super::past_view::PastView;
+use super::superblock::{Seat, ViewId};
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
+use crate::union::name::Name;
 use crate::union::revision::RevisionSetId;
 
 /// What of the configuration decides how files look.
@@ -35,9 +37,9 @@ pub struct View {
     pub(super) numbers: Numbers,
     pub(super) settings: Settings,
     pub(super) started_secs: i64,
-    pub(super) journal: Option<Arc<Journal>>,
+    pub(super) journal: Option<ViewJournal>,
     /// What an earlier process of this mount did.
-    pub(super) past: Option<Past>,
+    pub(super) past: Option<Arc<Past>>,
     pub(super) seat: Arc<Seat>,
     archive: Option<Arc<dyn Archive>>,
 }
@@ -55,40 +57,46 @@ impl View {
         archive: Option<Arc<dyn Archive>>,
         journal: Option<Arc<Journal>>,
     ) -> Self {
+        let journal = journal.map(|journal| ViewJournal { journal, view: ViewId::FIRST });
         if let Some(journal) = &journal {
             journal.shown(&snapshot);
         }
         let seat = Arc::new(Seat::first());
         let root = Node::Merged(Arc::new(Merged::root(seat.clone())));
-        Self::at(seat, root, snapshot, settings, archive, journal)
+        let made = Made { seat, started_secs: now_secs(), archive, journal, past: None };
+        let (nodes, numbers) = (Arc::new(Nodes::new(root)), Numbers::new(made.journal.clone()));
+        Self::at(made, settings, (nodes, numbers), Moment::of(snapshot))
     }
 
-    /// Shows nothing but its root, which is this.
-    pub(super) fn front(settings: Settings, root: Node) -> Self {
-        Self::at(Arc::new(Seat::first()), root, Arc::new(Snapshot::default()), settings, None, None)
+    /// Shows nothing but its root, which is this. What an earlier process told the kernel of files is known to it.
+    pub(super) fn front(
+        settings: Settings,
+        root: Node,
+        journal: Option<Arc<Journal>>,
+        past: Option<Past>,
+    ) -> Self {
+        let journal = journal.map(|journal| ViewJournal { journal, view: ViewId::FIRST });
+        let started_secs = past.as_ref().map_or_else(now_secs, |past| past.started_secs);
+        let (numbers, past) = match (journal.clone(), past) {
+            (Some(journal), Some(mut past)) => {
+                (Numbers::resume(journal, &mut past, Vec::new()), Some(Arc::new(past)))
+            }
+            (journal, _) => (Numbers::new(journal), None),
+        };
+        let seat = Arc::new(Seat::first());
+        let made = Made { seat, started_secs, archive: None, journal, past };
+        let moment = Moment::of(Arc::new(Snapshot::default()));
+        Self::at(made, settings, (Arc::new(Nodes::new(root)), numbers), moment)
     }
 
     fn at(
-        seat: Arc<Seat>,
-        root: Node,
-        snapshot: Arc<Snapshot>,
+        Made { seat, started_secs, archive, journal, past }: Made,
         settings: Settings,
-        archive: Option<Arc<dyn Archive>>,
-        journal: Option<Arc<Journal>>,
+        (nodes, numbers): (Arc<Nodes>, Numbers),
+        moment: Moment,
     ) -> Self {
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
-            now: Now::new(Moment { snapshot, kept: Arc::new([]), touched: None }),
-            fence: Fence::default(),
-            nodes: Arc::new(Nodes::new(root)),
-            numbers: Numbers::new(journal.clone()),
-            settings,
-            started_secs: i64::try_from(started.as_secs()).unwrap_or(i64::MAX),
-            journal,
-            past: None,
-            seat,
-            archive,
-        }
+        let (now, fence) = (Now::new(moment), Fence::default());
+        Self { now, fence, nodes, numbers, settings, started_secs, journal, past, seat, archive }
     }
 
     /// Another view of the same superblock.
@@ -97,59 +105,71 @@ impl View {
         seat: Seat,
         snapshot: Arc<Snapshot>,
         archive: Option<Arc<dyn Archive>>,
+        name: &Name,
+        note: &[u8],
     ) -> Self {
-        Self {
-            now: Now::new(Moment { snapshot, kept: Arc::new([]), touched: None }),
-            fence: Fence::default(),
-            nodes: self.nodes.clone(),
-            numbers: self.numbers.beside(),
-            settings: self.settings,
-            started_secs: self.started_secs,
-            journal: None,
-            past: None,
-            seat: Arc::new(seat),
-            archive,
+        let journal = self.journal_of(&seat);
+        if let Some(journal) = &journal {
+            journal.joined(seat.root, name.as_bytes(), note);
+            journal.shown(&snapshot);
         }
+        let numbers = self.numbers.beside(Vec::new(), journal.clone());
+        let (seat, past) = (Arc::new(seat), self.past.clone());
+        let made = Made { seat, started_secs: self.started_secs, archive, journal, past };
+        Self::at(made, self.settings, (self.nodes.clone(), numbers), Moment::of(snapshot))
+    }
+
+    /// A view of the same superblock that an earlier process has served.
+    pub(super) fn beside_again(
+        &self,
+        view: PastView,
+        snapshot: Snapshot,
+        archive: Option<Arc<dyn Archive>>,
+        kept: Vec<Kept>,
+    ) -> Self {
+        let seat = Seat { id: view.id, root: view.root };
+        let (journal, past) = (self.journal_of(&seat), self.past.clone());
+        let (moment, started_secs) = (moment_of(&view, snapshot, kept), self.started_secs);
+        let numbers = self.numbers.beside(view.places, journal.clone());
+        let made = Made { seat: Arc::new(seat), started_secs, archive, journal, past };
+        Self::at(made, self.settings, (self.nodes.clone(), numbers), moment)
+    }
+
+    fn journal_of(&self, seat: &Seat) -> Option<ViewJournal> {
+        let journal = self.journal.as_ref()?.journal.clone();
+        Some(ViewJournal { journal, view: seat.id })
     }
 
     /// Goes on where an earlier process was killed: shows the set that it showed last, and the sets that it kept, oldest first.
     pub fn resume(
-        mut snapshot: Snapshot,
+        snapshot: Snapshot,
         settings: Settings,
         archive: Option<Arc<dyn Archive>>,
         kept: Vec<Kept>,
         (mut past, journal): (Past, Arc<Journal>),
     ) -> Self {
-        let serials = past.serials();
-        if let Some(shown) = past.shown() {
-            (snapshot.serial, snapshot.since) = (shown.serial, shown.since());
-        }
-        let kept = kept.into_iter().filter(|kept| kept.id() != snapshot.id);
-        let kept: Vec<_> = kept.map(|kept| kept.with_serial(&serials)).collect();
+        let view = past.remove(ViewId::FIRST).unwrap_or_else(PastView::lost);
+        let (moment, started_secs) = (moment_of(&view, snapshot, kept), past.started_secs);
+        let journal = ViewJournal { journal, view: ViewId::FIRST };
+        let numbers = Numbers::resume(journal.clone(), &mut past, view.places);
         let seat = Arc::new(Seat::first());
         let root = Node::Merged(Arc::new(Merged::root(seat.clone())));
-        Self {
-            now: Now::new(Moment {
-                snapshot: Arc::new(snapshot),
-                kept: kept.into(),
-                touched: None,
-            }),
-            fence: Fence::default(),
-            nodes: Arc::new(Nodes::new(root)),
-            numbers: Numbers::resume(journal.clone(), &mut past),
-            settings,
-            started_secs: past.started_secs,
-            journal: Some(journal),
-            past: Some(past),
-            seat,
-            archive,
-        }
+        let (journal, past) = (Some(journal), Some(Arc::new(past)));
+        let made = Made { seat, started_secs, archive, journal, past };
+        Self::at(made, settings, (Arc::new(Nodes::new(root)), numbers), moment)
     }
 
     /// Writes the configuration's file down as it was read, for a process that comes after this one and finds it damaged.
     pub fn note_configuration(&self, text: &[u8]) {
         if let Some(journal) = self.journal.as_ref().filter(|_| !text.is_empty()) {
-            journal.note(&Record::Configured { text: text.to_vec() });
+            journal.configured(text);
+        }
+    }
+
+    /// Writes down, for a process that comes after this one, what the view is called in its superblock, and what else has to be known.
+    pub fn note_place(&self, name: &Name, note: &[u8]) {
+        if let Some(journal) = &self.journal {
+            journal.joined(self.seat.root, name.as_bytes(), note);
         }
     }
 
@@ -196,4 +216,29 @@ impl View {
     pub fn used_numbers(&self) -> u64 {
         self.numbers.used()
     }
+}
+
+/// What a view is made of that has nothing to do with what it shows.
+struct Made {
+    seat: Arc<Seat>,
+    started_secs: i64,
+    archive: Option<Arc<dyn Archive>>,
+    journal: Option<ViewJournal>,
+    past: Option<Arc<Past>>,
+}
+
+fn now_secs() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// What an earlier process showed last.
+fn moment_of(view: &PastView, mut snapshot: Snapshot, kept: Vec<Kept>) -> Moment {
+    let serials = view.serials();
+    if let Some(shown) = view.shown() {
+        (snapshot.serial, snapshot.since) = (shown.serial, shown.since());
+    }
+    let kept = kept.into_iter().filter(|kept| kept.id() != snapshot.id);
+    let kept: Vec<_> = kept.map(|kept| kept.with_serial(&serials)).collect();
+    Moment { kept: kept.into(), ..Moment::of(Arc::new(snapshot)) }
 }

@@ -1,18 +1,20 @@
 //! What an earlier process of the same mount did: read from its journal.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::mem;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use quick_cache::sync::Cache;
 
-use super::journal::{FORM, Journal, Record, Shown, What};
+use super::journal::{FORM, Journal, Record, What};
 use super::nodes::Number;
 use super::numbers::{self, Key};
+use super::past_view::{PastView, StillOpen};
 use super::records::{Appending, Place, Records, bytes_at, frame, framed, read_at};
+use super::superblock::ViewId;
 use super::tree::Tree;
-use crate::union::revision::RevisionSetId;
 
 /// So many directories that were made again stay at hand for their children.
 const TREES: usize = 1024;
@@ -21,34 +23,29 @@ const TREES: usize = 1024;
 #[derive(Debug)]
 pub struct Past {
     file: File,
-    /// When the view was first shown, in seconds since 1970.
+    /// When the superblock was first shown, in seconds since 1970.
     pub(super) started_secs: i64,
     handshake: Option<Handshake>,
-    /// The configuration's file as it was read first and last.
-    configurations: Option<(Vec<u8>, Vec<u8>)>,
-    /// The sets that were shown, the present one last.
-    shown: Vec<Shown>,
+    /// The views that have not left, until somebody takes them over; the only view is among them.
+    views: BTreeMap<ViewId, PastView>,
     /// All blocks that were not given up, by their first number. Locked while the file is read: their records may move.
     blocks: RwLock<Vec<Block>>,
+    /// The last view that there was.
+    last_view: ViewId,
     /// The first number that was never given out.
     end: u64,
-    /// The names of the blocks, until a view takes them over.
-    pub(super) given: Given,
-    pub(super) trees: Cache<Number, Arc<Tree>>,
-}
-
-/// The blocks of numbers that were given out and not given up, of files and of all else.
-#[derive(Debug, Default)]
-pub(super) struct Given {
+    /// The names of the blocks of files, until a view takes them over.
     pub(super) files: Vec<(Key, numbers::Block)>,
-    pub(super) places: Vec<(Key, numbers::Block)>,
+    pub(super) trees: Cache<(ViewId, Number), Arc<Tree>>,
+    /// The files that are open in a way that has to be gone on with.
+    open: BTreeMap<Number, StillOpen>,
 }
 
-/// So many sets that were shown are known by their id: more than are kept.
-const SHOWN_MAX: usize = 2048;
+/// What stands for a view where a block is of files, which all views have in common.
+const FILES: u32 = u32::MAX;
 
-/// The blocks of a journal, while it is read: where the record is, and whether they are of files.
-type Reading = HashMap<[u8; 16], (Block, numbers::Block, bool)>;
+/// The blocks of a journal, while it is read, by name and view: where the record is, and the block.
+type Reading = HashMap<([u8; 16], u32), (Block, numbers::Block)>;
 
 /// What the kernel and an earlier process agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +64,9 @@ struct Block {
     /// If it is of the directories in a directory, the first number of the files in that.
     files: u32,
     place: Place,
+    /// The view that gave it out.
+    view: ViewId,
+    is_of_files: bool,
 }
 
 /// What is alive of a journal, written once more.
@@ -87,25 +87,32 @@ impl Past {
         Ok((past, Journal::at(Appending::after(file, span)?)))
     }
 
-    /// What a journal says, and where its records begin and end.
-    fn of(file: &File) -> io::Result<(Self, (u64, u64))> {
-        let damaged = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason.to_owned());
-        let mut past = Self {
+    fn new(file: &File) -> io::Result<Self> {
+        Ok(Self {
             file: file.try_clone()?,
             started_secs: 0,
             handshake: None,
-            configurations: None,
-            shown: Vec::new(),
+            views: BTreeMap::new(),
             blocks: RwLock::default(),
+            last_view: ViewId::FIRST,
             end: u64::from(Number::ROOT.0) + 1,
-            given: Given::default(),
+            files: Vec::new(),
             trees: Cache::new(TREES),
-        };
+            open: BTreeMap::new(),
+        })
+    }
+
+    /// What a journal says, and where its records begin and end.
+    fn of(file: &File) -> io::Result<(Self, (u64, u64))> {
+        let damaged = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason.to_owned());
+        let mut past = Self::new(file)?;
         let mut records = Records::new(file)?;
         match records.next()? {
             Some((_, Record::Started { form: FORM, started_secs, next })) => {
                 past.started_secs = started_secs;
                 past.end = past.end.max(next);
+                let first = PastView::new(ViewId::FIRST, Number::ROOT);
+                past.views.insert(ViewId::FIRST, first);
             }
             Some((_, Record::Started { form, .. })) => {
                 return Err(damaged(&format!("its form is {form}, this program reads {FORM}")));
@@ -116,15 +123,26 @@ impl Past {
         while let Some((place, record)) = records.next()? {
             past.take(place, record, &mut reading);
         }
+        past.sort(reading);
+        Ok((past, records.span()))
+    }
+
+    /// Takes what was read to where it is looked for. What a view that has left showed and is not a file is nobody's.
+    fn sort(&mut self, reading: Reading) {
         let mut blocks = Vec::with_capacity(reading.len());
-        for (key, (block, given, is_of_files)) in reading {
+        for ((key, _), (block, given)) in reading {
+            let named = (Key::from_bytes(key), given);
+            if block.is_of_files {
+                self.files.push(named);
+            } else if let Some(view) = self.views.get_mut(&block.view) {
+                view.places.push(named);
+            } else {
+                continue;
+            }
             blocks.push(block);
-            let of = if is_of_files { &mut past.given.files } else { &mut past.given.places };
-            of.push((Key::from_bytes(key), given));
         }
         blocks.sort_by_key(|block| block.first);
-        past.blocks = RwLock::new(blocks);
-        Ok((past, records.span()))
+        self.blocks = RwLock::new(blocks);
     }
 
     /// What is alive of a journal: all that a process has to know that reads it.
@@ -133,17 +151,23 @@ impl Past {
     /// It cannot be read.
     pub(super) fn alive(file: &File) -> io::Result<Alive> {
         let (past, _) = Self::of(file)?;
-        let first = Record::Started { form: FORM, started_secs: past.started_secs, next: past.end };
-        let mut records = framed(&first)?;
+        let started_secs = past.started_secs;
+        let mut records = framed(&Record::Started { form: FORM, started_secs, next: past.end })?;
+        let mut add = |record: &Record| framed(record).map(|framed| records.extend(framed));
         if let Some(Handshake { request, reply }) = past.handshake {
-            records.extend(framed(&Record::Handshake { request, reply })?);
+            add(&Record::Handshake { request, reply })?;
         }
-        if let Some((first, last)) = past.configurations {
-            records.extend(framed(&Record::Configured { text: first })?);
-            records.extend(framed(&Record::Configured { text: last })?);
+        for left in [ViewId::FIRST, past.last_view] {
+            if !past.views.contains_key(&left) {
+                add(&Record::Left { view: left.0 })?;
+            }
         }
-        for shown in past.shown {
-            records.extend(framed(&Record::Shown(shown))?);
+        for (id, view) in past.views {
+            view.records(id).iter().try_for_each(&mut add)?;
+        }
+        for (number, StillOpen { backing, count }) in past.open {
+            let opened = Record::Opened { number: number.0, backing };
+            (0..count).try_for_each(|_| add(&opened))?;
         }
         let mut places = HashMap::new();
         for block in past.blocks.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -169,36 +193,61 @@ impl Past {
     fn take(&mut self, place: Place, record: Record, reading: &mut Reading) {
         match record {
             Record::Started { .. } | Record::Again => {}
-            Record::Configured { text } => match &mut self.configurations {
-                Some((_, last)) => *last = text,
-                none @ None => *none = Some((text.clone(), text)),
-            },
+            Record::Configured { view, text } => self.with(view, |view| view.configure(text)),
+            Record::Shown { view, set } => self.with(view, |view| view.show(set)),
             Record::Handshake { request, reply } => {
                 self.handshake = Some(Handshake { request, reply });
             }
-            Record::Given { key, first, len, what } => {
+            Record::Given { view, key, first, len, what } => {
                 self.end = self.end.max(u64::from(first) + u64::from(len));
                 let given = numbers::Block::of_past(first, len, &what);
+                let (is_of_files, view) = (what.is_of_files(), ViewId(view));
+                self.last_view = self.last_view.max(view);
                 let files = if let What::Directories { files, .. } = what { files } else { 0 };
-                let block = Block { first, len, files, place };
-                reading.insert(key, (block, given, what.is_of_files()));
+                let block = Block { first, len, files, place, view, is_of_files };
+                let of = if is_of_files { FILES } else { view.0 };
+                reading.insert((key, of), (block, given));
             }
-            Record::GivenUp { blocks } => {
+            Record::GivenUp { view, blocks } => {
                 for (key, first) in blocks {
-                    // It may have been given numbers anew before this was written.
-                    if reading.get(&key).is_some_and(|(block, ..)| block.first == first) {
-                        reading.remove(&key);
+                    for of in [view, FILES] {
+                        // It may have been given numbers anew before this was written.
+                        let known = reading.get(&(key, of));
+                        if known.is_some_and(|(block, _)| block.first == first) {
+                            reading.remove(&(key, of));
+                        }
                     }
                 }
             }
-            Record::Shown(shown) => {
-                // The same set may have been published again; a set may come back.
-                self.shown.retain(|known| known.id != shown.id);
-                if self.shown.len() == SHOWN_MAX {
-                    self.shown.remove(0);
-                }
-                self.shown.push(shown);
+            Record::Joined { view, root, name, note } => {
+                self.end = self.end.max(u64::from(root) + 1);
+                let id = ViewId(view);
+                self.last_view = self.last_view.max(id);
+                let new = || PastView::new(id, Number(root));
+                let known = self.views.entry(id).or_insert_with(new);
+                (known.name, known.note) = (name, note);
             }
+            Record::Opened { number, backing } => {
+                let new = StillOpen { backing, count: 0 };
+                let known = self.open.entry(Number(number)).or_insert(new);
+                (known.backing, known.count) = (backing, known.count + 1);
+            }
+            Record::Closed { number } => {
+                let known = self.open.get_mut(&Number(number));
+                if known.is_some_and(StillOpen::close) {
+                    self.open.remove(&Number(number));
+                }
+            }
+            Record::Left { view } => {
+                self.last_view = self.last_view.max(ViewId(view));
+                self.views.remove(&ViewId(view));
+            }
+        }
+    }
+
+    fn with(&mut self, view: u32, change: impl FnOnce(&mut PastView)) {
+        if let Some(view) = self.views.get_mut(&ViewId(view)) {
+            change(view);
         }
     }
 
@@ -207,19 +256,51 @@ impl Past {
         self.handshake.as_ref()
     }
 
-    /// The configuration's file as it was read first and last, if it came from one.
-    pub fn configurations(&self) -> Option<&(Vec<u8>, Vec<u8>)> {
-        self.configurations.as_ref()
+    /// The files that are open in a way that has to be gone on with.
+    pub fn still_open(&self) -> Vec<(Number, StillOpen)> {
+        self.open.iter().map(|(number, open)| (*number, *open)).collect()
     }
 
-    /// The set that was shown last.
-    pub fn shown(&self) -> Option<Shown> {
-        self.shown.last().copied()
+    /// The only view.
+    pub fn only(&self) -> Option<&PastView> {
+        self.views.get(&ViewId::FIRST)
     }
 
-    /// The places of sets in the order of snapshots.
-    pub(super) fn serials(&self) -> HashMap<RevisionSetId, u64> {
-        self.shown.iter().map(|shown| (RevisionSetId(shown.id), shown.serial)).collect()
+    /// The views, to be gone on with: those that were added, or the one at the root.
+    pub fn views(&self) -> impl Iterator<Item = &PastView> {
+        self.views.values().filter(|view| !view.name.is_empty())
+    }
+
+    /// Takes a view over.
+    pub(super) fn remove(&mut self, view: ViewId) -> Option<PastView> {
+        self.views.remove(&view)
+    }
+
+    /// Takes all views over.
+    pub(super) fn remove_all(&mut self) -> Vec<PastView> {
+        mem::take(&mut self.views).into_values().collect()
+    }
+
+    /// The last number of a view that was given out.
+    pub(super) fn last_view(&self) -> ViewId {
+        self.last_view
+    }
+
+    /// The view that gave a number out, and whether it is a file's.
+    pub(super) fn view(&self, number: Number) -> Option<(ViewId, bool)> {
+        block(&self.blocks(), number).map(|block| (block.view, block.is_of_files))
+    }
+
+    /// All numbers of what a view showed and is not a file.
+    pub(super) fn places(&self, view: ViewId) -> Vec<Number> {
+        let blocks = self.blocks();
+        let blocks = blocks.iter().filter(|block| block.view == view && !block.is_of_files);
+        let numbers = |block: &Block| block.first..block.first.saturating_add(block.len);
+        blocks.flat_map(numbers).map(Number).collect()
+    }
+
+    fn blocks(&self) -> RwLockReadGuard<'_, Vec<Block>> {
+        self.blocks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first number that was never given out.
@@ -230,43 +311,50 @@ impl Past {
     /// How many blocks are left.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.blocks.read().unwrap().len()
+        self.blocks().len()
     }
 
     /// All that it says.
     #[cfg(any(test, fuzzing))]
-    pub(super) fn told(&self) -> impl PartialEq + std::fmt::Debug + use<> {
-        let first = |block: &Block| Number(block.first);
-        let numbers: Vec<_> =
-            self.blocks.read().unwrap_or_else(PoisonError::into_inner).iter().map(first).collect();
+    pub(super) fn told(&self) -> impl PartialEq + Clone + std::fmt::Debug + use<> {
+        let numbers: Vec<_> = self.blocks().iter().map(|block| Number(block.first)).collect();
         let whats: Vec<_> = numbers.into_iter().map(|number| (number, self.what(number))).collect();
-        let agreed = (self.handshake.clone(), self.configurations.clone());
-        (self.started_secs, agreed, self.shown.clone(), self.end, whats)
+        let views = self.views.iter().map(|(id, view)| {
+            let (name, note) = (view.name.clone(), view.note.clone());
+            (*id, view.root, name, note, view.configurations.clone(), view.shown.clone())
+        });
+        let views: Vec<_> = views.collect();
+        let whole = (self.started_secs, self.handshake.clone(), self.end, self.last_view);
+        (whole, views, self.open.clone(), whats)
     }
 
     /// Whether an earlier process gave this number out.
     pub(super) fn has(&self, number: Number) -> bool {
-        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+        let blocks = self.blocks();
         block(&blocks, number).is_some()
     }
 
     /// What a number stands for: the first number of its block, and the block.
     pub(super) fn what(&self, number: Number) -> Option<(Number, What)> {
-        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+        let blocks = self.blocks();
         match read_at(&self.file, block(&blocks, number)?.place).ok()? {
             Record::Given { first, what, .. } => Some((Number(first), what)),
             Record::Started { .. }
             | Record::Handshake { .. }
             | Record::GivenUp { .. }
-            | Record::Shown(_)
+            | Record::Shown { .. }
             | Record::Configured { .. }
+            | Record::Joined { .. }
+            | Record::Left { .. }
+            | Record::Opened { .. }
+            | Record::Closed { .. }
             | Record::Again => None,
         }
     }
 
     /// The directories that have the files which begin with this number.
     pub(super) fn with_files(&self, first: Number) -> Vec<Number> {
-        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+        let blocks = self.blocks();
         let with = blocks.iter().filter(|block| block.files == first.0);
         let tree = |block: &Block| match read_at(&self.file, block.place) {
             Ok(Record::Given { what: What::Directories { tree, .. }, .. }) => Some(Number(tree)),

@@ -75,6 +75,12 @@ impl View {
         self.nodes.knows(number) || self.past.as_ref().is_some_and(|past| past.has(number))
     }
 
+    /// Whether the kernel knows a directory of this view of which an earlier process told it. There may be many: it is for views that are gone.
+    pub(super) fn is_known_from_past(&self, kernel: &dyn Kernel) -> bool {
+        let Some(past) = &self.past else { return false };
+        past.places(self.seat.id).into_iter().any(|number| kernel.knows(number))
+    }
+
     fn recover(&self, past: &Past, number: Number) -> Result<Node, ViewError> {
         let (first, what) = past.what(number).ok_or(ViewError::Stale)?;
         let moment = self.now.load();
@@ -171,7 +177,7 @@ impl View {
             if let Ok(Node::Tree(tree)) = self.nodes.get(at) {
                 break tree;
             }
-            if let Some(tree) = past.trees.get(&at) {
+            if let Some(tree) = past.trees.get(&(self.seat.id, at)) {
                 break tree;
             }
             match past.what(at).ok_or(ViewError::Stale)? {
@@ -187,14 +193,14 @@ impl View {
                 _ => return Err(ViewError::Stale),
             }
         };
-        past.trees.insert(at, tree.clone());
+        past.trees.insert((self.seat.id, at), tree.clone());
         for number in below.into_iter().rev() {
             tree.load(&self.numbers, self.settings.links)?;
             let index = tree.numbered(number).ok_or(ViewError::Stale)?;
             let Node::Tree(next) = Self::tree_child(&tree, index).node else {
                 return Err(ViewError::Stale);
             };
-            past.trees.insert(number, next.clone());
+            past.trees.insert((self.seat.id, number), next.clone());
             tree = next;
         }
         Ok(tree)

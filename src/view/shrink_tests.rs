@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
 use super::recover_tests::{Seen, journal_file, see, walk};
+use super::superblock::ViewId;
 use super::sweep_tests::{KEEPING, Knowing, SETTINGS, forget_all_but, number, set};
 use super::*;
 
@@ -129,14 +130,50 @@ fn s111_what_leads_to_a_file_that_the_kernel_holds_stays_for_the_next_process() 
     assert_eq!(held.map(|number| see(&view, view.attr(number).unwrap().0)), seen);
 }
 
+#[test]
+fn s114_views_that_come_and_go_and_what_is_open_are_in_a_journal_written_anew() {
+    let file = journal_file();
+    let journal = Arc::new(Journal::begin(file.try_clone().unwrap()).unwrap());
+    let of = |view| journal::ViewJournal { journal: journal.clone(), view: ViewId(view) };
+    let revisions = || journal::What::Revisions;
+    let files = || journal::What::Files { tree: 2 };
+    for view in 1..=4 {
+        of(view).joined(Number(10 * view), b"name", b"note");
+        of(view).configured(b"first");
+        of(view).configured(b"last");
+        of(view).shown(&set(u64::from(view)));
+        of(view).given([1; 16], 10 * view + 1, 2, revisions());
+        of(view).given([u8::try_from(view).unwrap(); 16], 10 * view + 3, 2, files());
+    }
+    [0, 1, 4].map(|view| of(view).left());
+    for (number, backing) in [(33, Some(7)), (33, Some(7)), (34, None), (35, Some(8))] {
+        journal.opened(Number(number), backing);
+    }
+    journal.closed(Number(33));
+    journal.closed(Number(35));
+    let (past, _) = Past::read(file.try_clone().unwrap()).unwrap();
+    let told = past.told();
+    for _ in 0..2 {
+        journal.shrink(Some(&past)).unwrap();
+        let (next, _) = Past::read(file.try_clone().unwrap()).unwrap();
+        assert_eq!((past.told(), next.told()), (told.clone(), told.clone()));
+        assert_eq!(next.views().count(), 2);
+        assert_eq!((next.last_view(), next.next_number()), (ViewId(4), 45));
+        assert_eq!(next.still_open().len(), 2);
+        // Of a view that has left only the files, which others have too.
+        let known: Vec<_> = (10..50).filter(|number| next.has(Number(*number))).collect();
+        assert_eq!(known, [13, 14, 21, 22, 23, 24, 31, 32, 33, 34, 43, 44]);
+    }
+}
+
 /// Numbers of what came and went would be given out again if only those that are left were counted.
 #[test]
 fn s114_no_number_is_given_out_again_once_its_record_is_gone() {
     let file = journal_file();
     let journal = Journal::begin(file.try_clone().unwrap()).unwrap();
     let what = journal::What::Revisions;
-    journal.note(&journal::Record::Given { key: [3; 16], first: 10, len: 5, what });
-    journal.note(&journal::Record::GivenUp { blocks: vec![([3; 16], 10)] });
+    journal.note(&journal::Record::Given { view: 0, key: [3; 16], first: 10, len: 5, what });
+    journal.note(&journal::Record::GivenUp { view: 0, blocks: vec![([3; 16], 10)] });
     for _ in 0..2 {
         journal.shrink(None).unwrap();
         let (past, _) = Past::read(file.try_clone().unwrap()).unwrap();
@@ -154,9 +191,9 @@ fn s114_what_a_journal_takes_of_the_disk_has_a_bound() {
         let mut key = [0; 16];
         key[..4].copy_from_slice(&number.to_le_bytes());
         let what = journal::What::Merged { path: path.clone(), parent: 1, born: 0, pin: None };
-        journal.note(&journal::Record::Given { key, first: number, len: 1, what });
+        journal.note(&journal::Record::Given { view: 0, key, first: number, len: 1, what });
         if number % 10 != 0 {
-            journal.note(&journal::Record::GivenUp { blocks: vec![(key, number)] });
+            journal.note(&journal::Record::GivenUp { view: 0, blocks: vec![(key, number)] });
         }
         if number % 100 == 0 {
             journal.shrink_if_due(None);

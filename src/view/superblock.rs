@@ -5,23 +5,27 @@
 //! superblock have the same [`Settings`], and what else must be equal is for the one to see to who puts them together.
 
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 
 use super::attr::Lifetime;
-use super::kept::Archive;
+use super::journal::{Journal, ViewJournal};
+use super::kept::{Archive, Kept};
 use super::lookup::Candidate;
 use super::merged::Merged;
 use super::nodes::{Node, Number};
+use super::past::Past;
+use super::past_view::PastView;
 use super::{Kernel, Settings, View, ViewError};
 use crate::snapshot::Snapshot;
 use crate::union::name::Name;
 
 /// Tells the views of one superblock apart; never given out twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct ViewId(u32);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ViewId(pub(super) u32);
 
 impl ViewId {
     /// The one view, or what stands before several.
@@ -100,20 +104,85 @@ impl Superblock {
         Self { first: view, many: None }
     }
 
-    /// Any number of views; none yet.
-    pub fn of_many(settings: Settings) -> Self {
+    /// Any number of views; none yet. With a journal another process can go on later.
+    pub fn of_many(settings: Settings, journal: Option<Arc<Journal>>) -> Self {
+        Self::with_front(settings, journal, None)
+    }
+
+    /// Any number of views, of which an earlier process has served some: each is to be returned, or it has left.
+    pub fn resume(
+        settings: Settings,
+        (mut past, journal): (Past, Arc<Journal>),
+    ) -> (Self, Vec<PastView>) {
+        drop(past.remove(ViewId::FIRST));
+        let views = past.remove_all();
+        (Self::with_front(settings, Some(journal), Some(past)), views)
+    }
+
+    fn with_front(settings: Settings, journal: Option<Arc<Journal>>, past: Option<Past>) -> Self {
         let front = Arc::new(Front::default());
-        let first = Arc::new(View::front(settings, Node::Front(front.clone())));
-        let next = AtomicU32::new(ViewId::FIRST.0 + 1);
+        let next = past.as_ref().map_or(ViewId::FIRST, Past::last_view).0 + 1;
+        let first = View::front(settings, Node::Front(front.clone()), journal, past);
         let (views, removed) = Default::default();
-        Self { first, many: Some(Many { front, views, removed, next }) }
+        let many = Many { front, views, removed, next: AtomicU32::new(next) };
+        Self { first: Arc::new(first), many: Some(many) }
+    }
+
+    /// Shows a view again that an earlier process has served.
+    ///
+    /// # Errors
+    /// The superblock is made for one view.
+    pub fn return_view(
+        &self,
+        view: PastView,
+        snapshot: Snapshot,
+        archive: Option<Arc<dyn Archive>>,
+        kept: Vec<Kept>,
+    ) -> Result<Arc<View>, ViewError> {
+        let many = self.many.as_ref().ok_or(ViewError::Stale)?;
+        let name = view.name().to_vec();
+        let view = Arc::new(self.first.beside_again(view, snapshot, archive, kept));
+        let root = Node::Merged(Arc::new(Merged::root(view.seat.clone())));
+        self.first.nodes.adopt(view.seat.root, root);
+        drop(many.views.insert(view.seat.id, view.clone()));
+        many.front.0.insert(name.into(), view.seat.clone());
+        Ok(view)
+    }
+
+    /// A view that an earlier process has served is shown no more.
+    pub fn give_up(&self, view: &PastView) {
+        if let Some(journal) = &self.first.journal {
+            ViewJournal { journal: journal.journal.clone(), view: view.id }.left();
+        }
     }
 
     /// The view that a request about a node is for. One that nobody knows is for any: it is stale in all.
     pub fn of(&self, number: Number) -> Asked<'_> {
         let Some(many) = &self.many else { return Asked::First(&self.first) };
         let view = self.first.nodes.view(number).and_then(|id| many.views.get(&id));
-        view.map_or(Asked::First(&self.first), |view| Asked::Other(view.clone()))
+        if let Some(view) = view {
+            return Asked::Other(view.clone());
+        }
+        let past = self.first.past.as_ref().filter(|_| !self.first.nodes.knows(number));
+        let told = past.and_then(|past| Self::after(past, many, number));
+        told.map_or(Asked::First(&self.first), Asked::Other)
+    }
+
+    /// The view that can make a node again of which an earlier process told the kernel: the one that gave its number out, or, if that has
+    /// left, one that shows the same file.
+    fn after(past: &Past, many: &Many, number: Number) -> Option<Arc<View>> {
+        let (owner, is_file) = past.view(number)?;
+        if let Some(view) = many.views.get(&owner) {
+            return Some(view.clone());
+        }
+        if !is_file {
+            return None;
+        }
+        let views: Vec<_> = many.views.iter().map(|view| view.value().clone()).collect();
+        let can = |view: &Arc<View>| {
+            catch_unwind(AssertUnwindSafe(|| view.node(number))).is_ok_and(|node| node.is_ok())
+        };
+        views.into_iter().find(can)
     }
 
     /// Takes back `count` look-ups of a node.
@@ -121,7 +190,7 @@ impl Superblock {
         self.first.forget(number, count);
     }
 
-    /// Adds a view under a name of the root. One that had the name before has it no longer; who holds it keeps it.
+    /// Adds a view under a name of the root; `note` is for a process that comes after this one. One that had the name before has it no longer; who holds it keeps it.
     ///
     /// # Errors
     /// The superblock is made for one view, or has no numbers left.
@@ -130,11 +199,12 @@ impl Superblock {
         name: &Name,
         snapshot: Arc<Snapshot>,
         archive: Option<Arc<dyn Archive>>,
+        note: &[u8],
     ) -> Result<Arc<View>, ViewError> {
         let many = self.many.as_ref().ok_or(ViewError::Stale)?;
         let root = self.first.numbers.fresh()?;
         let id = ViewId(many.next.fetch_add(1, Ordering::Relaxed));
-        let view = Arc::new(self.first.beside(Seat { id, root }, snapshot, archive));
+        let view = Arc::new(self.first.beside(Seat { id, root }, snapshot, archive, name, note));
         let none = many.views.insert(id, view.clone());
         debug_assert!(none.is_none(), "ids are given out once");
         many.front.0.insert(name.as_bytes().into(), view.seat.clone());
@@ -151,16 +221,21 @@ impl Superblock {
             drop(seat);
             kernel.forget_name(Number::ROOT, name.as_bytes());
         }
+        if let Some(journal) = &view.journal {
+            journal.left();
+        }
         many.removed.lock().unwrap_or_else(PoisonError::into_inner).push(view.seat.id);
     }
 
     /// Lets go of removed views of which the kernel knows nothing any more, and of numbers of files to which no view leads. Returns how many are left that it knows.
-    pub fn sweep(&self) -> usize {
+    pub fn sweep(&self, kernel: &dyn Kernel) -> usize {
         let Some(many) = &self.many else { return 0 };
         let mut removed = many.removed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = Vec::new();
         removed.retain(|id| {
-            let is_held = |view: &Arc<View>| Arc::strong_count(&view.seat) > 1;
+            let is_held = |view: &Arc<View>| {
+                Arc::strong_count(&view.seat) > 1 || view.is_known_from_past(kernel)
+            };
             let is_gone = many.views.get(id).is_none_or(|view| !is_held(&view));
             gone.extend(is_gone.then(|| many.views.remove(id)).flatten());
             !is_gone
@@ -170,7 +245,7 @@ impl Superblock {
         // What it served goes with a view: not under a lock.
         drop(gone);
         let views: Vec<_> = many.views.iter().map(|view| view.value().clone()).collect();
-        self.first.sweep_files(&views);
+        self.first.sweep_files(&views, kernel);
         left
     }
 }

@@ -1,6 +1,8 @@
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::{Arc, Mutex};
 
+use super::recover_tests::journal_file;
 use super::tests::{path, source_of};
 use super::*;
 use crate::config::resolved::Links;
@@ -8,6 +10,7 @@ use crate::snapshot::{Snapshot, Source};
 use crate::store::memory::MemoryStore;
 use crate::union::name::Name;
 use crate::union::namespace::{Namespace, Shown};
+use crate::union::object::Kind;
 use crate::union::revision::RevisionSetId;
 use crate::union::source::SourceId;
 
@@ -119,10 +122,10 @@ impl Kernel for Told {
 /// Two views of the same sources in one superblock, in which the other source is on top.
 fn two() -> (Sources, Superblock, Arc<View>, Arc<View>) {
     let sources = Sources::new();
-    let views = Superblock::of_many(SETTINGS);
+    let views = Superblock::of_many(SETTINGS, None);
     let all = |top: usize| [("only-a", 0), ("only-b", 1), ("review", top)];
-    let one = views.add(&name("one"), sources.snapshot(0, &all(0)), None).unwrap();
-    let two = views.add(&name("two"), sources.snapshot(0, &all(1)), None).unwrap();
+    let one = views.add(&name("one"), sources.snapshot(0, &all(0)), None, b"").unwrap();
+    let two = views.add(&name("two"), sources.snapshot(0, &all(1)), None, b"").unwrap();
     (sources, views, one, two)
 }
 
@@ -207,15 +210,15 @@ fn a_removed_view_is_served_to_its_holders_and_then_forgotten() {
     assert!(list(&views, skills).iter().any(|(name, _)| name == "review"));
     let snapshot = Arc::downgrade(&one.snapshot());
     drop(one);
-    assert_eq!(views.sweep(), 1);
+    assert_eq!(views.sweep(&Told::default()), 1);
     // Another view under its name is another one.
-    let again = views.add(&name("one"), sources.snapshot(0, &[]), None).unwrap();
+    let again = views.add(&name("one"), sources.snapshot(0, &[]), None, b"").unwrap();
     assert_ne!(walk(&views, "one").unwrap().number, root);
     let review = walk_from(&views, skills, "review").unwrap().number;
     for number in [root, skills] {
         views.forget(number, 100);
     }
-    assert_eq!(views.sweep(), 0);
+    assert_eq!(views.sweep(&Told::default()), 0);
     assert!(snapshot.upgrade().is_none(), "nothing of it is left");
     // What never changes needs no view.
     assert_eq!(list(&views, review).len(), 4);
@@ -229,7 +232,7 @@ fn a_removed_view_is_served_to_its_holders_and_then_forgotten() {
     two.numbers.all_files().make_due();
     again.flip(sources.snapshot(1, &[]), KEEPING, &told);
     again.flip(sources.snapshot(2, &[]), KEEPING, &told);
-    assert_eq!(views.sweep(), 0);
+    assert_eq!(views.sweep(&Told::default()), 0);
     assert_eq!(walk_from(&views, review, "deep/er").unwrap().number, deep);
     drop((again, two));
 }
@@ -248,7 +251,7 @@ fn s111_files_of_several_views_are_given_up_when_none_leads_to_them() {
         for serial in serials {
             view.flip(sources.snapshot(serial, skills), KEEPING, &Told::default());
             one.numbers.all_files().make_due();
-            views.sweep();
+            views.sweep(&Told::default());
         }
     };
     // The other view still has it, and nobody asks it for that.
@@ -267,5 +270,87 @@ fn a_superblock_of_one_view_has_it_at_its_root_and_takes_no_other() {
     let view = Arc::new(View::new(sources.snapshot(0, &[("review", 0)]), SETTINGS));
     let views = Superblock::only(view);
     assert_eq!(content(&views, "skills/review/SKILL.md"), "review of a\n");
-    assert!(views.add(&name("x"), sources.snapshot(0, &[]), None).is_err());
+    assert!(views.add(&name("x"), sources.snapshot(0, &[]), None, b"").is_err());
+}
+
+/// All that is below a view's root, by its path: attributes, and what files hold.
+fn all_of(views: &Superblock, view: &str) -> Vec<(String, Attr, Vec<u8>)> {
+    let root = walk(views, view).unwrap().number;
+    let mut left = vec![(view.to_owned(), views.of(root).attr(root).unwrap().0)];
+    let mut all = Vec::new();
+    while let Some((at, attr)) = left.pop() {
+        if attr.kind == Kind::Directory {
+            for (name, _) in list(views, attr.number) {
+                // `.overlay/revisions` leads to the whole again.
+                if name != "." && name != ".." && name != "revisions" && name != "current" {
+                    let found = walk_from(views, attr.number, &name).unwrap();
+                    left.push((format!("{at}/{name}"), found));
+                }
+            }
+            all.push((at, attr, Vec::new()));
+        } else {
+            let bytes = views.of(attr.number).read(attr.number, 0, 100).unwrap();
+            all.push((at, attr, bytes));
+        }
+    }
+    all
+}
+
+/// The process that comes after one that was killed, with the views that have not left and these sets.
+fn again(file: &File, sources: &Sources, sets: &[(&str, usize)]) -> (Superblock, Vec<Arc<View>>) {
+    let (past, journal) = Past::read(file.try_clone().unwrap()).unwrap();
+    let (views, earlier) = Superblock::resume(SETTINGS, (past, Arc::new(journal)));
+    let mut returned = Vec::new();
+    for view in earlier {
+        let of_file = String::from_utf8(view.name().to_vec()).unwrap();
+        assert_eq!(view.note(), format!("note of {of_file}").as_bytes());
+        let top = sets.iter().find(|(name, _)| *name == of_file).unwrap().1;
+        let skills = [("only-a", 0), ("only-b", 1), ("review", top)];
+        let snapshot = Arc::into_inner(sources.snapshot(0, &skills)).unwrap();
+        returned.push(views.return_view(view, snapshot, None, Vec::new()).unwrap());
+    }
+    (views, returned)
+}
+
+#[test]
+fn s120_every_node_of_every_view_is_what_it_was_for_the_process_that_comes_next() {
+    let (sources, file) = (Sources::new(), journal_file());
+    let journal = Arc::new(Journal::begin(file.try_clone().unwrap()).unwrap());
+    let views = Superblock::of_many(SETTINGS, Some(journal));
+    let sets = [("one", 0), ("two", 1)];
+    for (of_file, top) in sets {
+        let skills = [("only-a", 0), ("only-b", 1), ("review", top)];
+        let note = format!("note of {of_file}");
+        let set = sources.snapshot(0, &skills);
+        views.add(&name(of_file), set, None, note.as_bytes()).unwrap();
+    }
+    let before = ["one", "two"].map(|view| all_of(&views, view));
+    let used = views.of(Number::ROOT).used_numbers();
+    drop(views);
+    // Asked by number alone, in an order that nobody made, and then by name.
+    let (views, _returned) = again(&file, &sources, &sets);
+    for (at, attr, bytes) in before.iter().flatten().rev() {
+        let view = views.of(attr.number);
+        assert_eq!(view.attr(attr.number).unwrap().0, *attr, "{at}");
+        if attr.kind != Kind::Directory {
+            assert_eq!(view.read(attr.number, 0, 100).unwrap(), *bytes, "{at}");
+        }
+    }
+    assert_eq!(["one", "two"].map(|view| all_of(&views, view)), before);
+    assert_eq!(views.of(Number::ROOT).used_numbers(), used);
+    drop(views);
+    // One leaves: its directories go, the files that the other shows too do not, and nothing gets its numbers.
+    let (views, returned) = again(&file, &sources, &sets);
+    views.remove(&name("one"), &returned[0], &Told::default());
+    drop((views, returned));
+    let (views, returned) = again(&file, &sources, &sets);
+    assert_eq!(returned.len(), 1);
+    let number = |at: &str| before[0].iter().find(|(path, ..)| path == at).unwrap().1.number;
+    let shared = number("one/skills/only-b/SKILL.md");
+    assert_eq!(views.of(shared).read(shared, 0, 100).unwrap(), b"b");
+    let gone = number("one/skills");
+    assert!(matches!(views.of(gone).attr(gone), Err(ViewError::Stale)));
+    let later = views.add(&name("one"), sources.snapshot(0, &[]), None, b"").unwrap();
+    assert!(u64::from(walk(&views, "one").unwrap().number.0) >= used);
+    assert!(later.seat.id > returned[0].seat.id);
 }

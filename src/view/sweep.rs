@@ -75,7 +75,7 @@ impl View {
     /// Only after a flip, in its thread.
     pub(super) fn sweep(&self, kernel: &dyn Kernel) {
         let sets = self.touch_what_is_there();
-        let past_end = self.past.as_ref().map_or(0, super::Past::next_number);
+        let past_end = self.past.as_ref().map_or(0, |past| past.next_number());
         let known = Known { numbers: sets, past_end, kernel };
         let floor = self.floor();
         let (mut places, in_kept) = self.old_places(&known, floor);
@@ -91,12 +91,7 @@ impl View {
 
     /// Gives up files that no view of a superblock can come to any more, if there may be enough of them. This one stands before the views,
     /// and for what is held of views that are gone.
-    pub(super) fn sweep_files(&self, views: &[Arc<Self>]) {
-        struct Silent;
-        impl Kernel for Silent {
-            fn forget_name(&self, _: Number, _: &[u8]) {}
-            fn forget_listing(&self, _: Number) {}
-        }
+    pub(super) fn sweep_files(&self, views: &[Arc<Self>], kernel: &dyn Kernel) {
         if views.is_empty() || !self.numbers.all_files().is_due() {
             return;
         }
@@ -104,16 +99,16 @@ impl View {
         for view in views {
             view.touch_what_is_there();
         }
-        let known = Known { numbers: self.nodes.known().0, past_end: 0, kernel: &Silent };
+        let past_end = self.past.as_ref().map_or(0, |past| past.next_number());
+        let known = Known { numbers: self.nodes.known().0, past_end, kernel };
         // This view never flips: it gives nothing up.
         let (_, mut files) = self.old_places(&known, 0);
         for (view, floor) in views.iter().zip(&floors) {
             files.extend(view.old_places(&known, *floor).1);
         }
         let floor = floors.into_iter().min().unwrap_or(0);
-        // What serves several views has no journal.
         let files = self.old_files(&known, &files, floor);
-        drop(self.numbers.all_files().remove(files, floor));
+        self.numbers.note_given_up(&self.numbers.all_files().remove(files, floor));
     }
 
     /// The era before which nobody has asked for anything that a set has that can be read.

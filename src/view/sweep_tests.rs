@@ -250,14 +250,14 @@ fn s111_a_late_word_about_what_was_given_up_takes_no_new_number() {
     let journal = Journal::begin(file.try_clone().unwrap()).unwrap();
     let given = |first| {
         let what = journal::What::Revisions;
-        journal.note(&journal::Record::Given { key: [3; 16], first, len: 1, what });
+        journal.note(&journal::Record::Given { view: 0, key: [3; 16], first, len: 1, what });
     };
     given(10);
     given(20);
-    journal.note(&journal::Record::GivenUp { blocks: vec![([3; 16], 10)] });
+    journal.note(&journal::Record::GivenUp { view: 0, blocks: vec![([3; 16], 10)] });
     let (past, _) = Past::read(file.try_clone().unwrap()).unwrap();
     assert_eq!((past.has(Number(10)), past.has(Number(20))), (false, true));
-    journal.note(&journal::Record::GivenUp { blocks: vec![([3; 16], 20)] });
+    journal.note(&journal::Record::GivenUp { view: 0, blocks: vec![([3; 16], 20)] });
     let (past, _) = Past::read(file).unwrap();
     assert_eq!((past.len(), past.next_number()), (0, 21), "a number is never given out again");
 }

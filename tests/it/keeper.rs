@@ -22,7 +22,7 @@ fn status(sandbox: &Sandbox) -> Option<serde_json::Value> {
     serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
 }
 
-fn number(status: &serde_json::Value, key: &str) -> i32 {
+pub(crate) fn number(status: &serde_json::Value, key: &str) -> i32 {
     let number = status[key].as_i64().and_then(|number| i32::try_from(number).ok());
     assert!(number.is_some(), "{key}: {status}");
     number.unwrap()
@@ -56,7 +56,7 @@ fn log(sandbox: &Sandbox) -> String {
     fs::read_to_string(sandbox.path("log")).unwrap()
 }
 
-fn runs(pid: i32) -> bool {
+pub(crate) fn runs(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 

@@ -64,7 +64,7 @@ fn try_get(address: &str, path: &str) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
-fn get(address: &str, path: &str) -> (u16, String) {
+pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     try_get(address, path).expect("an answer")
 }
 
@@ -82,14 +82,14 @@ fn number(value: &str) -> f64 {
 }
 
 /// The names of the metrics on a page, each with its kind.
-fn told(address: &str) -> BTreeSet<(String, String)> {
+pub(crate) fn told(address: &str) -> BTreeSet<(String, String)> {
     let (_, page) = get(address, "/metrics");
     let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     types.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
 }
 
 /// The metrics that docs/OPERATIONS.md promises of these processes, each with its kind.
-fn promised(tellers: &[&str]) -> BTreeSet<(String, String)> {
+pub(crate) fn promised(tellers: &[&str]) -> BTreeSet<(String, String)> {
     let page = include_str!("../../docs/OPERATIONS.md");
     let rows = page.lines().filter(|line| line.starts_with("| `overlayfs_mount_"));
     let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
@@ -113,7 +113,7 @@ fn metrics_follow_the_view() {
     let (mount, at) = mount(&sandbox, &[]);
     assert_eq!(get(&at, "/healthz"), (200, "ok\n".to_owned()));
     assert_eq!(get(&at, "/readyz"), (200, "ok\n".to_owned()));
-    assert_eq!(told(&at), promised(&["both", "mount"]));
+    assert_eq!(told(&at), promised(&["both", "mount", "mount, each view"]));
     let before = metrics(&at);
     assert_eq!(before["overlayfs_mount_flips_total"], "0");
     assert_eq!(before["overlayfs_mount_sources{state=\"ready\"}"], "2");
@@ -219,7 +219,10 @@ fn s70_health_and_readiness_say_what_can_be_served() {
         try_get(&at, "/readyz").is_some_and(|(status, _)| status == 200)
     });
     assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md"), "one\n");
-    assert_eq!(told(&at), promised(&["both", "mount", "sync, mount --sync"]));
+    assert_eq!(
+        told(&at),
+        promised(&["both", "mount", "mount, each view", "sync, each view with --sync"])
+    );
     assert_ne!(metrics(&at)["overlayfs_mount_fetch_rounds_total{outcome=\"success\"}"], "0");
     // Held while it stops: alive, and not to be sent anything new.
     let mut holder = sandbox
@@ -344,7 +347,7 @@ fn sync_tells_of_its_rounds() {
     assert_eq!(metrics(&at)["overlayfs_mount_fetch_failed_sources"], "1");
     team.skill("plan", "plan\n").commit();
     wait_for("readiness", || get(&at, "/readyz").0 == 200);
-    assert_eq!(told(&at), promised(&["both", "sync", "sync, mount --sync"]));
+    assert_eq!(told(&at), promised(&["both", "sync", "sync, each view with --sync"]));
     assert_ne!(metrics(&at)["overlayfs_mount_fetch_last_success_timestamp_seconds"], "0");
     // A remote that goes changes what is counted, and not that the cache can be used.
     fs::rename(sandbox.path("remotes/team"), sandbox.path("away")).unwrap();

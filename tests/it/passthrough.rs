@@ -13,7 +13,7 @@ use super::observing::{metrics, mount};
 const ON: [&str; 2] = ["-o", "passthrough"];
 
 /// Whether this machine has it: root in the first user name space, and a kernel with passthrough.
-fn can_pass_through() -> bool {
+pub(crate) fn can_pass_through() -> bool {
     if !can_mount() {
         return false;
     }
@@ -35,7 +35,7 @@ fn requests(address: &str, operation: &str) -> u64 {
 }
 
 /// A child that reads the first byte of the large file, and the digest of the rest when it is told to go on.
-fn holder(sandbox: &Sandbox) -> Child {
+pub(crate) fn holder(sandbox: &Sandbox) -> Child {
     let script = "exec 3< $VIEW/.agents/skills/model/weights.bin
         head -c 1 <&3 > first; touch opened; read go; cat first - <&3 | sha256sum";
     let mut command = sandbox.command("sh");
@@ -46,7 +46,7 @@ fn holder(sandbox: &Sandbox) -> Child {
 }
 
 /// Lets the child go on, and gives the digest.
-fn digest_of(mut child: Child) -> String {
+pub(crate) fn digest_of(mut child: Child) -> String {
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"go\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());

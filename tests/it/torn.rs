@@ -3,6 +3,7 @@
 //! The short form runs with all tests. `OVERLAYFS_MOUNT_TORN_FLIPS=10000` makes it the long one.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use crate::fixture::{Repo, Sandbox, can_mount, has_program, times};
@@ -78,16 +79,21 @@ pub(crate) struct Readers {
 
 impl Readers {
     pub(crate) fn start(sandbox: &Sandbox) -> Self {
-        let path = sandbox.path("shared");
+        Self::of(sandbox, &sandbox.view(), "shared", READERS)
+    }
+
+    /// So many that read a view, and share what they know in a file of this name.
+    pub(crate) fn of(sandbox: &Sandbox, view: &Path, shared: &str, count: u64) -> Self {
+        let path = sandbox.path(shared);
         fs::write(&path, vec![0; 8 * usize::try_from(READERS + 2).unwrap()]).unwrap();
-        let shared = fs::OpenOptions::new().write(true).open(path).unwrap();
+        let (place, file) = (path.clone(), fs::OpenOptions::new().write(true).open(path).unwrap());
         fs::write(sandbox.path("reader.py"), include_str!("torn_reader.py")).unwrap();
         let start = |slot: u64| {
             let mut command = sandbox.command("python3");
-            command.arg("reader.py").arg(sandbox.view()).arg(sandbox.path("shared"));
+            command.arg("reader.py").arg(view).arg(&place);
             command.arg(slot.to_string()).stdout(Stdio::piped()).spawn().unwrap()
         };
-        Self { shared, processes: (0..READERS).map(start).collect() }
+        Self { shared: file, processes: (0..count).map(start).collect() }
     }
 
     /// From now on nobody may see an older revision.

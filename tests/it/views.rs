@@ -11,7 +11,7 @@ use crate::fixture::{Mount, Sandbox, can_mount, wait_for};
 use crate::large::large;
 
 /// Two repositories that both have the skill `review`.
-fn sandbox() -> Sandbox {
+pub(crate) fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     for name in ["base", "team"] {
         let repo = sandbox.repo(&format!("acme/{name}"));
@@ -23,7 +23,7 @@ fn sandbox() -> Sandbox {
 }
 
 /// Writes the configuration of a view: its sources bottom first, and what else it says. It is put in place whole.
-fn view(sandbox: &Sandbox, name: &str, sources: &[&str], rest: &str) {
+pub(crate) fn view(sandbox: &Sandbox, name: &str, sources: &[&str], rest: &str) {
     let sources: Vec<_> = sources.iter().map(|source| format!("{{repo: acme/{source}}}")).collect();
     let mount = if rest.contains("mount:") {
         String::new()
@@ -40,18 +40,25 @@ fn view(sandbox: &Sandbox, name: &str, sources: &[&str], rest: &str) {
 }
 
 /// The daemon of all views, which goes with this.
-struct Serving<'a> {
+pub(crate) struct Serving<'a> {
     sandbox: &'a Sandbox,
-    pid: Pid,
+    pub(crate) pid: Pid,
     _mount: Mount<'a>,
 }
 
 /// Mounts them all.
 fn serve(sandbox: &Sandbox) -> Serving<'_> {
+    serve_with(sandbox, &[])
+}
+
+/// The same with more arguments.
+pub(crate) fn serve_with<'a>(sandbox: &'a Sandbox, more: &[&str]) -> Serving<'a> {
     let mut command = sandbox.overlay(&["mount", "--views", "views", "--log", "log"]);
+    command.args(more);
     command.env("OVERLAYFS_MOUNT_LOG", "info,overlayfs_mount::daemon::operator=debug");
     let mount = sandbox.mount_by(&mut command);
-    let pid = all(sandbox)[0]["pid"].as_i64().unwrap();
+    let first = &all(sandbox)[0];
+    let pid = first["supervisor_pid"].as_i64().or_else(|| first["pid"].as_i64()).unwrap();
     Serving { sandbox, pid: Pid::from_raw(i32::try_from(pid).unwrap()), _mount: mount }
 }
 
@@ -76,7 +83,7 @@ impl Serving<'_> {
     }
 
     /// Ends it as a service manager does.
-    fn end(self) {
+    pub(crate) fn end(self) {
         self.kill(Signal::SIGTERM);
         assert_eq!(self.sandbox.mounts(), Vec::<String>::new());
     }
@@ -84,21 +91,28 @@ impl Serving<'_> {
 
 impl Drop for Serving<'_> {
     fn drop(&mut self) {
-        // It has ended already where all went well.
+        // It has ended already where all went well. A keeper ends its worker, unless it hangs.
+        kill(self.pid, Signal::SIGTERM).unwrap_or_default();
+        for _ in 0..100 {
+            if kill(self.pid, None).is_err() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
         kill(self.pid, Signal::SIGKILL).unwrap_or_default();
     }
 }
 
-fn all(sandbox: &Sandbox) -> Vec<Value> {
+pub(crate) fn all(sandbox: &Sandbox) -> Vec<Value> {
     let text = sandbox.succeed(&["status", "--json"]);
     serde_json::from_str(&text).unwrap()
 }
 
-fn is_there(sandbox: &Sandbox, path: &str) -> bool {
+pub(crate) fn is_there(sandbox: &Sandbox, path: &str) -> bool {
     sandbox.shell_output(&format!("test -e {path}")).status.success()
 }
 
-fn error_of(sandbox: &Sandbox, file: &str) -> String {
+pub(crate) fn error_of(sandbox: &Sandbox, file: &str) -> String {
     let of_file =
         |status: &Value| status["config"].as_str().is_some_and(|path| path.ends_with(file));
     let status = all(sandbox).into_iter().find(of_file);

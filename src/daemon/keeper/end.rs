@@ -1,14 +1,16 @@
 //! The end of a mount that is kept, and what is given up before.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tracing::{info, warn};
 
+use super::kept::{Kept, KeptMount};
 use super::{Due, Keeping, store};
 use crate::daemon::DaemonError;
 use crate::daemon::stop::{ABORTED, signal_name, take_away};
-use crate::machine::connections;
+use crate::daemon::views;
 use crate::machine::keeper::{Answer, Turn};
 use crate::machine::kernel;
 
@@ -18,7 +20,7 @@ const BEFORE_REFUSAL: usize = 3;
 impl Keeping<'_> {
     /// What the next worker begins with.
     pub(super) fn turn(&self) -> Turn {
-        if self.mount.is_none() {
+        if self.mounts.is_empty() {
             return Turn::First;
         }
         if self.deaths < BEFORE_REFUSAL {
@@ -56,13 +58,18 @@ impl Keeping<'_> {
         if let Some((worker, _)) = self.successor.take() {
             worker.end();
         }
-        let patience = self.plan.config.mount.stop_timeout;
-        let Some(serving) = self.worker.as_ref().filter(|_| self.mount.is_some()) else {
+        let Kept::One(plan) = self.what else {
+            // It unmounts by itself.
+            self.signal(Signal::SIGTERM);
+            return Ok(());
+        };
+        let patience = plan.config.mount.stop_timeout;
+        let Some(serving) = self.worker.as_ref().filter(|_| !self.mounts.is_empty()) else {
             self.signal(Signal::SIGKILL);
             return Ok(());
         };
         serving.worker.tell(Answer::Stopping);
-        take_away(&self.plan.mountpoint, patience)?;
+        take_away(&plan.mountpoint, patience)?;
         self.due = Some((Instant::now() + patience, Due::Abort));
         Ok(())
     }
@@ -74,13 +81,7 @@ impl Keeping<'_> {
     }
 
     pub(super) fn abort(&self) {
-        let Some(connection) = self.mount.as_ref().and_then(|mount| mount.connection) else {
-            return;
-        };
-        warn!(connection, "still held: aborting the connection");
-        if let Err(error) = connections::abort(connection) {
-            warn!(%error, cure = error.cure(), "the connection could not be aborted");
-        }
+        self.mounts.iter().filter(|mount| mount.is_there()).for_each(KeptMount::abort);
     }
 
     /// Gives up a mount that nobody can go on with: whoever holds it gets errors, and it is not in the way of the next one.
@@ -89,18 +90,27 @@ impl Keeping<'_> {
         if self.worker.is_some() {
             self.abort();
         }
-        if self.mount.take().is_none() {
+        if mem::take(&mut self.mounts).is_empty() {
             return;
         }
-        if let Err(error) = take_away(&self.plan.mountpoint, Duration::ZERO) {
-            warn!(%error, "the old mount could not be taken away");
+        match self.what {
+            Kept::One(plan) => {
+                if let Err(error) = take_away(&plan.mountpoint, Duration::ZERO) {
+                    warn!(%error, "the old mount could not be taken away");
+                }
+                store::forget();
+            }
+            Kept::Views(plan) => {
+                if let Err(error) = views::take_all_away(plan) {
+                    warn!(%error, "the old mounts could not be taken away");
+                }
+            }
         }
-        store::forget();
     }
 
     /// Gives up a mount before anybody tries in vain to go on with it.
     pub(super) fn drop_what_nobody_takes_over(&mut self) {
-        if self.mount.is_some() && !kernel::hands_mounts_over() {
+        if !self.mounts.is_empty() && !kernel::hands_mounts_over() {
             warn!(
                 "{}: it is made anew, and who holds the old one gets errors",
                 kernel::NO_HANDOVER

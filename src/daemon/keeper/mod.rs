@@ -6,12 +6,13 @@
 mod deaths;
 mod end;
 mod hang;
+mod kept;
 mod signals;
 mod store;
+mod succession;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -20,17 +21,19 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGTERM};
 use tracing::{info, warn};
 
 use self::deaths::Cause;
+use self::kept::{Kept, KeptMount};
 use crate::config::CONFIG_VARIABLE;
 use crate::daemon::DaemonError;
 use crate::daemon::attach::{attach, clear_stale, raise_read_ahead};
 use crate::daemon::configuration::config_file;
 use crate::daemon::start::Plan;
 use crate::daemon::stop::{Stopped, signal_name};
+use crate::daemon::views::ViewsPlan;
 use crate::machine::confinement;
-use crate::machine::keeper::{Answer, Turn, Word, journal_file};
+use crate::machine::keeper::{Word, journal_file};
 use crate::machine::mountpoint::Claim;
 use crate::machine::oom::OomKills;
-use crate::machine::worker::{Fate, Worker, Workshop};
+use crate::machine::worker::{Fate, ToKeep, Worker, Workshop};
 
 /// How long a worker may be stopped, as by SIGSTOP, before another one takes its place: nobody is answered meanwhile.
 const STOPPED: Duration = Duration::from_millis(500);
@@ -40,8 +43,28 @@ enum Event {
     Signal(i32),
     /// A worker of this number says something.
     Said(u32, Word),
+    /// A worker made a mount, which is to be kept.
+    ToKeep(ToKeep),
     /// Nobody was answered for so long.
     Unanswered(Duration),
+}
+
+/// Has the views of a directory served by workers, which mount them, until a signal ends that. `ready` is called when all that can be
+/// shown are.
+///
+/// # Errors
+/// No view can be shown, or `ready` failed: then nothing is mounted.
+pub fn keep_views(
+    plan: &ViewsPlan,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<Stopped, DaemonError> {
+    confinement::no_core_dumps();
+    let (sender, events) = mpsc::channel();
+    signals::listen(&sender)?;
+    let mut keeping = Keeping::new(Kept::Views(plan), sender, Vec::new(), Vec::new())?;
+    let outcome = keeping.start().and_then(|()| keeping.run(&events, ready));
+    keeping.clear();
+    outcome
 }
 
 /// Mounts a view and has it served by workers, until it is unmounted or a signal ends it. `ready` is called when it can be read.
@@ -59,22 +82,9 @@ pub fn keep(
     if kept.is_none() {
         clear_stale(&plan.mountpoint)?;
     }
-    let (has_served, claim) = (kept.is_some(), Claim::make(&plan.mountpoint)?);
-    let mut keeping = Keeping {
-        plan,
-        sender,
-        workshop: Workshop::of_this_process(environment(plan))?,
-        mount: kept,
-        worker: None,
-        successor: None,
-        has_served,
-        is_on_trial: false,
-        deaths: 0,
-        due: None,
-        is_stopping: None,
-        hangs: 0,
-        oom_kills: OomKills::from_now_on(),
-    };
+    let claim = Claim::make(&plan.mountpoint)?;
+    let mounts = kept.into_iter().collect();
+    let mut keeping = Keeping::new(Kept::One(plan), sender, environment(plan), mounts)?;
     let outcome = keeping.start().and_then(|()| keeping.run(&events, ready));
     keeping.clear();
     claim.release();
@@ -88,10 +98,12 @@ fn environment(plan: &Plan) -> Vec<(&'static str, OsString)> {
 }
 
 struct Keeping<'a> {
-    plan: &'a Plan,
+    what: Kept<'a>,
     sender: Sender<Event>,
     workshop: Workshop,
-    mount: Option<KeptMount>,
+    mounts: Vec<KeptMount>,
+    /// The connections that are asked whether anybody answers.
+    watched: Vec<u32>,
     /// Who serves the view, or is about to.
     worker: Option<Serving>,
     /// Who is about to take the place of who serves, and its program where that is another.
@@ -110,14 +122,6 @@ struct Keeping<'a> {
     hangs: u32,
     /// Who was killed for lack of memory.
     oom_kills: OomKills,
-}
-
-/// What is kept.
-struct KeptMount {
-    device: OwnedFd,
-    journal: File,
-    /// The number by which the kernel knows the connection.
-    connection: Option<u32>,
 }
 
 struct Serving {
@@ -139,6 +143,32 @@ enum Due {
     Kill,
 }
 
+impl<'a> Keeping<'a> {
+    fn new(
+        what: Kept<'a>,
+        sender: Sender<Event>,
+        environment: Vec<(&'static str, OsString)>,
+        mounts: Vec<KeptMount>,
+    ) -> Result<Self, DaemonError> {
+        Ok(Self {
+            what,
+            sender,
+            workshop: Workshop::of_this_process(environment)?,
+            has_served: !mounts.is_empty(),
+            mounts,
+            watched: Vec::new(),
+            worker: None,
+            successor: None,
+            is_on_trial: false,
+            deaths: 0,
+            due: None,
+            is_stopping: None,
+            hangs: 0,
+            oom_kills: OomKills::from_now_on(),
+        })
+    }
+}
+
 impl Keeping<'_> {
     fn run(
         &mut self,
@@ -158,6 +188,10 @@ impl Keeping<'_> {
                 }
                 Ok(Event::Said(pid, word)) => {
                     self.heard(pid, word)?;
+                    None
+                }
+                Ok(Event::ToKeep(mount)) => {
+                    self.keep(mount);
                     None
                 }
                 Ok(Event::Unanswered(waited)) => {
@@ -198,7 +232,10 @@ impl Keeping<'_> {
 
     fn listen_to(&self, worker: &Worker) -> Result<(), DaemonError> {
         let (sender, pid) = (self.sender.clone(), worker.pid());
-        let hear = move |word| sender.send(Event::Said(pid, word)).unwrap_or_default();
+        let hear = move |word, mount: Option<ToKeep>| {
+            let event = mount.map_or(Event::Said(pid, word), Event::ToKeep);
+            sender.send(event).unwrap_or_default();
+        };
         Ok(worker.listen(hear)?)
     }
 
@@ -224,19 +261,21 @@ impl Keeping<'_> {
             Word::Stop => self.stop(SIGTERM),
             Word::Replace => self.replace(true),
             Word::Widen => self.replace(false),
-            // Handled where it is heard.
-            Word::Ready => Ok(()),
+            // Handled where they are heard.
+            Word::Ready | Word::Keep => Ok(()),
         }
     }
 
     /// Mounts for a worker that has built its view.
     fn mount(&mut self) -> Result<(), DaemonError> {
-        let attached = attach(self.plan)?;
-        let journal = journal_file(&self.plan.config.state.dir)?;
+        // Who serves many views mounts by itself.
+        let Kept::One(plan) = self.what else { return Ok(()) };
+        let attached = attach(plan)?;
+        let journal = journal_file(&plan.config.state.dir)?;
         let connection = attached.mounter.connection();
         let mount = KeptMount { device: attached.fd, journal, connection };
         store::put(&mount);
-        self.mount = Some(mount);
+        self.mounts = vec![mount];
         if let Some(undo) = attached.undo {
             // From here on `clear` takes it away.
             undo.disarm();
@@ -245,12 +284,18 @@ impl Keeping<'_> {
         Ok(())
     }
 
-    fn hand_over(&self) {
-        let (Some(serving), Some(mount)) = (&self.worker, &self.mount) else { return };
-        if let Err(error) = serving.worker.hand(&mount.device, &mount.journal) {
-            // Its end is noticed.
-            warn!(%error, "the worker did not take the mount");
+    fn hand_over(&mut self) {
+        if let Kept::Views(_) = self.what {
+            self.mounts.retain(KeptMount::is_there);
         }
+        let Some(serving) = &self.worker else { return };
+        for mount in &self.mounts {
+            if let Err(error) = serving.worker.hand(&mount.device, &mount.journal) {
+                // Its end is noticed.
+                return warn!(%error, "the worker did not take the mount");
+            }
+        }
+        serving.worker.end_of_mounts();
     }
 
     fn is_ready(
@@ -264,58 +309,15 @@ impl Keeping<'_> {
         };
         serving.since = Some(Instant::now());
         (self.has_served, self.is_on_trial) = (true, false);
-        raise_read_ahead(self.mount.as_ref().and_then(|mount| mount.connection));
+        if let (Kept::One(_), Some(mount)) = (&self.what, self.mounts.first()) {
+            raise_read_ahead(mount.connection);
+        }
+        self.watch();
         if let Some(ready) = ready.take() {
-            hang::watch(&self.plan.mountpoint, &self.sender);
             return ready();
         }
         info!(worker = pid, "another worker serves the view");
         Ok(())
-    }
-
-    /// Has another worker take over, of the program that is on disk now or of the one that serves.
-    fn replace(&mut self, has_other_program: bool) -> Result<(), DaemonError> {
-        if self.successor.is_some() || self.is_stopping.is_some() {
-            self.refuse_replacement();
-            return Ok(());
-        }
-        let started = if has_other_program {
-            self.workshop.start_replaced().map(|(worker, program)| (worker, Some(program)))
-        } else {
-            self.workshop.start(Turn::Next).map(|worker| (worker, None))
-        };
-        match started {
-            Ok((worker, program)) => {
-                self.listen_to(&worker)?;
-                self.successor = Some((worker, program));
-            }
-            Err(error) => {
-                warn!(%error, "no other worker could be started");
-                self.refuse_replacement();
-            }
-        }
-        Ok(())
-    }
-
-    fn refuse_replacement(&self) {
-        if let Some(serving) = &self.worker {
-            serving.worker.tell(Answer::Refused);
-        }
-    }
-
-    /// A worker that is to take over has come so far that it needs the mount: who served until now ends here.
-    fn promote(&mut self, pid: u32) {
-        if self.successor.as_ref().is_some_and(|(worker, _)| worker.pid() == pid)
-            && let Some((worker, program)) = self.successor.take()
-        {
-            if let Some(before) = self.worker.replace(Serving { worker, since: None }) {
-                before.worker.end();
-            }
-            if let Some(program) = program {
-                self.workshop.adopt(program);
-                self.is_on_trial = true;
-            }
-        }
     }
 
     /// Looks what became of the workers. What ends the keeper, if anything does.
@@ -338,7 +340,9 @@ impl Keeping<'_> {
                 Ok(None)
             }
             Fate::Ended(0) => {
-                info!(mountpoint = %self.plan.mountpoint.display(), "unmounted");
+                if let Kept::One(plan) = self.what {
+                    info!(mountpoint = %plan.mountpoint.display(), "unmounted");
+                }
                 self.worker = None;
                 Ok(Some(self.is_stopping.map_or(Stopped::Unmounted, Stopped::Signal)))
             }

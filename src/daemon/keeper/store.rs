@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tracing::{info, warn};
 
-use super::KeptMount;
+use super::kept::KeptMount;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::{descriptor, dying};
 

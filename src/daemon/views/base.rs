@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use tracing::warn;
 
+use super::ViewsPlan;
 use crate::daemon::DaemonError;
 use crate::machine::mountinfo::{Mount, MountTable};
 use crate::machine::run_dir::RunDir;
@@ -22,8 +23,9 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// Takes it for the views of a directory. What a daemon left there that was killed is detached, and so is what was bound from it (S93).
-    pub(super) fn take(views: &Path) -> Result<Self, DaemonError> {
+    /// Takes it for the views of a directory. What a daemon left there that was killed is detached, and so is what was bound from it (S93),
+    /// unless this process goes on with it.
+    pub(super) fn take(views: &Path, is_resumed: bool) -> Result<Self, DaemonError> {
         let path = RunDir::make()?.views(views);
         let failed = |error| DaemonError::Views { path: path.clone(), error };
         match DirBuilder::new().mode(0o700).create(&path) {
@@ -33,8 +35,41 @@ impl Base {
         let directory = File::open(&path).map_err(failed)?;
         let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock)
             .map_err(|_| DaemonError::ViewsTaken { dir: views.to_owned() })?;
-        clear(&path)?;
-        Ok(Self { path, next: 0, _lock: lock })
+        if !is_resumed {
+            clear(&path, &[])?;
+        }
+        let names = fs::read_dir(&path).map_err(failed)?.flatten();
+        let numbers = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let next = numbers.max().unwrap_or(0);
+        Ok(Self { path, next, _lock: lock })
+    }
+
+    /// Detaches all that a worker before has left here but these, which are gone on with.
+    pub(super) fn clear_all_but(&self, places: &[&Path]) -> Result<(), DaemonError> {
+        clear(&self.path, places)
+    }
+
+    /// Notes that somebody has unmounted the view of a file, for a process that comes after this one.
+    pub(super) fn note_unmounted(&self, file: &Path) {
+        File::create(self.unmounted(file)).map(drop).unwrap_or_default();
+    }
+
+    /// The view of a file may be mounted again.
+    pub(super) fn forget_unmounted(&self, file: &Path) {
+        fs::remove_file(self.unmounted(file)).unwrap_or_default();
+    }
+
+    /// Whether somebody has unmounted the view of a file, which did not change since.
+    pub(super) fn was_unmounted(&self, file: &Path) -> bool {
+        let modified = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
+        let noted = modified(&self.unmounted(file));
+        noted.is_some() && noted >= modified(file)
+    }
+
+    fn unmounted(&self, file: &Path) -> PathBuf {
+        let mut name = file.file_name().unwrap_or_default().to_owned();
+        name.push(".unmounted");
+        self.path.join(name)
     }
 
     /// A new name in it.
@@ -46,14 +81,38 @@ impl Base {
 
 impl Drop for Base {
     fn drop(&mut self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            fs::remove_file(entry.path()).unwrap_or_default();
+        }
         // It stays where something is still mounted in it: the next daemon finds that.
         fs::remove_dir(&self.path).unwrap_or_default();
     }
 }
 
-fn clear(path: &Path) -> Result<(), DaemonError> {
+/// Where a superblock of a daemon of many views is mounted, by the number of its connection.
+pub(in crate::daemon) fn superblock_at(
+    table: &MountTable,
+    plan: &ViewsPlan,
+    connection: u32,
+) -> Option<PathBuf> {
+    let base = RunDir::make().ok()?.views(&plan.dir);
+    let mut inside = table.ours().filter(|mount| mount.mountpoint.starts_with(&base));
+    inside.find(|mount| mount.minor == connection).map(|mount| mount.mountpoint.clone())
+}
+
+/// Detaches all that a daemon of many views has mounted that was killed.
+pub(in crate::daemon) fn take_all_away(plan: &ViewsPlan) -> Result<(), DaemonError> {
+    let base = RunDir::make()?.views(&plan.dir);
+    clear(&base, &[])?;
+    fs::remove_dir(&base).unwrap_or_default();
+    Ok(())
+}
+
+fn clear(path: &Path, but: &[&Path]) -> Result<(), DaemonError> {
     let table = MountTable::read()?;
-    let is_inside = |mount: &&Mount| mount.mountpoint.starts_with(path);
+    let is_inside = |mount: &&Mount| {
+        mount.mountpoint.starts_with(path) && !but.contains(&mount.mountpoint.as_path())
+    };
     let left: Vec<_> = table.ours().filter(is_inside).map(|mount| mount.minor).collect();
     for mount in table.ours().filter(|mount| left.contains(&mount.minor)) {
         let mountpoint = mount.mountpoint.display();
@@ -65,7 +124,9 @@ fn clear(path: &Path) -> Result<(), DaemonError> {
         }
     }
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        fs::remove_dir(entry.path()).unwrap_or_default();
+        if !but.contains(&entry.path().as_path()) {
+            fs::remove_dir(entry.path()).unwrap_or_default();
+        }
     }
     Ok(())
 }

@@ -57,6 +57,11 @@ impl Directory {
         gone
     }
 
+    /// A file looks as it is known to.
+    pub(super) fn know(&mut self, file: &Path) {
+        self.known.insert(file.to_owned(), Stamp::of(file));
+    }
+
     /// The files that look otherwise than before, or were not there.
     pub(super) fn changed(&mut self) -> Vec<PathBuf> {
         let Ok(files) = self.read() else { return Vec::new() };

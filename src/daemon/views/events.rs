@@ -12,9 +12,11 @@ use tracing::info;
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
 use crate::daemon::DaemonError;
-use crate::daemon::operator::Reload;
+use crate::daemon::operator::{Reload, Trouble};
+use crate::daemon::start::Plan;
 use crate::machine::bind::MountNotices;
 use crate::machine::cut_files;
+use crate::sync::fetch::Stop;
 
 /// What may happen.
 pub(super) enum Event {
@@ -26,8 +28,24 @@ pub(super) enum Event {
     /// An operator wants a view to be read anew.
     Reload {
         file: PathBuf,
-        answer: SyncSender<Result<ReloadReport, ControlError>>,
+        answer: Answer,
     },
+    /// A view was read anew in place, or could not be.
+    Reloaded(Box<Reloaded>),
+}
+
+/// Where an operator waits for the outcome.
+pub(super) type Answer = SyncSender<Result<ReloadReport, ControlError>>;
+
+/// What came of reading a view anew in place.
+pub(super) struct Reloaded {
+    pub(super) file: PathBuf,
+    /// What it is to be like.
+    pub(super) plan: Plan,
+    /// Of the view that was asked: there may be another one by now.
+    pub(super) trouble: Trouble,
+    pub(super) outcome: Result<ReloadReport, ControlError>,
+    pub(super) answer: Option<Answer>,
 }
 
 /// All that comes.
@@ -35,6 +53,8 @@ pub(super) struct Events {
     sender: Sender<Event>,
     received: Receiver<Event>,
     mounts: Option<MountNotices>,
+    /// What takes long ends early by it.
+    stop: Stop,
 }
 
 impl Events {
@@ -44,11 +64,15 @@ impl Events {
         let (sender, received) = mpsc::channel();
         cut_files::give_zeros().map_err(started)?;
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(started)?;
-        let heard = sender.clone();
+        let (heard, stop) = (sender.clone(), Stop::default());
+        let wish = stop.clone();
         thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
                 for signal in signals.forever() {
+                    if signal != SIGHUP {
+                        wish.set();
+                    }
                     // Nobody listens any more once all has ended.
                     heard.send(Event::Signal(signal)).unwrap_or_default();
                 }
@@ -57,7 +81,12 @@ impl Events {
         let looks = sender.clone();
         let mounts = MountNotices::start(move || looks.send(Event::Mounts).unwrap_or_default());
         let mounts = mounts.map_err(|error| info!(%error, "no notices of mounts")).ok();
-        Ok(Self { sender, received, mounts })
+        Ok(Self { sender, received, mounts, stop })
+    }
+
+    /// The wish to end, as soon as a signal has brought it.
+    pub(super) fn wish(&self) -> Stop {
+        self.stop.clone()
     }
 
     /// Whether there is an event when mounts come or go.
@@ -74,6 +103,12 @@ impl Events {
     pub(super) fn notice(&self) -> impl Fn() + Send + Sync + 'static {
         let sender = self.sender.clone();
         move || sender.send(Event::Look).unwrap_or_default()
+    }
+
+    /// How it is said what came of reading a view anew.
+    pub(super) fn reloaded(&self) -> impl FnOnce(Reloaded) + Send + 'static {
+        let sender = self.sender.clone();
+        move |reloaded| sender.send(Event::Reloaded(Box::new(reloaded))).unwrap_or_default()
     }
 
     /// How an operator has a view read anew.

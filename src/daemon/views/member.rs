@@ -1,20 +1,24 @@
 //! One view of a directory of views, while it is shown.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use tracing::{info, warn};
 
 use super::group::{Group, Traits};
+use super::note::Note;
 use crate::daemon::DaemonError;
 use crate::daemon::attach::clear_stale;
+use crate::daemon::fetch::Fetching;
+use crate::daemon::kept_by::KeptBy;
 use crate::daemon::opening::Caches;
 use crate::daemon::operator::{Doors, Reload, Seen, Trouble};
 use crate::daemon::start::{Plan, announce};
 use crate::daemon::update;
 use crate::daemon::update::Following;
 use crate::daemon::updates::{Updates, Updating};
-use crate::daemon::vitals::Vitals;
+use crate::daemon::vitals::{Mounted, Vitals};
 use crate::machine::MachineError;
 use crate::machine::bind::bind;
 use crate::machine::mountinfo::MountTable;
@@ -31,8 +35,8 @@ pub(super) struct Member {
     pub(super) traits: Traits,
     pub(super) updates: Updates,
     pub(super) trouble: Trouble,
-    vitals: Arc<Vitals>,
-    updating: Updating,
+    pub(super) vitals: Arc<Vitals>,
+    updating: JoinHandle<()>,
     doors: Doors,
     archive: Option<Arc<Archive>>,
     place: Place,
@@ -42,6 +46,15 @@ pub(super) struct Member {
 pub(super) struct Place {
     pub(super) name: Name,
     pub(super) view: Arc<View>,
+}
+
+/// What a view is kept up to date with.
+pub(super) struct Means {
+    pub(super) reload: Reload,
+    pub(super) fetching: Option<Fetching>,
+    /// Who replaces the process, if anybody does.
+    pub(super) keeper: Option<Arc<KeptBy>>,
+    pub(super) caches: Caches,
 }
 
 /// A mount point with a view on it.
@@ -71,46 +84,38 @@ impl Shown {
         traits: Traits,
         group: &Group,
         place: Place,
-        caches: Caches,
-        reload: Reload,
+        means: Means,
+        note: &Note,
     ) -> Result<Self, DaemonError> {
         let bound = attach(&plan.mountpoint, group, &place.name)?;
-        let archive = caches.archive.clone();
-        let vitals = Arc::new(Vitals::default());
-        let (view, counts) = (place.view.clone(), group.counts.clone());
-        let seen = Seen::new(&plan, view.clone(), counts, vitals.clone(), None);
-        let trouble = seen.trouble.clone();
-        let following = Following { caches, fetching: None, is_resumed: false, keeper: None };
-        let started = update::start(&plan, view, following, group.kernel.clone(), vitals.clone())
-            .and_then(|(updates, updating)| match Doors::open(&plan.mountpoint, seen, reload) {
-                Ok(doors) => Ok((updates, updating, doors)),
-                Err(error) => {
-                    end(&updates, updating);
-                    Err(error)
-                }
-            });
-        match started {
-            Ok((updates, updating, doors)) => {
-                announce(&plan, &place.view.snapshot());
-                let member = Member {
-                    plan,
-                    traits,
-                    updates,
-                    trouble,
-                    vitals,
-                    updating,
-                    doors,
-                    archive,
-                    place,
-                };
+        let note = Note { is_bound: true, made: bound.claim.made().to_vec(), ..note.clone() };
+        place.view.note_place(&place.name, &note.to_bytes());
+        let mountpoint = plan.mountpoint.clone();
+        match Member::start(plan, traits, group, place, means, false) {
+            Ok(member) => {
+                announce(&member.plan, &member.place.view.snapshot());
                 Ok(Self { member, bound })
             }
             Err(error) => {
-                detach(&plan.mountpoint);
+                detach(&mountpoint);
                 bound.claim.release();
                 Err(error)
             }
         }
+    }
+
+    /// Keeps a view up to date that a worker before has bound.
+    pub(super) fn resume(
+        plan: Plan,
+        traits: Traits,
+        group: &Group,
+        place: Place,
+        means: Means,
+        (mount_id, made): (u64, Vec<PathBuf>),
+    ) -> Result<Self, DaemonError> {
+        let member = Member::start(plan, traits, group, place, means, true)?;
+        let bound = Bound { claim: Claim::again(made), mount_id };
+        Ok(Self { member, bound })
     }
 
     /// The view.
@@ -154,9 +159,42 @@ impl Shown {
     }
 }
 
-fn end(updates: &Updates, updating: Updating) {
+impl Member {
+    fn start(
+        plan: Plan,
+        traits: Traits,
+        group: &Group,
+        place: Place,
+        Means { reload, fetching, keeper, caches }: Means,
+        is_resumed: bool,
+    ) -> Result<Self, DaemonError> {
+        let (archive, blobs) = (caches.archive.clone(), caches.shared.blobs.clone());
+        let vitals = Arc::new(Vitals::default());
+        vitals.fetched(fetching.as_ref());
+        let (view, counts) = (place.view.clone(), group.counts.clone());
+        let seen = Seen::new(&plan, view.clone(), counts.clone(), vitals.clone(), keeper);
+        let trouble = seen.trouble.clone();
+        // What closes files to a worker is not done to one that mounts.
+        let following = Following { caches, fetching, is_resumed, keeper: None };
+        let kernel = group.kernel.clone();
+        let (updates, updating) =
+            update::start(&plan, view.clone(), following, kernel, vitals.clone())?;
+        let Updating { thread: updating, alive } = updating;
+        let doors = match Doors::open(&plan.mountpoint, seen, reload) {
+            Ok(doors) => doors,
+            Err(error) => {
+                end(&updates, updating);
+                return Err(error);
+            }
+        };
+        vitals.mounted(Mounted { view, counts, blobs, session: group.alive(), updating: alive });
+        Ok(Self { plan, traits, updates, trouble, vitals, updating, doors, archive, place })
+    }
+}
+
+fn end(updates: &Updates, updating: JoinHandle<()>) {
     updates.end();
-    if updating.thread.join().is_err() {
+    if updating.join().is_err() {
         warn!("the thread that kept the view up to date had panicked");
     }
 }

@@ -8,7 +8,11 @@ mod directory;
 mod events;
 mod group;
 mod member;
+mod note;
+mod observed;
 mod reading;
+mod renewal;
+mod resume;
 mod show;
 mod stop;
 
@@ -20,17 +24,22 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use self::base::Base;
-use self::directory::{Directory, place_of};
+pub(super) use self::base::{superblock_at, take_all_away};
+use self::directory::Directory;
 use self::events::{Event, Events};
 use self::group::{Group, Traits};
 use self::member::{Leave, Shown};
+use self::observed::Roll;
 use super::DaemonError;
 use super::copy::Copying;
-use super::operator::{Doors, Seen, Trouble};
+use super::fetch::{Fetchers, Fetching};
+use super::kept_by::KeptBy;
+use super::operator::{Doors, Trouble};
 use super::stop::Stopped;
 use crate::config::resolved::Overrides;
-use crate::control::ControlError;
-use crate::control::protocol::ReloadReport;
+use crate::control::http::Address;
+use crate::machine::confinement;
+use crate::machine::keeper::{Handed, Word};
 use crate::machine::mountinfo::MountTable;
 use crate::machine::{memory, user};
 use crate::store::git::Repository;
@@ -45,6 +54,12 @@ pub struct ViewsPlan {
     pub dir: PathBuf,
     /// Whether nothing in the views may be executed.
     pub forbids_execution: bool,
+    /// Whether each view shows the set of its start for good.
+    pub is_pinned: bool,
+    /// Whether the kernel reads large files by itself.
+    pub has_passthrough: bool,
+    /// Where metrics and health are served; `None`: nowhere.
+    pub metrics: Option<Address>,
     /// What the command line says in place of the configurations.
     pub overrides: Overrides,
 }
@@ -55,6 +70,8 @@ const TICK: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_millis(20);
 /// How long after a failure a view is tried again although its file did not change.
 const RETRY: Duration = Duration::from_secs(2);
+/// How often it is looked, at the start, whether what views lack is fetched.
+const FETCH_PACE: Duration = Duration::from_millis(20);
 
 /// Serves the views of a directory until a signal ends it. `ready` is called when all that can be shown are.
 ///
@@ -64,15 +81,48 @@ pub fn run_views(
     plan: &ViewsPlan,
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
+    serve_views(plan, None, ready)
+}
+
+/// As [`run_views`], for a keeper, which may have had another worker before.
+///
+/// # Errors
+/// As there; or what another worker left cannot be gone on with.
+pub fn run_views_for_keeper(
+    plan: &ViewsPlan,
+    keeper: KeptBy,
+    keeps_output: bool,
+) -> Result<Stopped, DaemonError> {
+    let keeper = Arc::new(keeper);
+    let outcome = serve_views(plan, Some(keeper.clone()), || keeper.ready(keeps_output));
+    if matches!(outcome, Err(DaemonError::Resume { .. })) {
+        keeper.say(Word::Anew);
+    }
+    outcome
+}
+
+fn serve_views(
+    plan: &ViewsPlan,
+    keeper: Option<Arc<KeptBy>>,
+    ready: impl FnOnce() -> Result<(), DaemonError>,
+) -> Result<Stopped, DaemonError> {
     if !user::has_sys_admin() {
         return Err(DaemonError::Unprivileged);
     }
     memory::set_up();
+    confinement::no_core_dumps();
+    // The worker before has ended once this is answered, and what it held can be taken.
+    let earlier = keeper.as_ref().filter(|keeper| !keeper.is_first());
+    let handed = earlier.map(|keeper| keeper.ask_all()).transpose()?;
     let events = Events::listen()?;
-    let base = Base::take(&plan.dir)?;
+    let roll = Arc::<Roll>::default();
+    // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
+    let http = observed::serve(plan.metrics.as_ref(), roll.clone())?;
+    let base = Base::take(&plan.dir, handed.is_some())?;
     let notices = Notices::start();
     let directory = Directory::new(&plan.dir, notices.clone(), &events);
     let (estates, groups, retired, views) = Default::default();
+    let (fetchers, awaited) = Default::default();
     let plan = plan.clone();
     let (is_starting, have_mounts_moved) = (true, false);
     let mut daemon = Daemon {
@@ -85,17 +135,27 @@ pub fn run_views(
         groups,
         retired,
         views,
+        fetchers,
+        awaited,
+        roll: roll.clone(),
+        keeper,
         is_starting,
         have_mounts_moved,
     };
-    let started = daemon.start().and_then(|()| ready());
+    let started = daemon.start(handed).and_then(|()| ready());
+    let started = started.and_then(|()| daemon.listen());
     if let Err(error) = started {
-        daemon.stop();
+        if !matches!(error, DaemonError::Resume { .. }) {
+            daemon.stop();
+        }
         return Err(error);
     }
+    roll.start();
     info!(dir = %daemon.plan.dir.display(), views = daemon.shown(), "serving");
     let signal = daemon.serve();
+    roll.stop();
     daemon.stop();
+    drop(http);
     Ok(Stopped::Signal(signal))
 }
 
@@ -112,6 +172,13 @@ struct Daemon {
     retired: Vec<Group>,
     /// By file.
     views: BTreeMap<PathBuf, State>,
+    fetchers: Fetchers,
+    /// What is fetched for views that cannot be shown.
+    awaited: BTreeMap<PathBuf, Fetching>,
+    /// All views, for those who observe the daemon.
+    roll: Arc<Roll>,
+    /// Who has another worker go on, if anybody does.
+    keeper: Option<Arc<KeptBy>>,
     is_starting: bool,
     /// Since it was last looked.
     have_mounts_moved: bool,
@@ -144,13 +211,19 @@ struct Broken {
 
 impl Daemon {
     /// Shows what can be shown.
-    fn start(&mut self) -> Result<(), DaemonError> {
-        self.directory.read()?;
+    fn start(&mut self, handed: Option<Vec<Handed>>) -> Result<(), DaemonError> {
+        let files = self.directory.read()?;
+        let is_resumed = handed.is_some();
+        if let Some((handed, keeper)) = handed.zip(self.keeper.clone()) {
+            self.resume(handed, keeper.is_to_refuse())?;
+            self.remember_unmounted(&files);
+        }
         self.look();
+        self.await_first_fetch();
         self.is_starting = false;
         // From now on what was pinned before is of no use to anybody else.
         self.estates.values_mut().for_each(|estate| estate.left = Some([].into()));
-        if self.shown() > 0 || self.views.is_empty() {
+        if is_resumed || self.shown() > 0 || self.views.is_empty() {
             return Ok(());
         }
         let problem = |(file, state): (&PathBuf, &State)| match state {
@@ -161,6 +234,26 @@ impl Daemon {
         };
         let problems = self.views.iter().filter_map(problem).collect();
         Err(DaemonError::NoView { dir: self.plan.dir.clone(), problems })
+    }
+
+    /// Hears what the keeper says from now on.
+    fn listen(&self) -> Result<(), DaemonError> {
+        let roll = self.roll.clone();
+        self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.listen(move || roll.stop()))
+    }
+
+    /// Waits for what is fetched for the first time, where views lack it, and shows them.
+    fn await_first_fetch(&mut self) {
+        if self.awaited.is_empty() {
+            return;
+        }
+        let wish = self.events.wish();
+        let is_over = || self.awaited.values().all(Fetching::has_tried);
+        while !is_over() && !wish.wait(FETCH_PACE) {}
+        for file in self.awaited.keys().cloned().collect::<Vec<_>>() {
+            self.renew(&file, None);
+        }
+        self.roll.set(&self.views);
     }
 
     fn shown(&self) -> usize {
@@ -176,7 +269,7 @@ impl Daemon {
                     let files: Vec<_> = self.views.keys().cloned().collect();
                     for file in files {
                         // What goes wrong is in the log and in the status.
-                        drop(self.renew(&file));
+                        self.renew(&file, None);
                     }
                 }
                 Some(Event::Signal(signal)) => {
@@ -184,10 +277,10 @@ impl Daemon {
                     return signal;
                 }
                 Some(Event::Reload { file, answer }) => {
-                    let outcome = self.renew(&file);
-                    // Whoever asked may have gone away.
-                    answer.send(outcome).unwrap_or_default();
+                    self.renew(&file, Some(answer));
+                    self.roll.set(&self.views);
                 }
+                Some(Event::Reloaded(reloaded)) => self.reloaded(*reloaded),
                 Some(Event::Mounts) => {
                     self.have_mounts_moved = true;
                     look_at = look_at.min(Instant::now() + SETTLE);
@@ -205,22 +298,32 @@ impl Daemon {
     fn look(&mut self) {
         self.notice_unmounts();
         for file in self.directory.vanished() {
+            drop(self.awaited.remove(&file));
+            self.base.forget_unmounted(&file);
             if let Some(state) = self.views.remove(&file) {
                 self.leave(state, Leave::ForGood);
             }
         }
         for file in self.directory.changed() {
-            drop(self.renew(&file));
+            if !self.is_pinned(&file) {
+                self.renew(&file, None);
+            }
         }
         let now = Instant::now();
         let is_due =
             |state: &State| matches!(state, State::Broken(broken) if broken.retry_at <= now);
         let due: Vec<_> = self.views.iter().filter(|(_, state)| is_due(state)).collect();
         for file in due.into_iter().map(|(file, _)| file.clone()).collect::<Vec<_>>() {
-            drop(self.renew(&file));
+            self.renew(&file, None);
         }
         self.groups.iter().chain(&self.retired).for_each(Group::sweep);
         self.retired.retain(|group| !group.has_ended());
+        self.roll.set(&self.views);
+    }
+
+    /// Whether a view shows the set of its start for good.
+    fn is_pinned(&self, file: &Path) -> bool {
+        self.plan.is_pinned && matches!(self.views.get(file), Some(State::Shown(_)))
     }
 
     /// Lets go of views that somebody unmounted, and of those whose superblock has ended.
@@ -253,58 +356,14 @@ impl Daemon {
                 continue;
             };
             let is_unmounted = !shown.is_in(&table);
+            if is_unmounted {
+                self.base.note_unmounted(&file);
+            }
             self.leave(State::Shown(shown), Leave::ForNow);
             if !is_unmounted {
                 warn!(file = %file.display(), "its superblock has ended; it is mounted anew");
-                drop(self.renew(&file));
+                self.renew(&file, None);
             }
-        }
-    }
-
-    /// Makes a view be as its file says now.
-    fn renew(&mut self, file: &Path) -> Result<ReloadReport, ControlError> {
-        let outcome = self.plan_of(file).and_then(|plan| self.follow(file, plan));
-        let trouble = outcome.as_ref().err().map(ToString::to_string);
-        match self.views.get_mut(file) {
-            Some(State::Shown(shown)) => {
-                let known = shown.member().trouble.get();
-                if let Some(trouble) =
-                    trouble.as_ref().filter(|trouble| known.as_ref() != Some(trouble))
-                {
-                    warn!(file = %file.display(), "the view stays as it is: {trouble}");
-                }
-                shown.member_mut().trouble.set(trouble);
-            }
-            Some(State::Broken(_) | State::Unmounted) | None => {
-                if let Some(trouble) = trouble {
-                    self.note_broken(file, trouble);
-                }
-            }
-        }
-        outcome
-    }
-
-    fn note_broken(&mut self, file: &Path, problem: String) {
-        let retry_at = Instant::now() + RETRY;
-        if let Some(State::Broken(broken)) = self.views.get_mut(file) {
-            broken.retry_at = retry_at;
-            if broken.trouble.get().as_ref() != Some(&problem) {
-                warn!(file = %file.display(), "the view cannot be shown: {problem}");
-                broken.trouble.set(Some(problem));
-            }
-            return;
-        }
-        warn!(file = %file.display(), "the view cannot be shown: {problem}");
-        let mut context = Seen::context(place_of(file), Some(file.to_owned()));
-        context.views = Some(self.plan.dir.clone());
-        let trouble = Trouble::default();
-        trouble.set(Some(problem));
-        let seen = Seen { context, trouble: trouble.clone(), keeper: None, shown: None };
-        // By its file: where it is to be mounted may be another's, or not be known.
-        let doors = Doors::open(file, seen, self.events.reload(file)).ok();
-        let broken = Broken { trouble, retry_at, _doors: doors };
-        if let Some(state) = self.views.insert(file.to_owned(), State::Broken(broken)) {
-            self.leave(state, Leave::ForNow);
         }
     }
 }

@@ -4,26 +4,33 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tracing::warn;
-
+use super::note::Note;
 use super::{Daemon, State};
-use crate::config::resolved::Config;
-use crate::config::{self, ConfigError, Environment};
+use crate::config::resolved::{Config, Origin};
+use crate::config::{self, ConfigError, Environment, Loaded};
 use crate::control::ControlError;
 use crate::daemon::start::{Audience, Plan};
-use crate::machine::mountpoint;
+use crate::machine::{mountpoint, passthrough};
 use crate::sync::Stamp;
+use crate::view::PastView;
+
+/// What a file says.
+pub(super) struct Read {
+    pub(super) plan: Plan,
+    /// The file as it was read, for the next worker.
+    pub(super) text: Vec<u8>,
+}
 
 impl Daemon {
     /// Reads a configuration.
-    pub(super) fn plan_of(&self, file: &Path) -> Result<Plan, ControlError> {
+    pub(super) fn plan_of(&self, file: &Path) -> Result<Read, ControlError> {
         let stamp = Stamp::of(file);
         // It would be a view of nothing at the default mount point; most likely somebody is about to write it.
         if fs::metadata(file).is_ok_and(|found| found.len() == 0) {
             return Err(refused(&format_args!("`{}` is empty", file.display())));
         }
         let loaded = config::load_file(file, &Environment::of_process());
-        let mut config = loaded.map_err(|error| refused(&error))?.config;
+        let Loaded { mut config, text, .. } = loaded.map_err(|error| refused(&error))?;
         self.plan.overrides.apply(&mut config);
         let at = mountpoint::resolve(&config.mount.at).map_err(|error| refused(&error))?;
         let problems = config::check_mountpoint(&config, &at);
@@ -31,14 +38,29 @@ impl Daemon {
             return Err(refused(&ConfigError { problems }));
         }
         self.expect_free(file, &at)?;
-        if config.repo_cache.is_synced {
-            config.repo_cache.is_synced = false;
-            if !self.views.contains_key(file) {
-                warn!(file = %file.display(), "`repoCache.sync` is not followed here: run `overlayfs-mount sync` beside");
-            }
-        }
+        let plan = self.plan_at(config, at, stamp)?;
+        Ok(Read { plan, text })
+    }
+
+    fn plan_at(&self, mut config: Config, at: PathBuf, stamp: Stamp) -> Result<Plan, ControlError> {
         config.mount.at.clone_from(&at);
-        Ok(self.plan_with(config, at, stamp))
+        let allowed = || passthrough::allowed(&config.state.dir).map_err(|error| refused(&error));
+        let passthrough = self.plan.has_passthrough.then(allowed).transpose()?;
+        Ok(Plan { passthrough, ..self.plan_with(config, at, stamp) })
+    }
+
+    /// The plan of a view as a worker before has served it: its configuration as it was read first and last.
+    pub(super) fn earlier_plan(&self, note: &Note, view: &PastView) -> Option<Read> {
+        let (first, last) = view.configurations()?;
+        let origin = Origin::File(note.file.clone());
+        let plan = |text: &[u8]| {
+            let mut config =
+                config::load_text(&origin, text, &Environment::of_process()).ok()?.config;
+            self.plan.overrides.apply(&mut config);
+            self.plan_at(config, note.at.clone(), Stamp::default()).ok()
+        };
+        let plan = plan(last)?.mounted_as(plan(first)?);
+        Some(Read { plan, text: last.clone() })
     }
 
     fn plan_with(&self, config: Config, mountpoint: PathBuf, stamp: Stamp) -> Plan {
@@ -47,7 +69,7 @@ impl Daemon {
             config,
             mountpoint,
             forbids_execution: self.plan.forbids_execution,
-            is_pinned: false,
+            is_pinned: self.plan.is_pinned,
             overrides: self.plan.overrides,
             stamp,
             metrics: None,

@@ -3,76 +3,125 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::group::{Group, Mounting, Traits};
-use super::member::{Leave, Place, Shown};
-use super::reading::refused;
+use super::events::{Answer, Reloaded};
+use super::group::{First, Group, Mounting, Traits};
+use super::member::{Leave, Means, Place, Shown};
+use super::note::Note;
+use super::reading::{Read, refused};
 use super::{Daemon, Estate, State};
+use crate::config::resolved::Config;
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
 use crate::daemon::DaemonError;
 use crate::daemon::copy::Copying;
+use crate::daemon::fetch::Fetching;
 use crate::daemon::opening::Caches;
 use crate::daemon::start::Plan;
 use crate::snapshot::Snapshot;
 use crate::sync::archive::Archive;
 use crate::sync::build::rebuild;
 use crate::sync::pin::Pins;
-use crate::sync::{Shared, beside};
+use crate::sync::{BuildError, Histories, Shared, beside};
 use crate::union::name::Name;
 use crate::view::{self, ViewError};
 
 impl Daemon {
     /// Shows what a plan says, in place if that is possible.
-    pub(super) fn follow(&mut self, file: &Path, plan: Plan) -> Result<ReloadReport, ControlError> {
-        let traits = Traits::of(&plan.config, file);
+    ///
+    /// What came of a change in place is said later, with an event; nothing is returned then.
+    pub(super) fn follow(
+        &mut self,
+        file: &Path,
+        Read { plan, text }: Read,
+        answer: &mut Option<Answer>,
+    ) -> Result<Option<ReloadReport>, ControlError> {
+        let traits = Traits::of(&plan, file);
         if let Some(State::Shown(shown)) = self.views.get_mut(file) {
             let member = shown.member_mut();
             if member.plan.mountpoint == plan.mountpoint && member.traits == traits {
-                let report = member.updates.reload()?;
-                member.plan = plan;
-                return Ok(report);
+                let (file, trouble) = (file.to_owned(), member.trouble.clone());
+                let (answer, reloaded) = (answer.take(), self.events.reloaded());
+                // It may wait for a remote.
+                member.updates.reload_then(move |outcome| {
+                    reloaded(Reloaded { file, plan, trouble, outcome, answer });
+                })?;
+                return Ok(None);
             }
         }
-        let revision = self.show(file, plan, traits).map_err(|error| refused(&error))?;
+        let revision =
+            self.show(file, Read { plan, text }, traits).map_err(|error| refused(&error))?;
         let (previous, changed, changes, warnings) = Default::default();
-        Ok(ReloadReport { revision, previous, changed, changes, warnings })
+        Ok(Some(ReloadReport { revision, previous, changed, changes, warnings }))
     }
 
     /// Mounts a view, in place of the one that its file said before. Returns the id of its revision set.
-    fn show(&mut self, file: &Path, plan: Plan, traits: Traits) -> Result<String, DaemonError> {
+    fn show(&mut self, file: &Path, read: Read, traits: Traits) -> Result<String, DaemonError> {
+        let mut fetching = self.fetching(file, &read.plan.config)?;
+        let outcome = self.show_fetched(file, read, traits, &mut fetching);
+        if outcome.is_err() {
+            // It goes on beside: what is missing may come by it.
+            self.awaited.extend(fetching.map(|fetching| (file.to_owned(), fetching)));
+        }
+        outcome
+    }
+
+    fn show_fetched(
+        &mut self,
+        file: &Path,
+        Read { plan, text }: Read,
+        traits: Traits,
+        fetching: &mut Option<Fetching>,
+    ) -> Result<String, DaemonError> {
         let mut caches = self.caches(&plan);
-        let rebuilt = rebuild(&plan.config, &caches.shared, None, None)?;
+        let rebuilt = rebuild(&plan.config, &caches.shared, None, None);
+        let rebuilt = rebuilt.map_err(|error| unfetched(error, fetching.as_ref()))?;
         let snapshot = beside(rebuilt.snapshot, &self.snapshots(&traits));
         let revision = snapshot.id.to_string();
-        let archive = Archive::open(&caches.pins, Some(file), &plan.config, caches.shared.clone())
-            .map(Arc::new);
-        caches.archive.clone_from(&archive);
+        let archive = open_archive(&mut caches, file, &plan.config);
+        if let Some(archive) = archive.as_ref().filter(|_| self.keeper.is_some()) {
+            // The next worker makes the set again from what is written here.
+            archive.keep(&snapshot, &plan.config);
+        }
         // Only now: what cannot be built leaves the old view.
         if let Some(state @ State::Shown(_)) = self.views.remove(file) {
             self.leave(state, Leave::ForNow);
         }
         let name = name_of(file)?;
-        let archive = archive.map(|archive| archive as Arc<dyn view::Archive>);
         let position = self.groups.iter().position(|group| group.traits == traits);
+        let place = position.map_or_else(|| self.base.next(), |at| self.groups[at].place().into());
+        let (file, at, made) = (file.to_owned(), plan.mountpoint.clone(), Vec::new());
+        let note = Note { file, at, place, is_bound: false, made };
+        let first = First {
+            name: &name,
+            snapshot,
+            archive: archive.map(|archive| archive as Arc<dyn view::Archive>),
+            note: &note.to_bytes(),
+            state_dir: &plan.config.state.dir,
+        };
         let (position, view) = if let Some(position) = position {
-            (position, self.groups[position].add(&name, snapshot, archive)?)
+            (position, self.groups[position].add(first)?)
         } else {
             let mounting = Mounting {
-                place: self.base.next(),
+                place: note.place.clone(),
                 source: self.plan.dir.clone(),
                 forbids_execution: self.plan.forbids_execution,
+                keeper: self.keeper.clone(),
             };
-            let (group, view) = Group::mount(&traits, mounting, &name, snapshot, archive)?;
+            let (group, view) = Group::mount(&traits, mounting, first)?;
             self.groups.push(group);
             (self.groups.len() - 1, view)
         };
+        view.note_configuration(&text);
+        let file = &note.file;
         let group = &mut self.groups[position];
         let place = Place { name: name.clone(), view: view.clone() };
-        let reload = self.events.reload(file);
-        match Shown::start(plan, traits, group, place, caches, reload) {
+        let (reload, keeper) = (self.events.reload(file), self.keeper.clone());
+        let means = Means { reload, fetching: fetching.take(), keeper, caches };
+        match Shown::start(plan, traits, group, place, means, &note) {
             Ok(shown) => {
                 group.members += 1;
-                self.views.insert(file.to_owned(), State::Shown(Box::new(shown)));
+                self.base.forget_unmounted(file);
+                self.views.insert(file.clone(), State::Shown(Box::new(shown)));
                 Ok(revision)
             }
             Err(error) => {
@@ -81,6 +130,12 @@ impl Daemon {
                 Err(error)
             }
         }
+    }
+
+    /// What fetches for a view: what did when it could not be shown, if its configuration is the same still.
+    fn fetching(&mut self, file: &Path, config: &Config) -> Result<Option<Fetching>, DaemonError> {
+        let known = self.awaited.remove(file).filter(|fetching| fetching.is_of(config));
+        known.map_or_else(|| self.fetchers.fetch(config), |known| Ok(Some(known)))
     }
 
     /// What the views of a superblock show now.
@@ -114,21 +169,45 @@ impl Daemon {
         }
     }
 
-    fn caches(&mut self, plan: &Plan) -> Caches {
+    pub(super) fn caches(&mut self, plan: &Plan) -> Caches {
         let dir = &plan.config.state.dir;
         if !self.estates.contains_key(dir) {
             let pins = Arc::new(Pins::open(dir, Some(&self.plan.dir)));
             let left = if self.is_starting { pins.left() } else { Vec::new() };
             let copying = Arc::new(Copying::new(pins.clone()));
-            let shared = Arc::new(Shared::new(&plan.config));
+            let of_git = pins.directory().map(|directory| directory.join("git"));
+            let histories = Histories::new(of_git, self.events.wish());
+            let shared = Arc::new(Shared::with_histories(&plan.config, histories));
             let estate = Estate { shared, pins, copying, left: Some(left.into()) };
             self.estates.insert(dir.clone(), estate);
         }
         let Estate { shared, pins, copying, left } = &self.estates[dir];
         let (shared, pins, copying) = (shared.clone(), pins.clone(), copying.clone());
         let (notices, left) = (self.notices.clone(), left.clone());
-        Caches { shared, pins, copying, notices, archive: None, left }
+        let fetchers = self.fetchers.clone();
+        Caches { shared, pins, copying, notices, archive: None, left, fetchers }
     }
+}
+
+/// Where sets that a view left are kept.
+pub(super) fn open_archive(
+    caches: &mut Caches,
+    file: &Path,
+    config: &Config,
+) -> Option<Arc<Archive>> {
+    let archive = Archive::open(&caches.pins, Some(file), config, caches.shared.clone());
+    caches.archive = archive.map(Arc::new);
+    caches.archive.clone()
+}
+
+/// What cannot be built, and what of it could not be fetched.
+fn unfetched(error: BuildError, fetching: Option<&Fetching>) -> DaemonError {
+    let problems = fetching.map(Fetching::problems).unwrap_or_default();
+    if problems.is_empty() {
+        return error.into();
+    }
+    let said = |(source, problem)| format!("source `{source}`: {problem}");
+    DaemonError::Unfetched { error, problems: problems.into_iter().map(said).collect() }
 }
 
 /// What a view is called in its superblock.

@@ -13,6 +13,8 @@ use crate::machine::user;
 pub struct Kept {
     /// It listens on a port below 1024.
     pub binds_low_port: bool,
+    /// It lets the kernel read files by itself.
+    pub passes_files_through: bool,
 }
 
 /// This process and all that it starts gain no privileges by executing a program.
@@ -42,6 +44,10 @@ pub(super) fn drop_all_but(kept: Kept) -> Result<(), String> {
     let mut wanted = HashSet::from([Capability::CAP_DAC_OVERRIDE]);
     if kept.binds_low_port {
         wanted.insert(Capability::CAP_NET_BIND_SERVICE);
+    }
+    if kept.passes_files_through {
+        // The kernel asks for no less (`fuse_backing_open`, `fs/fuse/backing.c`).
+        wanted.insert(Capability::CAP_SYS_ADMIN);
     }
     wanted.retain(|capability| held.contains(capability));
     let inherited: HashSet<_> = wanted

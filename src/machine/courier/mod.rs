@@ -77,11 +77,18 @@ const ENDING_MS: u32 = 1000;
 /// No pair can be made, or no thread be started.
 pub fn start(device: OwnedFd) -> io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
-    let device = File::from(device);
-    thread::Builder::new()
-        .name("courier".into())
-        .spawn(move || while carry(&ours, &device).is_ok() {})?;
+    serve(ours, device)?;
     Ok(theirs)
+}
+
+/// Writes to `device` what comes over a stream, until its other end is closed.
+///
+/// # Errors
+/// No thread can be started.
+pub fn serve(stream: UnixStream, device: OwnedFd) -> io::Result<()> {
+    let device = File::from(device);
+    let carrying = move || while carry(&stream, &device).is_ok() {};
+    thread::Builder::new().name("courier".into()).spawn(carrying).map(drop)
 }
 
 fn carry(mut stream: &UnixStream, mut device: &File) -> io::Result<()> {

@@ -130,7 +130,7 @@ fn a_source_that_fails_is_left_alone_for_a_while() {
                 asked.lock().unwrap().push(label.to_owned());
             }
         };
-        let report = cycle.round(config, &settings(), &watch).unwrap();
+        let report = cycle.round(&[config], &settings(), &watch).unwrap();
         assert_eq!(report.sources.len(), 2);
         assert!(!report.is_success(), "a failure counts until it is over");
         asked.lock().unwrap().len()
@@ -146,7 +146,7 @@ fn a_source_that_fails_is_left_alone_for_a_while() {
     assert_eq!(next(&mut cycle, &corrected), 1);
     cycle.leave_none_alone();
     assert_eq!(next(&mut cycle, &corrected), 2, "and when somebody waits for it");
-    let pause = Cycle::default().pause(&config);
+    let pause = Cycle::default().pause(&config.repo_cache);
     assert!(pause >= Duration::from_secs(27) && pause <= Duration::from_secs(33), "{pause:?}");
 }
 

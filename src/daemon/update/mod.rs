@@ -2,7 +2,8 @@
 //!
 //! One thread, which answers no request of the kernel and holds no lock (see `view::flip`). Others ask it over a channel.
 
-use std::mem;
+mod reload;
+
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::DaemonError;
-use super::configuration::{config_file, config_stamp, reread};
+use super::configuration::{config_file, config_stamp};
 use super::fetch::{Fetching, Problems};
 use super::guard::guarded;
 use super::kept_by::{KeptBy, widen};
@@ -20,7 +21,7 @@ use super::outcome::{Followed, has_same_git, notes, report, states, tell, withou
 use super::start::Plan;
 use super::updates::{Request, Updates, Updating, wait};
 use super::vitals::Vitals;
-use crate::config::resolved::{Access, Config, Overrides};
+use crate::config::resolved::{Config, Overrides};
 use crate::control::ControlError;
 use crate::fuse::KernelCache;
 use crate::machine::memory;
@@ -28,6 +29,7 @@ use crate::snapshot::collisions::new_collisions;
 use crate::snapshot::{Pinning, Snapshot};
 use crate::sync::archive::Archive;
 use crate::sync::build::{Rebuilt, rebuild};
+use crate::sync::fetch::Stop;
 use crate::sync::watch::{Stamps, Watch, look};
 use crate::sync::{Stamp, follow};
 use crate::union::change::Change;
@@ -69,7 +71,7 @@ pub(super) fn start(
     vitals: Arc<Vitals>,
 ) -> Result<(Updates, Updating), DaemonError> {
     let Following { caches, fetching, is_resumed, keeper } = following;
-    let (sender, requests) = mpsc::channel();
+    let ((sender, requests), stop) = (mpsc::channel(), Stop::default());
     let looks = sender.clone();
     // The last look may be asked for when the thread has ended already.
     let notice = move || looks.send(Request::Look).unwrap_or_default();
@@ -87,6 +89,7 @@ pub(super) fn start(
         kernel,
         fetching,
         problems: Problems::new(),
+        stop: stop.clone(),
         watch,
         looked_at: Instant::now(),
         remembered: Remembered::default(),
@@ -110,7 +113,7 @@ pub(super) fn start(
             drop(life);
         })
         .map_err(|error| DaemonError::Start { step: "starting a thread", error })?;
-    Ok((Updates::new(sender), Updating { thread, alive }))
+    Ok((Updates::new(sender, stop), Updating { thread, alive }))
 }
 
 struct Updater {
@@ -131,6 +134,8 @@ struct Updater {
     fetching: Option<Fetching>,
     /// What could not be fetched when the current snapshot was published.
     problems: Problems,
+    /// Asks what takes long to end early.
+    stop: Stop,
     remembered: Remembered,
     config_stamp: Stamp,
     watch: Watch,
@@ -160,8 +165,7 @@ impl Updater {
             match asked.take().unwrap_or_else(|| wait(requests, next)) {
                 Ok(Request::Reload(answer)) => {
                     let outcome = guarded(|| self.reload()).map(Followed::whole);
-                    // Whoever asked may have gone away.
-                    answer.send(outcome).unwrap_or_default();
+                    answer(outcome);
                 }
                 Ok(Request::Look) => {
                     next = next.min((Instant::now() + SETTLE).max(self.looked_at + PACE));
@@ -271,48 +275,6 @@ impl Updater {
     fn look(&self) -> Stamps {
         let snapshot = self.view.snapshot();
         look(snapshot.sources.iter().flat_map(|source| &source.signals))
-    }
-
-    /// Reads the configuration anew, and then the sources.
-    fn reload(&mut self) -> Result<Followed, ControlError> {
-        if self.is_pinned {
-            let message = "the view was mounted with `--pin`: it shows the revision set of its start for good";
-            let cure =
-                Some("mount it anew, without `--pin` where it is to follow its sources".to_owned());
-            return Err(ControlError::Refused { message: message.to_owned(), cure });
-        }
-        self.config_stamp = config_stamp(&self.config.origin);
-        // The file itself may be another one.
-        widen(self.keeper.as_deref(), &self.config);
-        let read = reread(&self.config, &self.overrides);
-        self.vitals.tally.configured(read.is_ok());
-        let (config, said, text) = read?;
-        widen(self.keeper.as_deref(), &config);
-        let before = mem::replace(&mut self.config, config);
-        if let Some(fetching) = &self.fetching {
-            fetching.round(self.config.clone());
-        }
-        let outcome = guarded(|| self.update());
-        if outcome.is_err() {
-            self.config = before;
-        } else if (self.config.access, &self.config.sources) != (before.access, &before.sources) {
-            self.forget_forbidden(before.access);
-        }
-        let mut followed = outcome?;
-        self.view.note_configuration(&text);
-        followed.report.warnings.splice(0..0, said);
-        Ok(followed)
-    }
-
-    /// Drops the sets that were left and show what may not be shown any more.
-    fn forget_forbidden(&self, access_before: Access) {
-        if let Some(archive) = &self.caches.archive {
-            let forbidden = archive.forbidden(&self.config);
-            self.view.forget_kept(|id| forbidden.contains(id), &self.kernel);
-            archive.retain(&self.view.revisions());
-        } else if self.config.access != access_before {
-            self.view.forget_kept(|_| true, &self.kernel);
-        }
     }
 
     /// Builds the next snapshot, and flips if it differs.

@@ -1,0 +1,78 @@
+//! What is kept: one mount, which the keeper makes, or those that the worker of many views makes and hands over.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use tracing::warn;
+
+use super::{Keeping, hang};
+use crate::daemon::start::Plan;
+use crate::daemon::views::{self, ViewsPlan};
+use crate::machine::mountinfo::MountTable;
+use crate::machine::worker::ToKeep;
+use crate::machine::{connections, descriptor};
+
+/// For whom mounts are kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kept<'a> {
+    /// One view.
+    One(&'a Plan),
+    /// The views of a directory.
+    Views(&'a ViewsPlan),
+}
+
+/// A mount that is kept.
+pub(super) struct KeptMount {
+    pub(super) device: OwnedFd,
+    pub(super) journal: File,
+    /// The number by which the kernel knows the connection.
+    pub(super) connection: Option<u32>,
+}
+
+impl KeptMount {
+    /// Whether the kernel speaks over it still.
+    pub(super) fn is_there(&self) -> bool {
+        !descriptor::has_ended(&self.device)
+    }
+
+    /// Ends its connection.
+    pub(super) fn abort(&self) {
+        let Some(connection) = self.connection else { return };
+        warn!(connection, "still held: aborting the connection");
+        if let Err(error) = connections::abort(connection) {
+            warn!(%error, cure = error.cure(), "the connection could not be aborted");
+        }
+    }
+}
+
+impl Keeping<'_> {
+    /// Keeps a mount that a worker made, and no longer those that are gone.
+    pub(super) fn keep(&mut self, ToKeep { device, journal }: ToKeep) {
+        self.mounts.retain(KeptMount::is_there);
+        let connection = descriptor::connection(&device);
+        self.mounts.push(KeptMount { device, journal, connection });
+        if self.worker.as_ref().is_some_and(|serving| serving.since.is_some()) {
+            self.watch();
+        }
+    }
+
+    /// Asks each mount from now on whether anybody answers.
+    pub(super) fn watch(&mut self) {
+        let plan = match self.what {
+            Kept::One(plan) if self.watched.is_empty() => {
+                self.watched.push(0);
+                return hang::watch(&plan.mountpoint, &self.sender);
+            }
+            Kept::One(_) => return,
+            Kept::Views(plan) => plan,
+        };
+        let Ok(table) = MountTable::read() else { return };
+        for connection in self.mounts.iter().filter_map(|mount| mount.connection) {
+            let place = views::superblock_at(&table, plan, connection);
+            if let Some(place) = place.filter(|_| !self.watched.contains(&connection)) {
+                self.watched.push(connection);
+                hang::watch(&place, &self.sender);
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Reading the configuration anew, upon a change of its file or because somebody asks.
+
+use std::mem;
+
+use tracing::warn;
+
+use super::Updater;
+use crate::config::resolved::Access;
+use crate::control::ControlError;
+use crate::daemon::configuration::{config_stamp, reread};
+use crate::daemon::guard::guarded;
+use crate::daemon::kept_by::widen;
+use crate::daemon::outcome::Followed;
+
+impl Updater {
+    /// Reads the configuration anew, and then the sources.
+    pub(super) fn reload(&mut self) -> Result<Followed, ControlError> {
+        if self.is_pinned {
+            let message = "the view was mounted with `--pin`: it shows the revision set of its start for good";
+            let cure =
+                Some("mount it anew, without `--pin` where it is to follow its sources".to_owned());
+            return Err(ControlError::Refused { message: message.to_owned(), cure });
+        }
+        self.config_stamp = config_stamp(&self.config.origin);
+        // The file itself may be another one.
+        widen(self.keeper.as_deref(), &self.config);
+        let read = reread(&self.config, &self.overrides);
+        self.vitals.tally.configured(read.is_ok());
+        let (config, said, text) = read?;
+        widen(self.keeper.as_deref(), &config);
+        let before = mem::replace(&mut self.config, config);
+        self.fetch();
+        let outcome = guarded(|| self.update());
+        if outcome.is_err() {
+            self.config = before;
+        } else if (self.config.access, &self.config.sources) != (before.access, &before.sources) {
+            self.forget_forbidden(before.access);
+        }
+        let mut followed = outcome?;
+        self.view.note_configuration(&text);
+        followed.report.warnings.splice(0..0, said);
+        Ok(followed)
+    }
+
+    /// Fetches what the configuration names, where it asks for that.
+    fn fetch(&mut self) {
+        match self.caches.fetchers.follow(self.fetching.take(), &self.config) {
+            Ok(fetching) => self.fetching = fetching,
+            Err(error) => warn!(%error, "nothing is fetched"),
+        }
+        self.vitals.fetched(self.fetching.as_ref());
+        if let Some(fetching) = &self.fetching {
+            fetching.round(&self.stop);
+        }
+    }
+
+    /// Drops the sets that were left and show what may not be shown any more.
+    fn forget_forbidden(&self, access_before: Access) {
+        if let Some(archive) = &self.caches.archive {
+            let forbidden = archive.forbidden(&self.config);
+            self.view.forget_kept(|id| forbidden.contains(id), &self.kernel);
+            archive.retain(&self.view.revisions());
+        } else if self.config.access != access_before {
+            self.view.forget_kept(|_| true, &self.kernel);
+        }
+    }
+}
