@@ -145,7 +145,9 @@ fn s114_views_that_come_and_go_and_what_is_open_are_in_a_journal_written_anew() 
         of(view).given([1; 16], 10 * view + 1, 2, revisions());
         of(view).given([u8::try_from(view).unwrap(); 16], 10 * view + 3, 2, files());
     }
-    [0, 1, 4].map(|view| of(view).left());
+    for view in [0, 1, 4] {
+        of(view).left();
+    }
     for (number, backing) in [(33, Some(7)), (33, Some(7)), (34, None), (35, Some(8))] {
         journal.opened(Number(number), backing);
     }
