@@ -19,7 +19,7 @@ use crate::machine::keeper::Word;
 use crate::machine::kernel;
 use crate::snapshot::Snapshot;
 use crate::store::git::Repository;
-use crate::sync::archive::Archive;
+use crate::sync::archive::{Archive, PATIENCE};
 use crate::sync::build::rebuild;
 use crate::sync::fetch::Stop;
 use crate::sync::pin::Pins;
@@ -164,7 +164,8 @@ fn again(
     let left = caches.pins.left();
     let kept = archive.load(&caches.pins, &left, &plan.config, KEPT_SETS);
     let id = RevisionSetId(shown.id);
-    let snapshot = archive.recall(&id).map_err(|cause| lost(format!("set `{id}`: {cause}")))?;
+    let snapshot = archive.recall_whole(&id, PATIENCE);
+    let snapshot = snapshot.map_err(|cause| lost(format!("set `{id}`: {cause}")))?;
     let (left_open, journal) = (past.still_open(), Arc::new(journal));
     let past = (past, journal.clone());
     let view = View::resume(snapshot, settings(plan), caches.view_archive(), kept, past);

@@ -26,6 +26,7 @@ use crate::machine::mountinfo::MountTable;
 use crate::machine::stale::detach;
 use crate::machine::{connections, descriptor};
 use crate::snapshot::Snapshot;
+use crate::sync::archive::PATIENCE;
 use crate::union::name::Name;
 use crate::union::revision::RevisionSetId;
 use crate::view::{self, Archive as _, Handshake, Journal, Kept, Past, PastView, Superblock, View};
@@ -125,7 +126,7 @@ impl Daemon {
         };
         let left = caches.left.clone().unwrap_or_default();
         let kept = archive.load(&caches.pins, &left, config, KEPT_SETS);
-        let snapshot = match archive.recall(&RevisionSetId(shown.id)) {
+        let snapshot = match archive.recall_whole(&RevisionSetId(shown.id), PATIENCE) {
             Ok(snapshot) => snapshot,
             Err(cause) => return lost(&cause),
         };

@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
@@ -27,8 +28,13 @@ use crate::snapshot::Snapshot;
 use crate::store::git::Repository;
 use crate::union::object::Oid;
 use crate::union::revision::RevisionSetId;
-use crate::union::source::Visibility;
+use crate::union::source::{SourceId, Visibility};
 use crate::view;
+
+/// So long it is worth while to wait for what cannot be read at the moment.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+/// How long after a try the next one is made.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The sets that a mount keeps.
 pub struct Archive {
@@ -217,15 +223,47 @@ impl Archive {
     }
 }
 
+impl Archive {
+    /// Makes a set again, and tries so for a while where something cannot be read that could be read: who lacks memory or descriptors for a
+    /// moment is not to take a part for the whole. What is damaged since then is left out in the end.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub fn recall_whole(&self, id: &RevisionSetId, patience: Duration) -> Result<Snapshot, String> {
+        let until = Instant::now() + patience;
+        loop {
+            let made = self.made_again(id);
+            let is_whole = made.as_ref().is_ok_and(|(_, is_whole)| *is_whole);
+            if is_whole || Instant::now() >= until {
+                return made.map(|(made, is_whole)| {
+                    if !is_whole {
+                        warn!(set = %id, "what could be read of it cannot be read any more, and is left out");
+                    }
+                    made
+                });
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// A set, and whether it has all that it had.
+    fn made_again(&self, id: &RevisionSetId) -> Result<(Snapshot, bool), String> {
+        let repositories = self.sets().get(id).cloned().ok_or("it is not kept any more")?;
+        let record = read(&path_of(&self.dir, id))?;
+        let made = recall::recall(id, &record, &self.like, &repositories, &self.shared)?;
+        let mut sources = record.sources.iter().zip((0..).map(SourceId));
+        let is_whole = !sources.any(|(source, id)| source.lacks(&made, id));
+        Ok((made, is_whole))
+    }
+}
+
 impl view::Archive for Archive {
     fn has(&self, id: &RevisionSetId) -> bool {
         self.sets().contains_key(id)
     }
 
     fn recall(&self, id: &RevisionSetId) -> Result<Snapshot, String> {
-        let repositories = self.sets().get(id).cloned().ok_or("it is not kept any more")?;
-        let record = read(&path_of(&self.dir, id))?;
-        recall::recall(id, &record, &self.like, &repositories, &self.shared)
+        self.made_again(id).map(|(made, _)| made)
     }
 }
 

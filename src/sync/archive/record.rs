@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::bytes::Bytes;
 use super::surface::SurfaceRecord;
 use crate::config::resolved::{Access, Config, Links, Mode, SourceSpec};
-use crate::snapshot::{Snapshot, Source};
+use crate::snapshot::{Finding, FindingKind, Snapshot, Source};
 use crate::store::git::lfs::LfsObjects;
 use crate::union::entries::{Entry, Key};
 use crate::union::name::RelPath;
@@ -52,6 +52,9 @@ pub(super) struct SourceRecord {
     pub(super) time_secs: i64,
     /// [`Source::key`].
     pub(super) key: Bytes,
+    /// Whether all of it could be read.
+    #[serde(default)]
+    is_whole: bool,
     pub(super) content: ContentRecord,
 }
 
@@ -220,6 +223,14 @@ fn access_word(access: Access) -> &'static str {
     }
 }
 
+/// Whether something of a source could not be read.
+fn is_unreadable(snapshot: &Snapshot, id: SourceId) -> bool {
+    let is_it = |finding: &Finding| {
+        finding.source == id && matches!(finding.kind, FindingKind::Unreadable { .. })
+    };
+    snapshot.findings.iter().any(is_it)
+}
+
 impl SourceRecord {
     fn of(snapshot: &Snapshot, source: &Source, spec: &SourceSpec, id: SourceId) -> Self {
         let content = match (&source.revision, &source.git) {
@@ -251,8 +262,14 @@ impl SourceRecord {
             subdirs: source.subdirs.iter().map(|subdir| subdir.as_ref().map(Bytes::of)).collect(),
             time_secs: source.time_secs,
             key: Bytes(source.key.to_vec()),
+            is_whole: !is_unreadable(snapshot, id),
             content,
         }
+    }
+
+    /// Whether a set that was made again lacks what could be read of this source, then.
+    pub(super) fn lacks(&self, made: &Snapshot, id: SourceId) -> bool {
+        self.is_whole && is_unreadable(made, id)
     }
 
     /// Its sub-directory on each surface.
