@@ -26,9 +26,7 @@ use crate::sync::pin::Pins;
 use crate::sync::watch::Notices;
 use crate::sync::{Histories, Shared};
 use crate::union::revision::RevisionSetId;
-use crate::view::{
-    self, Archive as _, Handshake, Journal, Number, Past, PastView, Settings, StillOpen, View,
-};
+use crate::view::{self, Handshake, Journal, Number, Past, PastView, Settings, StillOpen, View};
 
 /// A view, and what keeps it up to date.
 pub(super) struct Opened {

@@ -29,7 +29,7 @@ use crate::snapshot::Snapshot;
 use crate::sync::archive::PATIENCE;
 use crate::union::name::Name;
 use crate::union::revision::RevisionSetId;
-use crate::view::{self, Archive as _, Handshake, Journal, Kept, Past, PastView, Superblock, View};
+use crate::view::{self, Handshake, Journal, Kept, Past, PastView, Superblock, View};
 
 /// A view that is gone on with.
 struct Returning {

@@ -148,9 +148,9 @@ fn s115_what_cannot_be_read_for_a_moment_is_waited_for() {
     hide(true);
     let part = archive.recall_whole(&snapshot.id, Duration::ZERO).unwrap();
     assert_ne!(lines(&part), lines(&snapshot));
-    let whole = std::thread::scope(|scope| {
+    let whole = thread::scope(|scope| {
         let recalled = scope.spawn(|| archive.recall_whole(&snapshot.id, Duration::from_secs(60)));
-        std::thread::sleep(Duration::from_millis(300));
+        thread::sleep(Duration::from_millis(300));
         assert!(!recalled.is_finished(), "a part was taken for the whole");
         hide(false);
         recalled.join().unwrap().unwrap()
@@ -159,7 +159,7 @@ fn s115_what_cannot_be_read_for_a_moment_is_waited_for() {
 }
 
 /// All files below a directory whose paths end so.
-fn files_below(directory: &Path, end: &Path) -> Vec<std::path::PathBuf> {
+fn files_below(directory: &Path, end: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
