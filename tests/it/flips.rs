@@ -297,7 +297,7 @@ fn s66_a_source_that_cannot_be_read_keeps_its_last_revision_while_the_rest_moves
     }
     let sandbox = Sandbox::new();
     two_sources(&sandbox);
-    let mount = sandbox.mount();
+    let mount = sandbox.mount_pinned();
     sandbox.shell("cat $VIEW/tools/slack/*");
     fs::rename(sandbox.path("repos/acme/team"), sandbox.path("away")).unwrap();
     sandbox.existing("acme/base").skill("review", "two\n").commit();

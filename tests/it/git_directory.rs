@@ -214,13 +214,14 @@ fn s87_who_holds_a_git_directory_sees_its_head() {
     let repo = three_commits(&sandbox);
     let _mount = sandbox.mount();
     let first = repo.git(&["rev-parse", "HEAD"]);
-    // The same tree in another commit is another `.git` all the same.
-    repo.git(&["commit", "-q", "--allow-empty", "-m", "the same tree"]);
-    let second = repo.git(&["rev-parse", "HEAD"]);
+    // The same tree in another commit is another `.git` all the same. It is made only now: the view follows by itself.
     let seen = sandbox.shell(&format!(
-        "cd $VIEW/acme/base/.git && cat HEAD && {} reload $VIEW >/dev/null && cat HEAD $VIEW/acme/base/.git/HEAD && ls objects/pack | wc -l",
+        "cd $VIEW/acme/base/.git && cat HEAD && git -C {} commit -q --allow-empty -m 'the same tree' && {} reload $VIEW >/dev/null && \
+         cat HEAD $VIEW/acme/base/.git/HEAD && ls objects/pack | wc -l",
+        repo.path.display(),
         env!("CARGO_BIN_EXE_overlayfs-mount")
     ));
+    let second = repo.git(&["rev-parse", "HEAD"]);
     assert_eq!(seen, format!("{first}\n{first}\n{second}\n3\n"));
     // Back to where it was: what was served in between stays.
     repo.git(&["reset", "-q", "--hard", &first]);
