@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::faults::one_remote;
 use crate::fixture::{Sandbox, can_mount, has_program, is_long};
 
 #[test]
@@ -10,14 +11,7 @@ fn s101_what_sync_names_is_on_the_disk_before() {
         return;
     }
     let sandbox = Sandbox::new();
-    let remote = sandbox.repo("../remotes/base");
-    remote.skill("review", "one\n").commit();
-    let text = format!(
-        "overlays: {{sources: [{{repo: acme/base, ref: main, url: \"file://{}\"}}]}}\n\
-         repoCache: {{path: repos}}\nstate: {{dir: state}}\nmount: {{at: view}}\n",
-        remote.path.display()
-    );
-    fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    let remote = one_remote(&sandbox, "one\n", "");
     let program = env!("CARGO_BIN_EXE_overlayfs-mount");
     let trace = |name: &str| {
         sandbox.shell(&format!(
@@ -54,14 +48,7 @@ fn s117_a_loss_of_power_between_any_two_writes_of_sync_leaves_the_old_or_the_new
         return;
     }
     let sandbox = Sandbox::new();
-    let remote = sandbox.repo("../remotes/base");
-    remote.skill("review", "0\n").commit();
-    let text = format!(
-        "overlays: {{sources: [{{repo: acme/base, ref: main, url: \"file://{}\"}}]}}\n\
-         repoCache: {{path: repos}}\nstate: {{dir: state}}\nmount: {{at: view}}\n",
-        remote.path.display()
-    );
-    fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    one_remote(&sandbox, "0\n", "");
     for (name, script) in [
         ("sync_remote.py", include_str!("sync_remote.py")),
         ("sync_power.py", include_str!("sync_power.py")),

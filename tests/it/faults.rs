@@ -26,16 +26,16 @@ fn one_source(sandbox: &Sandbox) -> Repo<'_> {
     repo
 }
 
-/// A remote, and the configuration of a source that is cloned from it.
-fn one_remote<'a>(sandbox: &'a Sandbox, interval: &str) -> Repo<'a> {
+/// A remote with a skill of this text, and the configuration of a source that is cloned from it; `cache` is what follows the path of the repo cache.
+pub(crate) fn one_remote<'a>(sandbox: &'a Sandbox, text: &str, cache: &str) -> Repo<'a> {
     let remote = sandbox.repo("../remotes/base");
-    remote.skill("review", "one\n").commit();
-    let text = format!(
+    remote.skill("review", text).commit();
+    let configuration = format!(
         "overlays: {{sources: [{{repo: acme/base, ref: main, url: \"file://{}\"}}]}}\n\
-         repoCache: {{path: repos, interval: {interval}}}\nstate: {{dir: state}}\nmount: {{at: view}}\n",
+         repoCache: {{path: repos{cache}}}\nstate: {{dir: state}}\nmount: {{at: view}}\n",
         remote.path.display()
     );
-    fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    fs::write(sandbox.path("overlays.yaml"), configuration).unwrap();
     remote
 }
 
@@ -152,7 +152,7 @@ fn a_clock_that_was_set_back_hides_no_move() {
 #[test]
 fn many_refs_cost_a_mirror_nothing() {
     let sandbox = Sandbox::new();
-    let remote = one_remote(&sandbox, "1h");
+    let remote = one_remote(&sandbox, "one\n", ", interval: 1h");
     remote.shell(
         "id=$(git rev-parse HEAD); for n in $(seq 500); do echo create refs/heads/b/$n $id; echo create refs/tags/t$n $id; done | git update-ref --stdin",
     );
@@ -167,7 +167,7 @@ fn many_refs_cost_a_mirror_nothing() {
 #[test]
 fn a_remote_may_be_shallow_and_one_that_lacks_objects_is_an_error() {
     let sandbox = Sandbox::new();
-    let remote = one_remote(&sandbox, "1h");
+    let remote = one_remote(&sandbox, "one\n", ", interval: 1h");
     remote.skill("review", "two\n").commit();
     sandbox.shell("git clone -q --bare --depth=1 file://$PWD/remotes/base shallow; mv remotes/base full; mv shallow remotes/base");
     sandbox.succeed(&["sync", "--once"]);
@@ -212,7 +212,7 @@ fn several_daemons_keep_one_cache() {
         return;
     }
     let sandbox = Sandbox::new();
-    let remote = one_remote(&sandbox, "1s");
+    let remote = one_remote(&sandbox, "one\n", ", interval: 1s");
     let syncing = [Syncing::start(&sandbox, "said-1"), Syncing::start(&sandbox, "said-2")];
     wait_for("the clone", || sandbox.path("repos/.repo-cache-ready").exists());
     let mount = sandbox.mount_with(&["--sync"]);
@@ -242,7 +242,7 @@ fn a_cache_that_is_full_keeps_the_view_until_there_is_room() {
         return;
     }
     let sandbox = Sandbox::new();
-    let remote = one_remote(&sandbox, "1h");
+    let remote = one_remote(&sandbox, "one\n", ", interval: 1h");
     let Some(small) = Small::mount(&sandbox.path("repos"), "size=2m") else { return };
     let mount = sandbox.mount_with(&["--sync"]);
     remote.shell("head -c 4000000 /dev/urandom >noise");
@@ -266,7 +266,7 @@ fn a_ref_that_is_deleted_at_the_remote_is_stale_and_said() {
         return;
     }
     let sandbox = Sandbox::new();
-    let remote = one_remote(&sandbox, "1h");
+    let remote = one_remote(&sandbox, "one\n", ", interval: 1h");
     let mount = sandbox.mount_with(&["--sync"]);
     remote.git(&["branch", "-m", "main", "next"]);
     sandbox.succeed(&["reload", "view"]);

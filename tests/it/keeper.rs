@@ -60,6 +60,17 @@ pub(crate) fn runs(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
+/// Kills a worker somewhere in its look at a source, in the flip, or after it; now and then without what the kernel has cached.
+pub(crate) fn kill_on_the_way(worker: i32, revision: u64) {
+    for _ in 0..revision % 7 {
+        drop(Command::new("true").status());
+    }
+    if revision.is_multiple_of(3) {
+        fs::write("/proc/sys/vm/drop_caches", "2").unwrap_or_default();
+    }
+    kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+}
+
 #[test]
 fn s95_nobody_notices_that_workers_are_killed_while_the_view_changes() {
     needs_kernel(TAKEOVER.0, TAKEOVER.1);
@@ -76,14 +87,7 @@ fn s95_nobody_notices_that_workers_are_killed_while_the_view_changes() {
         let id = commit(&repo, revision);
         let (worker, _) = processes(&sandbox);
         repo.git(&["update-ref", "refs/heads/main", &id]);
-        // Somewhere in the look, the flip, or after it.
-        for _ in 0..revision % 7 {
-            drop(Command::new("true").status());
-        }
-        if revision % 3 == 0 {
-            fs::write("/proc/sys/vm/drop_caches", "2").unwrap_or_default();
-        }
-        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        kill_on_the_way(worker, revision);
         wait_for("the next worker to show the revision", || {
             sandbox.overlay(&["reload", "view"]).output().unwrap().status.success()
         });

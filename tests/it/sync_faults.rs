@@ -4,6 +4,7 @@
 
 use std::fs;
 
+use crate::faults::one_remote;
 use crate::fixture::{Sandbox, can_mount, has_program, times};
 
 fn injected(who: &str, rest: &str) {
@@ -15,14 +16,7 @@ fn injected(who: &str, rest: &str) {
         return;
     }
     let sandbox = Sandbox::new();
-    let remote = sandbox.repo("../remotes/base");
-    remote.skill("review", "0\n").commit();
-    let text = format!(
-        "overlays: {{sources: [{{repo: acme/base, ref: main, url: \"file://{}\"}}]}}\n\
-         repoCache: {{path: repos{rest}}}\nstate: {{dir: state}}\nmount: {{at: view}}\n",
-        remote.path.display()
-    );
-    fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    one_remote(&sandbox, "0\n", rest);
     fs::write(sandbox.path("sync_remote.py"), include_str!("sync_remote.py")).unwrap();
     fs::write(sandbox.path("sync_faults.py"), include_str!("sync_faults.py")).unwrap();
     sandbox.succeed(&["sync", "--once"]);

@@ -3,13 +3,12 @@
 //! The short form runs with all tests. `OVERLAYFS_MOUNT_KILLS=200` makes it the long one.
 
 use std::fs;
-use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::fixture::{Sandbox, can_mount, has_program, times, wait_for};
-use crate::keeper::{number, runs};
+use crate::keeper::{kill_on_the_way, number, runs};
 use crate::torn::{Readers, commit, first_revision};
 use crate::views::{all, error_of, is_there, sandbox, serve_with, view};
 
@@ -62,14 +61,7 @@ fn s120_nobody_notices_that_workers_of_many_views_are_killed_while_they_change()
         let id = commit(&repo, revision);
         let (worker, _) = processes(&sandbox).unwrap();
         repo.git(&["update-ref", "refs/heads/main", &id]);
-        // Somewhere in the look, the flips, or after them.
-        for _ in 0..revision % 7 {
-            drop(Command::new("true").status());
-        }
-        if revision % 3 == 0 {
-            fs::write("/proc/sys/vm/drop_caches", "2").unwrap_or_default();
-        }
-        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        kill_on_the_way(worker, revision);
         for (name, readers) in VIEWS.iter().zip(&readers) {
             wait_for("the next worker to show the revision", || {
                 let reload = ["reload", &format!("at/{name}")];

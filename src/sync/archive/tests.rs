@@ -71,6 +71,15 @@ fn archive(fixture: &Fixture, config: &Config) -> (Pins, Archive) {
     (pins, archive)
 }
 
+/// An archive with the first set of the configuration.
+fn kept(fixture: &Fixture) -> (Config, Pins, Archive, Snapshot) {
+    let config = configured(fixture);
+    let (pins, archive) = archive(fixture, &config);
+    let snapshot = build(&config, &archive.shared).unwrap();
+    archive.keep(&snapshot, &config);
+    (config, pins, archive, snapshot)
+}
+
 #[test]
 fn a_set_is_made_again_as_it_was() {
     let fixture = Fixture::new();
@@ -98,10 +107,7 @@ fn a_set_is_made_again_as_it_was() {
 #[test]
 fn a_damaged_record_is_an_error_and_never_other_content() {
     let fixture = Fixture::new();
-    let config = configured(&fixture);
-    let (_pins, archive) = archive(&fixture, &config);
-    let snapshot = build(&config, &archive.shared).unwrap();
-    archive.keep(&snapshot, &config);
+    let (_config, _pins, archive, snapshot) = kept(&fixture);
     let path = path_of(&archive.dir, &snapshot.id);
     let good = fs::read_to_string(&path).unwrap();
     let damaged = [
@@ -125,63 +131,29 @@ fn a_damaged_record_is_an_error_and_never_other_content() {
 #[test]
 fn s115_what_cannot_be_read_for_a_moment_is_waited_for() {
     let fixture = Fixture::new();
-    let config = configured(&fixture);
-    let (_pins, archive) = archive(&fixture, &config);
-    let snapshot = build(&config, &archive.shared).unwrap();
-    archive.keep(&snapshot, &config);
-    let tree = |path: &str| {
-        let mut git = std::process::Command::new("git");
-        git.arg("-C").arg(fixture.path().join("cache/a/base")).args(["rev-parse", path]);
-        String::from_utf8(git.output().unwrap().stdout).unwrap().trim().to_owned()
-    };
-    let id = tree("HEAD:.agents/skills");
-    let object = |dir: &Path| dir.join(&id[..2]).join(&id[2..]);
-    let places: Vec<_> = files_below(fixture.path(), &object(Path::new("objects")));
-    assert!(!places.is_empty(), "{id} is loose");
-    let hide = |is_hidden: bool| {
-        for place in &places {
-            let hidden = place.with_extension("hidden");
-            let (from, to) = if is_hidden { (place, &hidden) } else { (&hidden, place) };
-            fs::rename(from, to).unwrap();
-        }
-    };
-    hide(true);
+    let (_config, _pins, archive, snapshot) = kept(&fixture);
+    let base = fixture.at("cache/a/base");
+    let id = base.git(&["rev-parse", "HEAD:.agents/skills"]);
+    let (directory, name) = id.trim().split_at(2);
+    let object = base.path.join(".git/objects").join(directory).join(name);
+    let hidden = object.with_extension("hidden");
+    fs::rename(&object, &hidden).unwrap();
     let part = archive.recall_whole(&snapshot.id, Duration::ZERO).unwrap();
     assert_ne!(lines(&part), lines(&snapshot));
     let whole = thread::scope(|scope| {
         let recalled = scope.spawn(|| archive.recall_whole(&snapshot.id, Duration::from_secs(60)));
         thread::sleep(Duration::from_millis(300));
         assert!(!recalled.is_finished(), "a part was taken for the whole");
-        hide(false);
+        fs::rename(&hidden, &object).unwrap();
         recalled.join().unwrap().unwrap()
     });
     assert_eq!(lines(&whole), lines(&snapshot));
 }
 
-/// All files below a directory whose paths end so.
-fn files_below(directory: &Path, end: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_symlink() {
-            continue;
-        }
-        if path.is_dir() {
-            found.extend(files_below(&path, end));
-        } else if path.ends_with(end) {
-            found.push(path);
-        }
-    }
-    found
-}
-
 #[test]
 fn the_next_daemon_takes_over_what_is_to_be_kept() {
     let fixture = Fixture::new();
-    let config = configured(&fixture);
-    let (pins, archive_before) = archive(&fixture, &config);
-    let snapshot = build(&config, &archive_before.shared).unwrap();
-    archive_before.keep(&snapshot, &config);
+    let (config, pins, archive_before, snapshot) = kept(&fixture);
     fs::write(archive_before.dir.join("half.new"), "").unwrap();
     let dir = archive_before.dir.clone();
     pins.keep();
