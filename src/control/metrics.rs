@@ -86,6 +86,7 @@ metrics! {
     CHANGED_NAMES = Counter "changed_names_total" [] View "Names of the view that flips changed.";
     REQUESTS = Counter "requests_total" ["operation"] Mount "Requests of the kernel.";
     REQUEST_ERRORS = Counter "request_errors_total" ["operation", "error"] Mount "Requests that were answered with an error; absent names and refused writes are none.";
+    AHEAD = Counter "read_ahead_files_total" [] Mount "Small files that the kernel was given before it asked, since files were read one after the other.";
     NODES = Gauge "nodes" [] Mount "Files and directories that the kernel knows.";
     NUMBERS = Gauge "used_inode_numbers_ratio" [] Mount "The part of all inode numbers that was given out, of several superblocks the most; at 1 a new mount is needed.";
     BLOB_BYTES = Gauge "blob_cache_bytes" ["place"] Mount "Bytes of decoded contents that are held: memory, disk.";

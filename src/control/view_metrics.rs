@@ -44,6 +44,8 @@ pub struct BlobCacheUse {
 pub struct Use {
     /// The requests.
     pub requests: Vec<Requests>,
+    /// Files that the kernel was given before it asked for them.
+    pub ahead: u64,
     /// How many nodes the kernel knows.
     pub nodes: u64,
     /// How many numbers the superblock has given out that has given out most.
@@ -109,7 +111,7 @@ fn write_sources(page: &mut Page, snapshot: &Snapshot) {
 
 /// Writes what the kernel asked for, and what it and we hold for that.
 pub fn write_use(page: &mut Page, used: &Use) {
-    let Use { requests, nodes, numbers, blobs } = used;
+    let Use { requests, ahead, nodes, numbers, blobs } = used;
     let operation = |of: &Requests| vec![of.operation.to_owned()];
     page.each(&metrics::REQUESTS, requests.iter().map(|of| (operation(of), float(of.count))));
     let errors = requests.iter().flat_map(|of| {
@@ -119,6 +121,7 @@ pub fn write_use(page: &mut Page, used: &Use) {
         })
     });
     page.each(&metrics::REQUEST_ERRORS, errors);
+    page.one(&metrics::AHEAD, float(*ahead));
     page.one(&metrics::NODES, float(*nodes));
     page.one(&metrics::NUMBERS, float(*numbers) / float(1 << 32));
     let bytes = [("memory", blobs.memory_bytes), ("disk", blobs.disk_bytes)];

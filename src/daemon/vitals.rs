@@ -110,6 +110,7 @@ fn used(views: &[&Mounted]) -> Use {
         if is_new(&mut counted, Arc::as_ptr(counts).cast()) {
             used.nodes += view.known_nodes() as u64;
             used.numbers = used.numbers.max(view.used_numbers());
+            used.ahead += counts.ahead();
             add_requests(&mut used.requests, counts);
         }
         if is_new(&mut counted, Arc::as_ptr(blobs).cast()) {

@@ -10,12 +10,23 @@ macro_rules! counts {
         #[derive(Debug, Default)]
         pub struct Counts {
             $(pub(super) $name: Count,)*
+            ahead: AtomicU64,
         }
 
         impl Counts {
             /// Each kind with its count, in a fixed order.
             pub fn all(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.get()),)*]
+            }
+
+            /// Files that the kernel was given before it asked for them.
+            pub fn ahead(&self) -> u64 {
+                self.ahead.load(Ordering::Relaxed)
+            }
+
+            /// Counts such files.
+            pub(super) fn given_ahead(&self, files: u64) {
+                self.ahead.fetch_add(files, Ordering::Relaxed);
             }
 
             /// Of each kind, in the order of [`Counts::all`], how many were answered with each error.

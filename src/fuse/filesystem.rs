@@ -3,11 +3,9 @@
 //! `open`, `opendir` and `flush` are answered `ENOSYS` once; the kernel then never asks again, keeps pages and listings, and reads
 //! without a handle (`FUSE_NO_OPEN_SUPPORT`, `FUSE_NO_OPENDIR_SUPPORT`, `include/uapi/linux/fuse.h`). With passthrough `open` is answered.
 
-use std::any::Any;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,11 +16,13 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
     TimeOrNow, WriteFlags,
 };
-use tracing::{error, trace};
+use tracing::trace;
 
+use super::ahead::Ahead;
+use super::ask::ask;
 use super::attr::{BLOCK_BYTES, file_attr};
 use super::counts::{Count, Counts};
-use super::errno::{errno, is_due};
+use super::kernel::Courier;
 use super::passthrough::{OpenFiles, Passthrough};
 use super::reply::{GENERATION, Names, NamesWithAttributes, absent, sized};
 use super::session::Owner;
@@ -42,6 +42,8 @@ pub(super) struct Filesystem {
     waiting: Waiting,
     /// Where the kernel is given large files to read by itself: the depth of file systems, and what is open.
     passthrough: Option<(u32, Arc<OpenFiles>)>,
+    /// Where small files can be given to the kernel before it asks.
+    ahead: Option<Ahead>,
 }
 
 impl Filesystem {
@@ -50,9 +52,11 @@ impl Filesystem {
         owner: Owner,
         counts: Arc<Counts>,
         passthrough: Option<Passthrough>,
+        courier: Option<Courier>,
     ) -> Self {
         let passthrough = passthrough.map(Passthrough::begin);
-        Self { views, owner, counts, waiting: Waiting::default(), passthrough }
+        let ahead = courier.map(|courier| Ahead::new(views.clone(), counts.clone(), courier));
+        Self { views, owner, counts, waiting: Waiting::default(), passthrough, ahead }
     }
 
     /// The view that a node belongs to.
@@ -75,32 +79,6 @@ impl Filesystem {
     ) -> Result<T, Errno> {
         ask(&self.view(ino), ino, question).inspect_err(|errno| count.failed(*errno))
     }
-}
-
-/// Asks the view. A number that it cannot know is stale; a panic costs this request and nothing more.
-pub(super) fn ask<T>(
-    view: &View,
-    ino: INodeNo,
-    question: impl FnOnce(&View, Number) -> Result<T, ViewError>,
-) -> Result<T, Errno> {
-    let number = u32::try_from(ino.0).map(Number).map_err(|_| Errno::ESTALE)?;
-    let answer = catch_unwind(AssertUnwindSafe(|| question(view, number)));
-    match answer {
-        Ok(answer) => answer.map_err(|error| errno(&error)),
-        Err(panic) => {
-            if is_due() {
-                let said = said(&*panic);
-                error!(inode = number.0, said, "a request handler panicked; please report this");
-            }
-            Err(Errno::EIO)
-        }
-    }
-}
-
-/// The words of a panic.
-fn said(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("something without words")
 }
 
 /// Handlers of requests that would write: each refuses, whatever it is given.
@@ -249,7 +227,12 @@ impl fuser::Filesystem for Filesystem {
         let at_hand =
             self.ask(&self.counts.read, ino, |view, number| view.read_at_hand(number, offset, len));
         match at_hand {
-            Ok(Some(bytes)) => reply.data(&bytes),
+            Ok(Some(bytes)) => {
+                if let Some(ahead) = self.ahead.as_ref().filter(|_| offset == 0) {
+                    ahead.is_read(ino, bytes.len());
+                }
+                reply.data(&bytes);
+            }
             Ok(None) => {
                 let read = LongRead { ino, offset, len };
                 self.waiting.read(&self.view(ino), &self.counts, read, reply);

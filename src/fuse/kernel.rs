@@ -83,6 +83,13 @@ fn message_about_nothing(number: Number) -> Vec<u8> {
     message(4, &body)
 }
 
+/// `FUSE_NOTIFY_STORE` of all of a file (`struct fuse_notify_store_out`, `fuse.h`).
+pub(super) fn message_about_content(number: Number, content: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(content.len()).unwrap_or(u32::MAX);
+    let head = [u64::from(number.0).to_ne_bytes(), [0; 8]].concat();
+    message(4, &[&head[..], &len.to_ne_bytes(), &[0; 4], content].concat())
+}
+
 /// `FUSE_NOTIFY_INVAL_INODE` for all of an inode (`struct fuse_notify_inval_inode_out`, `fuse.h`).
 fn message_about_listing(directory: Number) -> Vec<u8> {
     let body = [u64::from(directory.0).to_ne_bytes(), [0; 8], [0; 8]].concat();

@@ -3,6 +3,8 @@
 //! Decides nothing about what is visible. The errno table is in `errno`, and nowhere else. Every request is answered exactly once,
 //! also when a handler panics.
 
+mod ahead;
+mod ask;
 mod attr;
 mod counts;
 mod errno;

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, ReplyOpen};
 
+use super::ask::ask;
 use super::counts::Counts;
-use super::filesystem::ask;
 use super::waiting::Waiting;
 use crate::view::{Journal, Number, StillOpen, View};
 

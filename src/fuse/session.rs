@@ -109,7 +109,7 @@ pub struct Serving<'a> {
     pub passthrough: Option<Passthrough>,
     /// Where the session begins.
     pub beginning: Beginning<'a>,
-    /// Who tells the kernel what flips change; without one this process does.
+    /// Who tells the kernel what flips change, without one this process does; and gives it files before it asks.
     pub courier: Option<Courier>,
 }
 
@@ -144,7 +144,7 @@ pub fn serve(
     config.n_threads = Some(threads);
     tracing::debug!(threads, "session starts");
     let has_passthrough = passthrough.is_some();
-    let filesystem = Filesystem::new(views, owner, counts.clone(), passthrough);
+    let filesystem = Filesystem::new(views, owner, counts.clone(), passthrough, courier.clone());
     let session = match beginning {
         // The kernel itself refuses others when the mount is not shared; a second check here would refuse root.
         Beginning::First => Session::from_fd(filesystem, fd, SessionACL::All, config)

@@ -6,8 +6,8 @@ use std::thread;
 
 use fuser::{INodeNo, ReplyData};
 
+use super::ask::ask;
 use super::counts::Counts;
-use super::filesystem::ask;
 use crate::view::View;
 
 /// More requests than this do not wait beside the others: the next one keeps its thread.

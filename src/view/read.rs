@@ -43,6 +43,22 @@ impl View {
         })
     }
 
+    /// All of a file of a frozen source that the kernel knows, and of which it knows that it has so many bytes at most and is not empty; else `None`.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn small_file(&self, number: Number, most: usize) -> Result<Option<Vec<u8>>, ViewError> {
+        // What an earlier process has told the kernel is not looked for.
+        let Ok(node @ Node::Child(tree, index)) = &self.nodes.get(number) else { return Ok(None) };
+        let is_file = matches!(tree.child_at(*index).0.object.kind(), Kind::File { .. });
+        let len = tree.known_size(*index).and_then(|size_bytes| usize::try_from(size_bytes).ok());
+        let Some(len) = len.filter(|len| is_file && (1..=most).contains(len)) else {
+            return Ok(None);
+        };
+        let content = on_object(node, |source, object| source.store.read(object, 0, len))?;
+        Ok(Some(content).filter(|content| content.len() == len))
+    }
+
     /// Whether the content of a file is in a file of ours once it was decoded ([`View::kept_file`]).
     ///
     /// # Errors

@@ -185,6 +185,14 @@ impl Superblock {
         views.into_iter().find(can)
     }
 
+    /// All of a small file of a frozen source, as [`View::small_file`] gives it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn small_file(&self, number: Number, most: usize) -> Result<Option<Vec<u8>>, ViewError> {
+        self.first.small_file(number, most)
+    }
+
     /// Takes back `count` look-ups of a node.
     pub fn forget(&self, number: Number, count: u64) {
         self.first.forget(number, count);
