@@ -50,22 +50,26 @@ impl Confines {
     /// Confines this process to what a plan leads to, and what the configuration's file leads to by now, where that is another. Has to
     /// come before its first thread.
     pub(super) fn enter(plan: &Plan, now: Option<&Config>) -> Self {
-        let config = &plan.config;
-        // What a worker makes itself has to be there. What cannot be made is said where it is missed. The run directory first: without a
-        // home the state is below it, and it is for its user alone.
-        let run_dir = RunDir::make().ok();
-        fs::create_dir_all(&config.state.dir).unwrap_or_default();
-        if config.repo_cache.is_synced {
-            fs::create_dir_all(&config.repo_cache.path).unwrap_or_default();
-        }
-        let mut reach = Reach::of(config);
-        if let Some(now) = now {
-            reach.extend(Reach::of(now));
-        }
+        let now = now.map(Reach::of).unwrap_or_default();
         let binds_low_port = plan.metrics.as_ref().is_some_and(Address::is_privileged);
         let passes_files_through = plan.passthrough.is_some();
         let kept = Kept { binds_low_port, passes_files_through };
-        let confined = match obstacle(config) {
+        Self::enter_for(std::slice::from_ref(&plan.config), now, kept)
+    }
+
+    /// Confines this process to what these configurations lead to, and to another reach. Has to come before its first thread.
+    pub(super) fn enter_for(configs: &[Config], mut reach: Reach, kept: Kept) -> Self {
+        // What a worker makes itself has to be there. What cannot be made is said where it is missed. The run directory first: without a
+        // home the state is below it, and it is for its user alone.
+        let run_dir = RunDir::make().ok();
+        for config in configs {
+            fs::create_dir_all(&config.state.dir).unwrap_or_default();
+            if config.repo_cache.is_synced {
+                fs::create_dir_all(&config.repo_cache.path).unwrap_or_default();
+            }
+            reach.extend(Reach::of(config));
+        }
+        let confined = match obstacle(configs) {
             None => confinement::confine(Ok(&paths(&reach, run_dir)), kept),
             Some(why) => confinement::confine(Err(why.to_owned()), kept),
         };
@@ -76,10 +80,10 @@ impl Confines {
         Self { confined, held, since: Instant::now() }
     }
 
-    /// What a configuration leads to that is closed to this process.
-    pub(super) fn closed(&self, config: &Config) -> BTreeSet<PathBuf> {
+    /// What of a reach is closed to this process.
+    pub(super) fn closed(&self, reach: &Reach) -> BTreeSet<PathBuf> {
         let Some(held) = &self.held else { return BTreeSet::new() };
-        let Reach { read, lend, write } = Reach::of(config);
+        let Reach { read, lend, write } = reach.clone();
         let is_closed = |path: &PathBuf, open: &[&[Place]]| {
             !open.iter().flat_map(|places| places.iter()).any(|place| place.opens(path))
         };
@@ -104,11 +108,11 @@ impl Confines {
 }
 
 /// Why no other worker could take over unnoticed where files are needed that are closed. Then none are closed.
-fn obstacle(config: &Config) -> Option<&'static str> {
+fn obstacle(configs: &[Config]) -> Option<&'static str> {
     if !kernel::hands_mounts_over() {
         return Some("before Linux 6.9 no other worker can take over where it needs other files");
     }
-    let is_writable = user::may_write(&config.state.dir);
+    let is_writable = configs.iter().all(|config| user::may_write(&config.state.dir));
     (!is_writable)
         .then_some("without `state.dir` no other worker can take over where it needs other files")
 }

@@ -1,0 +1,251 @@
+//! A process that mounts for a confined worker, and takes its word for nothing.
+//!
+//! A worker names a view, by its file, and a superblock, by its number. Where the view is to be seen this process reads in the file itself,
+//! with what the command line says in its place. It goes through no directory that the worker may change, and binds nothing but what is of
+//! a superblock of this daemon. So a worker that was taken over can put its own views where the operator wants them, and take them away.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+use super::ViewsPlan;
+use super::directory::{files_of, is_view};
+use super::group::is_for_others;
+use super::holdings::{BoundAs, Holdings};
+use super::reading::mountpoint_of;
+use super::requests::{Reply, Request};
+use crate::config::resolved::Config;
+use crate::control::ControlError;
+use crate::daemon::DaemonError;
+use crate::machine::broker::{Line, outlast_signals};
+use crate::machine::confinement;
+use crate::machine::mountinfo::{Mount, MountTable};
+use crate::machine::run_dir::RunDir;
+use crate::machine::walk::passes_through;
+use crate::sync::Stamp;
+use crate::sync::reach::Reach;
+
+/// Mounts for workers until nobody is left who could ask.
+///
+/// # Errors
+/// This process cannot begin, or the line is broken.
+pub fn run_broker(plan: &ViewsPlan, line: &Line) -> Result<(), DaemonError> {
+    confinement::no_core_dumps();
+    outlast_signals()?;
+    let run_dir = RunDir::make()?;
+    let mut broker = Broker::new(plan.clone(), run_dir.path(), run_dir.views(&plan.dir))?;
+    broker.adopt()?;
+    let failed = |error| DaemonError::Start { step: "speaking to the worker", error };
+    // Who waits for an answer of one before is told that there will be none.
+    line.send(&Reply::Done.to_bytes(0), None).map_err(failed)?;
+    while let Some(message) = line.receive().map_err(failed)? {
+        let Some((id, request)) = Request::parse(&message.bytes) else {
+            warn!("what a worker asks for is not understood");
+            continue;
+        };
+        let (reply, device) = broker.answer(&request);
+        line.send(&reply.to_bytes(id), device.as_ref().map(AsFd::as_fd)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// What one knows.
+struct Broker {
+    plan: ViewsPlan,
+    holdings: Holdings,
+    directory: PathBuf,
+    /// How the files looked that were read.
+    seen: HashMap<PathBuf, Stamp>,
+    /// Where a worker may make and remove files.
+    changed: BTreeSet<PathBuf>,
+    /// Where it may write to files that are there.
+    written: BTreeSet<PathBuf>,
+    /// Whether other users may use a superblock, by its number, where this process has mounted it.
+    for_others: HashMap<u64, bool>,
+}
+
+/// Why nothing was done.
+struct Refusal {
+    message: String,
+    cure: Option<String>,
+}
+
+impl From<DaemonError> for Refusal {
+    fn from(error: DaemonError) -> Self {
+        Self { message: error.to_string(), cure: error.cure() }
+    }
+}
+
+impl From<ControlError> for Refusal {
+    fn from(error: ControlError) -> Self {
+        Self { message: error.to_string(), cure: error.cure() }
+    }
+}
+
+impl Broker {
+    fn new(plan: ViewsPlan, run_dir: &Path, directory: PathBuf) -> Result<Self, DaemonError> {
+        let holdings = Holdings::new(directory.clone())?;
+        let changed = run_dir.canonicalize().into_iter().collect();
+        let (seen, written, for_others) = Default::default();
+        Ok(Self { plan, holdings, directory, seen, changed, written, for_others })
+    }
+
+    /// Knows what one before has bound, which has died.
+    fn adopt(&mut self) -> Result<(), DaemonError> {
+        let table = MountTable::read()?;
+        let ours: Vec<_> = self.holdings.superblocks()?.into_iter().map(|(_, one)| one).collect();
+        let wanted: HashMap<_, _> = files_of(&self.plan.dir)?
+            .into_iter()
+            .filter_map(|file| {
+                let (config, _) = self.plan.load(&file).ok()?;
+                Some((mountpoint_of(&config).ok()?, file))
+            })
+            .collect();
+        let mut known = BTreeSet::new();
+        let is_bound = |mount: &&Mount| {
+            ours.contains(&mount.minor) && !mount.mountpoint.starts_with(&self.directory)
+        };
+        let (at_home, elsewhere): (Vec<_>, Vec<_>) =
+            table.ours().filter(is_bound).partition(|mount| wanted.contains_key(&mount.mountpoint));
+        for mount in at_home.into_iter().chain(elsewhere) {
+            // Without a name the superblock has one view.
+            let name = mount.root.strip_prefix("/").ok().filter(|name| is_view(name));
+            let file = name.map(|name| self.plan.dir.join(name));
+            let Some(file) = file.or_else(|| wanted.get(&mount.mountpoint).cloned()) else {
+                continue;
+            };
+            if known.insert(file.clone()) {
+                let bound = BoundAs { mount_id: mount.id, made: Vec::new() };
+                self.holdings.adopt(&file, &mount.mountpoint, bound);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, request: &Request) -> (Reply, Option<OwnedFd>) {
+        let mut device = None;
+        let outcome = match request {
+            Request::Clear { but } => {
+                self.holdings.clear(but).map_err(Refusal::from).map(|()| None)
+            }
+            Request::Mount { number, name } => self.mount(*number, name).map(|mounted| {
+                device = Some(mounted);
+                None
+            }),
+            Request::Bind { number, name, at } => self.bind(*number, name, at).map(Some),
+            Request::Unbind { name } => self.file(name).map(|file| {
+                self.holdings.unbind(&file);
+                None
+            }),
+            Request::TakeAway { number } => {
+                self.for_others.remove(number);
+                self.holdings.take_away(*number).map_err(Refusal::from).map(|()| None)
+            }
+            Request::Abort { connection } => {
+                self.holdings.abort(*connection).map_err(Refusal::from).map(|()| None)
+            }
+        };
+        let reply = match outcome {
+            Ok(None) => Reply::Done,
+            Ok(Some(bound)) => Reply::Bound(bound),
+            Err(Refusal { message, cure }) => Reply::Refused { message, cure },
+        };
+        (reply, device)
+    }
+
+    fn mount(&mut self, number: u64, name: &OsStr) -> Result<OwnedFd, Refusal> {
+        let (_, config) = self.read(name)?;
+        let is_for_others = is_for_others(&config);
+        let device = self.holdings.mount(number, &self.plan, is_for_others)?;
+        self.for_others.insert(number, is_for_others);
+        Ok(device)
+    }
+
+    fn bind(&mut self, number: u64, name: &OsStr, said: &Path) -> Result<BoundAs, Refusal> {
+        let (file, config) = self.read(name)?;
+        self.expect_out_of_reach(&config.mount.at, &[&self.changed])?;
+        let at = mountpoint_of(&config)?;
+        if at != said {
+            let (at, said) = (at.display(), said.display());
+            return Err(refused(format_args!("its mount point is `{at}`, not `{said}`")));
+        }
+        if self.for_others.get(&number).is_some_and(|known| *known != is_for_others(&config)) {
+            return Err(refused("its superblock has another `mount.allowOther`"));
+        }
+        let directory = (!config.mount.has_xattrs).then_some(name);
+        Ok(self.holdings.bind(&file, number, directory, &at)?)
+    }
+
+    /// Reads the configuration of a view, if it is the operator's.
+    fn read(&mut self, name: &OsStr) -> Result<(PathBuf, Config), Refusal> {
+        let file = self.file(name)?;
+        self.learn();
+        self.expect_out_of_reach(&file, &[&self.changed, &self.written])?;
+        let (config, _) = self.plan.load(&file)?;
+        Ok((file, config))
+    }
+
+    /// The file of a view of this directory.
+    fn file(&self, name: &OsStr) -> Result<PathBuf, Refusal> {
+        let file = self.plan.dir.join(name);
+        let is_here = file.file_name() == Some(name) && file.parent() == Some(&self.plan.dir);
+        if is_here && is_view(&file) {
+            return Ok(file);
+        }
+        let name = name.display();
+        warn!("a worker asks for `{name}`, which is no view of this daemon");
+        Err(refused(format_args!("`{name}` is no file of `{}`", self.plan.dir.display())))
+    }
+
+    /// Looks what is open to a worker, which is what all views lead to, and what they led to before.
+    fn learn(&mut self) {
+        for file in files_of(&self.plan.dir).unwrap_or_default() {
+            let stamp = Stamp::of(&file);
+            if self.seen.get(&file) == Some(&stamp) {
+                continue;
+            }
+            let Ok((config, _)) = self.plan.load(&file) else { continue };
+            let Reach { lend, write, .. } = Reach::of(&config);
+            let is_whole =
+                [&config.state.dir, &config.repo_cache.path].iter().all(|path| path.exists());
+            self.changed.extend(write);
+            self.written.extend(lend);
+            // What is not there yet may come.
+            if is_whole {
+                self.seen.insert(file, stamp);
+            }
+        }
+    }
+
+    /// A path goes through nothing that a worker decides about: no directory of these, and no view.
+    fn expect_out_of_reach(&self, path: &Path, open: &[&BTreeSet<PathBuf>]) -> Result<(), Refusal> {
+        if confinement::is_off() {
+            return Ok(());
+        }
+        let table = MountTable::read().map_err(DaemonError::from)?;
+        let is_open = |directory: &Path| {
+            open.iter().any(|paths| paths.iter().any(|path| directory.starts_with(path)))
+                || table.find(directory).is_some_and(Mount::is_ours)
+        };
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        if !passes_through(&absolute, is_open) {
+            return Ok(());
+        }
+        let message =
+            format!("`{}` is in reach of the process that serves the views", path.display());
+        warn!("{message}: nothing is mounted");
+        let cure = format!(
+            "keep the directory of views and the mount points apart from `state.dir`, sources and views, or set {}=off",
+            confinement::VARIABLE
+        );
+        Err(Refusal { message, cure: Some(cure) })
+    }
+}
+
+fn refused(message: impl fmt::Display) -> Refusal {
+    Refusal { message: message.to_string(), cure: None }
+}
