@@ -50,26 +50,17 @@ impl Confines {
     /// Confines this process to what a plan leads to, and what the configuration's file leads to by now, where that is another. Has to
     /// come before its first thread.
     pub(super) fn enter(plan: &Plan, now: Option<&Config>) -> Self {
-        let now = now.map(Reach::of).unwrap_or_default();
+        let mut needs = Needs::new(now.map(Reach::of).unwrap_or_default());
+        needs.add(&plan.config);
         let binds_low_port = plan.metrics.as_ref().is_some_and(Address::is_privileged);
         let passes_files_through = plan.passthrough.is_some();
-        let kept = Kept { binds_low_port, passes_files_through };
-        Self::enter_for(std::slice::from_ref(&plan.config), now, kept)
+        Self::enter_for(needs, Kept { binds_low_port, passes_files_through })
     }
 
-    /// Confines this process to what these configurations lead to, and to another reach. Has to come before its first thread.
-    pub(super) fn enter_for(configs: &[Config], mut reach: Reach, kept: Kept) -> Self {
-        // What a worker makes itself has to be there. What cannot be made is said where it is missed. The run directory first: without a
-        // home the state is below it, and it is for its user alone.
-        let run_dir = RunDir::make().ok();
-        for config in configs {
-            fs::create_dir_all(&config.state.dir).unwrap_or_default();
-            if config.repo_cache.is_synced {
-                fs::create_dir_all(&config.repo_cache.path).unwrap_or_default();
-            }
-            reach.extend(Reach::of(config));
-        }
-        let confined = match obstacle(configs) {
+    /// Confines this process to what is needed. Has to come before its first thread.
+    pub(super) fn enter_for(needs: Needs, kept: Kept) -> Self {
+        let Needs { reach, run_dir, obstacle } = needs;
+        let confined = match obstacle {
             None => confinement::confine(Ok(&paths(&reach, run_dir)), kept),
             Some(why) => confinement::confine(Err(why.to_owned()), kept),
         };
@@ -107,12 +98,39 @@ impl Confines {
     }
 }
 
+/// What a worker needs.
+#[derive(Debug)]
+pub(super) struct Needs {
+    reach: Reach,
+    run_dir: Option<RunDir>,
+    obstacle: Option<&'static str>,
+}
+
+impl Needs {
+    /// It needs this and its run directory.
+    pub(super) fn new(reach: Reach) -> Self {
+        // Before any state directory: without a home they are below it, and it is for its user alone.
+        Self { reach, run_dir: RunDir::make().ok(), obstacle: None }
+    }
+
+    /// And what a configuration leads to. What a worker makes itself is made: it has to be there. What cannot be made is said where it is
+    /// missed.
+    pub(super) fn add(&mut self, config: &Config) {
+        fs::create_dir_all(&config.state.dir).unwrap_or_default();
+        if config.repo_cache.is_synced {
+            fs::create_dir_all(&config.repo_cache.path).unwrap_or_default();
+        }
+        self.reach.extend(Reach::of(config));
+        self.obstacle = self.obstacle.or_else(|| obstacle(config));
+    }
+}
+
 /// Why no other worker could take over unnoticed where files are needed that are closed. Then none are closed.
-fn obstacle(configs: &[Config]) -> Option<&'static str> {
+fn obstacle(config: &Config) -> Option<&'static str> {
     if !kernel::hands_mounts_over() {
         return Some("before Linux 6.9 no other worker can take over where it needs other files");
     }
-    let is_writable = configs.iter().all(|config| user::may_write(&config.state.dir));
+    let is_writable = user::may_write(&config.state.dir);
     (!is_writable)
         .then_some("without `state.dir` no other worker can take over where it needs other files")
 }

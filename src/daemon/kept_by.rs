@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::DaemonError;
 use super::attach::Attached;
-use super::confines::Confines;
+use super::confines::{Confines, Needs};
 use super::courier::of_keeper;
 use super::start::Plan;
 use super::stop::Mounter;
@@ -93,9 +93,8 @@ impl KeptBy {
     }
 
     /// Confines this process to what many views lead to. Has to come before its first thread.
-    pub(super) fn confine_views(&self, directory: &Path, configs: &[Config], kept: Kept) {
-        let directory = Reach { read: [directory.to_owned()].into(), ..Reach::default() };
-        self.confines.get_or_init(|| Confines::enter_for(configs, directory, kept));
+    pub(super) fn confine_views(&self, needs: Needs, kept: Kept) {
+        self.confines.get_or_init(|| Confines::enter_for(needs, kept));
     }
 
     /// Who mounts for this worker, if somebody does.

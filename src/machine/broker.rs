@@ -108,12 +108,27 @@ impl Line {
     /// # Errors
     /// Nobody is at the other end.
     pub fn send(&self, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        self.send_with(bytes, descriptor, MsgFlags::MSG_NOSIGNAL)
+    }
+
+    /// Sends a message if it need not be waited for: who does not listen does not get it.
+    pub fn notify(&self, bytes: &[u8]) {
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        self.send_with(bytes, None, flags).unwrap_or_default();
+    }
+
+    fn send_with(
+        &self,
+        bytes: &[u8],
+        descriptor: Option<BorrowedFd<'_>>,
+        flags: MsgFlags,
+    ) -> io::Result<()> {
         let numbers: Vec<_> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&numbers)];
         let rights = if numbers.is_empty() { &[][..] } else { &rights[..] };
         loop {
             let parts = [IoSlice::new(bytes)];
-            match sendmsg::<()>(self.0.as_raw_fd(), &parts, rights, MsgFlags::MSG_NOSIGNAL, None) {
+            match sendmsg::<()>(self.0.as_raw_fd(), &parts, rights, flags, None) {
                 Ok(_) => return Ok(()),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),

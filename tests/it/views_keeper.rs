@@ -16,14 +16,14 @@ use crate::views::{all, error_of, is_there, sandbox, serve_with, view};
 const KILLS: u64 = 9;
 
 /// The worker and its keeper, by what the first view says that answers.
-fn processes(sandbox: &Sandbox) -> Option<(i32, i32)> {
+pub(crate) fn processes(sandbox: &Sandbox) -> Option<(i32, i32)> {
     let output = sandbox.overlay(&["status", "at/one", "--json"]).output().unwrap();
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
     output.status.success().then(|| (number(&status, "pid"), number(&status, "supervisor_pid")))
 }
 
 /// Kills the worker, and waits until another one serves.
-fn replace(sandbox: &Sandbox) {
+pub(crate) fn replace(sandbox: &Sandbox) {
     let (worker, keeper) = processes(sandbox).unwrap();
     kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
     wait_for("another worker", || processes(sandbox).is_some_and(|(pid, _)| pid != worker));

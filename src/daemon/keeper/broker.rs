@@ -9,6 +9,7 @@ use tracing::{error, warn};
 
 use super::Keeping;
 use crate::daemon::DaemonError;
+use crate::daemon::views;
 use crate::machine::broker::{Line, pair};
 
 /// One that dies again and again is started no more often than this.
@@ -40,6 +41,8 @@ impl Keeping<'_> {
         let Some(broker) = &mut self.broker else { return Ok(()) };
         let Ok(Some(status)) = broker.process.try_wait() else { return Ok(()) };
         warn!(broker = broker.process.id(), %status, "the broker has died: another one takes its place");
+        // Who waits for its answer will get none.
+        broker.own_end.notify(&views::died());
         thread::sleep(PACE.saturating_sub(broker.since.elapsed()));
         broker.process = self.workshop.start_broker(&broker.own_end)?;
         broker.since = Instant::now();

@@ -51,6 +51,11 @@ impl Directory {
         self.known.insert(file.to_owned(), Stamp::of(file));
     }
 
+    /// There was this file, however it looks now: if it is gone, that has happened.
+    pub(super) fn remember(&mut self, file: &Path) {
+        self.known.insert(file.to_owned(), Stamp::default());
+    }
+
     /// The files that look otherwise than before, or were not there.
     pub(super) fn changed(&mut self) -> Vec<PathBuf> {
         let Ok(files) = self.read() else { return Vec::new() };

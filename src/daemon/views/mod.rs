@@ -5,6 +5,7 @@
 
 mod base;
 mod broker;
+mod confined;
 mod directory;
 mod events;
 mod group;
@@ -29,7 +30,9 @@ use tracing::{info, warn};
 
 use self::base::Base;
 pub(super) use self::base::{superblock_at, take_all_away};
+pub(super) use self::broker::died;
 pub use self::broker::run_broker;
+use self::confined::begin;
 use self::directory::Directory;
 use self::events::{Event, Events};
 use self::group::{Group, Traits};
@@ -37,7 +40,7 @@ use self::holdings::Holdings;
 use self::member::{Leave, Shown};
 use self::observed::Roll;
 use self::privileged::{Asking, Privileged};
-use self::resume::{Left, configurations};
+use self::resume::Left;
 use super::DaemonError;
 use super::copy::Copying;
 use super::fetch::{Fetchers, Fetching};
@@ -47,7 +50,6 @@ use super::stop::Stopped;
 use crate::config::resolved::Overrides;
 use crate::control::http::Address;
 use crate::machine::confinement;
-use crate::machine::confinement::Kept;
 use crate::machine::keeper::Word;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::{memory, user};
@@ -71,14 +73,6 @@ pub struct ViewsPlan {
     pub metrics: Option<Address>,
     /// What the command line says in place of the configurations.
     pub overrides: Overrides,
-}
-
-impl ViewsPlan {
-    /// What a worker that serves it keeps of what it could do.
-    fn kept(&self) -> Kept {
-        let binds_low_port = self.metrics.as_ref().is_some_and(Address::is_privileged);
-        Kept { binds_low_port, passes_files_through: self.has_passthrough }
-    }
 }
 
 /// How often the directory is looked at without a notice.
@@ -127,13 +121,7 @@ fn serve_views(
         return Err(DaemonError::Unprivileged);
     }
     confinement::no_core_dumps();
-    // The worker before has ended once this is answered, and what it held can be taken.
-    let earlier = keeper.as_ref().filter(|keeper| !keeper.is_first());
-    let left = earlier.map(|keeper| Left::read_all(keeper.ask_all()?)).transpose()?;
-    let broker = keeper.as_ref().map_or(Ok(None), |keeper| keeper.broker())?;
-    if let Some(keeper) = keeper.as_ref().filter(|_| broker.is_some()) {
-        keeper.confine_views(&plan.dir, &configurations(plan, left.as_deref()), plan.kept());
-    }
+    let (left, broker) = begin(plan, keeper.as_deref())?;
     memory::set_up();
     let events = Events::listen()?;
     let roll = Arc::<Roll>::default();

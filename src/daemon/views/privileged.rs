@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::ViewsPlan;
 use super::holdings::{BoundAs, Holdings};
-use super::requests::{Reply, Request};
+use super::requests::{DIED, Reply, Request};
 use crate::daemon::DaemonError;
 use crate::machine::broker::Line;
 
@@ -133,8 +133,7 @@ impl Asking {
                 Some((answered, reply)) if answered == id => {
                     return Ok((reply, message.descriptor));
                 }
-                // A new one has begun: the one that was asked has died.
-                Some((0, _)) => return Err(Self::gone()),
+                Some((DIED, _)) => return Err(Self::gone()),
                 Some(_) | None => {}
             }
         }

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use super::holdings::BoundAs;
 
+/// The number of what answers no request: who was asked has died.
+pub(super) const DIED: u64 = 0;
+
 /// What a worker asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Request {
@@ -111,12 +114,15 @@ impl Reply {
     }
 }
 
+/// A number, a word, and fields.
+type Sent<'a> = (u64, &'a [u8], Vec<&'a [u8]>);
+
 fn joined(id: u64, word: &str, fields: Vec<Vec<u8>>) -> Vec<u8> {
     let head = [id.to_string().into_bytes(), word.as_bytes().to_vec()];
     head.into_iter().chain(fields).collect::<Vec<_>>().join(&0)
 }
 
-fn split(sent: &[u8]) -> Option<(u64, &[u8], Vec<&[u8]>)> {
+fn split(sent: &[u8]) -> Option<Sent<'_>> {
     let mut fields = sent.split(|byte| *byte == 0);
     Some((number(fields.next()?)?, fields.next()?, fields.collect()))
 }

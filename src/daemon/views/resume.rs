@@ -10,15 +10,13 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::directory::files_of;
 use super::group::{Group, Traits};
 use super::holdings::BoundAs;
 use super::member::{Means, Place, Shown};
 use super::note::Note;
 use super::reading::Read;
 use super::show::open_archive;
-use super::{Daemon, State, ViewsPlan};
-use crate::config::resolved::Config;
+use super::{Daemon, State};
 use crate::daemon::DaemonError;
 use crate::daemon::courier::of_keeper;
 use crate::daemon::opening::Caches;
@@ -38,7 +36,7 @@ use crate::view::{self, Handshake, Journal, Kept, Past, PastView, Superblock, Vi
 pub(super) struct Left {
     device: OwnedFd,
     courier: Courier,
-    past: Past,
+    pub(super) past: Past,
     journal: Journal,
 }
 
@@ -53,18 +51,6 @@ impl Left {
         };
         handed.into_iter().map(read).collect()
     }
-}
-
-/// The configurations of all views: as their files are now, and as a worker before has served them, from which they are gone on with.
-pub(super) fn configurations(plan: &ViewsPlan, left: Option<&[Left]>) -> Vec<Config> {
-    let files = files_of(&plan.dir).unwrap_or_default();
-    let now = files.iter().filter_map(|file| Some(plan.load(file).ok()?.0));
-    let views = left.into_iter().flatten().flat_map(|left| left.past.views());
-    let earlier = views.filter_map(|view| {
-        let note = Note::parse(view.note()).filter(|note| note.is_bound)?;
-        Some(plan.earlier_plan(&note, view)?.plan.config)
-    });
-    now.chain(earlier).collect()
 }
 
 /// A view that is gone on with.
@@ -201,6 +187,7 @@ impl Daemon {
         let place = Place { name, view };
         let shown = Shown::resume(plan, traits.clone(), group, place, means, mount_id)?;
         group.members += 1;
+        self.directory.remember(&note.file);
         self.views.insert(note.file, State::Shown(Box::new(shown)));
         Ok(())
     }
