@@ -141,7 +141,8 @@ fn s121_a_view_in_reach_of_the_worker_is_not_shown_unless_nothing_is_closed() {
     // It is out of reach, but not the way to it.
     fs::create_dir_all(sandbox.path("state")).unwrap();
     symlink(sandbox.path("at"), sandbox.path("state/link")).unwrap();
-    view(&sandbox, "through", &["base"], "mount: {at: ../state/link/through}\n");
+    symlink(sandbox.path("state/link"), sandbox.path("elsewhere")).unwrap();
+    view(&sandbox, "through", &["base"], "mount: {at: ../elsewhere/through}\n");
     let mount = serve_with(&sandbox, &SUPERVISED);
     for name in ["over.yaml", "through.yaml"] {
         wait_for("word of it", || error_of(&sandbox, name).contains("is in reach of the process"));

@@ -146,7 +146,8 @@ fn s120_views_come_change_and_go_while_workers_die() {
     fs::remove_file(sandbox.path("views/two.yaml")).unwrap();
     wait_for("a view that goes", || !is_there(&sandbox, "at/two/tools"));
     replace(&sandbox);
-    assert!(error_of(&sandbox, "bad.yaml").contains("acme/nowhere"));
+    // Of the views that there were it tells before.
+    wait_for("word of it", || error_of(&sandbox, "bad.yaml").contains("acme/nowhere"));
     assert_eq!(seen(&format!("one/{file}")), before);
     assert_eq!(sandbox.shell(&format!("cat at/one/{file}")), "base\n");
     // A file that changed while nobody looked is followed.

@@ -17,7 +17,7 @@ use super::directory::{files_of, is_view};
 use super::group::is_for_others;
 use super::holdings::{BoundAs, Holdings};
 use super::reading::mountpoint_of;
-use super::requests::{DIED, Reply, Request};
+use super::requests::{DIED, Reply, Request, number_of};
 use crate::config::resolved::Config;
 use crate::control::ControlError;
 use crate::daemon::DaemonError;
@@ -41,11 +41,10 @@ pub fn run_broker(plan: &ViewsPlan, line: &Line) -> Result<(), DaemonError> {
     broker.adopt()?;
     let failed = |error| DaemonError::Start { step: "speaking to the worker", error };
     while let Some(message) = line.receive().map_err(failed)? {
-        let Some((id, request)) = Request::parse(&message.bytes) else {
-            warn!("what a worker asks for is not understood");
-            continue;
+        let (id, (reply, device)) = match Request::parse(&message.bytes) {
+            Some((id, request)) => (id, broker.answer(&request)),
+            None => (number_of(&message.bytes).unwrap_or(DIED), (Reply::not_understood(), None)),
         };
-        let (reply, device) = broker.answer(&request);
         line.send(&reply.to_bytes(id), device.as_ref().map(AsFd::as_fd)).map_err(failed)?;
     }
     Ok(())
@@ -55,6 +54,9 @@ pub fn run_broker(plan: &ViewsPlan, line: &Line) -> Result<(), DaemonError> {
 pub(in crate::daemon) fn died() -> Vec<u8> {
     Reply::Done.to_bytes(DIED)
 }
+
+/// So many different refusals are said in the log.
+const SAID_MAX: usize = 1000;
 
 /// What one knows.
 struct Broker {
@@ -69,23 +71,27 @@ struct Broker {
     written: BTreeSet<PathBuf>,
     /// Whether other users may use a superblock, by its number, where this process has mounted it.
     for_others: HashMap<u64, bool>,
+    /// What was refused, and is in the log.
+    said: BTreeSet<String>,
 }
 
 /// Why nothing was done.
 struct Refusal {
     message: String,
     cure: Option<String>,
+    /// Whether no worker asks for that, as long as it is ours and the operator has not put things where they should not be.
+    is_odd: bool,
 }
 
 impl From<DaemonError> for Refusal {
     fn from(error: DaemonError) -> Self {
-        Self { message: error.to_string(), cure: error.cure() }
+        Self { message: error.to_string(), cure: error.cure(), is_odd: false }
     }
 }
 
 impl From<ControlError> for Refusal {
     fn from(error: ControlError) -> Self {
-        Self { message: error.to_string(), cure: error.cure() }
+        Self { message: error.to_string(), cure: error.cure(), is_odd: false }
     }
 }
 
@@ -93,8 +99,8 @@ impl Broker {
     fn new(plan: ViewsPlan, run_dir: &Path, directory: PathBuf) -> Result<Self, DaemonError> {
         let holdings = Holdings::new(directory.clone())?;
         let changed = run_dir.canonicalize().into_iter().collect();
-        let (seen, written, for_others) = Default::default();
-        Ok(Self { plan, holdings, directory, seen, changed, written, for_others })
+        let (seen, written, for_others, said) = Default::default();
+        Ok(Self { plan, holdings, directory, seen, changed, written, for_others, said })
     }
 
     /// Knows what one before has bound, which has died.
@@ -155,7 +161,13 @@ impl Broker {
         let reply = match outcome {
             Ok(None) => Reply::Done,
             Ok(Some(bound)) => Reply::Bound(bound),
-            Err(Refusal { message, cure }) => Reply::Refused { message, cure },
+            Err(Refusal { message, cure, is_odd }) => {
+                // It is asked for again and again.
+                if is_odd && self.said.len() < SAID_MAX && self.said.insert(message.clone()) {
+                    warn!("refused to a worker: {message}");
+                }
+                Reply::Refused { message, cure }
+            }
         };
         (reply, device)
     }
@@ -199,9 +211,8 @@ impl Broker {
         if is_here && is_view(&file) {
             return Ok(file);
         }
-        let name = name.display();
-        warn!("a worker asks for `{name}`, which is no view of this daemon");
-        Err(refused(format_args!("`{name}` is no file of `{}`", self.plan.dir.display())))
+        let (name, directory) = (name.display(), self.plan.dir.display());
+        Err(refused(format_args!("`{name}` is no file of `{directory}`")))
     }
 
     /// Looks what is open to a worker, which is what all views lead to, and what they led to before.
@@ -240,16 +251,15 @@ fn expect_out_of_reach(path: &Path, open: &[&BTreeSet<PathBuf>]) -> Result<(), R
         return Ok(());
     }
     let message = format!("`{}` is in reach of the process that serves the views", path.display());
-    warn!("{message}: nothing is mounted");
     let cure = format!(
         "keep the directory of views and the mount points apart from `state.dir`, sources and views, or set {}=off",
         confinement::VARIABLE
     );
-    Err(Refusal { message, cure: Some(cure) })
+    Err(Refusal { message, cure: Some(cure), is_odd: true })
 }
 
 fn refused(message: impl fmt::Display) -> Refusal {
-    Refusal { message: message.to_string(), cure: None }
+    Refusal { message: message.to_string(), cure: None, is_odd: true }
 }
 
 #[cfg(test)]

@@ -77,7 +77,18 @@ impl Request {
     }
 }
 
+/// The number of a request whose word may be another program's.
+pub(super) fn number_of(sent: &[u8]) -> Option<u64> {
+    split(sent).map(|(id, _, _)| id)
+}
+
 impl Reply {
+    /// The answer to what another program asks for.
+    pub(super) fn not_understood() -> Self {
+        let message = "what mounts for this process is of another version".to_owned();
+        Self::Refused { message, cure: Some("mount anew when it suits".to_owned()) }
+    }
+
     /// As it is sent.
     pub(super) fn to_bytes(&self, id: u64) -> Vec<u8> {
         let path = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
@@ -164,6 +175,7 @@ mod tests {
         for reply in replies {
             assert_eq!(Reply::parse(&reply.to_bytes(9)), Some((9, reply)));
         }
+        assert_eq!(number_of(b"7\0sing\0a"), Some(7));
         for nonsense in [
             &b""[..],
             b"1",
