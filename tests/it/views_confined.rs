@@ -130,7 +130,7 @@ fn s121_what_a_view_newly_leads_to_is_served_by_another_worker() {
 }
 
 #[test]
-fn s121_a_view_in_reach_of_the_worker_is_not_shown_unless_nothing_is_closed() {
+fn s122_a_view_in_reach_of_the_worker_is_not_shown_unless_nothing_is_closed() {
     needs_kernel(TAKEOVER.0, TAKEOVER.1);
     if !can_mount() {
         return;
