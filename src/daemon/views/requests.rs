@@ -182,6 +182,7 @@ mod tests {
             b"x\0take\x001",
             b"1\0take",
             b"1\0take\0x",
+            b"1\0take\x001\x002",
             b"1\0bind\x001\0a",
             b"\xff",
         ] {
