@@ -4,7 +4,7 @@
 //! goes through a link, and what is bound is of the file system that is meant.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -152,6 +152,18 @@ impl PrivateMounts {
         rustix::fs::unlinkat(&directory, number.to_string(), AtFlags::REMOVEDIR)
             .unwrap_or_default();
         outcome
+    }
+
+    /// Removes the directories on which nothing is mounted, but these.
+    pub fn sweep(&self, but: &[&Path]) {
+        let Ok(directory) = self.open() else { return };
+        let directory = descriptor_path(&directory);
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if !but.contains(&self.directory.join(&name).as_path()) {
+                fs::remove_dir(directory.join(name)).unwrap_or_default();
+            }
+        }
     }
 
     fn open(&self) -> Result<File, MachineError> {

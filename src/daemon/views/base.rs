@@ -11,6 +11,7 @@ use tracing::warn;
 use super::ViewsPlan;
 use crate::daemon::DaemonError;
 use crate::machine::mountinfo::{Mount, MountTable};
+use crate::machine::private_mounts::PrivateMounts;
 use crate::machine::run_dir::RunDir;
 use crate::machine::stale::{abort_abandoned, detach};
 
@@ -125,10 +126,6 @@ pub(super) fn clear(path: &Path, but: &[&Path]) -> Result<(), DaemonError> {
             Err(error) => warn!(%mountpoint, %error, "a view whose daemon has died stays"),
         }
     }
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if !but.contains(&entry.path().as_path()) {
-            fs::remove_dir(entry.path()).unwrap_or_default();
-        }
-    }
+    PrivateMounts::new(path.to_owned()).sweep(but);
     Ok(())
 }
