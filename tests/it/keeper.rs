@@ -3,7 +3,7 @@
 //! The short form runs with all tests. `OVERLAYFS_MOUNT_KILLS=200` makes it the long one.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -123,6 +123,44 @@ fn s95_what_is_held_goes_on_when_the_worker_dies() {
     assert_eq!(sandbox.shell(&format!("cd $VIEW; {inodes}")), before, "numbers, times, sizes");
     sandbox.shell("echo 3 > /proc/sys/vm/drop_caches");
     assert_eq!(sandbox.shell(&format!("cd $VIEW; {inodes}")), before);
+    mount.unmount();
+}
+
+/// The processes that a process has started.
+fn children(pid: i32) -> Vec<i32> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    listed.split_whitespace().map(|child| child.parse().unwrap()).collect()
+}
+
+#[test]
+fn s108_workers_that_are_killed_as_soon_as_they_start_cost_nobody_the_view() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
+    if !can_mount() {
+        return;
+    }
+    let _emptying = crate::fixture::empties_caches();
+    let sandbox = Sandbox::new();
+    let mount = sample(&sandbox);
+    let (worker, keeper) = processes(&sandbox);
+    kill(Pid::from_raw(worker), Signal::SIGSTOP).unwrap();
+    fs::write("/proc/sys/vm/drop_caches", "3").unwrap_or_default();
+    let mut waiting = sandbox.command("cat");
+    waiting.arg("view/.agents/skills/plan/SKILL.md").stdout(Stdio::piped());
+    let waiting = waiting.spawn().unwrap();
+    let mut killed = Vec::new();
+    // Six that die by themselves end the mount.
+    wait_for("workers to kill", || {
+        for child in children(keeper) {
+            if !killed.contains(&child) && kill(Pid::from_raw(child), Signal::SIGKILL).is_ok() {
+                killed.push(child);
+            }
+        }
+        killed.len() >= 9
+    });
+    let read = waiting.wait_with_output().unwrap();
+    assert_eq!((read.status.success(), read.stdout), (true, b"plan\n".to_vec()));
+    assert_eq!(processes(&sandbox).1, keeper, "the keeper stays");
+    assert!(log(&sandbox).matches("the worker has died").count() >= 9, "{}", log(&sandbox));
     mount.unmount();
 }
 

@@ -19,6 +19,10 @@ const PAUSES: [Duration; 6] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
 ];
+/// How many workers in a row others may kill before they serve, until the next one is waited with.
+const KILLED_AT_ONCE: usize = 2;
+/// How long it is waited with then: whoever kills each worker that starts would have the keeper do nothing else.
+const PAUSE_FOR_OTHERS: Duration = Duration::from_millis(100);
 /// A worker that served so long has not failed to start.
 const SERVED: Duration = Duration::from_secs(5);
 /// The same of one that was killed for lack of memory: taking too much of it takes its time.
@@ -38,12 +42,41 @@ pub(super) enum Cause {
 impl Cause {
     /// Whether a death is one of those in a row that a request may be to blame for (S108); `served` is how long the worker did, if it ever did.
     fn counts(self, served: Option<Duration>) -> bool {
-        let Some(served) = served else { return true };
         match self {
-            Self::Itself => served < SERVED,
-            Self::OutOfMemory => served < SERVED_WITH_LITTLE_MEMORY,
+            Self::Itself => served.is_none_or(|served| served < SERVED),
+            Self::OutOfMemory => served.is_none_or(|served| served < SERVED_WITH_LITTLE_MEMORY),
             Self::Others => false,
         }
+    }
+}
+
+/// How many workers in a row did not live long.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Toll {
+    /// Those that a request may be to blame for.
+    pub(super) in_a_row: usize,
+    /// Those that others killed before they served.
+    killed_at_once: usize,
+}
+
+impl Toll {
+    /// Counts a death; `served` is how long the worker served, if it ever did.
+    fn add(&mut self, cause: Cause, served: Option<Duration>) {
+        if cause.counts(served) {
+            self.in_a_row += 1;
+        } else if served.is_some() {
+            self.in_a_row = 0;
+        }
+        let was_killed_at_once = cause == Cause::Others && served.is_none();
+        self.killed_at_once = if was_killed_at_once { self.killed_at_once + 1 } else { 0 };
+    }
+
+    /// How long the next worker is waited with.
+    fn pause(self) -> Duration {
+        let by_deaths = PAUSES[self.in_a_row.min(PAUSES.len() - 1)];
+        let by_others =
+            if self.killed_at_once > KILLED_AT_ONCE { PAUSE_FOR_OTHERS } else { Duration::ZERO };
+        by_deaths.max(by_others)
     }
 }
 
@@ -74,13 +107,13 @@ impl Keeping<'_> {
         if mem::take(&mut self.is_on_trial) {
             self.workshop.dismiss();
         }
-        let counts = cause.counts(serving.since.map(|since| since.elapsed()));
-        self.deaths = if counts { self.deaths + 1 } else { 0 };
-        if serving.since.is_none() && self.deaths >= PAUSES.len() {
+        let served = serving.since.map(|since| since.elapsed());
+        self.toll.add(cause, served);
+        if served.is_none() && self.toll.in_a_row >= PAUSES.len() {
             error!(how, "one worker after the other has died: the mount is given up");
             return Ok(Some(Stopped::Worker(code)));
         }
-        let pause = PAUSES.get(self.deaths).unwrap_or(&PAUSES[PAUSES.len() - 1]);
+        let pause = self.toll.pause();
         warn!(
             worker = serving.worker.pid(),
             how,
@@ -91,7 +124,7 @@ impl Keeping<'_> {
             self.due = None;
             self.start()?;
         } else {
-            self.due = Some((Instant::now() + *pause, Due::Start));
+            self.due = Some((Instant::now() + pause, Due::Start));
         }
         Ok(None)
     }
@@ -104,11 +137,27 @@ mod tests {
     #[test]
     fn s115_deaths_by_lack_of_memory_count_and_those_that_others_wanted_do_not() {
         let secs = |secs| Some(Duration::from_secs(secs));
-        for cause in [Cause::Itself, Cause::OutOfMemory, Cause::Others] {
+        for cause in [Cause::Itself, Cause::OutOfMemory] {
             assert!(cause.counts(None), "{cause:?} before it served");
         }
         assert!(Cause::Itself.counts(secs(1)) && !Cause::Itself.counts(secs(6)));
         assert!(Cause::OutOfMemory.counts(secs(20)) && !Cause::OutOfMemory.counts(secs(31)));
-        assert!(!Cause::Others.counts(secs(0)));
+        assert!(!Cause::Others.counts(secs(0)) && !Cause::Others.counts(None));
+    }
+
+    #[test]
+    fn workers_that_others_kill_at_once_are_no_reason_to_give_up_and_are_waited_with() {
+        let mut toll = Toll::default();
+        for killed in 1..100 {
+            toll.add(Cause::Others, None);
+            let pause = if killed > KILLED_AT_ONCE { PAUSE_FOR_OTHERS } else { Duration::ZERO };
+            assert_eq!((toll.in_a_row, toll.pause()), (0, pause), "{killed} killed");
+        }
+        toll.add(Cause::Itself, None);
+        assert_eq!((toll.in_a_row, toll.pause()), (1, Duration::ZERO));
+        toll.add(Cause::Others, None);
+        assert_eq!(toll.in_a_row, 1, "who was killed at once says nothing of the request");
+        toll.add(Cause::Others, Some(Duration::ZERO));
+        assert_eq!(toll, Toll::default());
     }
 }

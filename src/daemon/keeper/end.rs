@@ -23,10 +23,10 @@ impl Keeping<'_> {
         if self.mounts.is_empty() {
             return Turn::First;
         }
-        if self.deaths < BEFORE_REFUSAL {
+        if self.toll.in_a_row < BEFORE_REFUSAL {
             return Turn::Next;
         }
-        warn!(deaths = self.deaths, "what was asked and not answered gets an error");
+        warn!(deaths = self.toll.in_a_row, "what was asked and not answered gets an error");
         Turn::Refusing
     }
 

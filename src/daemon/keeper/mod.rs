@@ -22,7 +22,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGTERM};
 use tracing::{info, warn};
 
 use self::broker::Broker;
-use self::deaths::Cause;
+use self::deaths::{Cause, Toll};
 use self::kept::{Kept, KeptMount};
 use crate::config::CONFIG_VARIABLE;
 use crate::daemon::DaemonError;
@@ -117,8 +117,8 @@ struct Keeping<'a> {
     has_served: bool,
     /// Whether the worker's program has not served yet, and the one before it has.
     is_on_trial: bool,
-    /// How many workers in a row have died soon and by themselves.
-    deaths: usize,
+    /// How many workers in a row have died soon.
+    toll: Toll,
     /// What is to be done at a certain time.
     due: Option<(Instant, Due)>,
     /// The signal that asked for the end.
@@ -166,7 +166,7 @@ impl<'a> Keeping<'a> {
             worker: None,
             successor: None,
             is_on_trial: false,
-            deaths: 0,
+            toll: Toll::default(),
             due: None,
             is_stopping: None,
             hangs: 0,
