@@ -67,9 +67,13 @@ impl Privileged {
             Self::Own(holdings) => holdings.bind(file, number, name, at),
             Self::Broker(broker) => {
                 let at = at.to_owned();
-                match broker.ask(&Request::Bind { number, name: name_of(file), at })?.0 {
-                    Reply::Bound(bound) => Ok(bound),
-                    Reply::Done | Reply::Refused { .. } => Err(Asking::gone()),
+                match broker.ask(&Request::Bind { number, name: name_of(file), at }) {
+                    Ok((Reply::Bound(bound), _)) => Ok(bound),
+                    outcome => {
+                        // Who has died may have bound it before.
+                        self.unbind(file);
+                        outcome.and(Err(Asking::gone()))
+                    }
                 }
             }
         }
