@@ -9,10 +9,20 @@ use super::input;
 use super::mount::{Options, finish, is_supervised, start_log};
 use crate::daemon::{self, DaemonError, KeptBy, OwnLog, ViewsPlan};
 use crate::machine::background::{self, Launch, Side};
+use crate::machine::broker;
 use crate::machine::keeper::Keeper;
 
 /// Serves the views of a directory, in the foreground or behind a process that returns.
 pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure> {
+    if let Some(line) = broker::find()? {
+        let plan = plan(arguments, dir)?;
+        let _log = start_log(&plan.dir, arguments, arguments.foreground)?;
+        if !arguments.foreground {
+            broker::let_go_of_output()?;
+        }
+        daemon::run_broker(&plan, &line)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(keeper) = Keeper::find()? {
         let plan = plan(arguments, dir)?;
         // It is the keeper's, which ends later.

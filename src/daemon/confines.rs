@@ -50,22 +50,17 @@ impl Confines {
     /// Confines this process to what a plan leads to, and what the configuration's file leads to by now, where that is another. Has to
     /// come before its first thread.
     pub(super) fn enter(plan: &Plan, now: Option<&Config>) -> Self {
-        let config = &plan.config;
-        // What a worker makes itself has to be there. What cannot be made is said where it is missed. The run directory first: without a
-        // home the state is below it, and it is for its user alone.
-        let run_dir = RunDir::make().ok();
-        fs::create_dir_all(&config.state.dir).unwrap_or_default();
-        if config.repo_cache.is_synced {
-            fs::create_dir_all(&config.repo_cache.path).unwrap_or_default();
-        }
-        let mut reach = Reach::of(config);
-        if let Some(now) = now {
-            reach.extend(Reach::of(now));
-        }
+        let mut needs = Needs::new(now.map(Reach::of).unwrap_or_default());
+        needs.add(&plan.config);
         let binds_low_port = plan.metrics.as_ref().is_some_and(Address::is_privileged);
         let passes_files_through = plan.passthrough.is_some();
-        let kept = Kept { binds_low_port, passes_files_through };
-        let confined = match obstacle(config) {
+        Self::enter_for(needs, Kept { binds_low_port, passes_files_through })
+    }
+
+    /// Confines this process to what is needed. Has to come before its first thread.
+    pub(super) fn enter_for(needs: Needs, kept: Kept) -> Self {
+        let Needs { reach, run_dir, obstacle } = needs;
+        let confined = match obstacle {
             None => confinement::confine(Ok(&paths(&reach, run_dir)), kept),
             Some(why) => confinement::confine(Err(why.to_owned()), kept),
         };
@@ -76,10 +71,10 @@ impl Confines {
         Self { confined, held, since: Instant::now() }
     }
 
-    /// What a configuration leads to that is closed to this process.
-    pub(super) fn closed(&self, config: &Config) -> BTreeSet<PathBuf> {
+    /// What of a reach is closed to this process.
+    pub(super) fn closed(&self, reach: &Reach) -> BTreeSet<PathBuf> {
         let Some(held) = &self.held else { return BTreeSet::new() };
-        let Reach { read, lend, write } = Reach::of(config);
+        let Reach { read, lend, write } = reach.clone();
         let is_closed = |path: &PathBuf, open: &[&[Place]]| {
             !open.iter().flat_map(|places| places.iter()).any(|place| place.opens(path))
         };
@@ -100,6 +95,33 @@ impl Confines {
     pub(super) fn told(&self) -> Confinement {
         let Confined { landlock, seccomp, no_new_privs, capabilities, .. } = self.confined.clone();
         Confinement { landlock, seccomp, no_new_privs, capabilities }
+    }
+}
+
+/// What a worker needs.
+#[derive(Debug)]
+pub(super) struct Needs {
+    reach: Reach,
+    run_dir: Option<RunDir>,
+    obstacle: Option<&'static str>,
+}
+
+impl Needs {
+    /// It needs this and its run directory.
+    pub(super) fn new(reach: Reach) -> Self {
+        // Before any state directory: without a home they are below it, and it is for its user alone.
+        Self { reach, run_dir: RunDir::make().ok(), obstacle: None }
+    }
+
+    /// And what a configuration leads to. What a worker makes itself is made: it has to be there. What cannot be made is said where it is
+    /// missed.
+    pub(super) fn add(&mut self, config: &Config) {
+        fs::create_dir_all(&config.state.dir).unwrap_or_default();
+        if config.repo_cache.is_synced {
+            fs::create_dir_all(&config.repo_cache.path).unwrap_or_default();
+        }
+        self.reach.extend(Reach::of(config));
+        self.obstacle = self.obstacle.or_else(|| obstacle(config));
     }
 }
 

@@ -64,6 +64,14 @@ pub enum DaemonError {
     /// A view has no place in its superblock.
     #[error(transparent)]
     View(#[from] crate::view::ViewError),
+    /// Who mounts for this process did not.
+    #[error("{message}")]
+    Broker {
+        /// Why.
+        message: String,
+        /// What to type, if anything helps.
+        cure: Option<String>,
+    },
     /// A thread or a signal handler could not be set up.
     #[error("{step}: {error}")]
     Start {
@@ -80,6 +88,7 @@ impl DaemonError {
         match self {
             Self::Machine(error) => error.cure(),
             Self::Control(error) => error.cure(),
+            Self::Broker { cure, .. } => cure.clone(),
             Self::Session(SessionError::NoPassthrough) => Some(
                 "use Linux 6.9 or newer with CONFIG_FUSE_PASSTHROUGH, or leave out `-o passthrough`".into(),
             ),

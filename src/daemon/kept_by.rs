@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::DaemonError;
 use super::attach::Attached;
-use super::confines::Confines;
+use super::confines::{Confines, Needs};
 use super::courier::of_keeper;
 use super::start::Plan;
 use super::stop::Mounter;
@@ -20,7 +20,10 @@ use crate::config::resolved::Config;
 use crate::control::ControlError;
 use crate::control::status::Confinement;
 use crate::fuse::Courier;
+use crate::machine::broker::Line;
+use crate::machine::confinement::Kept;
 use crate::machine::keeper::{Answer, Handed, Keeper, Word, journal_file};
+use crate::sync::reach::Reach;
 use crate::view::{Journal, Past};
 
 /// How long another worker has to take this one's place. It kills this one, so that in the good case nobody waits for an answer.
@@ -42,11 +45,18 @@ pub struct KeptBy {
     refused: Mutex<BTreeSet<PathBuf>>,
 }
 
+/// The same for the file of a configuration, before it is read.
+pub(super) fn widen_to_file(keeper: Option<&KeptBy>, file: &Path) {
+    if let Some(keeper) = keeper {
+        keeper.widen(&Reach::of_file(file));
+    }
+}
+
 /// Has another worker take this one's place where a configuration leads to what is closed to this one. Returns if it does not, or if that
 /// failed: then what is closed cannot be read.
 pub(super) fn widen(keeper: Option<&KeptBy>, config: &Config) {
     if let Some(keeper) = keeper {
-        keeper.widen(config);
+        keeper.widen(&Reach::of(config));
     }
 }
 
@@ -82,16 +92,26 @@ impl KeptBy {
         self.confines.get_or_init(|| Confines::enter(plan, now));
     }
 
+    /// Confines this process to what many views lead to. Has to come before its first thread.
+    pub(super) fn confine_views(&self, needs: Needs, kept: Kept) {
+        self.confines.get_or_init(|| Confines::enter_for(needs, kept));
+    }
+
+    /// Who mounts for this worker, if somebody does.
+    pub(super) fn broker(&self) -> Result<Option<Line>, DaemonError> {
+        Ok(self.keeper.broker()?)
+    }
+
     /// What this process has given up.
     pub(super) fn confinement(&self) -> Option<Confinement> {
         self.confines.get().map(Confines::told)
     }
 
-    fn widen(&self, config: &Config) {
+    fn widen(&self, reach: &Reach) {
         let Some(confines) = self.confines.get() else { return };
-        let closed = confines.closed(config);
+        let closed = confines.closed(reach);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if closed.is_empty() || *refused == closed || self.is_gone.load(Ordering::Acquire) {
+        if closed.is_subset(&refused) || self.is_gone.load(Ordering::Acquire) {
             return;
         }
         info!(
@@ -101,7 +121,7 @@ impl KeptBy {
         confines.keep_pace();
         let error = self.succeeded_by(Word::Widen);
         warn!(%error, "no other worker took over: what is closed to this one cannot be read");
-        *refused = closed;
+        refused.extend(closed);
     }
 
     /// Remembers the configuration's file as it was read, for [`KeptBy::text`].

@@ -33,4 +33,4 @@ pub use start::{
     Audience, Plan, announce_to_systemd, remove_old_logs, run, run_for_keeper, run_given,
 };
 pub use stop::Stopped;
-pub use views::{ViewsPlan, run_views, run_views_for_keeper};
+pub use views::{ViewsPlan, run_broker, run_views, run_views_for_keeper};

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::MachineError;
@@ -21,6 +22,11 @@ pub fn abort(connection: u32) -> Result<(), MachineError> {
         }
         Err(error) => Err(MachineError::Abort { connection, path, error }),
     }
+}
+
+/// What tells a connection from a later one with its number; `None` where that cannot be known.
+pub fn identity(connection: u32) -> Option<u64> {
+    fs::metadata(control_file(connection, "abort")).ok().map(|found| found.ino())
 }
 
 /// The number of requests that wait for an answer; `None` where that cannot be known.

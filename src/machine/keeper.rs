@@ -18,6 +18,7 @@ use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
+use super::broker::{self, Line};
 use super::courier::Courier;
 use super::{MachineError, descriptor};
 
@@ -67,10 +68,12 @@ pub enum Word {
     Keep,
     /// Have another worker of my program take my place: the view needs files that are closed to me.
     Widen,
+    /// Hand over my end of the broker's line.
+    Broker,
 }
 
 impl Word {
-    const ALL: [(u8, Self); 8] = [
+    const ALL: [(u8, Self); 9] = [
         (b'M', Self::Mount),
         (b'N', Self::Next),
         (b'R', Self::Ready),
@@ -79,6 +82,7 @@ impl Word {
         (b'U', Self::Replace),
         (b'W', Self::Widen),
         (b'K', Self::Keep),
+        (b'B', Self::Broker),
     ];
 
     pub(super) fn byte(self) -> u8 {
@@ -208,6 +212,19 @@ impl Keeper {
             handed.push(Handed { device, journal, courier });
         }
         Ok(handed)
+    }
+
+    /// Who mounts for this worker, if the keeper has somebody for that.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn broker(&self) -> Result<Option<Line>, MachineError> {
+        if !broker::is_there() {
+            return Ok(None);
+        }
+        self.say(Word::Broker)?;
+        let line = descriptor::receive(&self.line).map_err(failed("asking for the broker"))?;
+        Ok(Some(Line::new(line.ok_or_else(none)?)))
     }
 
     /// Has a mount kept that this worker made, with its journal. Returns who writes to the kernel what may have to wait.

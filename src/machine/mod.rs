@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod background;
 pub mod bind;
+pub mod broker;
 pub mod command;
 pub mod confinement;
 pub mod connections;
@@ -31,6 +32,7 @@ pub mod namespace;
 pub mod oom;
 pub mod pass;
 pub mod passthrough;
+pub mod private_mounts;
 pub mod processor;
 pub mod read_ahead;
 pub mod run_dir;
@@ -38,6 +40,7 @@ pub mod site;
 pub mod stale;
 pub mod unmount;
 pub mod user;
+pub mod walk;
 pub mod worker;
 
 pub use error::MachineError;

@@ -17,6 +17,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tracing::warn;
 
+use super::broker::{self, Line};
 use super::keeper::{Answer, MARKER, Turn, Word, failed};
 use super::{MachineError, courier, descriptor};
 
@@ -42,6 +43,8 @@ pub struct Workshop {
     later: Option<File>,
     /// The one before that.
     before: Option<File>,
+    /// Whether somebody mounts for them.
+    has_broker: bool,
 }
 
 impl Workshop {
@@ -55,7 +58,8 @@ impl Workshop {
         let directory = env::current_dir().map_err(failed("the working directory"))?;
         let place = env::current_exe().map_err(failed("the place of the program"))?;
         let arguments = env::args_os().collect();
-        Ok(Self { arguments, environment, directory, place, later: None, before: None })
+        let (later, before, has_broker) = (None, None, false);
+        Ok(Self { arguments, environment, directory, place, later, before, has_broker })
     }
 
     /// Starts a worker.
@@ -85,6 +89,37 @@ impl Workshop {
         self.later = self.before.take();
     }
 
+    /// Starts who mounts for workers, at one end of a line. It stays the keeper's program.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_broker(&mut self, line: &Line) -> Result<Child, MachineError> {
+        let starting = failed("starting the broker");
+        let line = line.as_fd().try_clone_to_owned().map_err(&starting)?;
+        let mut command = self.command("/proc/self/exe");
+        let child = command.stdin(Stdio::from(line)).spawn().map_err(starting)?;
+        self.has_broker = true;
+        Ok(child)
+    }
+
+    /// This program again, with the arguments and in the directory of the keeper.
+    fn command(&self, path: &str) -> Command {
+        let mut arguments = self.arguments.iter();
+        let mut command = Command::new(path);
+        if let Some(name) = arguments.next() {
+            command.arg0(name);
+        }
+        command.args(arguments).env(broker::MARKER, std::process::id().to_string());
+        for name in NOT_FOR_WORKERS {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if self.directory.is_dir() {
+            command.current_dir(&self.directory);
+        }
+        command
+    }
+
     fn start_program(&self, program: Option<&File>, turn: Turn) -> Result<Worker, MachineError> {
         let (ours, theirs) = UnixStream::pair().map_err(failed("making the line"))?;
         let path = match program {
@@ -92,18 +127,10 @@ impl Workshop {
             Some(program) => format!("/proc/self/fd/{}", program.as_raw_fd()),
             None => "/proc/self/exe".to_owned(),
         };
-        let mut arguments = self.arguments.iter();
-        let mut command = Command::new(path);
-        if let Some(name) = arguments.next() {
-            command.arg0(name);
-        }
-        command.args(arguments).env(MARKER, format!("{}:{}", std::process::id(), turn.word()));
-        for name in NOT_FOR_WORKERS {
-            command.env_remove(name);
-        }
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        if self.directory.is_dir() {
-            command.current_dir(&self.directory);
+        let mut command = self.command(&path);
+        command.env(MARKER, format!("{}:{}", std::process::id(), turn.word()));
+        if !self.has_broker {
+            command.env_remove(broker::MARKER);
         }
         command.stdin(Stdio::from(OwnedFd::from(theirs)));
         let child = command.spawn().map_err(failed("starting the worker"))?;
@@ -198,6 +225,12 @@ impl Worker {
             descriptor::send(&self.line, courier)
         };
         hand().map_err(failed("handing the mount over"))
+    }
+
+    /// Hands over its end of the broker's line.
+    pub fn hand_line(&self, line: &Line) {
+        // If it is gone it needs none.
+        descriptor::send(&self.line, line).unwrap_or_default();
     }
 
     /// Says that all was handed over.

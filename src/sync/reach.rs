@@ -58,6 +58,13 @@ impl Reach {
         reach
     }
 
+    /// The file of a configuration alone.
+    pub fn of_file(file: &Path) -> Self {
+        let mut reach = Self::default();
+        reach.file(file);
+        reach
+    }
+
     /// Adds what another leads to.
     pub fn extend(&mut self, other: Self) {
         let Self { read, lend, write } = other;

@@ -63,7 +63,7 @@ fn log(sandbox: &Sandbox) -> String {
 }
 
 /// What is promised of the two processes of a mount.
-fn assert_confined(worker: u64, keeper: u64, capabilities: u64) {
+pub(crate) fn assert_confined(worker: u64, keeper: u64, capabilities: u64) {
     let (serves, keeps) = (fields(worker), fields(keeper));
     assert_eq!((serves["NoNewPrivs"].as_str(), serves["Seccomp"].as_str()), ("1", "2"));
     assert_eq!(keeps["NoNewPrivs"], "0", "a setuid fusermount3 has an effect");

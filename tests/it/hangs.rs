@@ -2,8 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::deaths::stop_threads;
 use crate::fixture::{Mount, Sandbox, can_mount, has_program, wait_for};
+use crate::views::view;
+use crate::views_keeper::processes;
 
 /// How long nobody has to be answered here, in seconds.
 const HANG_SECS: u64 = 2;
@@ -35,6 +40,32 @@ fn s105_a_worker_that_answers_nobody_is_replaced_and_readers_go_on() {
     stopper.kill().unwrap();
     stopper.wait().unwrap();
     mount.unmount();
+}
+
+#[test]
+fn s105_a_worker_of_many_views_that_answers_nobody_is_replaced() {
+    if !can_mount() || !has_program("python3", "apt-get install python3") {
+        return;
+    }
+    let sandbox = crate::views::sandbox();
+    view(&sandbox, "one", &["base"], "");
+    view(&sandbox, "told", &["team"], "mount: {at: ../at/told, xattrs: true}\n");
+    let mut command = sandbox.overlay(&["mount", "--views", "views", "--supervised"]);
+    command.args(["--log", "log"]).env("OVERLAYFS_MOUNT_HANG_SECS", HANG_SECS.to_string());
+    let mount = sandbox.mount_by(&mut command);
+    let (worker, keeper) = processes(&sandbox).unwrap();
+    let mut stopper = stop_threads(&sandbox, worker.try_into().unwrap(), 99);
+    let cat = |name: &str| sandbox.shell(&format!("cat at/{name}/.agents/skills/review/SKILL.md"));
+    assert_eq!((cat("one"), cat("told")), ("base\n".to_owned(), "team\n".to_owned()));
+    let (next, still) = processes(&sandbox).unwrap();
+    assert!(next != worker && still == keeper);
+    assert!(log(&sandbox).contains("the worker answers nobody"), "{}", log(&sandbox));
+    stopper.kill().unwrap();
+    stopper.wait().unwrap();
+    kill(Pid::from_raw(keeper), Signal::SIGTERM).unwrap();
+    wait_for("the end", || !crate::keeper::runs(keeper));
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+    drop(mount);
 }
 
 #[test]

@@ -53,6 +53,7 @@ mod sync_faults;
 mod torn;
 mod users;
 mod views;
+mod views_confined;
 mod views_keeper;
 mod views_serving;
 mod waiting;

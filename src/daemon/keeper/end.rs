@@ -129,5 +129,6 @@ impl Keeping<'_> {
         if let Some(serving) = self.worker.take() {
             serving.worker.end();
         }
+        self.end_broker();
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! It reads nothing that comes from sources or from requests. All that happens reaches it over one channel, and it acts in one thread.
 
+mod broker;
 mod deaths;
 mod end;
 mod hang;
@@ -20,6 +21,7 @@ use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGTERM};
 use tracing::{info, warn};
 
+use self::broker::Broker;
 use self::deaths::{Cause, Toll};
 use self::kept::{Kept, KeptMount};
 use crate::config::CONFIG_VARIABLE;
@@ -62,7 +64,8 @@ pub fn keep_views(
     let (sender, events) = mpsc::channel();
     signals::listen(&sender)?;
     let mut keeping = Keeping::new(Kept::Views(plan), sender, Vec::new(), Vec::new())?;
-    let outcome = keeping.start().and_then(|()| keeping.run(&events, ready));
+    let started = keeping.start_broker().and_then(|()| keeping.start());
+    let outcome = started.and_then(|()| keeping.run(&events, ready));
     keeping.clear();
     outcome
 }
@@ -104,6 +107,8 @@ struct Keeping<'a> {
     mounts: Vec<KeptMount>,
     /// The connections that are asked whether anybody answers.
     watched: Vec<u32>,
+    /// Who mounts for workers, where they cannot.
+    broker: Option<Broker>,
     /// Who serves the view, or is about to.
     worker: Option<Serving>,
     /// Who is about to take the place of who serves, and its program where that is another.
@@ -157,6 +162,7 @@ impl<'a> Keeping<'a> {
             has_served: !mounts.is_empty(),
             mounts,
             watched: Vec::new(),
+            broker: None,
             worker: None,
             successor: None,
             is_on_trial: false,
@@ -259,6 +265,10 @@ impl Keeping<'_> {
                 Ok(())
             }
             Word::Stop => self.stop(SIGTERM),
+            Word::Broker => {
+                self.hand_line(pid);
+                Ok(())
+            }
             Word::Replace => self.replace(true),
             Word::Widen => self.replace(false),
             // Handled where they are heard.
@@ -322,6 +332,7 @@ impl Keeping<'_> {
 
     /// Looks what became of the workers. What ends the keeper, if anything does.
     fn look_after(&mut self) -> Result<Option<Stopped>, DaemonError> {
+        self.look_after_broker()?;
         if let Some((worker, _)) = &self.successor
             && let how @ (Fate::Ended(_) | Fate::Killed(_)) = worker.fate()
         {

@@ -1,4 +1,4 @@
-//! What one daemon has for itself: the lock on its directory of views, and the directory in which superblocks are mounted.
+//! What one daemon has for itself: the lock on its directory of views, and names in the directory in which superblocks are mounted.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
@@ -11,6 +11,7 @@ use tracing::warn;
 use super::ViewsPlan;
 use crate::daemon::DaemonError;
 use crate::machine::mountinfo::{Mount, MountTable};
+use crate::machine::private_mounts::PrivateMounts;
 use crate::machine::run_dir::RunDir;
 use crate::machine::stale::{abort_abandoned, detach};
 
@@ -23,9 +24,8 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// Takes it for the views of a directory. What a daemon left there that was killed is detached, and so is what was bound from it (S93),
-    /// unless this process goes on with it.
-    pub(super) fn take(views: &Path, is_resumed: bool) -> Result<Self, DaemonError> {
+    /// Takes it for the views of a directory.
+    pub(super) fn take(views: &Path) -> Result<Self, DaemonError> {
         let path = RunDir::make()?.views(views);
         let failed = |error| DaemonError::Views { path: path.clone(), error };
         match DirBuilder::new().mode(0o700).create(&path) {
@@ -35,18 +35,15 @@ impl Base {
         let directory = File::open(&path).map_err(failed)?;
         let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock)
             .map_err(|_| DaemonError::ViewsTaken { dir: views.to_owned() })?;
-        if !is_resumed {
-            clear(&path, &[])?;
-        }
         let names = fs::read_dir(&path).map_err(failed)?.flatten();
         let numbers = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let next = numbers.max().unwrap_or(0);
         Ok(Self { path, next, _lock: lock })
     }
 
-    /// Detaches all that a worker before has left here but these, which are gone on with.
-    pub(super) fn clear_all_but(&self, places: &[&Path]) -> Result<(), DaemonError> {
-        clear(&self.path, places)
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Notes that somebody has unmounted the view of a file, for a process that comes after this one.
@@ -72,10 +69,15 @@ impl Base {
         self.path.join(name)
     }
 
-    /// A new name in it.
-    pub(super) fn next(&mut self) -> PathBuf {
+    /// A new number in it.
+    pub(super) fn next(&mut self) -> u64 {
         self.next += 1;
-        self.path.join(self.next.to_string())
+        self.next
+    }
+
+    /// Where the superblock of a number is mounted.
+    pub(super) fn place(&self, number: u64) -> PathBuf {
+        self.path.join(number.to_string())
     }
 }
 
@@ -108,7 +110,8 @@ pub(in crate::daemon) fn take_all_away(plan: &ViewsPlan) -> Result<(), DaemonErr
     Ok(())
 }
 
-fn clear(path: &Path, but: &[&Path]) -> Result<(), DaemonError> {
+/// Detaches all that a daemon left in a directory that was killed, and what was bound from it (S93), but these places.
+pub(super) fn clear(path: &Path, but: &[&Path]) -> Result<(), DaemonError> {
     let table = MountTable::read()?;
     let is_inside = |mount: &&Mount| {
         mount.mountpoint.starts_with(path) && !but.contains(&mount.mountpoint.as_path())
@@ -123,10 +126,6 @@ fn clear(path: &Path, but: &[&Path]) -> Result<(), DaemonError> {
             Err(error) => warn!(%mountpoint, %error, "a view whose daemon has died stays"),
         }
     }
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if !but.contains(&entry.path().as_path()) {
-            fs::remove_dir(entry.path()).unwrap_or_default();
-        }
-    }
+    PrivateMounts::new(path.to_owned()).sweep(but);
     Ok(())
 }

@@ -32,18 +32,7 @@ impl Directory {
 
     /// The files that are there.
     pub(super) fn read(&self) -> Result<Vec<PathBuf>, DaemonError> {
-        let failed = |error| DaemonError::Views { path: self.path.clone(), error };
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
-            let ending = path.extension().and_then(|ending| ending.to_str());
-            if !is_hidden && ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
-                files.push(path);
-            }
-        }
-        files.sort();
-        Ok(files)
+        files_of(&self.path)
     }
 
     /// Forgets the files that are not there any more, and gives them. A directory that cannot be read takes no view away.
@@ -62,6 +51,11 @@ impl Directory {
         self.known.insert(file.to_owned(), Stamp::of(file));
     }
 
+    /// There was this file, however it looks now: if it is gone, that has happened.
+    pub(super) fn remember(&mut self, file: &Path) {
+        self.known.insert(file.to_owned(), Stamp::default());
+    }
+
     /// The files that look otherwise than before, or were not there.
     pub(super) fn changed(&mut self) -> Vec<PathBuf> {
         let Ok(files) = self.read() else { return Vec::new() };
@@ -77,6 +71,27 @@ impl Directory {
         self.watch.follow(stamps.clone(), stamps);
         changed
     }
+}
+
+/// The files of a directory of views.
+pub(super) fn files_of(directory: &Path) -> Result<Vec<PathBuf>, DaemonError> {
+    let failed = |error| DaemonError::Views { path: directory.to_owned(), error };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if is_view(&path) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Whether a file of such a directory is a view's, by its name.
+pub(super) fn is_view(file: &Path) -> bool {
+    let is_hidden = file.file_name().is_none_or(|name| name.as_encoded_bytes()[0] == b'.');
+    let ending = file.extension().and_then(|ending| ending.to_str());
+    !is_hidden && ending.is_some_and(|ending| ENDINGS.contains(&ending))
 }
 
 /// What stands for the mount point of a view of which nothing is known but its file.

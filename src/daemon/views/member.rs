@@ -1,6 +1,6 @@
 //! One view of a directory of views, while it is shown.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -8,8 +8,8 @@ use tracing::{info, warn};
 
 use super::group::{Group, Traits};
 use super::note::Note;
+use super::privileged::Privileged;
 use crate::daemon::DaemonError;
-use crate::daemon::attach::clear_stale;
 use crate::daemon::fetch::Fetching;
 use crate::daemon::kept_by::KeptBy;
 use crate::daemon::opening::Caches;
@@ -19,11 +19,7 @@ use crate::daemon::update;
 use crate::daemon::update::Following;
 use crate::daemon::updates::{Updates, Updating};
 use crate::daemon::vitals::{Mounted, Vitals};
-use crate::machine::MachineError;
-use crate::machine::bind::bind;
 use crate::machine::mountinfo::MountTable;
-use crate::machine::mountpoint::{self, Claim};
-use crate::machine::unmount::unmount;
 use crate::snapshot::Snapshot;
 use crate::sync::archive::Archive;
 use crate::union::name::Name;
@@ -57,12 +53,6 @@ pub(super) struct Means {
     pub(super) caches: Caches,
 }
 
-/// A mount point with a view on it.
-struct Bound {
-    claim: Claim,
-    mount_id: u64,
-}
-
 /// Why a view leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leave {
@@ -74,7 +64,7 @@ pub(super) enum Leave {
 
 pub(super) struct Shown {
     member: Member,
-    bound: Bound,
+    mount_id: u64,
 }
 
 impl Shown {
@@ -86,22 +76,17 @@ impl Shown {
         place: Place,
         means: Means,
         note: &Note,
+        privileged: &mut Privileged,
     ) -> Result<Self, DaemonError> {
-        let bound = attach(&plan.mountpoint, group, &place.name)?;
-        let note = Note { is_bound: true, made: bound.claim.made().to_vec(), ..note.clone() };
+        let from = group.directory_of(&place.name);
+        let bound = privileged.bind(&note.file, group.number(), from, &plan.mountpoint)?;
+        let mount_id = bound.mount_id;
+        let note = Note { is_bound: true, made: bound.made, ..note.clone() };
         place.view.note_place(&place.name, &note.to_bytes());
-        let mountpoint = plan.mountpoint.clone();
-        match Member::start(plan, traits, group, place, means, false) {
-            Ok(member) => {
-                announce(&member.plan, &member.place.view.snapshot());
-                Ok(Self { member, bound })
-            }
-            Err(error) => {
-                detach(&mountpoint);
-                bound.claim.release();
-                Err(error)
-            }
-        }
+        let member = Member::start(plan, traits, group, place, means, false);
+        let member = member.inspect_err(|_| privileged.unbind(&note.file))?;
+        announce(&member.plan, &member.place.view.snapshot());
+        Ok(Self { member, mount_id })
     }
 
     /// Keeps a view up to date that a worker before has bound.
@@ -111,11 +96,10 @@ impl Shown {
         group: &Group,
         place: Place,
         means: Means,
-        (mount_id, made): (u64, Vec<PathBuf>),
+        mount_id: u64,
     ) -> Result<Self, DaemonError> {
         let member = Member::start(plan, traits, group, place, means, true)?;
-        let bound = Bound { claim: Claim::again(made), mount_id };
-        Ok(Self { member, bound })
+        Ok(Self { member, mount_id })
     }
 
     /// The view.
@@ -135,7 +119,7 @@ impl Shown {
 
     /// Whether it is still where it was bound to.
     pub(super) fn is_in(&self, table: &MountTable) -> bool {
-        table.at(&self.member.plan.mountpoint).any(|mount| mount.id == self.bound.mount_id)
+        table.at(&self.member.plan.mountpoint).any(|mount| mount.id == self.mount_id)
     }
 
     /// Says that it is about to end.
@@ -144,17 +128,15 @@ impl Shown {
     }
 
     /// Unmounts it, also while it is held, and ends what keeps it up to date.
-    pub(super) fn end(self, group: &Group, leave: Leave) {
-        let Self { member, bound } = self;
-        let Member { plan, updates, updating, doors, archive, place, .. } = member;
-        detach(&plan.mountpoint);
+    pub(super) fn end(self, file: &Path, group: &Group, leave: Leave, privileged: &mut Privileged) {
+        let Member { plan, updates, updating, doors, archive, place, .. } = self.member;
+        privileged.unbind(file);
         drop(doors);
         end(&updates, updating);
         if let Some(archive) = archive.filter(|_| leave == Leave::ForGood) {
             archive.retain(&[]);
         }
         group.remove(&place.name, &place.view);
-        bound.claim.release();
         info!(mountpoint = %plan.mountpoint.display(), "unmounted");
     }
 }
@@ -172,10 +154,9 @@ impl Member {
         let vitals = Arc::new(Vitals::default());
         vitals.fetched(fetching.as_ref());
         let (view, counts) = (place.view.clone(), group.counts.clone());
-        let seen = Seen::new(&plan, view.clone(), counts.clone(), vitals.clone(), keeper);
+        let seen = Seen::new(&plan, view.clone(), counts.clone(), vitals.clone(), keeper.clone());
         let trouble = seen.trouble.clone();
-        // What closes files to a worker is not done to one that mounts.
-        let following = Following { caches, fetching, is_resumed, keeper: None };
+        let following = Following { caches, fetching, is_resumed, keeper };
         let kernel = group.kernel.clone();
         let (updates, updating) =
             update::start(&plan, view.clone(), following, kernel, vitals.clone())?;
@@ -196,31 +177,5 @@ fn end(updates: &Updates, updating: JoinHandle<()>) {
     updates.end();
     if updating.join().is_err() {
         warn!("the thread that kept the view up to date had panicked");
-    }
-}
-
-fn attach(mountpoint: &Path, group: &Group, name: &Name) -> Result<Bound, DaemonError> {
-    clear_stale(mountpoint)?;
-    let claim = Claim::make(mountpoint)?;
-    let bound = mountpoint::check(mountpoint)
-        .and_then(|()| bind(&group.path_of(name), mountpoint))
-        .and_then(|()| Ok(MountTable::read()?.topmost_at(mountpoint).map(|mount| mount.id)));
-    match bound {
-        Ok(Some(mount_id)) => Ok(Bound { claim, mount_id }),
-        Ok(None) => {
-            claim.release();
-            Err(MachineError::NotMounted { path: mountpoint.to_owned() }.into())
-        }
-        Err(error) => {
-            claim.release();
-            Err(error.into())
-        }
-    }
-}
-
-fn detach(mountpoint: &Path) {
-    match unmount(mountpoint, true) {
-        Ok(()) | Err(MachineError::NotMounted { .. }) => {}
-        Err(error) => warn!(%error, "a view could not be unmounted"),
     }
 }

@@ -4,14 +4,19 @@
 //! [`Traits`] share a superblock. A view that cannot be shown keeps no other from being shown.
 
 mod base;
+mod broker;
+mod confined;
 mod directory;
 mod events;
 mod group;
+mod holdings;
 mod member;
 mod note;
 mod observed;
+mod privileged;
 mod reading;
 mod renewal;
+mod requests;
 mod resume;
 mod show;
 mod stop;
@@ -25,11 +30,17 @@ use tracing::{info, warn};
 
 use self::base::Base;
 pub(super) use self::base::{superblock_at, take_all_away};
+pub(super) use self::broker::died;
+pub use self::broker::run_broker;
+use self::confined::begin;
 use self::directory::Directory;
 use self::events::{Event, Events};
 use self::group::{Group, Traits};
+use self::holdings::Holdings;
 use self::member::{Leave, Shown};
 use self::observed::Roll;
+use self::privileged::{Asking, Privileged};
+use self::resume::Left;
 use super::DaemonError;
 use super::copy::Copying;
 use super::fetch::{Fetchers, Fetching};
@@ -39,7 +50,7 @@ use super::stop::Stopped;
 use crate::config::resolved::Overrides;
 use crate::control::http::Address;
 use crate::machine::confinement;
-use crate::machine::keeper::{Handed, Word};
+use crate::machine::keeper::Word;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::{memory, user};
 use crate::store::git::Repository;
@@ -109,16 +120,18 @@ fn serve_views(
     if !user::has_sys_admin() {
         return Err(DaemonError::Unprivileged);
     }
-    memory::set_up();
     confinement::no_core_dumps();
-    // The worker before has ended once this is answered, and what it held can be taken.
-    let earlier = keeper.as_ref().filter(|keeper| !keeper.is_first());
-    let handed = earlier.map(|keeper| keeper.ask_all()).transpose()?;
+    let (left, broker) = begin(plan, keeper.as_deref())?;
+    memory::set_up();
     let events = Events::listen()?;
     let roll = Arc::<Roll>::default();
     // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
     let http = observed::serve(plan.metrics.as_ref(), roll.clone())?;
-    let base = Base::take(&plan.dir, handed.is_some())?;
+    let base = Base::take(&plan.dir)?;
+    let privileged = match broker {
+        Some(line) => Privileged::Broker(Asking::new(line)),
+        None => Privileged::Own(Holdings::new(base.path().to_owned())?),
+    };
     let notices = Notices::start();
     let directory = Directory::new(&plan.dir, notices.clone(), &events);
     let (estates, groups, retired, views) = Default::default();
@@ -128,6 +141,7 @@ fn serve_views(
     let mut daemon = Daemon {
         plan,
         base,
+        privileged,
         directory,
         events,
         notices,
@@ -142,7 +156,7 @@ fn serve_views(
         is_starting,
         have_mounts_moved,
     };
-    let started = daemon.start(handed).and_then(|()| ready());
+    let started = daemon.start(left).and_then(|()| ready());
     let started = started.and_then(|()| daemon.listen());
     if let Err(error) = started {
         if !matches!(error, DaemonError::Resume { .. }) {
@@ -162,6 +176,7 @@ fn serve_views(
 struct Daemon {
     plan: ViewsPlan,
     base: Base,
+    privileged: Privileged,
     directory: Directory,
     events: Events,
     notices: Option<Arc<Notices>>,
@@ -211,12 +226,14 @@ struct Broken {
 
 impl Daemon {
     /// Shows what can be shown.
-    fn start(&mut self, handed: Option<Vec<Handed>>) -> Result<(), DaemonError> {
+    fn start(&mut self, left: Option<Vec<Left>>) -> Result<(), DaemonError> {
         let files = self.directory.read()?;
-        let is_resumed = handed.is_some();
-        if let Some((handed, keeper)) = handed.zip(self.keeper.clone()) {
-            self.resume(handed, keeper.is_to_refuse())?;
+        let is_resumed = left.is_some();
+        if let Some((left, keeper)) = left.zip(self.keeper.clone()) {
+            self.resume(left, keeper.is_to_refuse())?;
             self.remember_unmounted(&files);
+        } else {
+            self.privileged.clear(&[])?;
         }
         self.look();
         self.await_first_fetch();
@@ -301,7 +318,7 @@ impl Daemon {
             drop(self.awaited.remove(&file));
             self.base.forget_unmounted(&file);
             if let Some(state) = self.views.remove(&file) {
-                self.leave(state, Leave::ForGood);
+                self.leave(&file, state, Leave::ForGood);
             }
         }
         for file in self.directory.changed() {
@@ -359,7 +376,7 @@ impl Daemon {
             if is_unmounted {
                 self.base.note_unmounted(&file);
             }
-            self.leave(State::Shown(shown), Leave::ForNow);
+            self.leave(&file, State::Shown(shown), Leave::ForNow);
             if !is_unmounted {
                 warn!(file = %file.display(), "its superblock has ended; it is mounted anew");
                 self.renew(&file, None);

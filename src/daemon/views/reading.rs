@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::note::Note;
-use super::{Daemon, State};
+use super::{Daemon, State, ViewsPlan};
 use crate::config::resolved::{Config, Origin};
 use crate::config::{self, ConfigError, Environment, Loaded};
 use crate::control::ControlError;
+use crate::daemon::kept_by::{widen, widen_to_file};
 use crate::daemon::start::{Audience, Plan};
 use crate::machine::{mountpoint, passthrough};
 use crate::sync::Stamp;
@@ -21,31 +22,23 @@ pub(super) struct Read {
     pub(super) text: Vec<u8>,
 }
 
-impl Daemon {
-    /// Reads a configuration.
-    pub(super) fn plan_of(&self, file: &Path) -> Result<Read, ControlError> {
-        let stamp = Stamp::of(file);
+impl ViewsPlan {
+    /// Reads the configuration of a file, with what the command line says in its place. Returns the file's text with it.
+    pub(super) fn load(&self, file: &Path) -> Result<(Config, Vec<u8>), ControlError> {
         // It would be a view of nothing at the default mount point; most likely somebody is about to write it.
         if fs::metadata(file).is_ok_and(|found| found.len() == 0) {
             return Err(refused(&format_args!("`{}` is empty", file.display())));
         }
         let loaded = config::load_file(file, &Environment::of_process());
         let Loaded { mut config, text, .. } = loaded.map_err(|error| refused(&error))?;
-        self.plan.overrides.apply(&mut config);
-        let at = mountpoint::resolve(&config.mount.at).map_err(|error| refused(&error))?;
-        let problems = config::check_mountpoint(&config, &at);
-        if !problems.is_empty() {
-            return Err(refused(&ConfigError { problems }));
-        }
-        self.expect_free(file, &at)?;
-        let plan = self.plan_at(config, at, stamp)?;
-        Ok(Read { plan, text })
+        self.overrides.apply(&mut config);
+        Ok((config, text))
     }
 
     fn plan_at(&self, mut config: Config, at: PathBuf, stamp: Stamp) -> Result<Plan, ControlError> {
         config.mount.at.clone_from(&at);
         let allowed = || passthrough::allowed(&config.state.dir).map_err(|error| refused(&error));
-        let passthrough = self.plan.has_passthrough.then(allowed).transpose()?;
+        let passthrough = self.has_passthrough.then(allowed).transpose()?;
         Ok(Plan { passthrough, ..self.plan_with(config, at, stamp) })
     }
 
@@ -56,7 +49,7 @@ impl Daemon {
         let plan = |text: &[u8]| {
             let mut config =
                 config::load_text(&origin, text, &Environment::of_process()).ok()?.config;
-            self.plan.overrides.apply(&mut config);
+            self.overrides.apply(&mut config);
             self.plan_at(config, note.at.clone(), Stamp::default()).ok()
         };
         let plan = plan(last)?.mounted_as(plan(first)?);
@@ -68,14 +61,38 @@ impl Daemon {
             passthrough: None,
             config,
             mountpoint,
-            forbids_execution: self.plan.forbids_execution,
-            is_pinned: self.plan.is_pinned,
-            overrides: self.plan.overrides,
+            forbids_execution: self.forbids_execution,
+            is_pinned: self.is_pinned,
+            overrides: self.overrides,
             stamp,
             metrics: None,
             audience: Audience::Everybody,
-            views: Some(self.plan.dir.clone()),
+            views: Some(self.dir.clone()),
         }
+    }
+}
+
+/// The mount point of a configuration, if it may be one.
+pub(super) fn mountpoint_of(config: &Config) -> Result<PathBuf, ControlError> {
+    let at = mountpoint::resolve(&config.mount.at).map_err(|error| refused(&error))?;
+    let problems = config::check_mountpoint(config, &at);
+    if !problems.is_empty() {
+        return Err(refused(&ConfigError { problems }));
+    }
+    Ok(at)
+}
+
+impl Daemon {
+    /// Reads a configuration. What it leads to is open to this process when this returns.
+    pub(super) fn plan_of(&self, file: &Path) -> Result<Read, ControlError> {
+        let stamp = Stamp::of(file);
+        widen_to_file(self.keeper.as_deref(), file);
+        let (config, text) = self.plan.load(file)?;
+        widen(self.keeper.as_deref(), &config);
+        let at = mountpoint_of(&config)?;
+        self.expect_free(file, &at)?;
+        let plan = self.plan.plan_at(config, at, stamp)?;
+        Ok(Read { plan, text })
     }
 
     /// Two views of one mount point would hide one another.

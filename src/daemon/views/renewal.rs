@@ -65,7 +65,7 @@ impl Daemon {
         let doors = Doors::open(file, seen, self.events.reload(file)).ok();
         let broken = Broken { trouble, retry_at, _doors: doors };
         if let Some(state) = self.views.insert(file.to_owned(), State::Broken(broken)) {
-            self.leave(state, Leave::ForNow);
+            self.leave(file, state, Leave::ForNow);
         }
     }
 }

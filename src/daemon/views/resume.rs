@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::group::{Group, Traits};
+use super::holdings::BoundAs;
 use super::member::{Means, Place, Shown};
 use super::note::Note;
 use super::reading::Read;
@@ -21,15 +22,36 @@ use crate::daemon::courier::of_keeper;
 use crate::daemon::opening::Caches;
 use crate::daemon::update::KEPT_SETS;
 use crate::fuse::Agreed;
+use crate::machine::courier::Courier;
+use crate::machine::descriptor;
 use crate::machine::keeper::Handed;
 use crate::machine::mountinfo::MountTable;
-use crate::machine::stale::detach;
-use crate::machine::{connections, descriptor};
 use crate::snapshot::Snapshot;
 use crate::sync::archive::PATIENCE;
 use crate::union::name::Name;
 use crate::union::revision::RevisionSetId;
 use crate::view::{self, Handshake, Journal, Kept, Past, PastView, Superblock, View};
+
+/// A superblock that a worker before has served, and what it wrote down of it.
+pub(super) struct Left {
+    device: OwnedFd,
+    courier: Courier,
+    pub(super) past: Past,
+    journal: Journal,
+}
+
+impl Left {
+    /// Reads what was written down of all that was handed over.
+    pub(super) fn read_all(handed: Vec<Handed>) -> Result<Vec<Self>, DaemonError> {
+        let read = |Handed { device, journal, courier }| {
+            let (past, journal) = Past::read(journal).map_err(|error| DaemonError::Resume {
+                reason: format!("the journal of node numbers: {error}"),
+            })?;
+            Ok(Self { device, courier, past, journal })
+        };
+        handed.into_iter().map(read).collect()
+    }
+}
 
 /// A view that is gone on with.
 struct Returning {
@@ -45,44 +67,51 @@ impl Daemon {
     /// Goes on with what a worker before has served.
     pub(super) fn resume(
         &mut self,
-        handed: Vec<Handed>,
+        left: Vec<Left>,
         is_to_refuse: bool,
     ) -> Result<(), DaemonError> {
-        for handed in handed {
-            self.resume_one(handed, is_to_refuse)?;
+        let mut lost = Vec::new();
+        for left in left {
+            self.resume_one(left, is_to_refuse, &mut lost)?;
         }
-        let places: Vec<_> = self.groups.iter().map(Group::place).collect();
-        self.base.clear_all_but(&places)?;
+        // Only now: who mounts may wait for an answer of any of them.
+        for file in lost {
+            self.privileged.unbind(&file);
+        }
+        let numbers: Vec<_> = self.groups.iter().map(Group::number).collect();
+        self.privileged.clear(&numbers)?;
         info!(dir = %self.plan.dir.display(), views = self.shown(), "took the views over");
         Ok(())
     }
 
-    fn resume_one(&mut self, handed: Handed, is_to_refuse: bool) -> Result<(), DaemonError> {
-        let Handed { device, journal, courier } = handed;
-        let read = Past::read(journal).map_err(|error| DaemonError::Resume {
-            reason: format!("the journal of node numbers: {error}"),
-        });
-        let (past, journal) = read?;
+    fn resume_one(
+        &mut self,
+        Left { device, courier, past, journal }: Left,
+        is_to_refuse: bool,
+        lost: &mut Vec<PathBuf>,
+    ) -> Result<(), DaemonError> {
         let Some(Handshake { request, reply }) = past.handshake().cloned() else {
             // Nobody was answered yet.
-            abandon(&device);
+            self.abandon(&device);
             return Ok(());
         };
         let table = MountTable::read()?;
         let mut returning = HashMap::new();
         let mut traits: Option<Traits> = None;
         for view in past.views() {
-            let Some((found, its_traits)) = self.returning(view, &table) else { continue };
+            let Some((found, its_traits)) = self.returning(view, &table, lost) else { continue };
             if traits.get_or_insert_with(|| its_traits.clone()) == &its_traits {
                 returning.insert(view.name().to_vec(), found);
             }
         }
         let (Some(traits), Some(first)) = (traits, returning.values().next()) else {
             warn!("a superblock without a view that can be shown is given up");
-            abandon(&device);
+            self.abandon(&device);
             return Ok(());
         };
         let place = first.note.place.clone();
+        let number = place.file_name().and_then(|name| name.to_str()?.parse().ok());
+        let place = (number.unwrap_or_default(), place);
         let (left, journal) = (past.still_open(), Arc::new(journal));
         let past = (past, journal.clone());
         let (superblock, returned) = return_all(&traits, past, returning);
@@ -98,7 +127,12 @@ impl Daemon {
     }
 
     /// What there is to show a view again, if it is still there.
-    fn returning(&mut self, view: &PastView, table: &MountTable) -> Option<(Returning, Traits)> {
+    fn returning(
+        &mut self,
+        view: &PastView,
+        table: &MountTable,
+        given_up: &mut Vec<PathBuf>,
+    ) -> Option<(Returning, Traits)> {
         let note = Note::parse(view.note()).filter(|note| note.is_bound)?;
         let ours = table.ours().find(|mount| mount.mountpoint == note.place)?.minor;
         let Some(mount_id) =
@@ -107,14 +141,14 @@ impl Daemon {
             self.base.note_unmounted(&note.file);
             return None;
         };
-        let lost = |what: &str| {
+        let was_bound = BoundAs { mount_id, made: note.made.clone() };
+        self.privileged.adopt(&note.file, &note.at, was_bound);
+        let mut lost = |what: &str| {
             warn!(file = %note.file.display(), what, "the view is mounted anew: who holds it gets errors");
-            if let Err(error) = detach(&note.at) {
-                warn!(%error, "what was mounted there stays");
-            }
+            given_up.push(note.file.clone());
             None
         };
-        let Some(read) = self.earlier_plan(&note, view) else {
+        let Some(read) = self.plan.earlier_plan(&note, view) else {
             return lost("its configuration was not written down");
         };
         let (mut caches, Some(shown)) = (self.caches(&read.plan), view.shown()) else {
@@ -151,11 +185,20 @@ impl Daemon {
         let (reload, keeper) = (self.events.reload(&note.file), self.keeper.clone());
         let means = Means { reload, fetching, keeper, caches };
         let place = Place { name, view };
-        let was_bound = (mount_id, note.made);
-        let shown = Shown::resume(plan, traits.clone(), group, place, means, was_bound)?;
+        let shown = Shown::resume(plan, traits.clone(), group, place, means, mount_id)?;
         group.members += 1;
+        self.directory.remember(&note.file);
         self.views.insert(note.file, State::Shown(Box::new(shown)));
         Ok(())
+    }
+
+    /// Ends a connection that nobody goes on with. What is bound from it is taken away with all that a worker has left.
+    fn abandon(&mut self, device: &OwnedFd) {
+        if let Some(connection) = descriptor::connection(device)
+            && let Err(error) = self.privileged.abort(connection)
+        {
+            warn!(%error, "a connection could not be aborted");
+        }
     }
 
     /// Remembers which views somebody has unmounted.
@@ -216,13 +259,4 @@ fn return_all(
         }
     }
     (superblock, returned)
-}
-
-/// Ends a connection that nobody goes on with. What is bound from it is taken away with all that a worker has left.
-fn abandon(device: &OwnedFd) {
-    if let Some(connection) = descriptor::connection(device)
-        && let Err(error) = connections::abort(connection)
-    {
-        warn!(%error, "a connection could not be aborted");
-    }
 }

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tracing::warn;
+
 use super::events::{Answer, Reloaded};
-use super::group::{First, Group, Mounting, Traits};
+use super::group::{First, Group, Mounted, Traits};
 use super::member::{Leave, Means, Place, Shown};
 use super::note::Note;
 use super::reading::{Read, refused};
@@ -84,11 +86,12 @@ impl Daemon {
         }
         // Only now: what cannot be built leaves the old view.
         if let Some(state @ State::Shown(_)) = self.views.remove(file) {
-            self.leave(state, Leave::ForNow);
+            self.leave(file, state, Leave::ForNow);
         }
         let name = name_of(file)?;
         let position = self.groups.iter().position(|group| group.traits == traits);
-        let place = position.map_or_else(|| self.base.next(), |at| self.groups[at].place().into());
+        let number = position.map_or_else(|| self.base.next(), |at| self.groups[at].number());
+        let place = self.base.place(number);
         let (file, at, made) = (file.to_owned(), plan.mountpoint.clone(), Vec::new());
         let note = Note { file, at, place, is_bound: false, made };
         let first = First {
@@ -101,13 +104,13 @@ impl Daemon {
         let (position, view) = if let Some(position) = position {
             (position, self.groups[position].add(first)?)
         } else {
-            let mounting = Mounting {
-                place: note.place.clone(),
-                source: self.plan.dir.clone(),
-                forbids_execution: self.plan.forbids_execution,
-                keeper: self.keeper.clone(),
-            };
-            let (group, view) = Group::mount(&traits, mounting, first)?;
+            let is_for_others = traits.is_for_others();
+            let device = self.privileged.mount(number, &note.file, &self.plan, is_for_others)?;
+            let (place, keeper) = (note.place.clone(), self.keeper.clone());
+            let mounted = Mounted { number, place, device, keeper };
+            let served = Group::serve_first(&traits, mounted, first);
+            let (group, view) =
+                served.inspect_err(|_| self.privileged.take_away(number).unwrap_or_default())?;
             self.groups.push(group);
             (self.groups.len() - 1, view)
         };
@@ -117,7 +120,7 @@ impl Daemon {
         let place = Place { name: name.clone(), view: view.clone() };
         let (reload, keeper) = (self.events.reload(file), self.keeper.clone());
         let means = Means { reload, fetching: fetching.take(), keeper, caches };
-        match Shown::start(plan, traits, group, place, means, &note) {
+        match Shown::start(plan, traits, group, place, means, &note, &mut self.privileged) {
             Ok(shown) => {
                 group.members += 1;
                 self.base.forget_unmounted(file);
@@ -148,7 +151,7 @@ impl Daemon {
     }
 
     /// Ends a view, and the superblock with its last one.
-    pub(super) fn leave(&mut self, state: State, leave: Leave) {
+    pub(super) fn leave(&mut self, file: &Path, state: State, leave: Leave) {
         let State::Shown(shown) = state else { return };
         let traits = &shown.member().traits;
         let Some(position) = self.groups.iter().position(|group| group.traits == *traits) else {
@@ -156,7 +159,7 @@ impl Daemon {
         };
         let group = &mut self.groups[position];
         group.members -= 1;
-        shown.end(group, leave);
+        shown.end(file, group, leave, &mut self.privileged);
         self.retire(position);
     }
 
@@ -164,7 +167,12 @@ impl Daemon {
     fn retire(&mut self, position: usize) {
         if self.groups[position].members == 0 {
             let group = self.groups.swap_remove(position);
-            group.detach();
+            // One whose connection was aborted is mounted still; one that somebody unmounted is not.
+            if let Err(error) = self.privileged.take_away(group.number())
+                && !group.has_ended()
+            {
+                warn!(%error, "a superblock could not be detached");
+            }
             self.retired.push(group);
         }
     }

@@ -3,8 +3,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tracing::{info, warn};
+
 use super::group::Group;
 use super::member::Leave;
+use super::privileged::Privileged;
 use super::{Daemon, State};
 
 /// How long threads may take to notice that their connection is gone.
@@ -26,15 +29,26 @@ impl Daemon {
         for estate in self.estates.values() {
             estate.pins.keep();
         }
-        for state in std::mem::take(&mut self.views).into_values() {
-            self.leave(state, Leave::ForNow);
+        for (file, state) in std::mem::take(&mut self.views) {
+            self.leave(&file, state, Leave::ForNow);
         }
         if !ended(&self.retired, patience) {
-            self.retired.iter().filter(|group| !group.has_ended()).for_each(Group::abort);
+            for group in self.retired.iter().filter(|group| !group.has_ended()) {
+                cut_off(&mut self.privileged, group);
+            }
             if !ended(&self.retired, ABORTED) {
                 tracing::error!("a session did not end after its connection was aborted");
             }
         }
+    }
+}
+
+/// Cuts off whoever holds a superblock.
+fn cut_off(privileged: &mut Privileged, group: &Group) {
+    let Some(connection) = group.connection() else { return };
+    info!(connection, "still held: aborting the connection");
+    if let Err(error) = privileged.abort(connection) {
+        warn!(%error, "the connection cannot be aborted");
     }
 }
 

@@ -46,7 +46,7 @@ impl Confined {
 }
 
 /// Whether an operator wants no confinement.
-fn is_off() -> bool {
+pub fn is_off() -> bool {
     std::env::var_os(VARIABLE).is_some_and(|value| value == OFF)
 }
 

@@ -1,0 +1,171 @@
+//! What is mounted for the views: their superblocks, and each view where it is bound to.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+use super::ViewsPlan;
+use super::base::clear;
+use crate::daemon::DaemonError;
+use crate::daemon::attach::{clear_stale, raise_read_ahead};
+use crate::machine::mount::MountRequest;
+use crate::machine::mountinfo::MountTable;
+use crate::machine::mountpoint::{self, Claim};
+use crate::machine::private_mounts::PrivateMounts;
+use crate::machine::unmount::unmount;
+use crate::machine::{MachineError, connections};
+
+/// All that is mounted.
+#[derive(Debug)]
+pub(super) struct Holdings {
+    superblocks: PrivateMounts,
+    /// By file.
+    bound: HashMap<PathBuf, Bound>,
+    /// Of each superblock that there was, what tells it from a later one with its number.
+    connections: HashMap<u32, Option<u64>>,
+}
+
+/// A mount point with a view on it.
+#[derive(Debug)]
+struct Bound {
+    at: PathBuf,
+    claim: Claim,
+    mount_id: u64,
+}
+
+/// What came of binding a view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BoundAs {
+    pub(super) mount_id: u64,
+    /// The directories that were made for it, the outermost first.
+    pub(super) made: Vec<PathBuf>,
+}
+
+impl Holdings {
+    /// What there is in a directory, for the views that are bound from there.
+    pub(super) fn new(directory: PathBuf) -> Result<Self, DaemonError> {
+        let superblocks = PrivateMounts::new(directory);
+        let all = superblocks.all(&MountTable::read()?).into_iter();
+        let connections =
+            all.map(|(_, connection)| (connection, connections::identity(connection))).collect();
+        Ok(Self { superblocks, bound: HashMap::new(), connections })
+    }
+
+    /// Takes all away but these superblocks with what is bound from them.
+    pub(super) fn clear(&mut self, but: &[u64]) -> Result<(), DaemonError> {
+        let places: Vec<_> = but.iter().map(|number| self.superblocks.place(*number)).collect();
+        let places: Vec<_> = places.iter().map(PathBuf::as_path).collect();
+        clear(self.superblocks.directory(), &places)?;
+        let table = MountTable::read()?;
+        let is_gone = |_: &PathBuf, bound: &mut Bound| !bound.is_in(&table);
+        for (_, bound) in self.bound.extract_if(is_gone) {
+            bound.claim.release();
+        }
+        Ok(())
+    }
+
+    /// Mounts a superblock.
+    pub(super) fn mount(
+        &mut self,
+        number: u64,
+        plan: &ViewsPlan,
+        is_for_others: bool,
+    ) -> Result<OwnedFd, DaemonError> {
+        let device = self.superblocks.mount(
+            number,
+            MountRequest {
+                mountpoint: PathBuf::new(),
+                source_name: plan.dir.clone().into_os_string(),
+                allow_other: is_for_others,
+                default_permissions: true,
+                forbids_execution: plan.forbids_execution,
+            },
+        )?;
+        if let Some(connection) = self.connection(number)? {
+            self.connections.insert(connection, connections::identity(connection));
+        }
+        Ok(device)
+    }
+
+    /// Binds the view of a file to its mount point: the whole superblock, or the directory of this name.
+    pub(super) fn bind(
+        &mut self,
+        file: &Path,
+        number: u64,
+        name: Option<&OsStr>,
+        at: &Path,
+    ) -> Result<BoundAs, DaemonError> {
+        self.unbind(file);
+        clear_stale(at)?;
+        let claim = Claim::make(at)?;
+        let bound = mountpoint::check(at)
+            .and_then(|()| self.superblocks.bind(number, name, at))
+            .and_then(|()| Ok(MountTable::read()?.topmost_at(at).map(|mount| mount.id)))
+            .and_then(|id| id.ok_or_else(|| MachineError::NotMounted { path: at.to_owned() }));
+        match bound {
+            Ok(mount_id) => {
+                // It serves: the handshake, in which the kernel sets its own, is over.
+                raise_read_ahead(self.connection(number)?);
+                let made = claim.made().to_vec();
+                self.bound.insert(file.to_owned(), Bound { at: at.to_owned(), claim, mount_id });
+                Ok(BoundAs { mount_id, made })
+            }
+            Err(error) => {
+                claim.release();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Knows from now on what an earlier process has bound.
+    pub(super) fn adopt(&mut self, file: &Path, at: &Path, bound: BoundAs) {
+        let BoundAs { mount_id, made } = bound;
+        let bound = Bound { at: at.to_owned(), claim: Claim::again(made), mount_id };
+        self.bound.insert(file.to_owned(), bound);
+    }
+
+    /// Takes the view of a file away from where it was bound to, also while it is held.
+    pub(super) fn unbind(&mut self, file: &Path) {
+        let Some(bound) = self.bound.remove(file) else { return };
+        let is_there = MountTable::read().is_ok_and(|table| bound.is_in(&table));
+        let outcome = if is_there { unmount(&bound.at, true) } else { Ok(()) };
+        match outcome {
+            Ok(()) | Err(MachineError::NotMounted { .. }) => {}
+            Err(error) => warn!(%error, "a view could not be unmounted"),
+        }
+        bound.claim.release();
+    }
+
+    /// Takes a superblock away. It ends when nobody holds a view of it any more.
+    pub(super) fn take_away(&mut self, number: u64) -> Result<(), DaemonError> {
+        Ok(self.superblocks.detach(number)?)
+    }
+
+    /// Cuts off whoever holds a superblock, also one that was taken away.
+    pub(super) fn abort(&self, connection: u32) -> Result<(), DaemonError> {
+        if self.connections.get(&connection) == Some(&connections::identity(connection)) {
+            return Ok(connections::abort(connection)?);
+        }
+        let path = self.superblocks.directory().to_owned();
+        Err(MachineError::NotMounted { path }.into())
+    }
+
+    fn connection(&self, number: u64) -> Result<Option<u32>, DaemonError> {
+        let all = self.superblocks.all(&MountTable::read()?);
+        Ok(all.into_iter().find(|(one, _)| *one == number).map(|(_, connection)| connection))
+    }
+
+    /// The numbers of all superblocks, and the connections.
+    pub(super) fn superblocks(&self) -> Result<Vec<(u64, u32)>, DaemonError> {
+        Ok(self.superblocks.all(&MountTable::read()?))
+    }
+}
+
+impl Bound {
+    fn is_in(&self, table: &MountTable) -> bool {
+        table.at(&self.at).any(|mount| mount.id == self.mount_id)
+    }
+}
