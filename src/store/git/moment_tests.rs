@@ -1,0 +1,81 @@
+//! What cannot be read for a moment, told from what is not there.
+
+use std::fs::{self, File};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::fixture::Fixture;
+use super::{GitStore, Repository, oid};
+use crate::store::blobs::{BlobCache, BlobLimits};
+use crate::store::{Store, StoreError};
+
+/// Set for the process in which descriptors may run out.
+const ALONE: &str = "OVERLAYFS_MOUNT_TEST_ALONE";
+const NAME: &str =
+    "store::git::moment_tests::s127_what_no_descriptor_is_left_for_is_not_taken_for_absent";
+
+#[test]
+fn s127_what_no_descriptor_is_left_for_is_not_taken_for_absent() {
+    if std::env::var_os(ALONE).is_some() {
+        return without_descriptors();
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 128 && exec \"$0\" --exact \"$1\" --nocapture"]);
+    command.arg(std::env::current_exe().unwrap()).arg(NAME).env(ALONE, "1");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+fn without_descriptors() {
+    let fixture = Fixture::new();
+    let made = fixture.with_files("r", &[("in/file", "0")]);
+    made.git(&["repack", "-adq"]);
+    let commit = made.commit(&[("other", "1")]);
+    made.git(&["repack", "-dq"]);
+    let store = || {
+        let repository = Arc::new(Repository::open(&made.path).unwrap());
+        let blobs = BlobCache::new(fixture.path(), BlobLimits::default());
+        GitStore::new(repository, oid(commit.as_bytes()).unwrap(), Arc::new(blobs), None).unwrap()
+    };
+    let first = store();
+    let below = first.lookup(&first.root().unwrap(), b"in").unwrap().unwrap();
+    let mut held = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        held.push(file);
+    }
+    let unavailable = |error: StoreError| {
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        assert!(error.is_momentary());
+    };
+    unavailable(first.list(&below).unwrap_err());
+    drop(held);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let listed = loop {
+        match first.list(&below) {
+            Ok(listed) => break listed,
+            Err(error) => unavailable(error),
+        }
+        assert!(Instant::now() < deadline, "it never came back");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(listed.len(), 1);
+
+    // What is in no pack any more is not there, whoever lacks what.
+    let packs = made.path.join(".git/objects/pack");
+    let tree = made.git(&["rev-parse", "HEAD:in"]);
+    for entry in fs::read_dir(&packs).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "idx") {
+            let listed = made.git(&["verify-pack", "-v", path.to_str().unwrap()]);
+            if listed.contains(tree.trim()) {
+                for extension in ["pack", "rev", "idx"] {
+                    fs::remove_file(path.with_extension(extension)).unwrap_or_default();
+                }
+            }
+        }
+    }
+    let error = store().list(&below).unwrap_err();
+    assert!(matches!(error, StoreError::Unreadable { .. }) && !error.is_momentary(), "{error}");
+}
