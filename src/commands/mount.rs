@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use tracing::error;
+
 use super::cli::{LogFormat, MountArgs};
 use super::failure::Failure;
 use super::{input, views};
@@ -62,6 +64,28 @@ fn serve(
 
 /// Serves a mount for its keeper, which was started with the same arguments.
 fn work(arguments: &MountArgs, keeper: Keeper) -> Result<ExitCode, Failure> {
+    let is_first = keeper.is_first();
+    let outcome = take_turn(arguments, keeper);
+    if !is_first {
+        log_failure(&outcome, arguments, arguments.mountpoint.as_deref());
+    }
+    outcome
+}
+
+/// Logs why a worker that is to take over does not: nobody reads what it prints.
+pub(super) fn log_failure(
+    outcome: &Result<ExitCode, Failure>,
+    arguments: &MountArgs,
+    place: Option<&Path>,
+) {
+    let Err(failure) = outcome else { return };
+    // It may have failed before it had a log. Where it has one this changes nothing.
+    let _log = start_log(place.unwrap_or(Path::new("")), arguments, arguments.foreground).ok();
+    let (error, cure) = (failure.message().trim_end(), failure.cure());
+    error!(error, cure, "the worker cannot take over");
+}
+
+fn take_turn(arguments: &MountArgs, keeper: Keeper) -> Result<ExitCode, Failure> {
     let keeper = KeptBy::new(keeper);
     let mut now = None;
     let (mut plan, text) = if let Some((first, last)) = keeper.earlier_configurations() {
