@@ -51,8 +51,7 @@ impl Confines {
     /// come before its first thread.
     pub(super) fn enter(plan: &Plan, now: Option<&Config>) -> Self {
         let config = &plan.config;
-        // What a worker makes itself has to be there. What cannot be made is said where it is missed. The run directory first: without a
-        // home the state is below it, and it is for its user alone.
+        // What a worker makes itself has to be there. What cannot be made is said where it is missed.
         let run_dir = RunDir::make().ok();
         fs::create_dir_all(&config.state.dir).unwrap_or_default();
         if config.repo_cache.is_synced {

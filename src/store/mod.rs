@@ -9,6 +9,7 @@ pub mod empty;
 pub mod git;
 #[cfg(any(test, fuzzing))]
 pub mod memory;
+pub mod state_dir;
 pub mod walk;
 
 use std::fmt::{self, Debug};
