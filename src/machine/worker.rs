@@ -200,6 +200,15 @@ impl Worker {
         hand().map_err(failed("handing the mount over"))
     }
 
+    /// Hands over the journal of a mount that was given up, if there is one.
+    pub fn hand_past(&self, journal: Option<&File>) {
+        match journal.map(|journal| descriptor::send(&self.line, journal)) {
+            // If it is gone it needs none.
+            Some(sent) => sent.unwrap_or_default(),
+            None => self.end_of_mounts(),
+        }
+    }
+
     /// Says that all was handed over.
     pub fn end_of_mounts(&self) {
         // If it is gone it needs none.
