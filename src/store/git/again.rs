@@ -116,7 +116,7 @@ pub(super) fn momentary(error: &gix::Error) -> Option<String> {
 }
 
 /// Why a repository in which something was looked for in vain does not know all of its packs, if that is so and may pass.
-fn lacking(repository: &ThreadSafeRepository) -> Option<String> {
+pub(super) fn lacking(repository: &ThreadSafeRepository) -> Option<String> {
     let records = match repository.objects.structure() {
         Ok(records) => records,
         Err(error) => return momentary(&error),

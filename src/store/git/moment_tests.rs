@@ -5,10 +5,15 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gix::ObjectId;
+
+use super::again::lacking;
 use super::fixture::Fixture;
+use super::lfs::LfsObjects;
+use super::repository::options;
 use super::{GitStore, Repository, oid};
 use crate::store::blobs::{BlobCache, BlobLimits};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, is_momentary};
 
 /// Set for the process in which descriptors may run out.
 const ALONE: &str = "OVERLAYFS_MOUNT_TEST_ALONE";
@@ -41,6 +46,16 @@ fn without_descriptors() {
     };
     let first = store();
     let below = first.lookup(&first.root().unwrap(), b"in").unwrap().unwrap();
+    let id = made.git(&["rev-parse", "HEAD:in"]);
+    let id = ObjectId::from_hex(id.trim().as_bytes()).unwrap();
+    let opened = [(); 2].map(|()| options().open(&made.path).unwrap());
+    // It knows which packs there are, and has opened none.
+    opened[0].objects.structure().unwrap();
+    let find = |at: usize, id: &ObjectId| opened[at].to_thread_local().find_header(*id).is_ok();
+    let lfs = made.path.join(".git/lfs/objects/ab/ab");
+    fs::create_dir_all(&lfs).unwrap();
+    fs::write(lfs.join("ab".repeat(32)), "x").unwrap();
+    let scan = || LfsObjects::scan(&made.path.join(".git"));
     let mut held = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         held.push(file);
@@ -50,7 +65,15 @@ fn without_descriptors() {
         assert!(error.is_momentary());
     };
     unavailable(first.list(&below).unwrap_err());
+    assert!(is_momentary(&scan().unwrap_err()));
+    assert!(!find(0, &id));
     drop(held);
+    // The library takes an index that it could not open for one that is not there, for good.
+    assert!(!find(0, &id) && find(1, &id));
+    assert!(lacking(&opened[0]).is_some());
+    let absent = ObjectId::from_hex(&[b'1'; 40]).unwrap();
+    assert!(!find(1, &absent) && lacking(&opened[1]).is_none());
+    assert!(!scan().unwrap().is_empty());
     let deadline = Instant::now() + Duration::from_secs(60);
     let listed = loop {
         match first.list(&below) {
