@@ -6,17 +6,17 @@ use std::sync::Arc;
 use super::digest::Fields;
 use super::error::{SourceCause, Tried};
 use super::history::Asked;
-use super::locate::{is_refused, locate, places};
+use super::locate::{Located, is_refused, locate, places};
 use super::pin::Pins;
 use super::resolve::resolve;
 use super::shared::Shared;
 use super::signals::of_repository;
 use crate::config::resolved::{Config, Location, Mode, Pin, SourceSpec};
 use crate::snapshot::{GitDirectory, Pinning, Snapshot, Source, SourceState};
-use crate::store::Store;
 use crate::store::dir::DirStore;
 use crate::store::git::lfs::LfsObjects;
 use crate::store::git::{GitStore, Repository};
+use crate::store::{Store, StoreError};
 use crate::union::object::Oid;
 use crate::union::revision::Revision;
 use crate::union::source::SourceId;
@@ -92,14 +92,8 @@ fn open_git(
     if has_git {
         signals.push(located.repository.common_dir().join("shallow"));
     }
-    let unreadable = |problem: &str, is_momentary| SourceCause::Unreadable {
-        git_ref: git_ref.unwrap_or("HEAD").to_owned(),
-        place: located.place.clone(),
-        problem: problem.to_owned(),
-        is_momentary,
-    };
     let lfs = spec.serves_lfs.then(|| LfsObjects::scan(located.repository.common_dir()));
-    let lfs = lfs.transpose().map_err(|error| unreadable(&error.to_string(), true))?;
+    let lfs = lfs.transpose().map_err(|error| unreadable(spec, &located, &error.into()))?;
     let lent = &located.repository;
     let (repository, pinning) = match (means.pins, spec.pin) {
         (Some(pins), Pin::Auto) => pins.pin(lent, &oid, lfs.as_ref()),
@@ -115,7 +109,7 @@ fn open_git(
         store
     } else {
         let store = GitStore::new(repository, oid, means.shared.blobs.clone(), lfs);
-        Arc::new(store.map_err(|error| unreadable(&error.to_string(), error.is_momentary()))?)
+        Arc::new(store.map_err(|error| unreadable(spec, &located, &error))?)
     };
     let asked = Asked {
         name: &spec.name,
@@ -142,6 +136,15 @@ fn open_git(
         signals,
         pinning,
     })
+}
+
+fn unreadable(spec: &SourceSpec, located: &Located, error: &StoreError) -> SourceCause {
+    SourceCause::Unreadable {
+        git_ref: spec.git_ref.as_deref().unwrap_or("HEAD").to_owned(),
+        place: located.place.clone(),
+        problem: error.to_string(),
+        is_momentary: error.is_momentary(),
+    }
 }
 
 /// The store of the snapshot before that serves the same commit of the same repository, with the same LFS objects.

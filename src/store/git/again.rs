@@ -123,8 +123,9 @@ pub(super) fn lacking(repository: &ThreadSafeRepository) -> Option<String> {
     };
     let hash = repository.objects.object_hash();
     records.iter().find_map(|record| match record {
-        Record::LooseObjectDatabase { .. } | Record::Empty => None,
-        Record::Index { state: IndexState::Loaded, .. }
+        Record::LooseObjectDatabase { .. }
+        | Record::Empty
+        | Record::Index { state: IndexState::Loaded, .. }
         | Record::MultiIndex { state: IndexState::Loaded, .. } => None,
         Record::Index { path, .. } => {
             could_be_opened(path, || index::File::at(path, hash).map(|_| vec![path.clone()]))

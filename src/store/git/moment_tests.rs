@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use gix::ObjectId;
 
 use super::again::lacking;
-use super::fixture::Fixture;
+use super::fixture::{Fixture, Made};
 use super::lfs::LfsObjects;
 use super::repository::options;
 use super::{GitStore, Repository, oid};
 use crate::store::blobs::{BlobCache, BlobLimits};
 use crate::store::{Store, StoreError, is_momentary};
+use crate::union::object::Object;
 
 /// Set for the process in which descriptors may run out.
 const ALONE: &str = "OVERLAYFS_MOUNT_TEST_ALONE";
@@ -39,12 +40,7 @@ fn without_descriptors() {
     made.git(&["repack", "-adq"]);
     let commit = made.commit(&[("other", "1")]);
     made.git(&["repack", "-dq"]);
-    let store = || {
-        let repository = Arc::new(Repository::open(&made.path).unwrap());
-        let blobs = BlobCache::new(fixture.path(), BlobLimits::default());
-        GitStore::new(repository, oid(commit.as_bytes()).unwrap(), Arc::new(blobs), None).unwrap()
-    };
-    let first = store();
+    let first = serves(&Arc::new(Repository::open(&made.path).unwrap()), &commit);
     let below = first.lookup(&first.root().unwrap(), b"in").unwrap().unwrap();
     let id = made.git(&["rev-parse", "HEAD:in"]);
     let id = ObjectId::from_hex(id.trim().as_bytes()).unwrap();
@@ -84,8 +80,17 @@ fn without_descriptors() {
         std::thread::sleep(Duration::from_millis(20));
     };
     assert_eq!(listed.len(), 1);
+    without_the_pack(&made, &commit, &below);
+}
 
-    // What is in no pack any more is not there, whoever lacks what.
+fn serves(repository: &Arc<Repository>, commit: &str) -> GitStore {
+    let blobs = BlobCache::new(std::env::temp_dir(), BlobLimits::default());
+    let commit = oid(commit.as_bytes()).unwrap();
+    GitStore::new(repository.clone(), commit, Arc::new(blobs), None).unwrap()
+}
+
+/// What is in no pack any more is not there, whoever lacks what.
+fn without_the_pack(made: &Made, commit: &str, below: &Object) {
     let packs = made.path.join(".git/objects/pack");
     let tree = made.git(&["rev-parse", "HEAD:in"]);
     for entry in fs::read_dir(&packs).unwrap() {
@@ -99,6 +104,7 @@ fn without_descriptors() {
             }
         }
     }
-    let error = store().list(&below).unwrap_err();
+    let repository = Arc::new(Repository::open(&made.path).unwrap());
+    let error = serves(&repository, commit).list(below).unwrap_err();
     assert!(matches!(error, StoreError::Unreadable { .. }) && !error.is_momentary(), "{error}");
 }
