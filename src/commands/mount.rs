@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use tracing::error;
+
 use super::cli::{LogFormat, MountArgs};
 use super::failure::Failure;
 use super::{input, views};
@@ -62,21 +64,54 @@ fn serve(
 
 /// Serves a mount for its keeper, which was started with the same arguments.
 fn work(arguments: &MountArgs, keeper: Keeper) -> Result<ExitCode, Failure> {
+    let is_heard = keeper.is_first() && !keeper.is_anew();
+    let outcome = take_turn(arguments, keeper);
+    if !is_heard {
+        log_failure(&outcome, arguments, arguments.mountpoint.as_deref());
+    }
+    outcome
+}
+
+/// Logs why a worker that is to take over does not: nobody reads what it prints.
+pub(super) fn log_failure(
+    outcome: &Result<ExitCode, Failure>,
+    arguments: &MountArgs,
+    place: Option<&Path>,
+) {
+    let Err(failure) = outcome else { return };
+    // It may have failed before it had a log. Where it has one this changes nothing.
+    let _log = start_log(place.unwrap_or(Path::new("")), arguments, arguments.foreground).ok();
+    let (error, cure) = (failure.message().trim_end(), failure.cure());
+    error!(error, cure, "the worker cannot take over");
+}
+
+fn take_turn(arguments: &MountArgs, keeper: Keeper) -> Result<ExitCode, Failure> {
     let keeper = KeptBy::new(keeper);
     let mut now = None;
-    let (mut plan, text) = if let Some((first, last)) = keeper.earlier_configurations() {
-        // As the worker before served it: what has changed since is followed from there, and a file that is damaged is no reason to
-        // lose the view.
+    // As the file says by now.
+    let current = || {
+        let loaded = input::loaded_quietly(&arguments.config)?;
+        Ok::<_, Failure>((complete(arguments, loaded.config)?, loaded.text))
+    };
+    let earlier = keeper.earlier_configurations().map(|(first, last)| {
         let earlier = |text: &[u8]| {
             complete(arguments, input::loaded_earlier(&arguments.config, text)?.config)
         };
-        // It will be followed from there: what it leads to by now is not to be closed.
-        let loaded = input::loaded_quietly(&arguments.config);
-        now = loaded.and_then(|loaded| complete(arguments, loaded.config)).ok();
-        (earlier(&last)?.mounted_as(earlier(&first)?), last)
-    } else {
-        let loaded = input::loaded_quietly(&arguments.config)?;
-        (complete(arguments, loaded.config)?, loaded.text)
+        Ok::<_, Failure>((earlier(&last)?.mounted_as(earlier(&first)?), last))
+    });
+    let (mut plan, text) = match earlier {
+        None => current()?,
+        // A file that is damaged, or about to be written, is no reason to lose the view.
+        Some(earlier) if keeper.is_anew() => match current() {
+            Ok((plan, text)) if !text.trim_ascii().is_empty() => (plan, text),
+            Ok(_) | Err(_) => earlier?,
+        },
+        // As the worker before served it: what has changed since is followed from there.
+        Some(earlier) => {
+            // It will be followed from there: what it leads to by now is not to be closed.
+            now = current().map(|(plan, _)| plan).ok();
+            earlier?
+        }
     };
     plan.audience = Audience::Given;
     // It is the keeper's, which ends later.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::cli::MountArgs;
 use super::failure::Failure;
 use super::input;
-use super::mount::{Options, finish, is_supervised, start_log};
+use super::mount::{Options, finish, is_supervised, log_failure, start_log};
 use crate::daemon::{self, DaemonError, KeptBy, OwnLog, ViewsPlan};
 use crate::machine::background::{self, Launch, Side};
 use crate::machine::broker;
@@ -24,11 +24,12 @@ pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(keeper) = Keeper::find()? {
-        let plan = plan(arguments, dir)?;
-        // It is the keeper's, which ends later.
-        let _log = start_log(&plan.dir, arguments, arguments.foreground)?;
-        let keeper = KeptBy::new(keeper);
-        return finish(daemon::run_views_for_keeper(&plan, keeper, arguments.foreground), None);
+        let is_first = keeper.is_first();
+        let outcome = work(arguments, dir, keeper);
+        if !is_first {
+            log_failure(&outcome, arguments, Some(dir));
+        }
+        return outcome;
     }
     if arguments.foreground {
         let plan = plan(arguments, dir)?;
@@ -51,6 +52,14 @@ pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure
         daemon::remove_old_logs();
         Ok(())
     })
+}
+
+fn work(arguments: &MountArgs, dir: &Path, keeper: Keeper) -> Result<ExitCode, Failure> {
+    let plan = plan(arguments, dir)?;
+    // It is the keeper's, which ends later.
+    let _log = start_log(&plan.dir, arguments, arguments.foreground)?;
+    let keeper = KeptBy::new(keeper);
+    finish(daemon::run_views_for_keeper(&plan, keeper, arguments.foreground), None)
 }
 
 fn serve(

@@ -59,7 +59,8 @@ impl Environment {
         let home = self.home.as_ref().map(|home| home.join(".local/state"));
         match self.xdg_state_home.clone().or(home) {
             Some(dir) => dir.join("overlayfs-mount"),
-            None => self.temp_dir.join(format!("overlayfs-mount-{}", self.uid)),
+            // Not the run directory, which nobody else may look into.
+            None => self.temp_dir.join(format!("overlayfs-mount-state-{}", self.uid)),
         }
     }
 
@@ -103,7 +104,10 @@ mod tests {
             state(Environment { xdg_state_home: Some("/s".into()), ..user.clone() }),
             "/s/overlayfs-mount"
         );
-        assert_eq!(state(Environment { home: None, ..user.clone() }), "/tmp/overlayfs-mount-1000");
+        assert_eq!(
+            state(Environment { home: None, ..user.clone() }),
+            "/tmp/overlayfs-mount-state-1000"
+        );
         assert_eq!(state(Environment { uid: 0, ..user }), "/var/lib/overlayfs-mount");
     }
 

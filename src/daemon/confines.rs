@@ -109,7 +109,6 @@ pub(super) struct Needs {
 impl Needs {
     /// It needs this and its run directory.
     pub(super) fn new(reach: Reach) -> Self {
-        // Before any state directory: without a home they are below it, and it is for its user alone.
         Self { reach, run_dir: RunDir::make().ok(), obstacle: None }
     }
 

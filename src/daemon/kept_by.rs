@@ -77,6 +77,10 @@ impl KeptBy {
 
     /// The configuration's file as the first worker has read it, and as the last one has, if there were some.
     pub fn earlier_configurations(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        if self.keeper.is_anew() {
+            let past = Past::read(self.keeper.past().ok()??).ok()?.0;
+            return past.only()?.configurations().cloned();
+        }
         if self.keeper.is_first() {
             return None;
         }
@@ -132,6 +136,11 @@ impl KeptBy {
     /// The configuration's file as it was read.
     pub(super) fn text(&self) -> &[u8] {
         self.text.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the view is mounted anew, because nobody could go on with the mount before.
+    pub fn is_anew(&self) -> bool {
+        self.keeper.is_anew()
     }
 
     pub(super) fn is_first(&self) -> bool {

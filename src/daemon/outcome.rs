@@ -19,6 +19,8 @@ const COLLISIONS_MAX: usize = 20;
 pub(super) struct Followed {
     /// The report. Its warnings are about what is not well and stays so until somebody acts.
     pub(super) report: ReloadReport,
+    /// What of it is told once for as long as it stays the same.
+    pub(super) trouble: String,
     /// What is hidden since now, a sentence each. Told once.
     pub(super) collisions: Vec<String>,
 }
@@ -26,7 +28,7 @@ pub(super) struct Followed {
 impl Followed {
     /// All of it, for whoever asked for it.
     pub(super) fn whole(self) -> ReloadReport {
-        let Self { mut report, collisions } = self;
+        let Self { mut report, collisions, trouble: _ } = self;
         report.warnings.extend(collisions);
         report
     }

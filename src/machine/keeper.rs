@@ -30,6 +30,8 @@ pub(super) const MARKER: &str = "OVERLAYFS_MOUNT_WORKER_OF";
 pub enum Turn {
     /// Nothing: nothing is mounted yet.
     First,
+    /// Nothing is mounted any more: nobody could go on with what was.
+    Anew,
     /// What another one has served, and what was asked of that one and not answered.
     Next,
     /// The same, but what was not answered gets an error: workers have died of it.
@@ -37,8 +39,12 @@ pub enum Turn {
 }
 
 impl Turn {
-    const ALL: [(&str, Self); 3] =
-        [("first", Self::First), ("next", Self::Next), ("refusing", Self::Refusing)];
+    const ALL: [(&str, Self); 4] = [
+        ("first", Self::First),
+        ("anew", Self::Anew),
+        ("next", Self::Next),
+        ("refusing", Self::Refusing),
+    ];
 
     pub(super) fn word(self) -> &'static str {
         Self::ALL.iter().find(|(_, turn)| *turn == self).map_or("", |(word, _)| *word)
@@ -56,6 +62,8 @@ pub enum Word {
     Mount,
     /// Hand over the mount that there is. From a later one.
     Next,
+    /// Hand over the journal of the mount that was given up. From a worker that begins anew.
+    Past,
     /// The view can be read.
     Ready,
     /// The journal does not allow to go on: mount anew.
@@ -73,9 +81,10 @@ pub enum Word {
 }
 
 impl Word {
-    const ALL: [(u8, Self); 9] = [
+    const ALL: [(u8, Self); 10] = [
         (b'M', Self::Mount),
         (b'N', Self::Next),
+        (b'P', Self::Past),
         (b'R', Self::Ready),
         (b'A', Self::Anew),
         (b'S', Self::Stop),
@@ -169,9 +178,17 @@ impl Keeper {
         Ok(Some(Self { line: UnixStream::from(line), pid, turn }))
     }
 
-    /// Whether this is the first worker: nothing is mounted yet.
+    /// Whether this worker begins with nothing: no mount is there yet, or none any more.
     pub fn is_first(&self) -> bool {
-        self.turn == Turn::First
+        match self.turn {
+            Turn::First | Turn::Anew => true,
+            Turn::Next | Turn::Refusing => false,
+        }
+    }
+
+    /// Whether there was a mount before, with which nobody could go on.
+    pub fn is_anew(&self) -> bool {
+        self.turn == Turn::Anew
     }
 
     /// Whether what the worker before has not answered gets an error.
@@ -200,6 +217,16 @@ impl Keeper {
     pub fn ask_all(&self) -> Result<Vec<Handed>, MachineError> {
         self.say(Word::Next)?;
         self.handed()
+    }
+
+    /// Asks for the journal of the mount that was given up.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn past(&self) -> Result<Option<File>, MachineError> {
+        self.say(Word::Past)?;
+        let journal = descriptor::receive(&self.line).map_err(failed("taking the journal"))?;
+        Ok(journal.map(File::from))
     }
 
     fn handed(&self) -> Result<Vec<Handed>, MachineError> {

@@ -233,6 +233,15 @@ impl Worker {
         descriptor::send(&self.line, line).unwrap_or_default();
     }
 
+    /// Hands over the journal of a mount that was given up, if there is one.
+    pub fn hand_past(&self, journal: Option<&File>) {
+        match journal.map(|journal| descriptor::send(&self.line, journal)) {
+            // If it is gone it needs none.
+            Some(sent) => sent.unwrap_or_default(),
+            None => self.end_of_mounts(),
+        }
+    }
+
     /// Says that all was handed over.
     pub fn end_of_mounts(&self) {
         // If it is gone it needs none.

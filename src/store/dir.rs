@@ -29,6 +29,8 @@ const PATH_BYTES: usize = 4000;
 #[derive(Debug)]
 pub struct DirStore {
     root: OwnedFd,
+    /// The same as an object: it is this directory for as long as it is held.
+    top: Object,
     place: PathBuf,
     /// Where its place goes when nobody reads it any more, if it is ours.
     removal: Option<Sender<PathBuf>>,
@@ -42,9 +44,12 @@ impl DirStore {
     pub fn open(place: &Path) -> Result<Self, StoreError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = nix::fcntl::open(place, flags, Mode::empty()).map_err(std::io::Error::from)?;
-        let store = Self { root, place: place.to_owned(), removal: None };
-        match beneath(store.root.as_fd(), c".", OFlag::O_PATH) {
-            Ok(_probe) => Ok(store),
+        match beneath(root.as_fd(), c".", OFlag::O_PATH) {
+            Ok(probe) => {
+                let identity = identity_of(&File::from(probe).metadata()?);
+                let top = Object::live(Kind::Directory, RelPath::root(), identity);
+                Ok(Self { root, top, place: place.to_owned(), removal: None })
+            }
             Err(Errno::ENOSYS) => Err(StoreError::Io(std::io::Error::new(
                 std::io::ErrorKind::Unsupported,
                 "the kernel lacks openat2: Linux 5.10 or newer is needed",
@@ -230,9 +235,7 @@ fn shown_name(bytes: &[u8]) -> Option<Name> {
 
 impl Store for DirStore {
     fn root(&self) -> Result<Object, StoreError> {
-        let file = File::from(self.open_at(&RelPath::root(), OFlag::O_PATH)?);
-        let identity = identity_of(&file.metadata()?);
-        Ok(Object::live(Kind::Directory, RelPath::root(), identity))
+        Ok(self.top.clone())
     }
 
     fn list(&self, directory: &Object) -> Result<Vec<Listed>, StoreError> {

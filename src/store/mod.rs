@@ -9,6 +9,7 @@ pub mod empty;
 pub mod git;
 #[cfg(any(test, fuzzing))]
 pub mod memory;
+pub mod state_dir;
 pub mod walk;
 
 use std::fmt::{self, Debug};
@@ -188,6 +189,14 @@ pub enum StoreError {
         /// What was wrong, in the words of the library that read it.
         cause: String,
     },
+    /// Whether the repository has the object cannot be told at the moment: the process has no descriptors or no memory left, or a disk fails.
+    #[error("object {oid}: it cannot be read at the moment: {cause}")]
+    Unavailable {
+        /// The id in hexadecimal digits.
+        oid: String,
+        /// What the operating system said.
+        cause: String,
+    },
     /// The content is larger than this machine can hold.
     #[error("object {oid} has {size_bytes} bytes, more than the limit of {limit_bytes}")]
     TooLarge {
@@ -213,4 +222,40 @@ pub enum StoreError {
     /// The operating system failed.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+}
+
+impl StoreError {
+    /// Whether it is about this moment, and not about what is read: it may pass by itself.
+    pub fn is_momentary(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::Io(error) => is_momentary(error),
+            Self::Gone
+            | Self::Denied
+            | Self::NotADirectory
+            | Self::IsADirectory
+            | Self::NotALink
+            | Self::Unreadable { .. }
+            | Self::TooLarge { .. }
+            | Self::NoRoom { .. } => false,
+        }
+    }
+}
+
+/// Whether the operating system failed for want of descriptors or memory, or because a disk or its server failed.
+pub(crate) fn is_momentary(error: &std::io::Error) -> bool {
+    let Some(number) = error.raw_os_error() else {
+        return error.kind() == std::io::ErrorKind::OutOfMemory;
+    };
+    [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOMEM,
+        libc::ENOBUFS,
+        libc::EAGAIN,
+        libc::EINTR,
+        libc::EIO,
+        libc::ETIMEDOUT,
+    ]
+    .contains(&number)
 }

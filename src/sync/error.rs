@@ -66,8 +66,10 @@ pub enum SourceCause {
     /// Something is at its places and is none that may be served.
     #[error("cannot be opened; tried {}", list_tried(tried))]
     NotOpened {
-        /// Every place in the order of the look-up.
+        /// Every place in the order of the look-up, as far as it went.
         tried: Vec<Tried>,
+        /// Whether it may pass by itself.
+        is_momentary: bool,
     },
     /// The repository lacks the ref.
     #[error("ref `{git_ref}` is not in `{}`", place.display())]
@@ -98,6 +100,8 @@ pub enum SourceCause {
         place: PathBuf,
         /// What failed.
         problem: String,
+        /// Whether it may pass by itself.
+        is_momentary: bool,
     },
     /// Its work tree is asked for, and the repository has none.
     #[error("`{}` has no work tree", place.display())]
@@ -114,7 +118,24 @@ pub enum SourceCause {
         problem: String,
         /// Whether it is not there at all.
         is_absent: bool,
+        /// Whether it may pass by itself.
+        is_momentary: bool,
     },
+}
+
+impl SourceCause {
+    /// Whether it may pass by itself.
+    pub(super) fn is_momentary(&self) -> bool {
+        match self {
+            Self::NotOpened { is_momentary, .. }
+            | Self::Unreadable { is_momentary, .. }
+            | Self::Directory { is_momentary, .. } => *is_momentary,
+            Self::NotFound { .. }
+            | Self::NoSuchRef { .. }
+            | Self::NoHead { .. }
+            | Self::NoWorkTree { .. } => false,
+        }
+    }
 }
 
 fn list_tried(tried: &[Tried]) -> String {
@@ -138,7 +159,12 @@ impl SourceError {
                 let first = first.unwrap_or_default();
                 format!("put it at `{first}`, correct its place ({at}), or set `required: false`")
             }
-            SourceCause::NotOpened { .. } => {
+            SourceCause::NotOpened { is_momentary: true, .. }
+            | SourceCause::Unreadable { is_momentary: true, .. }
+            | SourceCause::Directory { is_momentary: true, .. } => {
+                "it is tried again; if it stays, raise the limit that is reached (descriptors, memory), or look at the disk".to_owned()
+            }
+            SourceCause::NotOpened { is_momentary: false, .. } => {
                 format!("repair it or correct its place ({at}), or set `required: false`")
             }
             SourceCause::NoSuchRef { available, .. } if !available.is_empty() => {
@@ -150,19 +176,24 @@ impl SourceError {
             SourceCause::NoSuchRef { place, .. } | SourceCause::NoHead { place, .. } => {
                 format!("fetch into `{}`: it has no refs at all", place.display())
             }
-            SourceCause::Unreadable { place, .. } => {
+            SourceCause::Unreadable { place, is_momentary: false, .. } => {
                 format!("run `git -C '{}' fsck`, then fetch what is lacking", place.display())
             }
             SourceCause::NoWorkTree { .. } => {
                 format!("remove `mode: worktree` ({at}), or put a checkout there")
             }
-            SourceCause::Directory { place, is_absent: true, .. } => {
+            SourceCause::Directory { place, is_absent: true, is_momentary: false, .. } => {
                 format!("create `{}`, or correct `path` ({at})", place.display())
             }
-            SourceCause::Directory { place, is_absent: false, .. } => {
+            SourceCause::Directory { place, is_absent: false, is_momentary: false, .. } => {
                 format!("put a directory at `{}` that the daemon may read ({at})", place.display())
             }
         }
+    }
+
+    /// Whether it may pass by itself: no descriptors, no memory, or a disk that fails.
+    pub fn is_momentary(&self) -> bool {
+        self.cause.is_momentary()
     }
 
     /// The state of a source that is not required.

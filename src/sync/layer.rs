@@ -18,8 +18,17 @@ pub(super) struct Layers {
     pub(super) entries: Vec<Vec<Entry>>,
     /// What was found while listing them.
     pub(super) findings: Vec<Finding>,
-    /// What the operating system said where it failed: what is listed may lack anything then.
-    pub(super) failure: Option<String>,
+    /// Where the operating system failed: what is listed may lack anything then.
+    pub(super) failure: Option<Failure>,
+}
+
+/// A failure of the operating system.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What it said.
+    pub(super) problem: String,
+    /// Whether it may pass by itself.
+    pub(super) is_momentary: bool,
 }
 
 /// Lists a source on all surfaces. `source` is also its position among those that the view may show.
@@ -76,7 +85,7 @@ struct Lister<'a> {
     links: Links,
     source: SourceId,
     findings: &'a mut Vec<Finding>,
-    failure: &'a mut Option<String>,
+    failure: &'a mut Option<Failure>,
 }
 
 impl Lister<'_> {
@@ -188,8 +197,10 @@ impl Lister<'_> {
     }
 
     fn unreadable(&mut self, path: &RelPath, error: &StoreError) {
-        if matches!(error, StoreError::Io(_)) {
-            self.failure.get_or_insert_with(|| error.to_string());
+        let is_momentary = error.is_momentary();
+        if is_momentary || matches!(error, StoreError::Io(_)) {
+            let failure = || Failure { problem: error.to_string(), is_momentary };
+            self.failure.get_or_insert_with(failure);
         }
         // A live file that went away while it was listed is no fault: the next listing knows.
         if !matches!(error, StoreError::Gone) {

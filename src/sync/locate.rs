@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::error::{SourceCause, Tried};
 use super::repositories::Repositories;
 use crate::config::resolved::{Access, Config, Location, SourceSpec};
-use crate::store::git::Repository;
+use crate::store::git::{OpenError, Repository};
+use crate::store::is_momentary;
 
 /// A repository at the place where it was found.
 #[derive(Debug)]
@@ -29,17 +30,22 @@ pub(super) fn locate(
         match open(config, &place, repositories) {
             Ok(repository) => return Ok(Located { place, repository }),
             Err(problem) => {
-                let (problem, is_there) = match problem {
-                    Problem::Absent => ("does not exist".to_owned(), false),
-                    Problem::Other(problem) => (problem, true),
+                let (problem, is_there, is_momentary) = match problem {
+                    Problem::Absent => ("does not exist".to_owned(), false, false),
+                    Problem::Other(problem) => (problem, true, false),
+                    Problem::Momentary(problem) => (problem, true, true),
                 };
                 is_anything_there |= is_there;
                 tried.push(Tried { path: place, problem });
+                // What is at a later place may not be taken for it.
+                if is_momentary {
+                    return Err(SourceCause::NotOpened { tried, is_momentary });
+                }
             }
         }
     }
     if is_anything_there {
-        return Err(SourceCause::NotOpened { tried });
+        return Err(SourceCause::NotOpened { tried, is_momentary: false });
     }
     Err(SourceCause::NotFound { tried })
 }
@@ -71,6 +77,8 @@ pub(super) fn path(bytes: &[u8]) -> &Path {
 enum Problem {
     Absent,
     Other(String),
+    /// It may pass by itself.
+    Momentary(String),
 }
 
 fn open(
@@ -85,9 +93,14 @@ fn open(
             let dangles = || Problem::Other("is a link to nothing".to_owned());
             return Err(if is_link { dangles() } else { Problem::Absent });
         }
+        Err(error) if is_momentary(&error) => return Err(Problem::Momentary(error.to_string())),
         Err(error) => return Err(Problem::Other(error.to_string())),
     }
-    let repository = repositories.open(place).map_err(|error| Problem::Other(error.to_string()))?;
+    let problem = |error: OpenError| {
+        let kind = if error.is_momentary { Problem::Momentary } else { Problem::Other };
+        kind(error.to_string())
+    };
+    let repository = repositories.open(place).map_err(problem)?;
     let parts = [place, repository.git_dir(), repository.common_dir(), repository.objects_dir()];
     if parts.into_iter().any(|part| is_refused(config, part)) {
         let problem =

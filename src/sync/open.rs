@@ -6,17 +6,17 @@ use std::sync::Arc;
 use super::digest::Fields;
 use super::error::{SourceCause, Tried};
 use super::history::Asked;
-use super::locate::{is_refused, locate, places};
+use super::locate::{Located, is_refused, locate, places};
 use super::pin::Pins;
 use super::resolve::resolve;
 use super::shared::Shared;
 use super::signals::of_repository;
 use crate::config::resolved::{Config, Location, Mode, Pin, SourceSpec};
 use crate::snapshot::{GitDirectory, Pinning, Snapshot, Source, SourceState};
-use crate::store::Store;
 use crate::store::dir::DirStore;
 use crate::store::git::lfs::LfsObjects;
 use crate::store::git::{GitStore, Repository};
+use crate::store::{Store, StoreError};
 use crate::union::object::Oid;
 use crate::union::revision::Revision;
 use crate::union::source::SourceId;
@@ -27,6 +27,8 @@ pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
     /// The commit; `None` for a live directory.
     pub(super) commit: Option<Oid>,
+    /// The digest of the entry lists of a live directory that is shown as it was.
+    pub(super) listing: Option<[u8; 32]>,
     pub(super) time_secs: i64,
     /// The place as it was looked for.
     pub(super) place: PathBuf,
@@ -91,6 +93,7 @@ fn open_git(
         signals.push(located.repository.common_dir().join("shallow"));
     }
     let lfs = spec.serves_lfs.then(|| LfsObjects::scan(located.repository.common_dir()));
+    let lfs = lfs.transpose().map_err(|error| unreadable(spec, &located, &error.into()))?;
     let lent = &located.repository;
     let (repository, pinning) = match (means.pins, spec.pin) {
         (Some(pins), Pin::Auto) => pins.pin(lent, &oid, lfs.as_ref()),
@@ -106,12 +109,7 @@ fn open_git(
         store
     } else {
         let store = GitStore::new(repository, oid, means.shared.blobs.clone(), lfs);
-        let store = store.map_err(|error| SourceCause::Unreadable {
-            git_ref: git_ref.unwrap_or("HEAD").to_owned(),
-            place: located.place.clone(),
-            problem: error.to_string(),
-        })?;
-        Arc::new(store)
+        Arc::new(store.map_err(|error| unreadable(spec, &located, &error))?)
     };
     let asked = Asked {
         name: &spec.name,
@@ -132,11 +130,21 @@ fn open_git(
         git: Some(store.clone()),
         store,
         commit: Some(oid),
+        listing: None,
         time_secs: commit.time_secs,
         place: located.place,
         signals,
         pinning,
     })
+}
+
+fn unreadable(spec: &SourceSpec, located: &Located, error: &StoreError) -> SourceCause {
+    SourceCause::Unreadable {
+        git_ref: spec.git_ref.as_deref().unwrap_or("HEAD").to_owned(),
+        place: located.place.clone(),
+        problem: error.to_string(),
+        is_momentary: error.is_momentary(),
+    }
 }
 
 /// The store of the snapshot before that serves the same commit of the same repository, with the same LFS objects.
@@ -158,7 +166,7 @@ fn open_directory(config: &Config, path: &Path) -> Result<Opened, SourceCause> {
         let problem =
             "is below the cache's `private` directory, and this view shows public sources only";
         let tried = vec![Tried { path: path.to_owned(), problem: problem.to_owned() }];
-        return Err(SourceCause::NotOpened { tried });
+        return Err(SourceCause::NotOpened { tried, is_momentary: false });
     }
     let opened = DirStore::open(path).and_then(|store| {
         let root = store.root()?;
@@ -167,6 +175,7 @@ fn open_directory(config: &Config, path: &Path) -> Result<Opened, SourceCause> {
     let store = opened.map_err(|error| SourceCause::Directory {
         place: path.to_owned(),
         problem: error.to_string(),
+        is_momentary: error.is_momentary(),
         is_absent: std::fs::metadata(path)
             .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound),
     })?;
@@ -176,6 +185,7 @@ fn open_directory(config: &Config, path: &Path) -> Result<Opened, SourceCause> {
     Ok(Opened {
         store,
         commit: None,
+        listing: None,
         time_secs: 0,
         place,
         signals,
@@ -186,11 +196,12 @@ fn open_directory(config: &Config, path: &Path) -> Result<Opened, SourceCause> {
 }
 
 /// Finds a source in the last snapshot, for when it cannot be read anew: the same source at the same place, which the view
-/// may still show.
+/// may still show. A live directory only where what keeps it from being read may pass: else it is not what it was.
 pub(super) fn reopen(
     config: &Config,
     spec: &SourceSpec,
     last: &Snapshot,
+    is_momentary: bool,
 ) -> Option<(SourceId, Opened)> {
     let is_same = |source: &Source| {
         source.name == spec.name
@@ -200,8 +211,9 @@ pub(super) fn reopen(
     };
     let sources = last.sources.iter().zip((0..).map(SourceId));
     sources.filter(|(source, _)| is_same(source)).find_map(|(source, id)| {
-        let commit = match (&source.revision, spec.mode) {
-            (Revision::Commit(commit), Mode::Git) => *commit,
+        let (commit, listing) = match (&source.revision, spec.mode) {
+            (Revision::Commit(commit), Mode::Git) => (Some(*commit), None),
+            (Revision::Listing(listing), Mode::Live) if is_momentary => (None, Some(*listing)),
             (Revision::Commit(_), Mode::Live)
             | (Revision::Listing(_) | Revision::Missing, Mode::Git | Mode::Live) => return None,
         };
@@ -213,9 +225,17 @@ pub(super) fn reopen(
         let (store, time_secs) = (source.store.clone(), source.time_secs);
         let (signals, pinning) = (source.signals.clone(), source.pinning.get());
         let (git, git_directory) = (source.git.clone(), source.git_directory.clone());
-        let commit = Some(commit);
-        let opened =
-            Opened { store, commit, time_secs, place, signals, pinning, git, git_directory };
+        let opened = Opened {
+            store,
+            commit,
+            listing,
+            time_secs,
+            place,
+            signals,
+            pinning,
+            git,
+            git_directory,
+        };
         Some((id, opened))
     })
 }

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use super::digest::hex;
 use crate::store::git::pin::PinDirectory;
+use crate::store::state_dir::expect_ours;
 
 /// How long another daemon that starts is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -202,16 +203,6 @@ fn is_abandoned(path: &Path) -> bool {
     });
     // A clock that was set back says nothing about age.
     !is_of_mount || used.min().is_some_and(|age| age > LEFT_FOR)
-}
-
-/// Checks that a directory is one, and that nobody else can put another into its place unless he is root.
-fn expect_ours(dir: &Path) -> io::Result<()> {
-    let metadata = dir.metadata()?;
-    let owner = nix::unistd::Uid::from_raw(metadata.uid());
-    if metadata.is_dir() && (owner.is_root() || owner == nix::unistd::geteuid()) {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("`{}` is not a directory of ours", dir.display())))
 }
 
 fn open_directory(path: &Path) -> io::Result<File> {

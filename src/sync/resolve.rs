@@ -10,6 +10,7 @@ use gix::refs::{FullName, Target};
 
 use super::error::{SourceCause, nearest};
 use super::locate::path;
+use crate::store::StoreError;
 use crate::store::git::{Commit, Repository, is_special, oid};
 use crate::union::object::Oid;
 
@@ -24,20 +25,22 @@ pub(super) fn resolve(
 ) -> Result<(Oid, Commit), SourceCause> {
     let refs = Refs::of(repository);
     let Some(git_ref) = git_ref else { return head(&refs, repository, place) };
-    let unreadable = |problem: String| SourceCause::Unreadable {
+    let unreadable = |problem: String, is_momentary| SourceCause::Unreadable {
         git_ref: git_ref.to_owned(),
         place: place.to_owned(),
         problem,
+        is_momentary,
     };
+    let of_object = |error: StoreError| unreadable(error.to_string(), error.is_momentary());
     if let Some(id) = oid(git_ref.as_bytes())
         && repository.is_full_id(git_ref)
     {
-        let commit = repository.commit(&id).map_err(|error| unreadable(error.to_string()))?;
+        let commit = repository.commit(&id).map_err(of_object)?;
         return Ok((id, commit));
     }
     for name in candidates(git_ref) {
-        if let Some(id) = refs.find(&name).map_err(&unreadable)? {
-            return repository.peel(&id).map_err(|error| unreadable(error.to_string()));
+        if let Some(id) = refs.find(&name).map_err(|problem| unreadable(problem, false))? {
+            return repository.peel(&id).map_err(of_object);
         }
     }
     Err(SourceCause::NoSuchRef {
@@ -76,6 +79,7 @@ fn head(
             git_ref: "HEAD".to_owned(),
             place: place.to_owned(),
             problem: error.to_string(),
+            is_momentary: error.is_momentary(),
         }),
         Ok(None) => Err(no_head("names a branch without commits".to_owned())),
         Err(problem) => Err(no_head(format!("cannot be read: {problem}"))),

@@ -3,7 +3,7 @@
 //! The short form runs with all tests. `OVERLAYFS_MOUNT_KILLS=100` makes it the long one.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -48,8 +48,39 @@ struct Waiting {
     _stopper: Child,
 }
 
+/// A process in a directory of the view. So the kernel knows the directory and those above it, whatever is dropped of what else it has cached:
+/// only of what it knows is there a message that can wait.
+struct Reader(Child);
+
+impl Reader {
+    fn in_directory(sandbox: &Sandbox) -> Self {
+        let mut command = sandbox.command("sh");
+        command.args(["-euc", "cd $VIEW/.agents/skills; echo there; read go; exec stat none"]);
+        command.env("VIEW", sandbox.view()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "there\n");
+        Self(child)
+    }
+
+    /// Has it look for a name of which the kernel knows nothing. It holds the directory's lock until it is answered.
+    fn look_up(self) -> Child {
+        let Self(mut child) = self;
+        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        let is_looking = || {
+            let of = |name| fs::read_to_string(format!("/proc/{}/{name}", child.id()));
+            of("comm").is_ok_and(|comm| comm == "stat\n")
+                && of("wchan").is_ok_and(|place| place == "0" || place.contains("request_wait"))
+        };
+        wait_for("a reader that waits", is_looking);
+        child
+    }
+}
+
 fn wait_in_the_kernel(sandbox: &Sandbox, mount: &Mount<'_>) -> Waiting {
     let daemon = mount.pid();
+    let reader = Reader::in_directory(sandbox);
     // From the first message on there is a courier: the kernel has to know something.
     assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/plan/SKILL.md"), "plan\n");
     sandbox.existing("acme/base").skill("plan", "other\n").commit();
@@ -58,10 +89,7 @@ fn wait_in_the_kernel(sandbox: &Sandbox, mount: &Mount<'_>) -> Waiting {
     let couriers = children(daemon);
     assert_eq!(couriers.len(), 1, "{couriers:?}");
     let stopper = stop_threads(sandbox, daemon, 99);
-    // It holds the directory's lock until it is answered.
-    let reader = sandbox.command("stat").arg(sandbox.view().join(".agents/skills/none")).spawn();
-    let reader = reader.unwrap();
-    wait_for("a reader that waits", || state(reader.id()) == "D" || state(reader.id()) == "S");
+    let reader = reader.look_up();
     sandbox.existing("acme/base").skill("new", "new\n").commit();
     wait_for("a message that waits", || {
         threads(couriers[0]).iter().any(|thread| is_waiting(thread))

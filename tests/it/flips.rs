@@ -111,15 +111,27 @@ fn s61_unchanged_entries_keep_their_numbers_and_cached_bytes() {
     let mount = sandbox.mount();
     let look = "cd $VIEW; find .agents/skills/plan tools/slack -printf '%p %i %T@\\n'; cat .agents/skills/plan/SKILL.md tools/slack/*";
     let before = sandbox.shell(look);
-    let old = sandbox.shell("stat -c '%i %Y' $VIEW/.agents/skills/review/SKILL.md");
-    sandbox.existing("acme/base").skill("review", "two\n").commit();
-    sandbox.succeed(&["reload"]);
-    let reads = crate::serving::reads_when_idle(mount.pid());
-    assert_eq!(sandbox.shell(look), before);
-    assert!(crate::serving::reads(mount.pid()) - reads <= 6, "cached data was asked for again");
-    let new = sandbox.shell("stat -c '%i %Y' $VIEW/.agents/skills/review/SKILL.md");
-    let time = |text: &str| text.trim().rsplit(' ').next().unwrap().parse::<u64>().unwrap();
-    assert!(time(&new) > time(&old) && new.split(' ').next() != old.split(' ').next());
+    let number_and_time = || {
+        let text = sandbox.shell("stat -c '%i %Y' $VIEW/.agents/skills/review/SKILL.md");
+        let (number, time) = text.trim().split_once(' ').unwrap();
+        (number.to_owned(), time.parse::<u64>().unwrap())
+    };
+    let mut flips = 0;
+    // Others may have the kernel drop what it has cached: a flip between two such moments shows what a flip costs.
+    wait_for("a flip that costs nothing of what it leaves as it is", || {
+        flips += 1;
+        assert_eq!(sandbox.shell(look), before);
+        let old = number_and_time();
+        sandbox.existing("acme/base").skill("review", &format!("{flips}\n")).commit();
+        sandbox.succeed(&["reload"]);
+        let reads = crate::serving::reads_when_idle(mount.pid());
+        assert_eq!(sandbox.shell(look), before);
+        let reads = crate::serving::reads(mount.pid()) - reads;
+        let new = number_and_time();
+        assert!(new.1 > old.1 && new.0 != old.0);
+        eprintln!("flip {flips}: {reads} reads");
+        reads <= 6
+    });
     mount.unmount();
 }
 

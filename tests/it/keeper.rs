@@ -252,6 +252,32 @@ fn a_damaged_configuration_is_no_reason_to_lose_the_view_when_the_worker_dies() 
 }
 
 #[test]
+fn why_a_worker_cannot_take_over_is_in_the_log() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mount = sample(&sandbox);
+    let (worker, _) = processes(&sandbox);
+    let cannot = "the worker cannot take over";
+    assert!(!log(&sandbox).contains(cannot));
+    // The next one may not put its socket there.
+    sandbox.shell("chmod 755 run/ours");
+    kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+    wait_for("the reason", || log(&sandbox).contains(cannot));
+    sandbox.shell("chmod 700 run/ours");
+    let said = log(&sandbox);
+    let said = said.lines().find(|line| line.contains(cannot)).unwrap();
+    assert!(said.contains("is open to others (mode 0755)") && said.contains("cure="), "{said}");
+    wait_for("another worker", || {
+        status(&sandbox).is_some_and(|status| number(&status, "pid") != worker)
+    });
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/plan/SKILL.md"), "plan\n");
+    mount.unmount();
+}
+
+#[test]
 fn unmounting_and_signals_leave_no_process() {
     if !can_mount() {
         return;

@@ -123,6 +123,7 @@ fn root_has_large_files_read_ahead_by_whole_requests() {
     let line = sandbox.mounts().remove(0);
     let device = line.split(' ').nth(2).unwrap();
     let setting = format!("/sys/class/bdi/{device}/read_ahead_kb");
-    assert_eq!(fs::read_to_string(setting).unwrap().trim(), "1024");
+    // It follows once whoever mounted was told: nobody waits for it.
+    wait_for("the setting", || fs::read_to_string(&setting).unwrap().trim() == "1024");
     mount.unmount();
 }

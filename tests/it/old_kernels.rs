@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::fixture::{Sandbox, can_mount, wait_for};
+use crate::fixture::{Sandbox, can_mount, has_program, wait_for};
 
 /// What says which kernels lack something.
 const SINCE: &str = "before Linux 6.9";
@@ -54,6 +54,46 @@ fn s95_an_old_kernel_costs_those_who_hold_the_view_and_says_so() {
     // The first of the next is the one that serves.
     assert_eq!(said("the worker has died"), 1, "{}", log());
     assert!(log().contains("it is made anew"), "{}", log());
+    mount.unmount();
+}
+
+#[test]
+fn s129_a_damaged_configuration_does_not_cost_a_view_that_is_mounted_anew() {
+    if !can_mount() || !has_program("python3", "apt-get install python3") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "plan\n").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    let arguments = ["mount", "--supervised", "--log", "log"];
+    let mount = sandbox.mount_by(&mut on_an_old_kernel(&sandbox, &arguments));
+    let file = sandbox.path("overlays.yaml");
+    let whole = fs::read_to_string(&file).unwrap();
+    let kill_worker = || {
+        let last = worker(&sandbox).unwrap();
+        kill(Pid::from_raw(i32::try_from(last).unwrap()), Signal::SIGKILL).unwrap();
+        wait_for("a new mount", || worker(&sandbox).is_some_and(|now| now != last));
+    };
+    for damaged in [Some("overlays: {sour"), Some(""), None] {
+        match damaged {
+            Some(text) => fs::write(&file, text).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        kill_worker();
+        assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/plan/SKILL.md"), "plan\n");
+        assert_eq!(sandbox.mounts().len(), 1);
+    }
+    let log = fs::read_to_string(sandbox.path("log")).unwrap();
+    assert!(log.contains("the view stays as it is"), "{log}");
+    // It is followed again as soon as it is whole; and a whole one is what the next mount is made of, also in what only a new mount can change.
+    fs::write(&file, whole.replace("at: view", "at: view, sources: false")).unwrap();
+    wait_for("the configuration", || !sandbox.view().join("acme").exists());
+    fs::write(&file, whole.replace("at: view", "at: view, xattrs: true")).unwrap();
+    kill_worker();
+    let attribute =
+        "import os, sys; print(os.getxattr(sys.argv[1], 'user.overlayfs-mount.source'))";
+    let shown = sandbox.shell(&format!("python3 -c \"{attribute}\" $VIEW/acme/base"));
+    assert!(shown.contains("acme/base"), "{shown}");
     mount.unmount();
 }
 

@@ -82,11 +82,21 @@ import mmap, sys
 with open(sys.argv[1], 'rb') as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as pages: file.seek(0); assert pages[:] == file.read()
 \" $VIEW/.agents/skills/model/weights.bin");
     assert_eq!(requests(&address, "read"), 0);
-    // A small file is read by requests, once.
-    for _ in 0..3 {
-        assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/model/SKILL.md"), "x\n");
-    }
-    assert_eq!(requests(&address, "read"), 1);
+    // A small file is read by requests, once. Others may have the kernel drop it meanwhile; the next one is as good.
+    let mut small = 0;
+    wait_for("a small file that is read once", || {
+        small += 1;
+        let text = format!("{small}\n");
+        sandbox.existing("acme/base").skill("model", &text).commit();
+        sandbox.succeed(&["reload", "view"]);
+        let before = requests(&address, "read");
+        for _ in 0..3 {
+            assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/model/SKILL.md"), text);
+        }
+        let reads = requests(&address, "read") - before;
+        assert!(reads > 0, "nobody was asked for a small file");
+        reads == 1
+    });
     mount.unmount();
 }
 

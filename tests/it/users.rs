@@ -80,7 +80,33 @@ fn an_ordinary_user_mounts_through_fusermount_without_home_or_session() {
         return;
     }
     let expected = "content\n65534 644\n\"mountpoint\": \"/tmp/view\"\nfuse\noverlayfs-mount\n\
-                    overlayfs-mount-65534\nsaid\nsource\n";
+                    overlayfs-mount-65534\noverlayfs-mount-state-65534\nsaid\nsource\n";
+    assert_says(&output, expected);
+}
+
+#[test]
+fn s128_a_user_without_a_home_has_a_state_directory_beside_the_run_directory() {
+    if !can_mount() {
+        return;
+    }
+    // With a log of its own nothing is asked of the run directory before the state directory is made.
+    let script = r#"
+        command -v fusermount3 >/dev/null || { echo "SKIPPED: no fusermount3" >&2; exit 77; }
+        mkdir source source/tools && echo content > source/tools/file
+        ./overlayfs-mount mount --log log --source ./source view
+        cat view/tools/file
+        ./overlayfs-mount status view >/dev/null
+        ./overlayfs-mount unmount view
+        stat -c '%n %a' overlayfs-mount-*
+        ls overlayfs-mount-state-65534
+    "#;
+    let sandbox = Sandbox::new();
+    let Some(output) = as_ordinary_user(&sandbox, script) else { return };
+    if output.status.code() == Some(77) {
+        eprintln!("SKIPPED: `fusermount3` is not installed: apt-get install fuse3");
+        return;
+    }
+    let expected = "content\noverlayfs-mount-65534 700\noverlayfs-mount-state-65534 755\npins\n";
     assert_says(&output, expected);
 }
 

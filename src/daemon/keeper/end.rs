@@ -21,7 +21,7 @@ impl Keeping<'_> {
     /// What the next worker begins with.
     pub(super) fn turn(&self) -> Turn {
         if self.mounts.is_empty() {
-            return Turn::First;
+            return if self.past.is_some() { Turn::Anew } else { Turn::First };
         }
         if self.toll.in_a_row < BEFORE_REFUSAL {
             return Turn::Next;
@@ -90,11 +90,10 @@ impl Keeping<'_> {
         if self.worker.is_some() {
             self.abort();
         }
-        if mem::take(&mut self.mounts).is_empty() {
-            return;
-        }
+        let Some(last) = mem::take(&mut self.mounts).pop() else { return };
         match self.what {
             Kept::One(plan) => {
+                self.past = Some(last.journal);
                 if let Err(error) = take_away(&plan.mountpoint, Duration::ZERO) {
                     warn!(%error, "the old mount could not be taken away");
                 }

@@ -105,6 +105,8 @@ struct Keeping<'a> {
     sender: Sender<Event>,
     workshop: Workshop,
     mounts: Vec<KeptMount>,
+    /// The journal of the mount that was given up last, until another one is served: it has the configuration that was served.
+    past: Option<File>,
     /// The connections that are asked whether anybody answers.
     watched: Vec<u32>,
     /// Who mounts for workers, where they cannot.
@@ -161,6 +163,7 @@ impl<'a> Keeping<'a> {
             workshop: Workshop::of_this_process(environment)?,
             has_served: !mounts.is_empty(),
             mounts,
+            past: None,
             watched: Vec::new(),
             broker: None,
             worker: None,
@@ -253,6 +256,12 @@ impl Keeping<'_> {
                 self.hand_over();
                 Ok(())
             }
+            Word::Past => {
+                if let Some(serving) = &self.worker {
+                    serving.worker.hand_past(self.past.as_ref());
+                }
+                Ok(())
+            }
             Word::Anew if self.is_on_trial => {
                 warn!("the new program cannot go on with the mount: the old one does");
                 Ok(())
@@ -318,7 +327,7 @@ impl Keeping<'_> {
             return Ok(());
         };
         serving.since = Some(Instant::now());
-        (self.has_served, self.is_on_trial) = (true, false);
+        (self.has_served, self.is_on_trial, self.past) = (true, false, None);
         if let (Kept::One(_), Some(mount)) = (&self.what, self.mounts.first()) {
             raise_read_ahead(mount.connection);
         }

@@ -3,6 +3,7 @@
 //! One thread, which answers no request of the kernel and holds no lock (see `view::flip`). Others ask it over a channel.
 
 mod reload;
+mod retry;
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use self::retry::Retry;
 use super::DaemonError;
 use super::configuration::{config_file, config_stamp};
 use super::fetch::{Fetching, Problems};
@@ -44,9 +46,7 @@ const TICK_WITHOUT_NOTICES: Duration = Duration::from_millis(250);
 const SETTLE: Duration = Duration::from_millis(20);
 /// Notices that come all the time lead to a look this often.
 const PACE: Duration = Duration::from_millis(50);
-/// How long after a failure it is tried again although nothing moved.
-const RETRY: Duration = Duration::from_secs(2);
-/// How long after a history could not be packed.
+/// How long after a history could not be packed it is tried again.
 const RETRY_GIT: Duration = Duration::from_secs(61);
 /// At least so many sets stay readable below `.overlay/revisions`, the current one included.
 pub(super) const KEPT_SETS: usize = 8;
@@ -95,7 +95,7 @@ pub(super) fn start(
         remembered: Remembered::default(),
         config_stamp: plan.stamp,
         // Sources may have moved while nobody looked.
-        retry_at: is_resumed.then(Instant::now),
+        retry: Retry::at(is_resumed.then(Instant::now)),
         last_said: String::new(),
         vitals,
         most_nodes: 0,
@@ -141,7 +141,7 @@ struct Updater {
     watch: Watch,
     looked_at: Instant,
     /// When to try again what failed.
-    retry_at: Option<Instant>,
+    retry: Retry,
     /// What the log said last about failures.
     last_said: String,
     /// Who counts what is done here.
@@ -162,7 +162,9 @@ impl Updater {
         let mut asked = (!self.is_resumed).then(|| wait(requests, next));
         self.take_over();
         loop {
-            match asked.take().unwrap_or_else(|| wait(requests, next)) {
+            let retry_at = self.retry.when().map(|at| at.max(self.looked_at + PACE));
+            let until = retry_at.map_or(next, |at| at.min(next));
+            match asked.take().unwrap_or_else(|| wait(requests, until)) {
                 Ok(Request::Reload(answer)) => {
                     let outcome = guarded(|| self.reload()).map(Followed::whole);
                     answer(outcome);
@@ -244,7 +246,7 @@ impl Updater {
         }
         let stamp = config_stamp(&self.config.origin);
         let has_config_moved = self.follows_file && stamp != self.config_stamp;
-        let is_retry = self.retry_at.is_some_and(|at| Instant::now() >= at);
+        let is_retry = self.retry.when().is_some_and(|at| Instant::now() >= at);
         let has_news = self.fetch_problems() != self.problems;
         if !has_config_moved && !is_retry && !has_news && !self.watch.has_moved() {
             self.vitals.tally.looked();
@@ -253,14 +255,14 @@ impl Updater {
         self.config_stamp = stamp;
         let outcome = guarded(|| if has_config_moved { self.reload() } else { self.update() });
         let said = match &outcome {
-            Ok(followed) => followed.report.warnings.join("\n"),
+            Ok(followed) => followed.trouble.clone(),
             Err(error) => error.to_string(),
         };
         // What goes on failing is said once.
         if said != self.last_said {
             match &outcome {
                 Ok(_) if said.is_empty() => info!("all sources can be read again"),
-                Ok(_) => warn!("{said}"),
+                Ok(followed) => warn!("{}", followed.report.warnings.join("\n")),
                 Err(error) => warn!(%error, cure = error.cure(), "the view stays as it is"),
             }
             self.last_said = said;
@@ -286,17 +288,20 @@ impl Updater {
         let Caches { shared, pins, .. } = &self.caches;
         let rebuilt = rebuild(&self.config, shared, Some(pins), Some(&before));
         self.vitals.tally.rebuilt(rebuilt.is_ok());
-        self.retry_at = None;
-        let Rebuilt { snapshot, stale } = rebuilt.map_err(|error| {
+        let Rebuilt { snapshot, stale, is_partial } = rebuilt.map_err(|error| {
             self.watch.follow(stamps.clone(), stamps.clone());
-            self.retry_at = Some(Instant::now() + RETRY);
+            self.retry.failed();
             ControlError::Refused { message: error.to_string(), cure: None }
         })?;
         let mut next = follow(&before, snapshot, &mut self.remembered);
-        let mut warnings = Vec::new();
+        let (mut warnings, mut trouble) = (Vec::new(), Vec::new());
         for (source, error) in &stale {
             let label = &next.source(*source).label;
-            warnings.push(format!("source `{label}` keeps its last revision: {error}"));
+            let warning = format!("source `{label}` keeps its last revision: {error}");
+            // What fails of it at the moment may be another part each time.
+            let is_momentary = error.is_momentary();
+            trouble.push(if is_momentary { label.clone() } else { warning.clone() });
+            warnings.push(warning);
         }
         self.problems = self.fetch_problems();
         let unread = stale.into_iter().map(|(id, error)| (id.index(), error.cause.to_string()));
@@ -306,22 +311,27 @@ impl Updater {
         });
         let stale = unfetched.chain(unread).collect();
         next.notes = notes(&before, &next, stale);
-        let has_failed = !warnings.is_empty()
+        let has_failed = is_partial
+            || !warnings.is_empty()
             || next.sources.iter().any(|source| source.state.error().is_some());
         if has_failed {
-            self.retry_at = Some(Instant::now() + RETRY);
+            self.retry.failed();
+        } else {
+            self.retry.succeeded();
         }
         let without_git = without_git(&next);
         if !without_git.is_empty() {
-            self.retry_at.get_or_insert(Instant::now() + RETRY_GIT);
+            self.retry.within(RETRY_GIT);
         }
+        trouble.extend(without_git.iter().cloned());
         warnings.extend(without_git);
         let changes = self.publish(&before, next);
         self.keep_looking(stamps);
         let now = self.view.snapshot();
         self.caches.copying.follow(&now);
         let report = report(&before, &now, &changes, warnings);
-        Ok(Followed { report, collisions: tell(&new_collisions(&before, &now)) })
+        let collisions = tell(&new_collisions(&before, &now));
+        Ok(Followed { report, collisions, trouble: trouble.join("\n") })
     }
 
     /// Remembers how the files looked before the snapshot was built. It may have other files than the one before: these may have moved
@@ -329,8 +339,8 @@ impl Updater {
     fn keep_looking(&mut self, before: Stamps) {
         let now = self.look();
         let has_new = self.watch.follow(before, now);
-        if has_new && self.retry_at.is_none() {
-            self.retry_at = Some(Instant::now());
+        if has_new {
+            self.retry.within(Duration::ZERO);
         }
     }
 

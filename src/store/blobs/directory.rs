@@ -16,6 +16,7 @@ use nix::unistd::{geteuid, linkat};
 
 use super::draft::{expect_id, hasher};
 use crate::store::StoreError;
+use crate::store::state_dir::expect_ours;
 use crate::union::object::Oid;
 
 /// Files are read in pieces of this size to check them.
@@ -48,7 +49,7 @@ impl CacheDirectory {
     /// Opens a blob that was kept, if its file is whole and unharmed. One that is not is removed.
     pub(super) fn open(&self, oid: &Oid, size_bytes: u64) -> Option<File> {
         let path = self.path_of(oid);
-        let file = match open_file(&path) {
+        let file = match self.expect_ours().and_then(|()| open_file(&path)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
@@ -82,7 +83,7 @@ impl CacheDirectory {
 
     /// A file without a name, with room for a blob of this size where the file system can promise it.
     pub(super) fn nameless(&self, size_bytes: u64) -> io::Result<File> {
-        let file = match nameless_in(&self.path) {
+        let file = match self.expect_ours().and_then(|()| nameless_in(&self.path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.create()?;
                 nameless_in(&self.path)?
@@ -174,14 +175,21 @@ impl CacheDirectory {
 
     /// Locks out every other daemon until the file is closed.
     fn lock(&self) -> io::Result<File> {
+        self.expect_ours()?;
         let directory = File::open(&self.path)?;
         directory.lock()?;
         Ok(directory)
     }
 
+    /// Checks that nobody else can put another directory into its place.
+    fn expect_ours(&self) -> io::Result<()> {
+        self.path.parent().map_or(Ok(()), expect_ours)
+    }
+
     /// Contents of private sources are in it: nobody else may look.
     fn create(&self) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        self.expect_ours()?;
         let metadata = fs::metadata(&self.path)?;
         if metadata.mode() & 0o077 != 0 {
             fs::set_permissions(&self.path, Permissions::from_mode(0o700))?;
@@ -241,4 +249,33 @@ fn check(file: &File, oid: &Oid, size_bytes: u64) -> Result<(), StoreError> {
         at += len as u64;
     }
     expect_id(oid, hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s128_nothing_is_kept_or_removed_in_a_directory_of_another_user() {
+        let temp = tempfile::tempdir().unwrap();
+        let state = temp.path().join("state");
+        let cache = CacheDirectory::new(state.join("blobs"), 1 << 20);
+        let oid = Oid::from_bytes(&[0; 20]).unwrap();
+        fs::create_dir_all(&cache.path).unwrap();
+        let file = cache.path_of(&oid);
+        fs::write(&file, "precious").unwrap();
+        if !geteuid().is_root() {
+            eprintln!("SKIPPED: only root can give a directory to another user");
+            return;
+        }
+        std::os::unix::fs::chown(&state, Some(65534), None).unwrap();
+        assert_eq!(cache.nameless(1).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(cache.empty().unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        assert!(cache.open(&oid, 8).is_none());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+        // Of ours one that is damaged goes.
+        std::os::unix::fs::chown(&state, Some(0), None).unwrap();
+        assert!(cache.open(&oid, 8).is_none());
+        assert!(!file.exists());
+    }
 }

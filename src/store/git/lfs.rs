@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::store::is_momentary;
+
 /// Pointers are shorter than this, in bytes.
 pub const POINTER_BYTES: u64 = 1024;
 
@@ -57,18 +59,21 @@ pub struct LfsObjects {
 
 impl LfsObjects {
     /// Looks at the objects of the repository whose common directory this is. What cannot be read is not there.
-    pub fn scan(common_dir: &Path) -> Self {
+    ///
+    /// # Errors
+    /// What is there cannot be told at the moment.
+    pub fn scan(common_dir: &Path) -> io::Result<Self> {
         let dir = common_dir.join("lfs/objects");
         let mut sizes = BTreeMap::new();
-        for file in files_below(&dir, 2) {
+        for file in files_below(&dir, 2)? {
             let Some(name) = file.file_name().and_then(|name| name.to_str()) else { continue };
             let Some(digest) = digest_of(name) else { continue };
-            let Ok(metadata) = fs::symlink_metadata(&file) else { continue };
+            let Some(metadata) = now(fs::symlink_metadata(&file))? else { continue };
             if metadata.is_file() && file == path_of(&dir, &digest) {
                 sizes.insert(digest, metadata.len());
             }
         }
-        Self { dir, sizes }
+        Ok(Self { dir, sizes })
     }
 
     /// True if the object that the pointer names is there in its size.
@@ -140,12 +145,24 @@ fn path_of(dir: &Path, digest: &[u8; 32]) -> PathBuf {
     dir.join(&hex[..2]).join(&hex[2..4]).join(&hex)
 }
 
-fn files_below(dir: &Path, levels: u32) -> Vec<PathBuf> {
-    let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    if levels == 0 {
-        return names.collect();
+fn files_below(dir: &Path, levels: u32) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in now(fs::read_dir(dir))?.into_iter().flatten() {
+        let Some(entry) = now(entry)? else { continue };
+        match levels.checked_sub(1) {
+            Some(levels) => files.extend(files_below(&entry.path(), levels)?),
+            None => files.push(entry.path()),
+        }
     }
-    names.flat_map(|below| files_below(&below, levels - 1)).collect()
+    Ok(files)
+}
+
+/// Nothing where it cannot be read, unless that may pass.
+fn now<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error) if is_momentary(&error) => Err(error),
+        read => Ok(read.ok()),
+    }
 }
 
 #[cfg(test)]

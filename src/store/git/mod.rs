@@ -10,6 +10,8 @@ pub(crate) mod fixture;
 pub(crate) mod fuzzing;
 pub mod lfs;
 mod loose;
+#[cfg(test)]
+mod moment_tests;
 mod objects;
 pub mod pin;
 #[cfg(test)]

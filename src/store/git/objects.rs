@@ -5,6 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use gix::objs::Kind as GitKind;
 
+use super::again::{Asked, momentary};
 #[cfg(test)]
 use super::bases::Bases;
 use super::commit::{self, Commit};
@@ -109,13 +110,20 @@ impl Repository {
         loose: impl Fn(&LooseFile) -> Option<T>,
         question: impl Fn(&gix::Repository, gix::ObjectId) -> Result<T, gix::Error>,
     ) -> Result<T, StoreError> {
-        let mut found = self.ask_here(oid, &loose, &question)?;
-        if found.is_none()
-            && let Some(lender) = self.lender()
-        {
-            found = lender.ask_here(oid, &loose, &question)?;
+        let found = match self.ask_here(oid, &loose, &question) {
+            Err(error @ StoreError::Unavailable { .. }) => Err(error),
+            found => Ok(found?),
+        };
+        if let Ok(Some(found)) = found {
+            return Ok(found);
         }
-        found.ok_or_else(|| unreadable(oid, "it is not in the repository"))
+        let lent = self.lender().map(|lender| lender.ask_here(oid, &loose, &question));
+        match (found, lent) {
+            (_, Some(Ok(Some(lent)))) => Ok(lent),
+            (Err(unavailable), _) => Err(unavailable),
+            (Ok(_), Some(Err(error))) => Err(error),
+            (Ok(_), _) => Err(unreadable(oid, "it is not in the repository")),
+        }
     }
 
     fn handle(&self) -> gix::Repository {
@@ -165,16 +173,20 @@ impl Repository {
             Ok(Err(error)) if error.is_not_found() => once(),
             answer => answer,
         };
-        if !matches!(answer, Ok(Ok(_)))
-            && let Some(answer) = self.again.ask(self.git_dir(), id, &question)
-        {
-            return Ok(Some(answer));
-        }
-        match answer {
-            Ok(Ok(answer)) => Ok(Some(answer)),
-            Ok(Err(error)) if error.is_not_found() => Ok(None),
-            Ok(Err(error)) => Err(unreadable(oid, &words(&error))),
-            Err(_) => Err(unreadable(oid, "it cannot be decoded")),
+        let error = match answer {
+            Ok(Ok(answer)) => return Ok(Some(answer)),
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
+        };
+        match (self.again.ask(self.git_dir(), id, &question), error) {
+            (Asked::Answer(answer), _) => Ok(Some(answer)),
+            (Asked::Unknown(cause), _) => Err(unavailable(oid, cause)),
+            (Asked::Nothing, None) => Err(unreadable(oid, "it cannot be decoded")),
+            (Asked::Nothing, Some(error)) => match momentary(&error) {
+                Some(cause) => Err(unavailable(oid, cause)),
+                None if error.is_not_found() => Ok(None),
+                None => Err(unreadable(oid, &words(&error))),
+            },
         }
     }
 }
@@ -195,6 +207,10 @@ pub(super) fn expect_id(oid: &Oid, kind: GitKind, bytes: &[u8]) -> Result<(), St
         (Ok(wanted), Ok(Ok(found))) if found == *wanted => Ok(()),
         _ => Err(unreadable(oid, "its bytes are not those of its id")),
     }
+}
+
+fn unavailable(oid: &Oid, cause: String) -> StoreError {
+    StoreError::Unavailable { oid: oid.to_string(), cause }
 }
 
 pub(super) fn unreadable(oid: &Oid, cause: &str) -> StoreError {

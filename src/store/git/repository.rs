@@ -11,7 +11,7 @@ use gix::odb::store::init::Slots;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::again::Again;
+use super::again::{Again, momentary};
 use super::bases::Bases;
 use super::commit::oid as parse_oid;
 use super::objects::unreadable;
@@ -52,8 +52,18 @@ pub(super) struct Pinned {
 
 /// Why a directory could not be opened as a repository.
 #[derive(Debug, Clone, Error)]
-#[error("{0}")]
-pub struct OpenError(String);
+#[error("{said}")]
+pub struct OpenError {
+    said: String,
+    /// Whether it may pass by itself.
+    pub is_momentary: bool,
+}
+
+impl OpenError {
+    fn lasting(said: impl Into<String>) -> Self {
+        Self { said: said.into(), is_momentary: false }
+    }
+}
 
 impl Repository {
     /// Opens the repository at a path: its work tree, its git directory, or a bare one.
@@ -71,8 +81,11 @@ impl Repository {
         let opened = catch_unwind(AssertUnwindSafe(|| options().open(path)));
         let inner = match opened {
             Ok(Ok(inner)) => inner,
-            Ok(Err(error)) => return Err(OpenError(words(&error))),
-            Err(_) => return Err(OpenError("its configuration cannot be understood".into())),
+            Ok(Err(error)) => {
+                let is_momentary = momentary(&error).is_some();
+                return Err(OpenError { said: words(&error), is_momentary });
+            }
+            Err(_) => return Err(OpenError::lasting("its configuration cannot be understood")),
         };
         // These may be elsewhere, as those of a linked work tree are.
         let mut elsewhere = vec![inner.git_dir()];
@@ -225,7 +238,8 @@ pub(super) fn options() -> gix::open::Options {
 /// Checks that nothing below these directories would be waited for.
 fn expect_files(directories: &[&Path]) -> Result<(), OpenError> {
     let special = find_special(directories);
-    special.map_or(Ok(()), |name| Err(OpenError(format!("`{name}` is not a regular file"))))
+    special
+        .map_or(Ok(()), |name| Err(OpenError::lasting(format!("`{name}` is not a regular file"))))
 }
 
 fn count_packs(objects_dir: &Path) -> usize {

@@ -333,7 +333,7 @@ fn lfs_pointers_are_served_as_the_objects_that_are_there() {
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join(digest), "object").unwrap();
     }
-    let lfs = LfsObjects::scan(&made.path.join(".git"));
+    let lfs = LfsObjects::scan(&made.path.join(".git")).unwrap();
     let repository = Arc::new(Repository::open(&made.path).unwrap());
     let store = GitStore::new(repository, id(&commit), blobs(), Some(lfs)).unwrap();
     let file = at(&store, "there");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use self::parallel::in_parallel;
 use super::error::{BuildError, SourceCause, SourceError};
 use super::label::labels;
-use super::layer::{self, Layers};
+use super::layer::{self, Failure, Layers};
 use super::locate::places;
 use super::open::{Means, Opened, open, reopen, source_key};
 use super::pin::Pins;
@@ -42,6 +42,8 @@ pub struct Rebuilt {
     pub snapshot: Snapshot,
     /// The sources that are served at their last revision because they cannot be read anew, and why.
     pub stale: Vec<(SourceId, SourceError)>,
+    /// Whether of a source that was not served before a part could not be read for a reason that may pass.
+    pub is_partial: bool,
 }
 
 /// Builds the snapshot of a configuration as its sources are now. A git source that cannot be read keeps the revision that
@@ -68,6 +70,7 @@ pub fn rebuild(
         let error = |cause| SourceError::new(label, spec, &config.origin, cause);
         match taken {
             Ok((taken, problem)) => {
+                built.is_partial |= taken.layers.failure.is_some();
                 built.stale.extend(problem.map(|cause| (id_at(index), error(cause))));
                 built.ready(spec, label, taken);
             }
@@ -77,9 +80,9 @@ pub fn rebuild(
     if !built.errors.is_empty() {
         return Err(BuildError { sources: built.errors });
     }
-    let stale = std::mem::take(&mut built.stale);
+    let (stale, is_partial) = (std::mem::take(&mut built.stale), built.is_partial);
     let snapshot = merge::snapshot(config, &specs, built);
-    Ok(Rebuilt { snapshot, stale })
+    Ok(Rebuilt { snapshot, stale, is_partial })
 }
 
 /// The sources that are shown whole and with a `.git`: of each name the last.
@@ -104,6 +107,22 @@ struct Taken {
     key: [u8; 16],
 }
 
+impl Taken {
+    /// Why a part of it may lack, if that is so.
+    fn failure(&self) -> Option<SourceCause> {
+        let Failure { problem, is_momentary } = self.layers.failure.as_ref()?;
+        let (problem, is_momentary) = (problem.clone(), *is_momentary);
+        let place = self.opened.place.clone();
+        Some(match self.opened.commit {
+            Some(commit) => {
+                let git_ref = commit.to_string();
+                SourceCause::Unreadable { git_ref, place, problem, is_momentary }
+            }
+            None => SourceCause::Directory { place, problem, is_absent: false, is_momentary },
+        })
+    }
+}
+
 /// Lists a source that was opened as it is, or else as it was, with the reason.
 fn take(
     config: &Config,
@@ -112,33 +131,37 @@ fn take(
     opened: Result<Opened, SourceCause>,
     last: Option<&Snapshot>,
 ) -> Result<(Taken, Option<SourceCause>), SourceCause> {
-    let cause = match opened {
+    let (part, cause) = match opened {
         Ok(opened) => {
             let known = last.and_then(|last| listed_before(config, spec, source, last, &opened));
             let taken = match known {
                 Some(layers) => finish(config, spec, opened, layers),
                 None => list(config, spec, source, opened),
             };
-            match taken {
-                // It is shown as it was, or not at all: nobody is to take a part of it for the whole.
-                Ok(Taken { opened, layers: Layers { failure: Some(problem), .. }, .. }) => {
-                    SourceCause::Directory { place: opened.place, problem, is_absent: false }
-                }
-                taken => return taken.map(|taken| (taken, None)),
+            match taken.map(|taken| (taken.failure(), taken)) {
+                Ok((None, taken)) => return Ok((taken, None)),
+                Ok((Some(cause), taken)) => (Some(taken), cause),
+                Err(cause) => (None, cause),
             }
         }
-        Err(cause) => cause,
+        Err(cause) => (None, cause),
     };
-    let Some((last, (id, opened))) =
-        last.and_then(|last| Some((last, reopen(config, spec, last)?)))
-    else {
-        return Err(cause);
-    };
-    let taken = match last_layers(config, spec, source, last, id) {
-        Some(layers) => finish(config, spec, opened, layers),
-        None => list(config, spec, source, opened),
-    };
-    taken.map(|taken| (taken, Some(cause)))
+    // It is shown as it was: nobody is to take a part of it for the whole.
+    if let Some(last) = last
+        && let Some((id, opened)) = reopen(config, spec, last, cause.is_momentary())
+    {
+        let taken = match last_layers(config, spec, source, last, id) {
+            Some(layers) => finish(config, spec, opened, layers),
+            None => list(config, spec, source, opened),
+        };
+        let taken = taken?;
+        return taken.failure().map_or(Ok((taken, Some(cause))), Err);
+    }
+    // Nobody has seen the whole of it. Of a commit a part is shown, of a directory nothing.
+    match part.filter(|part| part.opened.commit.is_some()) {
+        Some(part) => Ok((part, None)),
+        None => Err(cause),
+    }
 }
 
 /// What a source that did not move offered in the last snapshot; nothing if part of it could not be read then.
@@ -205,9 +228,10 @@ fn finish(
     layers: Layers,
 ) -> Result<Taken, SourceCause> {
     let store = opened.store.as_ref();
-    let revision = match opened.commit {
-        Some(commit) => Ok(Revision::Commit(commit)),
-        None => {
+    let revision = match (opened.commit, opened.listing) {
+        (Some(commit), _) => Ok(Revision::Commit(commit)),
+        (None, Some(listing)) => Ok(Revision::Listing(listing)),
+        (None, None) => {
             layer::listing_digest(&layers, store, config.mount.shows_sources).map(Revision::Listing)
         }
     };
@@ -220,6 +244,7 @@ fn finish(
             place: opened.place,
             problem: error.to_string(),
             is_absent: false,
+            is_momentary: error.is_momentary(),
         }),
     }
 }
@@ -237,6 +262,7 @@ pub(super) struct Built {
     findings: Vec<Finding>,
     errors: Vec<SourceError>,
     stale: Vec<(SourceId, SourceError)>,
+    is_partial: bool,
 }
 
 impl Built {
@@ -279,6 +305,9 @@ impl Built {
 
     fn failed(&mut self, config: &Config, spec: &SourceSpec, id: SourceId, error: SourceError) {
         let place = places(config, spec).into_iter().next().unwrap_or_default();
+        let mut before = self.last.iter().flatten();
+        let was_shown =
+            before.any(|source| source.name == spec.name && source.state == SourceState::Ready);
         let state = error.state();
         let kind = FindingKind::Unreadable { error: error.cause.to_string() };
         let findings = vec![Finding { source: id, path: RelPath::root(), kind }];
@@ -301,7 +330,8 @@ impl Built {
             git_directory: GitDirectory::NotAsked,
         };
         self.add(source, layers, Object::Empty);
-        if spec.is_required {
+        // What is shown is not taken away for what may pass.
+        if spec.is_required || error.is_momentary() && was_shown {
             self.errors.push(error);
         }
     }

@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::available_parallelism;
+use std::thread::{Builder, available_parallelism};
 
 /// How many threads can run at once. Asked for once: the answer takes six files of `/proc` and `/sys`.
 static CORES: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, NonZero::get));
@@ -35,7 +35,9 @@ pub(super) fn in_parallel<T: Sync, R: Send>(
         }
     };
     let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let handles: Vec<_> = (1..threads).map(|_| scope.spawn(worker)).collect();
+        // Where no other can be started, this one does it alone.
+        let start = |_| thread().spawn_scoped(scope, worker).ok();
+        let handles: Vec<_> = (1..threads).map_while(start).collect();
         let join = |handle: std::thread::ScopedJoinHandle<'_, Vec<(usize, R)>>| {
             handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
@@ -47,9 +49,37 @@ pub(super) fn in_parallel<T: Sync, R: Send>(
     results.into_iter().map(|(_, result)| result).collect()
 }
 
+/// A thread that is to be started.
+fn thread() -> Builder {
+    #[cfg(test)]
+    if tests::IS_REFUSED.get() {
+        // More than any machine has.
+        return Builder::new().stack_size(1 << 60);
+    }
+    Builder::new().name("sources".into())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        pub(super) static IS_REFUSED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    #[test]
+    fn where_no_thread_can_be_started_this_one_does_all() {
+        let items: Vec<usize> = (0..100).collect();
+        IS_REFUSED.set(true);
+        let me = std::thread::current().id();
+        let done = in_parallel(&items, |index, item| {
+            assert_eq!(std::thread::current().id(), me);
+            index + item
+        });
+        assert!(done.iter().enumerate().all(|(index, sum)| *sum == 2 * index), "{done:?}");
+    }
 
     #[test]
     fn many_sources_have_two_threads_a_core_and_few_one() {

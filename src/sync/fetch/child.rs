@@ -2,8 +2,9 @@
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{self, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ pub(crate) struct Ended {
 /// Why a child did not end by itself.
 #[derive(Debug)]
 pub(super) enum Cut {
-    /// It could not be started.
+    /// It, or who listens to it, could not be started. Nothing of it is left.
     NotStarted(io::Error),
     /// It took too long.
     Late,
@@ -69,17 +70,16 @@ impl Child<'_> {
     pub(super) fn run(&self, mut command: Command) -> Result<Ended, Cut> {
         let deadline = Instant::now() + self.timeout;
         command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        reap_left();
         let mut child = command.spawn().map_err(Cut::NotStarted)?;
         let group = Pid::from_raw(child.id().cast_signed());
-        let (sender, events) = mpsc::channel();
-        read_pieces(child.stdout.take(), sender.clone(), Event::Stdout);
-        read_pieces(child.stderr.take(), sender.clone(), Event::Stderr);
-        thread::spawn(move || {
-            // Not reaped here: while it is a zombie its number, and so its group's, means no other.
-            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-            while waitid(Id::Pid(group), flags) == Err(Errno::EINTR) {}
-            sender.send(Event::Ended).unwrap_or_default();
-        });
+        let events = match listen(&mut child, group) {
+            Ok(events) => events,
+            Err(error) => {
+                end_unheard(child, group);
+                return Err(Cut::NotStarted(error));
+            }
+        };
         let mut heard = Heard { hear: self.hear, stdout: Vec::new(), stderr: Vec::new(), open: 2 };
         let outcome = self.until(&events, deadline, &mut heard);
         if outcome.is_err() {
@@ -88,7 +88,7 @@ impl Child<'_> {
             killpg(group, Signal::SIGKILL).unwrap_or_default();
             if !has_ended && !heard.until_ended(&events, GRACE) {
                 // It hangs in the kernel; waiting for it would hang us too.
-                thread::spawn(move || child.wait());
+                leave(child);
                 return Err(outcome.err().unwrap_or(Cut::Late));
             }
         }
@@ -127,13 +127,59 @@ impl Child<'_> {
     }
 }
 
+/// Has all heard that a child writes, and its end.
+fn listen(child: &mut process::Child, group: Pid) -> io::Result<Receiver<Event>> {
+    let (sender, events) = mpsc::channel();
+    read_pieces(child.stdout.take(), sender.clone(), Event::Stdout)?;
+    read_pieces(child.stderr.take(), sender.clone(), Event::Stderr)?;
+    start(move || {
+        // Not reaped here: while it is a zombie its number, and so its group's, means no other.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        while waitid(Id::Pid(group), flags) == Err(Errno::EINTR) {}
+        sender.send(Event::Ended).unwrap_or_default();
+    })?;
+    Ok(events)
+}
+
+/// Starts a thread.
+fn start(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    #[cfg(test)]
+    tests::refuse_thread()?;
+    thread::Builder::new().name("git".into()).spawn(work).map(drop)
+}
+
+/// Ends a child of whose end nobody would tell.
+fn end_unheard(mut child: process::Child, group: Pid) {
+    killpg(group, Signal::SIGKILL).unwrap_or_default();
+    let deadline = Instant::now() + GRACE;
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() >= deadline {
+            return leave(child);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Children that were killed and had not ended when they were given up.
+static LEFT: Mutex<Vec<process::Child>> = Mutex::new(Vec::new());
+
+/// Gives up a child that was killed. It is reaped when the next one starts, if it has ended by then.
+fn leave(child: process::Child) {
+    LEFT.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+}
+
+fn reap_left() {
+    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    left.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+}
+
 /// Hands on what comes out of a pipe until it is closed.
 fn read_pieces(
     pipe: Option<impl Read + Send + 'static>,
     sender: Sender<Event>,
     event: fn(Vec<u8>) -> Event,
-) {
-    thread::spawn(move || {
+) -> io::Result<()> {
+    start(move || {
         let mut piece = vec![0; 16 << 10];
         if let Some(mut pipe) = pipe {
             loop {
@@ -150,7 +196,7 @@ fn read_pieces(
             }
         }
         sender.send(Event::Closed).unwrap_or_default();
-    });
+    })
 }
 
 /// What came out so far.
@@ -209,7 +255,22 @@ impl Heard<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
+
+    type Refusal = Box<dyn FnMut() -> io::Result<()>>;
+
+    thread_local! {
+        /// Whether the next thread can be started.
+        static REFUSAL: RefCell<Option<Refusal>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn refuse_thread() -> io::Result<()> {
+        REFUSAL.with_borrow_mut(|refusal| refusal.as_mut().map_or(Ok(()), |refuse| refuse()))
+    }
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
@@ -224,7 +285,7 @@ mod tests {
     fn wait_for_end(pid: &str) {
         let deadline = Instant::now() + Duration::from_secs(10);
         let is_running = || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
         };
         while is_running() {
@@ -254,7 +315,7 @@ mod tests {
         let outcome = run(&script, Duration::from_millis(400), &Stop::default());
         assert!(matches!(outcome, Err(Cut::Late)), "{outcome:?}");
         assert!(started.elapsed() < Duration::from_secs(20));
-        let pids = std::fs::read_to_string(&file).unwrap();
+        let pids = fs::read_to_string(&file).unwrap();
         assert_eq!(pids.lines().count(), 2, "{pids}");
         pids.lines().for_each(wait_for_end);
     }
@@ -274,7 +335,47 @@ mod tests {
         let script = format!("sleep 300 >/dev/null 2>&1 & echo $! >{}; kill -9 $$", file.display());
         let ended = run(&script, Duration::from_secs(60), &Stop::default()).unwrap();
         assert_eq!(ended.status.code(), None);
-        wait_for_end(std::fs::read_to_string(&file).unwrap().trim());
+        wait_for_end(fs::read_to_string(&file).unwrap().trim());
+    }
+
+    #[test]
+    fn a_child_that_no_thread_can_listen_to_is_ended_and_reaped() {
+        let minute = Duration::from_secs(60);
+        for threads in 0..3 {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("pid");
+            let (place, mut started) = (file.clone(), 0);
+            let pid = move || fs::read_to_string(&place).unwrap_or_default();
+            let (written, deadline) = (pid.clone(), Instant::now() + minute);
+            REFUSAL.set(Some(Box::new(move || {
+                started += 1;
+                if started <= threads {
+                    return Ok(());
+                }
+                while !written().ends_with('\n') {
+                    assert!(Instant::now() < deadline, "the child has not begun");
+                    thread::yield_now();
+                }
+                Err(Errno::EAGAIN.into())
+            })));
+            let script = format!("echo $$ >{}; exec sleep 300", file.display());
+            let outcome = run(&script, minute, &Stop::default());
+            REFUSAL.set(None);
+            assert!(matches!(outcome, Err(Cut::NotStarted(_))), "{threads}: {outcome:?}");
+            assert!(!Path::new("/proc").join(pid().trim()).exists(), "{threads}: it is left");
+        }
+    }
+
+    #[test]
+    fn who_was_given_up_is_reaped_when_the_next_one_starts() {
+        let child = shell("exit 0").spawn().unwrap();
+        let place = format!("/proc/{}", child.id());
+        leave(child);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Path::new(&place).exists() {
+            assert!(Instant::now() < deadline, "it was never reaped");
+            run("exit 0", Duration::from_secs(60), &Stop::default()).unwrap();
+        }
     }
 
     #[test]

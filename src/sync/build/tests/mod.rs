@@ -2,6 +2,7 @@
 
 mod again;
 mod inside;
+mod moments;
 mod places;
 
 use std::fs;

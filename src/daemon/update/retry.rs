@@ -1,0 +1,64 @@
+//! When what failed is tried again.
+
+use std::time::{Duration, Instant};
+
+/// How long after the first failure: it may have passed.
+const FIRST: Duration = Duration::from_millis(100);
+/// How long after each one that follows, at most.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// When sources are read again although nothing moved.
+#[derive(Debug, Default)]
+pub(super) struct Retry {
+    at: Option<Instant>,
+    /// How long after the last failure.
+    pause: Option<Duration>,
+}
+
+impl Retry {
+    /// At this time.
+    pub(super) fn at(at: Option<Instant>) -> Self {
+        Self { at, pause: None }
+    }
+
+    /// When, if at all.
+    pub(super) fn when(&self) -> Option<Instant> {
+        self.at
+    }
+
+    /// All could be read.
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Something could not: soon at first, then less and less often.
+    pub(super) fn failed(&mut self) {
+        let pause = self.pause.map_or(FIRST, |pause| (pause * 2).min(LONGEST));
+        *self = Self { at: Some(Instant::now() + pause), pause: Some(pause) };
+    }
+
+    /// After this time, unless it is tried earlier.
+    pub(super) fn within(&mut self, pause: Duration) {
+        self.at.get_or_insert(Instant::now() + pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_tried_soon_and_then_less_and_less_often() {
+        let mut retry = Retry::default();
+        let mut next = || {
+            retry.failed();
+            retry.pause.unwrap().as_millis()
+        };
+        let pauses: Vec<_> = (0..7).map(|_| next()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
+        retry.succeeded();
+        assert_eq!(retry.when(), None);
+        retry.failed();
+        assert_eq!(retry.pause, Some(FIRST));
+    }
+}

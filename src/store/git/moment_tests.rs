@@ -1,0 +1,110 @@
+//! What cannot be read for a moment, told from what is not there.
+
+use std::fs::{self, File};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gix::ObjectId;
+
+use super::again::lacking;
+use super::fixture::{Fixture, Made};
+use super::lfs::LfsObjects;
+use super::repository::options;
+use super::{GitStore, Repository, oid};
+use crate::store::blobs::{BlobCache, BlobLimits};
+use crate::store::{Store, StoreError, is_momentary};
+use crate::union::object::Object;
+
+/// Set for the process in which descriptors may run out.
+const ALONE: &str = "OVERLAYFS_MOUNT_TEST_ALONE";
+const NAME: &str =
+    "store::git::moment_tests::s127_what_no_descriptor_is_left_for_is_not_taken_for_absent";
+
+#[test]
+fn s127_what_no_descriptor_is_left_for_is_not_taken_for_absent() {
+    if std::env::var_os(ALONE).is_some() {
+        return without_descriptors();
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 128 && exec \"$0\" --exact \"$1\" --nocapture"]);
+    command.arg(std::env::current_exe().unwrap()).arg(NAME).env(ALONE, "1");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+fn without_descriptors() {
+    let fixture = Fixture::new();
+    let made = fixture.with_files("r", &[("in/file", "0")]);
+    made.git(&["repack", "-adq"]);
+    let commit = made.commit(&[("other", "1")]);
+    made.git(&["repack", "-dq"]);
+    let first = serves(&Arc::new(Repository::open(&made.path).unwrap()), &commit);
+    let below = first.lookup(&first.root().unwrap(), b"in").unwrap().unwrap();
+    let id = made.git(&["rev-parse", "HEAD:in"]);
+    let id = ObjectId::from_hex(id.trim().as_bytes()).unwrap();
+    let opened = [(); 2].map(|()| options().open(&made.path).unwrap());
+    // It knows which packs there are, and has opened none.
+    opened[0].objects.structure().unwrap();
+    let find = |at: usize, id: &ObjectId| opened[at].to_thread_local().find_header(*id).is_ok();
+    let lfs = made.path.join(".git/lfs/objects/ab/ab");
+    fs::create_dir_all(&lfs).unwrap();
+    fs::write(lfs.join("ab".repeat(32)), "x").unwrap();
+    let scan = || LfsObjects::scan(&made.path.join(".git"));
+    let mut held = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        held.push(file);
+    }
+    let unavailable = |error: StoreError| {
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        assert!(error.is_momentary());
+    };
+    unavailable(first.list(&below).unwrap_err());
+    assert!(is_momentary(&scan().unwrap_err()));
+    assert!(!find(0, &id));
+    drop(held);
+    // The library takes an index that it could not open for one that is not there, for good.
+    assert!(!find(0, &id) && find(1, &id));
+    assert!(lacking(&opened[0]).is_some());
+    let absent = ObjectId::from_hex(&[b'1'; 40]).unwrap();
+    assert!(!find(1, &absent) && lacking(&opened[1]).is_none());
+    assert!(!scan().unwrap().is_empty());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let listed = loop {
+        match first.list(&below) {
+            Ok(listed) => break listed,
+            Err(error) => unavailable(error),
+        }
+        assert!(Instant::now() < deadline, "it never came back");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(listed.len(), 1);
+    without_the_pack(&made, &commit, &below);
+}
+
+fn serves(repository: &Arc<Repository>, commit: &str) -> GitStore {
+    let blobs = BlobCache::new(std::env::temp_dir(), BlobLimits::default());
+    let commit = oid(commit.as_bytes()).unwrap();
+    GitStore::new(repository.clone(), commit, Arc::new(blobs), None).unwrap()
+}
+
+/// What is in no pack any more is not there, whoever lacks what.
+fn without_the_pack(made: &Made, commit: &str, below: &Object) {
+    let packs = made.path.join(".git/objects/pack");
+    let tree = made.git(&["rev-parse", "HEAD:in"]);
+    for entry in fs::read_dir(&packs).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "idx") {
+            let listed = made.git(&["verify-pack", "-v", path.to_str().unwrap()]);
+            if listed.contains(tree.trim()) {
+                for extension in ["pack", "rev", "idx"] {
+                    fs::remove_file(path.with_extension(extension)).unwrap_or_default();
+                }
+            }
+        }
+    }
+    let repository = Arc::new(Repository::open(&made.path).unwrap());
+    let error = serves(&repository, commit).list(below).unwrap_err();
+    assert!(matches!(error, StoreError::Unreadable { .. }) && !error.is_momentary(), "{error}");
+}
