@@ -24,7 +24,7 @@ use crate::union::name::RelPath;
 use crate::union::object::{Identity, Kind, Object, Oid};
 
 /// The form of a journal. One of another form is not read.
-pub(super) const FORM: u32 = 5;
+pub(super) const FORM: u32 = 6;
 
 /// A journal shorter than this is not written anew.
 const SMALL_BYTES: u64 = 1 << 20;
@@ -39,8 +39,10 @@ pub(super) enum Record {
     Started { form: u32, started_secs: i64, next: u64 },
     /// The first message of the kernel, and the answer to it.
     Handshake { request: Vec<u8>, reply: Vec<u8> },
-    /// A view gave numbers out.
-    Given { view: u32, key: [u8; 16], first: u32, len: u32, what: What },
+    /// A view gave numbers out, in an era.
+    Given { view: u32, era: u32, key: [u8; 16], first: u32, len: u32, what: What },
+    /// The blocks that begin with these numbers could be found in the present set until the end of this era.
+    Leaving { era: u32, blocks: Vec<u32> },
     /// A view shows a set from now on.
     Shown { view: u32, set: Shown },
     /// The file of a view's configuration held this when it was read.
@@ -68,13 +70,15 @@ pub struct Shown {
     pub serial: u64,
     /// When it was built, in nanoseconds since 1970.
     pub since_nanos: u64,
+    /// The era since which it can be read.
+    pub(super) era: u32,
 }
 
 impl Shown {
-    fn of(snapshot: &Snapshot) -> Self {
+    fn of(snapshot: &Snapshot, era: u32) -> Self {
         let since = snapshot.since.duration_since(UNIX_EPOCH).unwrap_or_default();
         let since_nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        Self { id: snapshot.id.0, serial: snapshot.serial, since_nanos }
+        Self { id: snapshot.id.0, serial: snapshot.serial, since_nanos, era }
     }
 
     /// When it was built.
@@ -220,15 +224,20 @@ pub(super) struct ViewJournal {
 }
 
 impl ViewJournal {
-    /// Writes down which set is shown from now on.
-    pub(super) fn shown(&self, snapshot: &Snapshot) {
-        let set = Shown::of(snapshot);
+    /// Writes down which set is shown from now on, and the era since which it can be read.
+    pub(super) fn shown(&self, snapshot: &Snapshot, era: u32) {
+        let set = Shown::of(snapshot, era);
         self.journal.note(&Record::Shown { view: self.view.0, set });
     }
 
-    /// Writes down what numbers stand for.
-    pub(super) fn given(&self, key: [u8; 16], first: u32, len: u32, what: What) {
-        self.journal.note(&Record::Given { view: self.view.0, key, first, len, what });
+    /// Writes down what numbers stand for, and the era in which they were given out.
+    pub(super) fn given(&self, era: u32, key: [u8; 16], first: u32, len: u32, what: What) {
+        self.journal.note(&Record::Given { view: self.view.0, era, key, first, len, what });
+    }
+
+    /// Writes down what the present set has until the end of an era, and the next one has not.
+    pub(super) fn leaving(&self, era: u32, blocks: Vec<u32>) {
+        self.journal.note(&Record::Leaving { era, blocks });
     }
 
     /// Writes down what has its numbers no longer.

@@ -25,6 +25,7 @@ mod overlay;
 mod past;
 mod past_view;
 mod read;
+mod reading;
 mod records;
 mod recover;
 #[cfg(any(test, fuzzing))]

@@ -59,7 +59,7 @@ impl View {
     ) -> Self {
         let journal = journal.map(|journal| ViewJournal { journal, view: ViewId::FIRST });
         if let Some(journal) = &journal {
-            journal.shown(&snapshot);
+            journal.shown(&snapshot, 0);
         }
         let seat = Arc::new(Seat::first());
         let root = Node::Merged(Arc::new(Merged::root(seat.clone())));
@@ -79,7 +79,7 @@ impl View {
         let started_secs = past.as_ref().map_or_else(now_secs, |past| past.started_secs);
         let (numbers, past) = match (journal.clone(), past) {
             (Some(journal), Some(mut past)) => {
-                (Numbers::resume(journal, &mut past, Vec::new()), Some(Arc::new(past)))
+                (Numbers::resume(journal, &mut past, &mut PastView::lost()), Some(Arc::new(past)))
             }
             (journal, _) => (Numbers::new(journal), None),
         };
@@ -111,9 +111,9 @@ impl View {
         let journal = self.journal_of(&seat);
         if let Some(journal) = &journal {
             journal.joined(seat.root, name.as_bytes(), note);
-            journal.shown(&snapshot);
+            journal.shown(&snapshot, self.numbers.era());
         }
-        let numbers = self.numbers.beside(Vec::new(), journal.clone());
+        let numbers = self.numbers.beside(journal.clone());
         let (seat, past) = (Arc::new(seat), self.past.clone());
         let made = Made { seat, started_secs: self.started_secs, archive, journal, past };
         Self::at(made, self.settings, (self.nodes.clone(), numbers), Moment::of(snapshot))
@@ -122,7 +122,7 @@ impl View {
     /// A view of the same superblock that an earlier process has served.
     pub(super) fn beside_again(
         &self,
-        view: PastView,
+        mut view: PastView,
         snapshot: Snapshot,
         archive: Option<Arc<dyn Archive>>,
         kept: Vec<Kept>,
@@ -130,7 +130,7 @@ impl View {
         let seat = Seat { id: view.id, root: view.root };
         let (journal, past) = (self.journal_of(&seat), self.past.clone());
         let (moment, started_secs) = (moment_of(&view, snapshot, kept), self.started_secs);
-        let numbers = self.numbers.beside(view.places, journal.clone());
+        let numbers = self.numbers.beside_again(journal.clone(), &mut view);
         let made = Made { seat: Arc::new(seat), started_secs, archive, journal, past };
         Self::at(made, self.settings, (self.nodes.clone(), numbers), moment)
     }
@@ -148,10 +148,10 @@ impl View {
         kept: Vec<Kept>,
         (mut past, journal): (Past, Arc<Journal>),
     ) -> Self {
-        let view = past.remove(ViewId::FIRST).unwrap_or_else(PastView::lost);
+        let mut view = past.remove(ViewId::FIRST).unwrap_or_else(PastView::lost);
         let (moment, started_secs) = (moment_of(&view, snapshot, kept), past.started_secs);
         let journal = ViewJournal { journal, view: ViewId::FIRST };
-        let numbers = Numbers::resume(journal.clone(), &mut past, view.places);
+        let numbers = Numbers::resume(journal.clone(), &mut past, &mut view);
         let seat = Arc::new(Seat::first());
         let root = Node::Merged(Arc::new(Merged::root(seat.clone())));
         let (journal, past) = (Some(journal), Some(Arc::new(past)));

@@ -2,7 +2,8 @@
 //!
 //! A block of numbers is kept while one of these holds:
 //!
-//! - somebody asked for it since the oldest set that can be read was shown: whatever was found in a set that is kept is among these;
+//! - somebody asked for it since the oldest set that can be read was shown: whatever was found in a set that is kept is among these, or was
+//!   in the current set since then, which a flip that takes it away notes;
 //! - the current set has it, or one of which the kernel knows a directory, whether anybody asked or not;
 //! - the kernel knows a node of it;
 //! - it is of what a frozen directory holds, and that directory's own number is kept: so whoever holds a directory keeps all below it;
@@ -13,7 +14,9 @@
 //! lies between: so each block that they asked for was asked for too late to be given up, and all others are in directories that the
 //! kernel knows. What is asked for while this runs is looked at once more under the lock that removes it.
 //!
-//! Of what an earlier process told the kernel is not known what it forgot before that process died: the kernel is asked.
+//! Of what an earlier process told the kernel is not known what it forgot before that process died: the kernel is asked. Nor is known what was
+//! asked for then, but in the journal are the eras: of each set since when it can be read, of each block when it was given out and until when
+//! the current set had it. Whatever can be found in a set that is kept was given out or was current since that one was shown.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,12 +24,14 @@ use std::sync::Arc;
 use super::View;
 use super::flip::{Kernel, oldest};
 use super::lookup::entry_key;
-use super::merged::{Merged, merged_key};
+use super::merged::Merged;
 use super::nodes::Number;
 use super::numbers::{Key, Tie};
 use super::overlay;
 use crate::snapshot::Snapshot;
-use crate::union::namespace::Item;
+use crate::union::change::{Change, Side};
+use crate::union::name::Name;
+use crate::union::namespace::{Directory, Item, Shown};
 use crate::union::object::Object;
 
 /// A block as it was when the sweep began.
@@ -123,10 +128,10 @@ impl View {
         let era = self.numbers.era();
         let (files, places) = overlay::keys(&moment);
         for key in &files {
-            self.numbers.all_files().touch(key, era);
+            let _has_one = self.numbers.all_files().touch(key, era);
         }
         for key in &places {
-            self.numbers.places.touch(key, era);
+            let _has_one = self.numbers.places.touch(key, era);
         }
         self.touch(&moment.snapshot, None, era);
         self.touch(&moment.snapshot, Some(&moment.snapshot), era);
@@ -139,32 +144,80 @@ impl View {
 
     /// Counts directories and entries of a set as asked for, at the place of the view or where sets are kept.
     fn touch(&self, snapshot: &Snapshot, pin: Option<&Arc<Snapshot>>, era: u32) {
-        let root = Merged { pin: pin.cloned(), ..Merged::root(self.seat.clone()) };
-        let mut left = vec![(root, snapshot.namespace.root().clone())];
+        let (pin, directory) = (pin.cloned(), snapshot.namespace.root().clone());
+        let root = Merged { pin, born: directory.born, ..Merged::root(self.seat.clone()) };
+        let _numbers = self.touch_below(snapshot, vec![(root, directory)], era);
+    }
+
+    /// Counts what a flip takes away as asked for until the end of this era: so long it can be found, and from then on while `before` is kept. Returns
+    /// the first numbers of what has some.
+    pub(super) fn touch_leaving(
+        &self,
+        before: &Snapshot,
+        changes: &[Change],
+        era: u32,
+    ) -> Vec<u32> {
+        let (mut found, mut left) = (Vec::new(), Vec::new());
+        for change in changes {
+            let (Some(path), Some(name)) = (change.path.parent(), change.path.last()) else {
+                continue;
+            };
+            let above = Merged { path, ..Merged::root(self.seat.clone()) };
+            match &change.before {
+                Side::Absent => {}
+                Side::Directory(directory) => {
+                    left.push((above.child(above.parent, name, directory.born), directory.clone()));
+                }
+                Side::Entry(shown) => {
+                    found.extend(self.touch_entry(before, &above, name, shown, era));
+                }
+            }
+        }
+        found.extend(self.touch_below(before, left, era));
+        found
+    }
+
+    /// Counts directories, and all directories and entries below them, as asked for. Returns the first numbers of what has some.
+    fn touch_below(
+        &self,
+        snapshot: &Snapshot,
+        mut left: Vec<(Merged, Arc<Directory>)>,
+        era: u32,
+    ) -> Vec<u32> {
+        let mut found = Vec::new();
         while let Some((merged, directory)) = left.pop() {
-            let id = pin.map(|snapshot| &snapshot.id);
-            self.numbers.places.touch(&merged_key(id, &merged.path, directory.born), era);
+            found.extend(self.numbers.places.touch(&merged.key(), era));
             for (name, item) in &directory.items {
                 match item {
                     Item::Directory(below) => {
                         let merged = merged.child(merged.parent, name, below.born);
                         left.push((merged, below.clone()));
                     }
-                    Item::Entry(shown) if matches!(shown.object, Object::Live { .. }) => {}
                     Item::Entry(shown) => {
-                        let path = merged.numbered_path(shown).join(name);
-                        let key = entry_key(snapshot.source(shown.source), &path, shown);
-                        let is_directory = shown.object.kind().is_directory();
-                        let of = if is_directory {
-                            &self.numbers.places
-                        } else {
-                            self.numbers.all_files()
-                        };
-                        of.touch(&key, era);
+                        found.extend(self.touch_entry(snapshot, &merged, name, shown, era));
                     }
                 }
             }
         }
+        found
+    }
+
+    fn touch_entry(
+        &self,
+        snapshot: &Snapshot,
+        merged: &Merged,
+        name: &Name,
+        shown: &Shown,
+        era: u32,
+    ) -> Option<u32> {
+        if matches!(shown.object, Object::Live { .. }) {
+            return None;
+        }
+        let path = merged.numbered_path(shown).join(name);
+        let key = entry_key(snapshot.source(shown.source), &path, shown);
+        let is_directory = shown.object.kind().is_directory();
+        let of = if is_directory { &self.numbers.places } else { self.numbers.all_files() };
+        of.touch(&key, era)
     }
 
     /// All blocks of what is not a file, and the blocks of files, by their first numbers, in directories that are kept.
