@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 use super::nodes::Number;
 use super::past::Past;
 use super::records::{Appending, framed};
+use super::streams::Begun;
 use super::superblock::ViewId;
 use crate::snapshot::Snapshot;
 use crate::union::name::RelPath;
@@ -57,6 +58,8 @@ pub(super) enum Record {
     Opened { number: u32, backing: Option<u32> },
     /// A file that was opened so was closed once.
     Closed { number: u32 },
+    /// Somebody has begun to list a live directory, and is to go on: the tag of the listing, and the digests of its names.
+    Listed { view: u32, directory: u32, tag: u64, names: Vec<u64> },
     /// What was alive is written once more in the rest of this record; whoever comes to it on his way has read that already.
     Again,
 }
@@ -238,6 +241,11 @@ impl ViewJournal {
     /// Writes down what the present set has until the end of an era, and the next one has not.
     pub(super) fn leaving(&self, era: u32, blocks: Vec<u32>) {
         self.journal.note(&Record::Leaving { era, blocks });
+    }
+
+    /// Writes down a listing that somebody has begun.
+    pub(super) fn listed(&self, begun: &Begun) {
+        self.journal.note(&begun.record(self.view));
     }
 
     /// Writes down what has its numbers no longer.

@@ -30,6 +30,7 @@ mod records;
 mod recover;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod sample;
+mod streams;
 mod superblock;
 mod sweep;
 mod threads;

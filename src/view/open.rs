@@ -12,6 +12,7 @@ use super::nodes::{Node, Nodes, Number};
 use super::numbers::Numbers;
 use super::past::Past;
 use super::past_view::PastView;
+use super::streams::Streams;
 use super::superblock::{Seat, ViewId};
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
@@ -42,6 +43,8 @@ pub struct View {
     pub(super) past: Option<Arc<Past>>,
     pub(super) seat: Arc<Seat>,
     archive: Option<Arc<dyn Archive>>,
+    /// Listings of live directories that were begun.
+    pub(super) streams: Streams,
 }
 
 impl View {
@@ -95,8 +98,23 @@ impl View {
         (nodes, numbers): (Arc<Nodes>, Numbers),
         moment: Moment,
     ) -> Self {
-        let (now, fence) = (Now::new(moment), Fence::default());
-        Self { now, fence, nodes, numbers, settings, started_secs, journal, past, seat, archive }
+        let (now, fence, streams) = (Now::new(moment), Fence::default(), Streams::default());
+        for begun in past.iter().flat_map(|past| past.listings(seat.id)) {
+            streams.recall(begun.clone());
+        }
+        Self {
+            now,
+            fence,
+            nodes,
+            numbers,
+            settings,
+            started_secs,
+            journal,
+            past,
+            seat,
+            archive,
+            streams,
+        }
     }
 
     /// Another view of the same superblock.

@@ -14,6 +14,7 @@ use super::numbers::{self, Key};
 use super::past_view::{PastView, StillOpen};
 use super::reading::{Block, Reading};
 use super::records::{Appending, Place, Records, bytes_at, frame, framed, read_at};
+use super::streams::{Begins, Begun, NOTED_MAX};
 use super::superblock::ViewId;
 use super::tree::Tree;
 
@@ -42,6 +43,8 @@ pub struct Past {
     open: BTreeMap<Number, StillOpen>,
     /// The last era of the process that wrote it last.
     era: u32,
+    /// The listings of live directories that were begun, by their view.
+    listings: BTreeMap<ViewId, Begins>,
 }
 
 /// What the kernel and an earlier process agreed on.
@@ -92,6 +95,7 @@ impl Past {
             trees: Cache::new(TREES),
             open: BTreeMap::new(),
             era: 0,
+            listings: BTreeMap::new(),
         })
     }
 
@@ -163,6 +167,9 @@ impl Past {
         for (number, StillOpen { backing, count }) in past.open {
             let opened = Record::Opened { number: number.0, backing };
             (0..count).try_for_each(|_| add(&opened))?;
+        }
+        for (view, begins) in &past.listings {
+            begins.iter().try_for_each(|begun| add(&begun.record(*view)))?;
         }
         let (mut places, mut last_eras) = (HashMap::new(), BTreeMap::<u32, Vec<u32>>::new());
         for block in past.blocks.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -237,6 +244,12 @@ impl Past {
             Record::Left { view } => {
                 self.last_view = self.last_view.max(ViewId(view));
                 self.views.remove(&ViewId(view));
+                self.listings.remove(&ViewId(view));
+            }
+            Record::Listed { view, directory, tag, names } => {
+                let (directory, names) = (Number(directory), names.into());
+                let begins = self.listings.entry(ViewId(view)).or_default();
+                begins.push(Begun { directory, tag, names }, NOTED_MAX);
             }
         }
     }
@@ -299,6 +312,11 @@ impl Past {
         self.blocks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The listings of live directories that were begun in a view.
+    pub(super) fn listings(&self, view: ViewId) -> impl Iterator<Item = &Begun> {
+        self.listings.get(&view).into_iter().flat_map(Begins::iter)
+    }
+
     /// The last era of the process that wrote it last.
     pub(super) fn era(&self) -> u32 {
         self.era
@@ -328,7 +346,11 @@ impl Past {
         let places = self.views.values().flat_map(|view| &view.places).chain(&self.files);
         let mut asked: Vec<_> = places.map(|(_, block)| (block.first, block.asked())).collect();
         asked.sort_unstable();
-        let whole = (self.started_secs, self.handshake.clone(), self.end, self.last_view, asked);
+        let listings =
+            self.listings.iter().flat_map(|(view, all)| all.iter().map(|one| (*view, one.clone())));
+        let listings: Vec<_> = listings.collect();
+        let whole =
+            (self.started_secs, self.handshake.clone(), self.end, self.last_view, asked, listings);
         (whole, views, self.open.clone(), whats)
     }
 
@@ -347,6 +369,7 @@ impl Past {
             | Record::Handshake { .. }
             | Record::GivenUp { .. }
             | Record::Leaving { .. }
+            | Record::Listed { .. }
             | Record::Shown { .. }
             | Record::Configured { .. }
             | Record::Joined { .. }
