@@ -171,3 +171,58 @@ pub(super) fn left(begun: &Names, now: &Names, listed: Vec<Listed>) -> Vec<(usiz
     let still = |(index, name)| there.remove(name).map(|listed| (index, listed));
     begun.iter().enumerate().filter_map(still).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIRECTORY: Number = Number(5);
+
+    fn names(numbers: impl IntoIterator<Item = u64>) -> Names {
+        numbers.into_iter().collect()
+    }
+
+    #[test]
+    fn s125_listings_of_a_directory_have_a_tag_each() {
+        let streams = Streams::default();
+        // By their names alone these would have the same one.
+        let listings: Vec<_> = (0..20).map(|bit| names([1 << 24, bit << 12])).collect();
+        let tags: Vec<_> = listings.iter().map(|names| streams.begin(DIRECTORY, names)).collect();
+        for (names, tag) in listings.iter().zip(&tags) {
+            assert_eq!(streams.find(DIRECTORY, *tag).as_ref(), Some(names));
+            assert_eq!(streams.begin(DIRECTORY, names), *tag, "the same once more");
+        }
+        assert_eq!(tags.iter().collect::<std::collections::HashSet<_>>().len(), tags.len());
+        // Whoever has forgotten them all says the same of each that is alone.
+        let first = listings.first().unwrap();
+        assert_eq!(Streams::default().begin(DIRECTORY, first), tags[0]);
+    }
+
+    #[test]
+    fn s125_what_is_remembered_of_listings_has_a_bound() {
+        let streams = Streams::default();
+        let listing = |first: u64| names((0..100_000).map(|name| name + first));
+        let tags: Vec<_> = (0..10).map(|first| streams.begin(DIRECTORY, &listing(first))).collect();
+        let known = tags.iter().filter(|tag| streams.find(DIRECTORY, **tag).is_some()).count();
+        assert_eq!(known, NAMES_MAX / 100_000);
+        for number in 0..2 * u32::try_from(LISTINGS_MAX).unwrap() {
+            streams.begin(Number(number), &names([1]));
+        }
+        assert_eq!(lock(&streams.begun).all.len(), LISTINGS_MAX);
+        let all = names(0..2 * NAMES_MAX as u64);
+        let tag = streams.begin(DIRECTORY, &all);
+        assert_eq!(streams.find(DIRECTORY, tag), Some(all), "one listing in any case");
+        assert_eq!(lock(&streams.begun).all.len(), 1);
+    }
+
+    #[test]
+    fn an_offset_is_a_tag_and_a_position() {
+        for tag in [0, 1, TAG_MASK] {
+            for index in [0, 1, 2, INDEX_MASK, INDEX_MASK + 1, 1 << 30] {
+                assert_eq!(split(offset(tag, index)), (tag, index));
+                assert!(index > INDEX_MASK || offset(tag, index) < 1 << 31);
+            }
+            assert!(offset(tag, 1 << 30) < 1 << 62, "the kernel takes them as signed");
+        }
+    }
+}

@@ -57,12 +57,13 @@ while True:
         break
     shown += names
     if names and names[-1][0] < "f380":
-        # Before the position and after it, one goes and one comes.
+        # Before the position and after it one goes and one comes, more of them before it go.
         last = names[-1][0]
         remove(shown[len(shown) // 2][0]) if shown[len(shown) // 2][0] in staying else None
         after = f"f{int(last[1:4]) + 7:03}"
         remove(after) if after in staying else None
-        create(f"e{turn:03}")
+        if turn % 3 == 2:
+            create(f"e{turn:03}")
         create(f"{last}-new")
     turn += 1
     if turn == 3 and process:
