@@ -110,12 +110,12 @@ pub(super) enum What {
         time_secs: i64,
         is_whole: bool,
     },
-    /// A file, directory or link of a live source.
-    Live { source: [u8; 16], parent: u32, path: Vec<u8>, object: Thing },
+    /// A file, directory or link of a live source. `folder` is the directory itself, or the one that it is in, wherever that is shown; 0 if that cannot be told.
+    Live { source: [u8; 16], parent: u32, path: Vec<u8>, object: Thing, folder: u32 },
     /// The files and links of the frozen directory of this number, and of each with the same files, wherever it is shown.
     Files { tree: u32 },
-    /// The `.git` in the frozen directory of this number.
-    Git { tree: u32 },
+    /// The `.git` in the frozen directory of this number; `folder` as for what is live.
+    Git { tree: u32, folder: u32 },
     /// The directories in the frozen directory of this number, and the first number of the files in it, 0 if there are none.
     Directories { tree: u32, files: u32 },
 }

@@ -53,6 +53,8 @@ mod superblock_tests;
 mod sweep_tests;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod workers_tests;
 
 pub use attr::{Attr, Lifetime};
 pub use fence::Answering;

@@ -37,6 +37,12 @@ impl Key {
         Self(key)
     }
 
+    /// The beginning of it, which is never 0.
+    pub(super) fn short(&self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_le_bytes([a, b, c, d]).max(1)
+    }
+
     /// A key that was written down.
     pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
@@ -48,11 +54,13 @@ impl Key {
 pub(super) enum Tie {
     /// By nothing.
     Free,
-    /// They are in the directory of this number.
-    Below(u32),
     /// They are the directories in the frozen directory of this number; its files are the block that begins with the other, or none if that is 0.
     Tree { tree: u32, files: u32 },
-    /// Nobody knows where else they may be found.
+    /// It is a live directory in the directory of this number; `folder` is what it is wherever it is shown.
+    Live { above: u32, folder: u32 },
+    /// It is a live file in the live directory that is this wherever it is shown.
+    In(u32),
+    /// Nobody knows where else it may be found.
     Forever,
 }
 
@@ -60,9 +68,10 @@ impl Tie {
     fn of(what: &What) -> Self {
         match what {
             What::Directories { tree, files } => Self::Tree { tree: *tree, files: *files },
-            What::Git { tree } => Self::Below(*tree),
-            What::Live { .. } if what.is_of_files() => Self::Forever,
-            What::Live { parent, .. } => Self::Below(*parent),
+            What::Git { tree, folder } => Self::Live { above: *tree, folder: *folder },
+            What::Live { folder: 0, .. } if what.is_of_files() => Self::Forever,
+            What::Live { folder, .. } if what.is_of_files() => Self::In(*folder),
+            What::Live { parent, folder, .. } => Self::Live { above: *parent, folder: *folder },
             What::Overlay
             | What::Revisions
             | What::Text { .. }

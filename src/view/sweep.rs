@@ -8,7 +8,7 @@
 //! - the kernel knows a node of it;
 //! - it is of what a frozen directory holds, and that directory's own number is kept: so whoever holds a directory keeps all below it;
 //! - it is of a directory above one that is kept, or the only one left with files that are: the next process comes to these through it;
-//! - it is of a live file: where else that may be found nobody knows.
+//! - it is of a live file, and a directory that may hold it is kept: where else it may be found is known by that, wherever it is shown.
 //!
 //! Requests that are under way hold numbers that the kernel does not know yet. They began after the current set was published, and a fence
 //! lies between: so each block that they asked for was asked for too late to be given up, and all others are in directories that the
@@ -23,12 +23,13 @@ use std::sync::Arc;
 
 use super::View;
 use super::flip::{Kernel, oldest};
-use super::lookup::entry_key;
+use super::lookup::{entry_key, live_key};
 use super::merged::Merged;
 use super::nodes::Number;
-use super::numbers::{Key, Tie};
+use super::numbers::{Block, Key, Tie};
 use super::overlay;
 use crate::snapshot::Snapshot;
+use crate::store::walk;
 use crate::union::change::{Change, Side};
 use crate::union::name::Name;
 use crate::union::namespace::{Directory, Item, Shown};
@@ -41,6 +42,23 @@ struct Old {
     len: u32,
     tie: Tie,
     is_kept: bool,
+}
+
+/// What directories hold whose numbers are kept.
+#[derive(Default)]
+struct InKept {
+    /// The first numbers of the files in frozen directories.
+    files: HashSet<u32>,
+    /// What live directories are wherever they are shown.
+    folders: HashSet<u32>,
+}
+
+impl InKept {
+    /// Whether a block of files is in such a directory.
+    fn has(&self, block: &Block) -> bool {
+        self.files.contains(&block.first)
+            || matches!(block.tie, Tie::In(folder) if self.folders.contains(&folder))
+    }
 }
 
 /// Whether the kernel knows one of these numbers.
@@ -107,12 +125,14 @@ impl View {
         let past_end = self.past.as_ref().map_or(0, |past| past.next_number());
         let known = Known { numbers: self.nodes.known().0, past_end, kernel };
         // This view never flips: it gives nothing up.
-        let (_, mut files) = self.old_places(&known, 0);
+        let (_, mut in_kept) = self.old_places(&known, 0);
         for (view, floor) in views.iter().zip(&floors) {
-            files.extend(view.old_places(&known, *floor).1);
+            let (_, in_view) = view.old_places(&known, *floor);
+            in_kept.files.extend(in_view.files);
+            in_kept.folders.extend(in_view.folders);
         }
         let floor = floors.into_iter().min().unwrap_or(0);
-        let files = self.old_files(&known, &files, floor);
+        let files = self.old_files(&known, &in_kept, floor);
         self.numbers.note_given_up(&self.numbers.all_files().remove(files, floor));
     }
 
@@ -210,18 +230,26 @@ impl View {
         shown: &Shown,
         era: u32,
     ) -> Option<u32> {
-        if matches!(shown.object, Object::Live { .. }) {
-            return None;
+        let source = snapshot.source(shown.source);
+        if let Object::Live { kind, .. } = &shown.object {
+            if kind.is_directory() {
+                return None;
+            }
+            // It may be another one by now.
+            let found = walk::find(source.store.as_ref(), &shown.source_path);
+            let found = found.unwrap_or_else(|_| Some(shown.object.clone()))?;
+            let key = live_key(source, &shown.source_path, &found, 0);
+            return self.numbers.all_files().touch(&key, era);
         }
         let path = merged.numbered_path(shown).join(name);
-        let key = entry_key(snapshot.source(shown.source), &path, shown);
+        let key = entry_key(source, &path, shown);
         let is_directory = shown.object.kind().is_directory();
         let of = if is_directory { &self.numbers.places } else { self.numbers.all_files() };
         of.touch(&key, era)
     }
 
-    /// All blocks of what is not a file, and the blocks of files, by their first numbers, in directories that are kept.
-    fn old_places(&self, known: &Known<'_>, floor: u32) -> (Vec<Old>, HashSet<u32>) {
+    /// All blocks of what is not a file, and what is in directories that are kept.
+    fn old_places(&self, known: &Known<'_>, floor: u32) -> (Vec<Old>, InKept) {
         let mut places = Vec::new();
         self.numbers.places.each(|key, block| {
             let (key, first, len, tie) = (*key, block.first, block.len, block.tie);
@@ -229,23 +257,25 @@ impl View {
         });
         // A directory has its number before what it holds.
         places.sort_unstable_by_key(|old| (old.first, old.len));
-        let mut files = HashSet::new();
+        let mut in_kept = InKept::default();
         for index in 0..places.len() {
             let (above, old) = places.split_at_mut(index);
             let old = &mut old[0];
             let is_above_kept = match old.tie {
                 Tie::Free => false,
-                Tie::Forever => true,
-                Tie::Below(number) | Tie::Tree { tree: number, .. } => self.is_kept(above, number),
+                Tie::In(_) | Tie::Forever => true,
+                Tie::Live { above: number, .. } | Tie::Tree { tree: number, .. } => {
+                    self.is_kept(above, number)
+                }
             };
             old.is_kept = old.is_kept || is_above_kept || known.any(old.first, old.len);
-            if let Tie::Tree { files: first, .. } = old.tie
-                && old.is_kept
-            {
-                files.insert(first);
+            match old.tie {
+                Tie::Tree { files, .. } if old.is_kept => drop(in_kept.files.insert(files)),
+                Tie::Live { folder, .. } if old.is_kept => drop(in_kept.folders.insert(folder)),
+                Tie::Tree { .. } | Tie::Live { .. } | Tie::Free | Tie::In(_) | Tie::Forever => {}
             }
         }
-        (places, files)
+        (places, in_kept)
     }
 
     /// Whether the number of a directory is kept; `places` are those with lower numbers.
@@ -256,11 +286,11 @@ impl View {
 
     /// Keeps what leads to the numbers that are kept: the next process makes a node again from the directory that holds it, and that one from
     /// the one above it. Files can be in several; one that is kept is enough.
-    fn keep_ways(&self, places: &mut [Old], in_kept: &HashSet<u32>, files: &[(Key, u32)]) {
+    fn keep_ways(&self, places: &mut [Old], in_kept: &InKept, files: &[(Key, u32)]) {
         let given_up: HashSet<_> = files.iter().map(|(key, _)| *key).collect();
         let mut alone = HashSet::new();
         self.numbers.all_files().each(|key, block| {
-            if !in_kept.contains(&block.first) && !given_up.contains(key) {
+            if !in_kept.has(block) && !given_up.contains(key) {
                 alone.insert(block.first);
             }
         });
@@ -273,7 +303,7 @@ impl View {
         }
         for index in (0..places.len()).rev() {
             let (above, old) = places.split_at_mut(index);
-            if let Tie::Below(number) | Tie::Tree { tree: number, .. } = old[0].tie
+            if let Tie::Live { above: number, .. } | Tie::Tree { tree: number, .. } = old[0].tie
                 && old[0].is_kept
                 && let Some(index) = holder(above, number)
             {
@@ -283,11 +313,11 @@ impl View {
     }
 
     /// Files that nobody can come to: in none of the directories that are kept, asked for by none and not known to the kernel.
-    fn old_files(&self, known: &Known<'_>, in_kept: &HashSet<u32>, floor: u32) -> Vec<(Key, u32)> {
+    fn old_files(&self, known: &Known<'_>, in_kept: &InKept, floor: u32) -> Vec<(Key, u32)> {
         let mut old = Vec::new();
         self.numbers.all_files().each(|key, block| {
             let is_free = block.asked() < floor && block.tie != Tie::Forever;
-            if is_free && !in_kept.contains(&block.first) {
+            if is_free && !in_kept.has(block) {
                 old.push((*key, block.first, block.len));
             }
         });

@@ -1,7 +1,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::recover_tests::{Seen, journal_file, names, see, walk};
 use super::tests::{path, shown_at, snapshot_of};
@@ -9,8 +9,7 @@ use super::*;
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
 use crate::store::memory::MemoryStore;
-use crate::union::name::RelPath;
-use crate::union::namespace::Namespace;
+use crate::union::namespace::{Namespace, Shown};
 use crate::union::revision::RevisionSetId;
 
 pub(super) const SETTINGS: Settings = Settings { links: Links::All, has_xattrs: false };
@@ -18,7 +17,7 @@ pub(super) const KEEPING: Keeping = Keeping { sets: 3, time: Duration::ZERO };
 /// So many skills are others in each set.
 const MOVING: u64 = 4;
 
-fn store() -> Arc<MemoryStore> {
+pub(super) fn store() -> Arc<MemoryStore> {
     static STORE: OnceLock<Arc<MemoryStore>> = OnceLock::new();
     let build = || {
         let builder = (0..MOVING).map(|skill| format!("skills/{skill}"));
@@ -36,12 +35,7 @@ pub(super) fn set(serial: u64) -> Snapshot {
     set_of(serial, serial)
 }
 
-/// The set of this number: only each eighth is another than the one before.
-fn slow_set(serial: u64) -> Snapshot {
-    set_of(serial, serial / 8)
-}
-
-fn set_of(serial: u64, time: u64) -> Snapshot {
+pub(super) fn set_of(serial: u64, time: u64) -> Snapshot {
     let store = store();
     let time = i64::try_from(time).unwrap();
     let moving =
@@ -50,7 +44,7 @@ fn set_of(serial: u64, time: u64) -> Snapshot {
     let still = ("skills/still".to_owned(), "skills/still".to_owned(), -1);
     let entries = moving.chain([loose, still]).map(|(place, of, time_secs)| {
         let (place, shown) = shown_at(&place, &of, store.at(&path(&of)).unwrap());
-        (place, crate::union::namespace::Shown { time_secs, ..shown })
+        (place, Shown { time_secs, ..shown })
     });
     let namespace = Namespace::new(entries, [], 0);
     let mut id = [1; 32];
@@ -63,6 +57,13 @@ fn set_of(serial: u64, time: u64) -> Snapshot {
 pub(super) struct Knowing {
     known: HashSet<Number>,
     asked: RefCell<HashSet<Number>>,
+}
+
+impl Knowing {
+    /// One that knows this number.
+    pub(super) fn of(number: Number) -> Self {
+        Self { known: HashSet::from([number]), ..Self::default() }
+    }
 }
 
 impl Kernel for Knowing {
@@ -82,7 +83,7 @@ pub(super) fn forget_all_but(view: &View, kept: &HashSet<Number>) {
     }
 }
 
-fn keys(view: &View) -> usize {
+pub(super) fn keys(view: &View) -> usize {
     view.numbers.places.len() + view.numbers.all_files().len()
 }
 
@@ -206,14 +207,6 @@ fn s111_a_set_that_came_back_keeps_its_numbers() {
     assert_eq!(all.each_ref().map(|text| number(&view, text)), before);
 }
 
-/// The number of a path below a directory.
-fn number_below(view: &View, directory: Number, text: &str) -> Number {
-    path(text).names().iter().fold(directory, |at, name| match view.lookup(at, name.as_bytes()) {
-        Ok(Found::Present { attr, .. }) => attr.number,
-        other => panic!("{text}: {other:?}"),
-    })
-}
-
 fn next(file: &std::fs::File, serial: u64) -> (View, usize) {
     let (past, journal) = Past::read(file.try_clone().unwrap()).unwrap();
     let blocks = past.len();
@@ -232,7 +225,7 @@ fn s111_the_next_process_knows_no_more_than_the_first() {
         ["deep", "a"].map(|name| (name, number(&view, &format!("skills/0/{name}")))).into();
     drop(walk(&view));
     drop(view);
-    let kernel = Knowing { known: HashSet::from([held]), ..Knowing::default() };
+    let kernel = Knowing::of(held);
     let mut most = 0;
     for round in 0..10 {
         let (view, blocks) = next(&file, round * 10);
@@ -259,122 +252,6 @@ fn s111_the_next_process_knows_no_more_than_the_first() {
     assert!(number(&view, "skills/0").0 > held.0);
     let attr = view.attr(held).unwrap().0;
     assert!(matches!(see(&view, attr), Seen::Directory(_)));
-}
-
-/// Makes the sets of these tests again.
-#[derive(Debug)]
-struct Sets(fn(u64) -> Snapshot);
-
-impl Archive for Sets {
-    fn has(&self, _: &RevisionSetId) -> bool {
-        true
-    }
-
-    fn recall(&self, id: &RevisionSetId) -> Result<Snapshot, String> {
-        let mut serial = [0; 8];
-        serial.copy_from_slice(&id.0[..8]);
-        Ok(self.0(u64::from_le_bytes(serial)))
-    }
-}
-
-/// The process that comes after one that showed these sets, one after the other; how many blocks it has read.
-fn next_of(file: &std::fs::File, shown: &[u64], set: fn(u64) -> Snapshot) -> (View, usize) {
-    let (past, journal) = Past::read(file.try_clone().unwrap()).unwrap();
-    let blocks = past.len();
-    let keep = |of: &u64| {
-        let root = set(*of).namespace.root().clone();
-        Kept::from_archive(set(*of).id, Instant::now(), root.born, root.time_secs)
-    };
-    let (last, before) = shown.split_last().unwrap();
-    let kept = before[before.len().saturating_sub(KEEPING.sets - 1)..].iter().map(keep).collect();
-    let (past, archive) =
-        ((past, Arc::new(journal)), Some(Arc::new(Sets(set)) as Arc<dyn Archive>));
-    (View::resume(set(*last), SETTINGS, archive, kept, past), blocks)
-}
-
-/// Each process sees one flip, and dies long before a set is left that it has shown.
-#[test]
-fn s124_workers_that_see_no_set_leave_give_up_what_is_due() {
-    let file = journal_file();
-    let journal = Journal::begin(file.try_clone().unwrap()).unwrap();
-    let archive: Arc<dyn Archive> = Arc::new(Sets(set));
-    let view = View::start(Arc::new(set(0)), SETTINGS, Some(archive), Some(Arc::new(journal)));
-    let held = number(&view, "skills/0");
-    let below = number(&view, "skills/0/deep/er");
-    drop(walk(&view));
-    drop(view);
-    let kernel = Knowing { known: HashSet::from([held]), ..Knowing::default() };
-    let mut most = 0;
-    let mut seen = BTreeMap::new();
-    for serial in 1..60 {
-        let (view, blocks) = next_of(&file, &(0..serial).collect::<Vec<_>>(), set);
-        most = most.max(blocks);
-        view.flip(Arc::new(set(serial)), KEEPING, &kernel);
-        view.sweep(&kernel);
-        for (at, number) in &seen {
-            let at: &RelPath = at;
-            let kept = at.names().get(2).and_then(|id| RevisionSetId::parse(id.as_bytes()));
-            if kept.is_none_or(|id| view.revisions().contains(&id)) {
-                assert_eq!(self::number(&view, &at.to_string()), *number, "{at} in {serial}");
-            }
-        }
-        let found = walk(&view).into_iter().map(|(number, (at, ..))| (at, number));
-        let is_lasting = |at: &RelPath| {
-            at.names().get(1).is_some_and(|name| name.as_bytes() == b"revisions")
-                || at.names().iter().any(|name| name.as_bytes() == b"still")
-        };
-        seen = found.filter(|(at, _)| is_lasting(at)).collect();
-        assert_eq!(number_below(&view, held, "deep/er"), below, "in {serial}");
-    }
-    assert!(most < 400, "{most} blocks");
-}
-
-/// Nobody asked for it but once, long before the oldest set that is kept was shown, and in none of the processes that saw it leave.
-#[test]
-fn s124_what_a_kept_set_has_keeps_its_numbers_over_workers() {
-    let file = journal_file();
-    let journal = Journal::begin(file.try_clone().unwrap()).unwrap();
-    let archive: Arc<dyn Archive> = Arc::new(Sets(slow_set));
-    let first = Arc::new(slow_set(0));
-    let view = View::start(first, SETTINGS, Some(archive), Some(Arc::new(journal)));
-    let all = ["skills/0/deep/er/b", "prompts/loose.md"];
-    let before = all.map(|text| number(&view, text));
-    drop(view);
-    for serial in 1..16 {
-        let (view, _) = next_of(&file, &(0..serial).collect::<Vec<_>>(), slow_set);
-        view.flip(Arc::new(slow_set(serial)), KEEPING, &Knowing::default());
-        view.sweep(&Knowing::default());
-        drop(view);
-        let (past, journal) = Past::read(file.try_clone().unwrap()).unwrap();
-        journal.shrink(Some(&past)).unwrap();
-        // The seventh is the last that has it, and is kept until the tenth is shown.
-        assert_eq!(before.map(|number| past.has(number)), [serial < 10; 2], "in {serial}");
-    }
-    let (view, _) = next_of(&file, &(0..16).collect::<Vec<_>>(), slow_set);
-    assert!(all.iter().zip(before).all(|(text, before)| number(&view, text) != before));
-}
-
-/// The numbers are older than all that is kept: nobody gave them up between.
-#[test]
-fn s124_numbers_from_before_a_set_came_back_stay_with_it() {
-    let file = journal_file();
-    let shown = [9, 1, 2, 3, 4, 9, 5];
-    let journal = Journal::begin(file.try_clone().unwrap()).unwrap();
-    let archive: Arc<dyn Archive> = Arc::new(Sets(set));
-    let first = Arc::new(Snapshot { serial: 0, ..set(9) });
-    let view = View::start(first, SETTINGS, Some(archive), Some(Arc::new(journal)));
-    let all = ["/skills", "/skills/0", "/skills/0/deep/er"];
-    let all = all.map(|text| format!(".overlay/revisions/{}{text}", set(9).id));
-    let before = all.each_ref().map(|text| number(&view, text));
-    drop(view);
-    for turn in 1..shown.len() {
-        let (view, _) = next_of(&file, &shown[..turn], set);
-        let next = Snapshot { serial: turn as u64, ..set(shown[turn]) };
-        view.flip(Arc::new(next), KEEPING, &Knowing::default());
-    }
-    let (view, _) = next_of(&file, &shown, set);
-    view.sweep(&Knowing::default());
-    assert_eq!(all.each_ref().map(|text| number(&view, text)), before);
 }
 
 /// The process was killed after it had given numbers anew and before it wrote down which were given up.
