@@ -20,6 +20,7 @@ mod merged;
 mod moment;
 mod nodes;
 mod numbers;
+mod on_disk;
 mod open;
 mod overlay;
 mod past;

@@ -8,7 +8,7 @@
 //! - the kernel knows a node of it;
 //! - it is of what a frozen directory holds, and that directory's own number is kept: so whoever holds a directory keeps all below it;
 //! - it is of a directory above one that is kept, or the only one left with files that are: the next process comes to these through it;
-//! - it is of a live file, and a directory that may hold it is kept: where else it may be found is known by that, wherever it is shown.
+//! - it is of what is live, and a directory that may hold it is kept and was not read (`on_disk`): what those hold that were counts as asked for.
 //!
 //! Requests that are under way hold numbers that the kernel does not know yet. They began after the current set was published, and a fence
 //! lies between: so each block that they asked for was asked for too late to be given up, and all others are in directories that the
@@ -68,6 +68,8 @@ struct Known<'a> {
     /// Numbers below were given out by an earlier process.
     past_end: u64,
     kernel: &'a dyn Kernel,
+    /// The directories of which all that they have on disk was counted as asked for.
+    read: HashSet<u32>,
 }
 
 impl Known<'_> {
@@ -97,9 +99,10 @@ impl View {
     ///
     /// Only after a flip, in its thread.
     pub(super) fn sweep(&self, kernel: &dyn Kernel) {
-        let sets = self.touch_what_is_there();
+        let mut read = HashSet::new();
+        let numbers = self.touch_what_is_there(&mut read);
         let past_end = self.past.as_ref().map_or(0, |past| past.next_number());
-        let known = Known { numbers: sets, past_end, kernel };
+        let known = Known { numbers, past_end, kernel, read };
         let floor = self.floor();
         let (mut places, in_kept) = self.old_places(&known, floor);
         let is_alone = self.numbers.is_alone();
@@ -119,11 +122,12 @@ impl View {
             return;
         }
         let floors: Vec<_> = views.iter().map(|view| view.floor()).collect();
+        let mut read = HashSet::new();
         for view in views {
-            view.touch_what_is_there();
+            view.touch_what_is_there(&mut read);
         }
         let past_end = self.past.as_ref().map_or(0, |past| past.next_number());
-        let known = Known { numbers: self.nodes.known().0, past_end, kernel };
+        let known = Known { numbers: self.nodes.known().0, past_end, kernel, read };
         // This view never flips: it gives nothing up.
         let (_, mut in_kept) = self.old_places(&known, 0);
         for (view, floor) in views.iter().zip(&floors) {
@@ -142,8 +146,9 @@ impl View {
         self.numbers.floor(oldest(&moment.kept, moment.snapshot.serial))
     }
 
-    /// Counts all as asked for that somebody can come to by its name, now or below a directory that he holds. Returns what the kernel knows.
-    fn touch_what_is_there(&self) -> Vec<u32> {
+    /// Counts all as asked for that somebody can come to by its name, now or below a directory that he holds. Returns what the kernel knows;
+    /// `read` gets the directories of which all on disk was counted.
+    fn touch_what_is_there(&self, read: &mut HashSet<u32>) -> Vec<u32> {
         let moment = self.now.load();
         let era = self.numbers.era();
         let (files, places) = overlay::keys(&moment);
@@ -153,17 +158,24 @@ impl View {
         for key in &places {
             let _has_one = self.numbers.places.touch(key, era);
         }
-        self.touch(&moment.snapshot, None, era);
-        self.touch(&moment.snapshot, Some(&moment.snapshot), era);
+        self.touch(&moment.snapshot, None, era, read);
+        self.touch(&moment.snapshot, Some(&moment.snapshot), era, read);
         let (numbers, sets) = self.nodes.known();
         for set in sets {
-            self.touch(&set, Some(&set), era);
+            self.touch(&set, Some(&set), era, read);
         }
         numbers
     }
 
     /// Counts directories and entries of a set as asked for, at the place of the view or where sets are kept.
-    fn touch(&self, snapshot: &Snapshot, pin: Option<&Arc<Snapshot>>, era: u32) {
+    fn touch(
+        &self,
+        snapshot: &Snapshot,
+        pin: Option<&Arc<Snapshot>>,
+        era: u32,
+        read: &mut HashSet<u32>,
+    ) {
+        self.touch_on_disk(snapshot, pin, era, read);
         let (pin, directory) = (pin.cloned(), snapshot.namespace.root().clone());
         let root = Merged { pin, born: directory.born, ..Merged::root(self.seat.clone()) };
         let _numbers = self.touch_below(snapshot, vec![(root, directory)], era);
@@ -264,14 +276,19 @@ impl View {
             let is_above_kept = match old.tie {
                 Tie::Free => false,
                 Tie::In(_) | Tie::Forever => true,
-                Tie::Live { above: number, .. } | Tie::Tree { tree: number, .. } => {
-                    self.is_kept(above, number)
+                Tie::Tree { tree, .. } => self.is_kept(above, tree),
+                Tie::Live { above: number, .. } => {
+                    !known.read.contains(&number) && self.is_kept(above, number)
                 }
             };
             old.is_kept = old.is_kept || is_above_kept || known.any(old.first, old.len);
             match old.tie {
-                Tie::Tree { files, .. } if old.is_kept => drop(in_kept.files.insert(files)),
-                Tie::Live { folder, .. } if old.is_kept => drop(in_kept.folders.insert(folder)),
+                Tie::Tree { files, .. } if old.is_kept => {
+                    in_kept.files.insert(files);
+                }
+                Tie::Live { folder, .. } if old.is_kept && !known.read.contains(&old.first) => {
+                    in_kept.folders.insert(folder);
+                }
                 Tie::Tree { .. } | Tie::Live { .. } | Tie::Free | Tie::In(_) | Tie::Forever => {}
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -147,10 +148,15 @@ fn s124_numbers_from_before_a_set_came_back_stay_with_it() {
     assert_eq!(all.each_ref().map(|text| number(&view, text)), before);
 }
 
+/// The directory of a test.
+fn gits(test: &str) -> PathBuf {
+    static GITS: OnceLock<tempfile::TempDir> = OnceLock::new();
+    GITS.get_or_init(|| tempfile::tempdir().unwrap()).path().join(test)
+}
+
 /// The set of this number, in a directory of its own for each test: its source is shown whole, and each has another `.git`. One entry is a live file.
 fn with_git(serial: u64, test: &str) -> Snapshot {
-    static GITS: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let gits = GITS.get_or_init(|| tempfile::tempdir().unwrap()).path().join(test);
+    let gits = gits(test);
     let git = gits.join(serial.to_string());
     if !git.exists() {
         fs::create_dir_all(git.join("refs/heads")).unwrap();
@@ -224,6 +230,32 @@ fn s126_what_is_in_a_live_directory_keeps_its_number() {
         view.sweep(&Knowing::default());
     }
     assert_eq!(all.map(|text| number(&view, text)), before);
+}
+
+/// Editors replace files, and builds make and remove directories.
+#[test]
+fn s126_what_is_gone_from_a_live_directory_is_given_up() {
+    let (mut most, mut last) = (0, None);
+    let view = View::new(Arc::new(with_git(0, "churn")), SETTINGS);
+    let disk = gits("churn").join("0");
+    let there = number(&view, "o/l/0/refs/heads/main");
+    for serial in 1..60 {
+        fs::write(disk.join("new"), "x").unwrap();
+        fs::rename(disk.join("new"), disk.join("HEAD")).unwrap();
+        fs::create_dir(disk.join("built")).unwrap();
+        fs::write(disk.join("built/file"), "x").unwrap();
+        let all = ["o/l/0/HEAD", "o/l/0/built", "o/l/0/built/file"];
+        let now = all.map(|text| number(&view, text));
+        view.flip(Arc::new(with_git(serial, "churn")), KEEPING, &Knowing::default());
+        view.sweep(&Knowing::default());
+        assert_eq!(all.map(|text| number(&view, text)), now, "as long as it is there");
+        assert!(last.is_none_or(|last| last != now));
+        last = Some(now);
+        most = most.max(keys(&view));
+        fs::remove_dir_all(disk.join("built")).unwrap();
+    }
+    assert!(most < 100, "{most} keys");
+    assert_eq!(number(&view, "o/l/0/refs/heads/main"), there);
 }
 
 #[test]
