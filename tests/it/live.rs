@@ -127,9 +127,6 @@ fn list_while_it_changes(sandbox: &Sandbox, size: usize, process: i32) {
     let directory = sandbox.path("overlay/.agents/skills/mine").join(size.to_string());
     fs::create_dir(&directory).unwrap();
     let skill = "$VIEW/.agents/skills/mine";
-    wait_for("a directory", || {
-        sandbox.shell_output(&format!("ls {skill}/{size}")).status.success()
-    });
     fs::write(sandbox.path("lister.py"), include_str!("live_lister.py")).unwrap();
     let disk = directory.display();
     let wrong = sandbox.shell(&format!("python3 lister.py {skill}/{size} {disk} {size} {process}"));

@@ -37,6 +37,14 @@ def rest(directory):
             return found
 
 
+def wait_for(condition):
+    for _ in range(500):
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def remove(name):
     os.unlink(os.path.join(disk, name))
     staying.discard(name)
@@ -49,6 +57,8 @@ def create(name):
 staying = {f"f{number:03}" for number in range(400)}
 for name in staying:
     create(name)
+# That it was not there may be known for half a second, and nothing else of it is.
+wait_for(lambda: os.path.isdir(view))
 directory = os.open(view, os.O_RDONLY | os.O_DIRECTORY)
 shown, turn = [], 0
 while True:
@@ -82,9 +92,11 @@ for index in (len(shown) // 3, 2 * len(shown) // 3, 10):
     expected = [name for name in found[index + 1:] if name in staying]
     if after != expected:
         print("after", shown[index], "came", after, "and not", expected)
+def rewound():
+    os.lseek(directory, 0, os.SEEK_SET)
+    return [name for name, _ in rest(directory)]
+
+
 # Rewound, it is the directory as it is. What the kernel knows of it may be half a second old.
-time.sleep(0.6)
-os.lseek(directory, 0, os.SEEK_SET)
-now = [name for name, _ in rest(directory)]
-if now != sorted(os.listdir(disk)):
-    print("rewound:", now)
+if not wait_for(lambda: rewound() == sorted(os.listdir(disk))):
+    print("rewound:", rewound())
