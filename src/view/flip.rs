@@ -88,11 +88,13 @@ impl View {
         for (directory, names) in &by_directory {
             kernel.forget_names(*directory, names);
         }
+        // Whoever comes next and knows of the set has to know this.
+        self.numbers.note_leaving(era - 1, self.touch_leaving(&moment.snapshot, &changes, era - 1));
+        let since = self.readable_since(&moment, &next, era);
         if let Some(journal) = &self.journal {
-            journal.shown(&next);
+            journal.shown(&next, since);
         }
         let serial = next.serial;
-        let since = self.readable_since(&moment, &next, era);
         let oldest = oldest(&kept, serial);
         self.now.store(Moment { snapshot: next, kept: kept.into(), touched: None });
         self.fence.wait();

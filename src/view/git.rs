@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::ViewError;
 use super::journal::What;
+use super::lookup::folder;
 use super::nodes::{Node, Number};
 use super::numbers::{Key, Numbers};
 use super::tree::{Live, Tree, object_bytes, unreadable};
@@ -21,7 +22,8 @@ pub(super) fn child(
     let object = git.store.root().map_err(|cause| unreadable(git, &RelPath::root(), cause))?;
     let place = directory.0.to_le_bytes();
     let key = Key::new(&[b"git", &place, &git.key, &object_bytes(&object)]);
-    let number = numbers.single(key, || What::Git { tree: directory.0 })?;
+    let what = || What::Git { tree: directory.0, folder: folder(git, &RelPath::root()) };
+    let number = numbers.single(key, what)?;
     let name = Name::new(".git").expect("a fixed name of this module");
     Ok((Listed { name, object }, number))
 }

@@ -18,13 +18,14 @@ use tracing::{debug, warn};
 use super::nodes::Number;
 use super::past::Past;
 use super::records::{Appending, framed};
+use super::streams::Begun;
 use super::superblock::ViewId;
 use crate::snapshot::Snapshot;
 use crate::union::name::RelPath;
 use crate::union::object::{Identity, Kind, Object, Oid};
 
 /// The form of a journal. One of another form is not read.
-pub(super) const FORM: u32 = 5;
+pub(super) const FORM: u32 = 6;
 
 /// A journal shorter than this is not written anew.
 const SMALL_BYTES: u64 = 1 << 20;
@@ -39,8 +40,10 @@ pub(super) enum Record {
     Started { form: u32, started_secs: i64, next: u64 },
     /// The first message of the kernel, and the answer to it.
     Handshake { request: Vec<u8>, reply: Vec<u8> },
-    /// A view gave numbers out.
-    Given { view: u32, key: [u8; 16], first: u32, len: u32, what: What },
+    /// A view gave numbers out, in an era.
+    Given { view: u32, era: u32, key: [u8; 16], first: u32, len: u32, what: What },
+    /// The blocks that begin with these numbers could be found in the present set until the end of this era.
+    Leaving { era: u32, blocks: Vec<u32> },
     /// A view shows a set from now on.
     Shown { view: u32, set: Shown },
     /// The file of a view's configuration held this when it was read.
@@ -55,6 +58,8 @@ pub(super) enum Record {
     Opened { number: u32, backing: Option<u32> },
     /// A file that was opened so was closed once.
     Closed { number: u32 },
+    /// Somebody has begun to list a live directory, and is to go on: the tag of the listing, and the digests of its names.
+    Listed { view: u32, directory: u32, tag: u64, names: Vec<u64> },
     /// What was alive is written once more in the rest of this record; whoever comes to it on his way has read that already.
     Again,
 }
@@ -68,13 +73,15 @@ pub struct Shown {
     pub serial: u64,
     /// When it was built, in nanoseconds since 1970.
     pub since_nanos: u64,
+    /// The era since which it can be read.
+    pub(super) era: u32,
 }
 
 impl Shown {
-    fn of(snapshot: &Snapshot) -> Self {
+    fn of(snapshot: &Snapshot, era: u32) -> Self {
         let since = snapshot.since.duration_since(UNIX_EPOCH).unwrap_or_default();
         let since_nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        Self { id: snapshot.id.0, serial: snapshot.serial, since_nanos }
+        Self { id: snapshot.id.0, serial: snapshot.serial, since_nanos, era }
     }
 
     /// When it was built.
@@ -103,12 +110,12 @@ pub(super) enum What {
         time_secs: i64,
         is_whole: bool,
     },
-    /// A file, directory or link of a live source.
-    Live { source: [u8; 16], parent: u32, path: Vec<u8>, object: Thing },
+    /// A file, directory or link of a live source. `folder` is the directory itself, or the one that it is in, wherever that is shown; 0 if that cannot be told.
+    Live { source: [u8; 16], parent: u32, path: Vec<u8>, object: Thing, folder: u32 },
     /// The files and links of the frozen directory of this number, and of each with the same files, wherever it is shown.
     Files { tree: u32 },
-    /// The `.git` in the frozen directory of this number.
-    Git { tree: u32 },
+    /// The `.git` in the frozen directory of this number; `folder` as for what is live.
+    Git { tree: u32, folder: u32 },
     /// The directories in the frozen directory of this number, and the first number of the files in it, 0 if there are none.
     Directories { tree: u32, files: u32 },
 }
@@ -220,15 +227,25 @@ pub(super) struct ViewJournal {
 }
 
 impl ViewJournal {
-    /// Writes down which set is shown from now on.
-    pub(super) fn shown(&self, snapshot: &Snapshot) {
-        let set = Shown::of(snapshot);
+    /// Writes down which set is shown from now on, and the era since which it can be read.
+    pub(super) fn shown(&self, snapshot: &Snapshot, era: u32) {
+        let set = Shown::of(snapshot, era);
         self.journal.note(&Record::Shown { view: self.view.0, set });
     }
 
-    /// Writes down what numbers stand for.
-    pub(super) fn given(&self, key: [u8; 16], first: u32, len: u32, what: What) {
-        self.journal.note(&Record::Given { view: self.view.0, key, first, len, what });
+    /// Writes down what numbers stand for, and the era in which they were given out.
+    pub(super) fn given(&self, era: u32, key: [u8; 16], first: u32, len: u32, what: What) {
+        self.journal.note(&Record::Given { view: self.view.0, era, key, first, len, what });
+    }
+
+    /// Writes down what the present set has until the end of an era, and the next one has not.
+    pub(super) fn leaving(&self, era: u32, blocks: Vec<u32>) {
+        self.journal.note(&Record::Leaving { era, blocks });
+    }
+
+    /// Writes down a listing that somebody has begun.
+    pub(super) fn listed(&self, begun: &Begun) {
+        self.journal.note(&begun.record(self.view));
     }
 
     /// Writes down what has its numbers no longer.

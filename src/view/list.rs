@@ -1,4 +1,4 @@
-//! Listings of directories: sorted by bytes, `.` and `..` first, stable across `telldir` and `seekdir` (S4).
+//! Listings of directories: sorted by bytes, `.` and `..` first, stable across `telldir` and `seekdir` (S4, S125).
 
 use std::sync::Arc;
 
@@ -8,9 +8,10 @@ use super::merged::Merged;
 use super::moment::{INDEX_BITS, Moment, set_bits};
 use super::nodes::{Node, Number};
 use super::tree::{Live, Tree, stays_inside, unreadable};
-use super::{View, ViewError};
+use super::{View, ViewError, streams};
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
+use crate::store::Listed;
 use crate::union::name::Name;
 use crate::union::object::Kind;
 
@@ -75,11 +76,16 @@ impl View {
             }
         };
         let moment = self.now.load();
+        let mut on_disk = Vec::new();
         let set = match &node {
             Node::Merged(merged) if merged.pin.is_none() => self.set_of(&moment, offset)?,
+            Node::Live(live) => {
+                let (set, left) = self.on_disk(&moment, number, live, offset)?;
+                on_disk = left;
+                set
+            }
             Node::Merged(_)
             | Node::Tree(_)
-            | Node::Live(_)
             | Node::Empty { .. }
             | Node::Overlay(_)
             | Node::Revisions(..)
@@ -89,7 +95,8 @@ impl View {
             | Node::Leaf(_)
             | Node::Text(_) => Set::only(&moment, offset),
         };
-        let mut listing = Listing { view: self, moment: &moment, set, depth, sink, taken: 0 };
+        let mut listing =
+            Listing { view: self, moment: &moment, set, depth, sink, taken: 0, is_cut: false };
         for (place, name, number) in [(0, &b"."[..], number), (1, b"..", parent)] {
             let next_offset = listing.set.offset(place + 1)?;
             if listing.set.index <= place && !listing.sink.take(dot(name, number, next_offset)) {
@@ -99,7 +106,7 @@ impl View {
         let answer = match &node {
             Node::Merged(merged) => listing.merged(number, merged),
             Node::Tree(tree) => listing.tree(tree),
-            Node::Live(live) => listing.live(number, live),
+            Node::Live(live) => listing.live(number, live, on_disk),
             Node::Overlay(_) => listing.prepared(self.overlay_names(&moment)?),
             Node::Revisions(..) => listing.prepared(self.revision_names(&moment, number)?),
             // Views are found by name.
@@ -110,6 +117,9 @@ impl View {
             | Node::Leaf(_)
             | Node::Text(_) => Ok(()),
         };
+        if let (Bits::Tag(tag), true) = (listing.set.bits, listing.is_cut) {
+            self.note_listing(number, tag);
+        }
         // An error would lose names that were taken and counted. Whoever continues after them gets it.
         if listing.taken > 0 { Ok(()) } else { answer }
     }
@@ -122,11 +132,42 @@ impl View {
         let current = set_bits(moment.snapshot.serial);
         if offset == 0 || bits == current {
             let snapshot = moment.snapshot.clone();
-            return Ok(Set { snapshot, index, bits: Some(current), is_current: true });
+            return Ok(Set { snapshot, index, bits: Bits::Set(current), is_current: true });
         }
         let kept = moment.by_set_bits(bits).ok_or(ViewError::Stale)?;
         let snapshot = kept.snapshot(self.archive())?;
-        Ok(Set { snapshot, index, bits: Some(bits), is_current: false })
+        Ok(Set { snapshot, index, bits: Bits::Set(bits), is_current: false })
+    }
+
+    /// What a live directory holds, for who begins to list it or goes on: the names of the listing that his offset is of, as far as they are still there,
+    /// each with its position. Where nobody remembers that listing it is the present one.
+    fn on_disk(
+        &self,
+        moment: &Moment,
+        number: Number,
+        live: &Live,
+        offset: u64,
+    ) -> Result<(Set, Vec<(usize, Listed)>), ViewError> {
+        let listed = live.source.store.list(&live.object);
+        let listed = listed.map_err(|cause| unreadable(&live.source, &live.path, cause))?;
+        let (tag, index) = streams::split(offset);
+        let now = streams::names(&listed);
+        let begun = (offset > 0).then(|| self.streams.find(number, tag)).flatten();
+        let (tag, begun) = match begun {
+            Some(begun) => (tag, begun),
+            None => (self.streams.begin(number, &now), now.clone()),
+        };
+        let set = Set { index, bits: Bits::Tag(tag), ..Set::only(moment, offset) };
+        Ok((set, streams::left(&begun, &now, listed)))
+    }
+
+    /// Writes a listing down that somebody will go on with.
+    fn note_listing(&self, number: Number, tag: u64) {
+        if let Some(journal) = &self.journal
+            && let Some(begun) = self.streams.to_note(number, tag)
+        {
+            journal.listed(&begun);
+        }
     }
 }
 
@@ -136,24 +177,40 @@ struct Set {
     snapshot: Arc<Snapshot>,
     /// The position to continue at: 0 is `.`, 1 is `..`.
     index: u64,
-    /// What offsets carry above the index; nothing in a directory that never changes.
-    bits: Option<u64>,
+    bits: Bits,
     /// Whether the set is the one that look-ups see.
     is_current: bool,
+}
+
+/// What offsets carry above the index.
+#[derive(Clone, Copy)]
+enum Bits {
+    /// Nothing: the directory never changes.
+    None,
+    /// The set.
+    Set(u64),
+    /// The tag of a listing of a live directory.
+    Tag(u64),
 }
 
 impl Set {
     /// The set of a directory that never changes.
     fn only(moment: &Moment, offset: u64) -> Self {
-        Self { snapshot: moment.snapshot.clone(), index: offset, bits: None, is_current: true }
+        Self {
+            snapshot: moment.snapshot.clone(),
+            index: offset,
+            bits: Bits::None,
+            is_current: true,
+        }
     }
 
     /// The offset of a position.
     fn offset(&self, index: u64) -> Result<u64, ViewError> {
         match self.bits {
-            None => Ok(index),
-            Some(_) if index >> INDEX_BITS > 0 => Err(ViewError::DirectoryTooLarge),
-            Some(bits) => Ok(bits << INDEX_BITS | index),
+            Bits::None => Ok(index),
+            Bits::Set(_) if index >> INDEX_BITS > 0 => Err(ViewError::DirectoryTooLarge),
+            Bits::Set(bits) => Ok(bits << INDEX_BITS | index),
+            Bits::Tag(tag) => Ok(streams::offset(tag, index)),
         }
     }
 
@@ -178,6 +235,8 @@ struct Listing<'a> {
     sink: &'a mut dyn Sink,
     /// How many names were taken, the two dots apart.
     taken: usize,
+    /// Whether one was not.
+    is_cut: bool,
 }
 
 impl Listing<'_> {
@@ -213,10 +272,14 @@ impl Listing<'_> {
         Ok(())
     }
 
-    fn live(&mut self, number: Number, live: &Live) -> Result<(), ViewError> {
-        let listed = live.source.store.list(&live.object);
-        let listed = listed.map_err(|cause| unreadable(&live.source, &live.path, cause))?;
-        for (index, child) in listed.into_iter().enumerate().skip(self.set.skip()) {
+    fn live(
+        &mut self,
+        number: Number,
+        live: &Live,
+        on_disk: Vec<(usize, Listed)>,
+    ) -> Result<(), ViewError> {
+        let skip = self.set.skip();
+        for (index, child) in on_disk.into_iter().filter(|(index, _)| *index >= skip) {
             let is_shown = self.view.settings.links == Links::All
                 || stays_inside(&live.source, &live.path, &child.object);
             if !is_shown {
@@ -264,6 +327,7 @@ impl Listing<'_> {
                 name_lifetime,
             });
             self.taken += usize::from(is_taken);
+            self.is_cut |= !is_taken;
             return Ok(is_taken);
         }
         let found = self.view.node_attr(number, &node);
@@ -282,6 +346,7 @@ impl Listing<'_> {
             Offered { name, next_offset, attr, is_unreadable, attr_lifetime, name_lifetime };
         let is_taken = self.sink.take(offered);
         self.taken += usize::from(is_taken);
+        self.is_cut |= !is_taken;
         if !is_taken {
             self.view.nodes.forget(number, 1);
         }

@@ -236,20 +236,20 @@ impl View {
         path: RelPath,
         object: Object,
     ) -> Result<Candidate, ViewError> {
-        let key = |place: [u8; 4]| {
-            let (path, object) = (path.to_bytes(), object_bytes(&object));
-            Key::new(&[b"live", &source.key, &path, &object, &place])
-        };
-        let what = || What::Live {
-            source: source.key,
-            parent: parent.0,
-            path: path.to_bytes(),
-            object: Thing::of(&object),
+        let what = || {
+            let in_it = if object.kind().is_directory() { None } else { path.parent() };
+            What::Live {
+                source: source.key,
+                parent: parent.0,
+                path: path.to_bytes(),
+                object: Thing::of(&object),
+                folder: folder(source, in_it.as_ref().unwrap_or(&path)),
+            }
         };
         let number = if object.kind().is_directory() {
-            self.numbers.single(key(parent.0.to_le_bytes()), what)?
+            self.numbers.single(live_key(source, &path, &object, parent.0), what)?
         } else {
-            self.numbers.files(key([0; 4]), 1, what)?
+            self.numbers.files(live_key(source, &path, &object, 0), 1, what)?
         };
         let view = self.seat.id;
         let node = match object {
@@ -293,6 +293,18 @@ impl View {
         }
         self.live(&live.source, parent, live.path.join(&name), object).map(Some)
     }
+}
+
+/// Names a live thing among all numbered things: a file by what it is, a directory also by the number of the one that holds it.
+pub(super) fn live_key(source: &Source, path: &RelPath, object: &Object, place: u32) -> Key {
+    let (path, object) = (path.to_bytes(), object_bytes(object));
+    Key::new(&[b"live", &source.key, &path, &object, &place.to_le_bytes()])
+}
+
+/// What a live directory is wherever it is shown, short; 0 if that cannot be told.
+pub(super) fn folder(source: &Source, path: &RelPath) -> u32 {
+    let Ok(root) = source.store.root() else { return 0 };
+    Key::new(&[b"folder", &source.key, &object_bytes(&root), &path.to_bytes()]).short()
 }
 
 /// Names an entry among all numbered things: where it is, unless it is the same file elsewhere, and what.

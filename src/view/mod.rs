@@ -20,15 +20,18 @@ mod merged;
 mod moment;
 mod nodes;
 mod numbers;
+mod on_disk;
 mod open;
 mod overlay;
 mod past;
 mod past_view;
 mod read;
+mod reading;
 mod records;
 mod recover;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod sample;
+mod streams;
 mod superblock;
 mod sweep;
 mod threads;
@@ -51,6 +54,8 @@ mod superblock_tests;
 mod sweep_tests;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod workers_tests;
 
 pub use attr::{Attr, Lifetime};
 pub use fence::Answering;

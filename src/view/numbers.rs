@@ -17,6 +17,7 @@ use super::ViewError;
 use super::journal::{ViewJournal, What};
 use super::nodes::Number;
 use super::past::Past;
+use super::past_view::PastView;
 
 /// The name of a numbered thing, or of a block of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +37,12 @@ impl Key {
         Self(key)
     }
 
+    /// The beginning of it, which is never 0.
+    pub(super) fn short(&self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_le_bytes([a, b, c, d]).max(1)
+    }
+
     /// A key that was written down.
     pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
@@ -47,11 +54,13 @@ impl Key {
 pub(super) enum Tie {
     /// By nothing.
     Free,
-    /// They are in the directory of this number.
-    Below(u32),
     /// They are the directories in the frozen directory of this number; its files are the block that begins with the other, or none if that is 0.
     Tree { tree: u32, files: u32 },
-    /// Nobody knows where else they may be found.
+    /// It is a live directory in the directory of this number; `folder` is what it is wherever it is shown.
+    Live { above: u32, folder: u32 },
+    /// It is a live file in the live directory that is this wherever it is shown.
+    In(u32),
+    /// Nobody knows where else it may be found.
     Forever,
 }
 
@@ -59,9 +68,10 @@ impl Tie {
     fn of(what: &What) -> Self {
         match what {
             What::Directories { tree, files } => Self::Tree { tree: *tree, files: *files },
-            What::Git { tree } => Self::Below(*tree),
-            What::Live { .. } if what.is_of_files() => Self::Forever,
-            What::Live { parent, .. } => Self::Below(*parent),
+            What::Git { tree, folder } => Self::Live { above: *tree, folder: *folder },
+            What::Live { folder: 0, .. } if what.is_of_files() => Self::Forever,
+            What::Live { folder, .. } if what.is_of_files() => Self::In(*folder),
+            What::Live { parent, folder, .. } => Self::Live { above: *parent, folder: *folder },
             What::Overlay
             | What::Revisions
             | What::Text { .. }
@@ -90,12 +100,13 @@ impl Block {
         Self { first, len, tie, asked: AtomicU32::new(era) }
     }
 
-    /// One of an earlier process: asked for before all eras of this one.
-    pub(super) fn of_past(first: u32, len: u32, what: &What) -> Self {
-        Self::new(first, len, Tie::of(what), 0)
+    /// One of an earlier process, given out in this era.
+    pub(super) fn of_past(first: u32, len: u32, what: &What, era: u32) -> Self {
+        Self::new(first, len, Tie::of(what), era)
     }
 
-    fn touch(&self, era: u32) {
+    /// Counts as asked for in this era, and in all before.
+    pub(super) fn touch(&self, era: u32) {
         if self.asked.load(Ordering::Relaxed) < era {
             self.asked.fetch_max(era, Ordering::Relaxed);
         }
@@ -130,11 +141,11 @@ impl Blocks {
         self.by_key.len() >= self.due.load(Ordering::Relaxed)
     }
 
-    /// Counts as asked for, if it has a number.
-    pub(super) fn touch(&self, key: &Key, era: u32) {
-        if let Some(block) = self.by_key.get(key) {
-            block.touch(era);
-        }
+    /// Counts as asked for, if it has a number; returns the first one.
+    pub(super) fn touch(&self, key: &Key, era: u32) -> Option<u32> {
+        let block = self.by_key.get(key)?;
+        block.touch(era);
+        Some(block.first)
     }
 
     /// Hands all blocks over, one after the other. Not to be called by who uses the table in `each`.
@@ -197,29 +208,29 @@ const LAST: u64 = u32::MAX as u64;
 impl Numbers {
     /// Starts after the root's number.
     pub(super) fn new(journal: Option<ViewJournal>) -> Self {
-        Self::at(u64::from(Number::ROOT.0) + 1, Vec::new(), Vec::new(), journal)
+        let (next, era) = (AtomicU64::new(u64::from(Number::ROOT.0) + 1), AtomicU32::new(0));
+        let common = Arc::new(Common { next, era, files: Blocks::new(Vec::new()) });
+        Self { common, places: Blocks::new(Vec::new()), sets: Mutex::default(), journal }
     }
 
-    /// Goes on with the numbers that an earlier process gave out.
-    pub(super) fn resume(journal: ViewJournal, past: &mut Past, places: Vec<(Key, Block)>) -> Self {
-        let files = mem::take(&mut past.files);
-        Self::at(past.next_number(), files, places, Some(journal))
+    /// Goes on with the numbers that an earlier process gave out, and with its eras.
+    pub(super) fn resume(journal: ViewJournal, past: &mut Past, view: &mut PastView) -> Self {
+        let files = Blocks::new(mem::take(&mut past.files));
+        let (next, era) = (AtomicU64::new(past.next_number()), AtomicU32::new(past.era()));
+        let common = Arc::new(Common { next, era, files });
+        let (places, sets) = (Blocks::new(mem::take(&mut view.places)), Mutex::new(view.eras()));
+        Self { common, places, sets, journal: Some(journal) }
     }
 
-    fn at(
-        next: u64,
-        files: Vec<(Key, Block)>,
-        places: Vec<(Key, Block)>,
-        journal: Option<ViewJournal>,
-    ) -> Self {
-        let (next, era) = (AtomicU64::new(next), AtomicU32::new(0));
-        let common = Arc::new(Common { next, era, files: Blocks::new(files) });
-        Self { common, places: Blocks::new(places), sets: Mutex::default(), journal }
+    /// The numbers of another view of the same superblock.
+    pub(super) fn beside(&self, journal: Option<ViewJournal>) -> Self {
+        let (places, sets) = (Blocks::new(Vec::new()), Mutex::default());
+        Self { common: self.common.clone(), places, sets, journal }
     }
 
-    /// The numbers of another view of the same superblock, which may have some already.
-    pub(super) fn beside(&self, places: Vec<(Key, Block)>, journal: Option<ViewJournal>) -> Self {
-        let (places, sets) = (Blocks::new(places), Mutex::default());
+    /// The numbers of another view of the same superblock that an earlier process has served.
+    pub(super) fn beside_again(&self, journal: Option<ViewJournal>, view: &mut PastView) -> Self {
+        let (places, sets) = (Blocks::new(mem::take(&mut view.places)), Mutex::new(view.eras()));
         Self { common: self.common.clone(), places, sets, journal }
     }
 
@@ -250,9 +261,10 @@ impl Numbers {
     /// The era before which nobody has asked for anything that a set has that can be read: each has its place in the order since then.
     pub(super) fn floor(&self, oldest: Option<u64>) -> u32 {
         let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of a set from before the first flip nothing is written down.
-        let is_complete = sets.first().is_some_and(|(serial, _)| Some(*serial) <= oldest);
-        sets.iter().map(|(_, era)| *era).min().filter(|_| is_complete).unwrap_or(0)
+        let known = sets.iter().filter(|(serial, _)| Some(*serial) >= oldest);
+        // Of a set that another mount has left nothing is written down, nor of the first before the first flip.
+        let is_complete = sets.iter().any(|(serial, _)| Some(*serial) == oldest);
+        known.map(|(_, era)| *era).min().filter(|_| is_complete).unwrap_or(0)
     }
 
     /// The files, which other views may share.
@@ -263,6 +275,13 @@ impl Numbers {
     /// Whether no other view shares the numbers of files.
     pub(super) fn is_alone(&self) -> bool {
         Arc::strong_count(&self.common) == 1
+    }
+
+    /// Writes down what the present set has until the end of an era, and the next one has not.
+    pub(super) fn note_leaving(&self, era: u32, blocks: Vec<u32>) {
+        if let Some(journal) = self.journal.as_ref().filter(|_| !blocks.is_empty()) {
+            journal.leaving(era, blocks);
+        }
     }
 
     /// Writes down what was given up.
@@ -353,7 +372,7 @@ impl Numbers {
                 let what = what();
                 let block = Block::new(first.0, len, Tie::of(&what), era);
                 if let Some(journal) = &self.journal {
-                    journal.given(key.0, first.0, len, what);
+                    journal.given(era, key.0, first.0, len, what);
                 }
                 drop(place.insert(block));
                 Ok(first)

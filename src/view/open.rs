@@ -12,6 +12,7 @@ use super::nodes::{Node, Nodes, Number};
 use super::numbers::Numbers;
 use super::past::Past;
 use super::past_view::PastView;
+use super::streams::Streams;
 use super::superblock::{Seat, ViewId};
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
@@ -42,6 +43,8 @@ pub struct View {
     pub(super) past: Option<Arc<Past>>,
     pub(super) seat: Arc<Seat>,
     archive: Option<Arc<dyn Archive>>,
+    /// Listings of live directories that were begun.
+    pub(super) streams: Streams,
 }
 
 impl View {
@@ -59,7 +62,7 @@ impl View {
     ) -> Self {
         let journal = journal.map(|journal| ViewJournal { journal, view: ViewId::FIRST });
         if let Some(journal) = &journal {
-            journal.shown(&snapshot);
+            journal.shown(&snapshot, 0);
         }
         let seat = Arc::new(Seat::first());
         let root = Node::Merged(Arc::new(Merged::root(seat.clone())));
@@ -79,7 +82,7 @@ impl View {
         let started_secs = past.as_ref().map_or_else(now_secs, |past| past.started_secs);
         let (numbers, past) = match (journal.clone(), past) {
             (Some(journal), Some(mut past)) => {
-                (Numbers::resume(journal, &mut past, Vec::new()), Some(Arc::new(past)))
+                (Numbers::resume(journal, &mut past, &mut PastView::lost()), Some(Arc::new(past)))
             }
             (journal, _) => (Numbers::new(journal), None),
         };
@@ -95,8 +98,23 @@ impl View {
         (nodes, numbers): (Arc<Nodes>, Numbers),
         moment: Moment,
     ) -> Self {
-        let (now, fence) = (Now::new(moment), Fence::default());
-        Self { now, fence, nodes, numbers, settings, started_secs, journal, past, seat, archive }
+        let (now, fence, streams) = (Now::new(moment), Fence::default(), Streams::default());
+        for begun in past.iter().flat_map(|past| past.listings(seat.id)) {
+            streams.recall(begun.clone());
+        }
+        Self {
+            now,
+            fence,
+            nodes,
+            numbers,
+            settings,
+            started_secs,
+            journal,
+            past,
+            seat,
+            archive,
+            streams,
+        }
     }
 
     /// Another view of the same superblock.
@@ -111,9 +129,9 @@ impl View {
         let journal = self.journal_of(&seat);
         if let Some(journal) = &journal {
             journal.joined(seat.root, name.as_bytes(), note);
-            journal.shown(&snapshot);
+            journal.shown(&snapshot, self.numbers.era());
         }
-        let numbers = self.numbers.beside(Vec::new(), journal.clone());
+        let numbers = self.numbers.beside(journal.clone());
         let (seat, past) = (Arc::new(seat), self.past.clone());
         let made = Made { seat, started_secs: self.started_secs, archive, journal, past };
         Self::at(made, self.settings, (self.nodes.clone(), numbers), Moment::of(snapshot))
@@ -122,7 +140,7 @@ impl View {
     /// A view of the same superblock that an earlier process has served.
     pub(super) fn beside_again(
         &self,
-        view: PastView,
+        mut view: PastView,
         snapshot: Snapshot,
         archive: Option<Arc<dyn Archive>>,
         kept: Vec<Kept>,
@@ -130,7 +148,7 @@ impl View {
         let seat = Seat { id: view.id, root: view.root };
         let (journal, past) = (self.journal_of(&seat), self.past.clone());
         let (moment, started_secs) = (moment_of(&view, snapshot, kept), self.started_secs);
-        let numbers = self.numbers.beside(view.places, journal.clone());
+        let numbers = self.numbers.beside_again(journal.clone(), &mut view);
         let made = Made { seat: Arc::new(seat), started_secs, archive, journal, past };
         Self::at(made, self.settings, (self.nodes.clone(), numbers), moment)
     }
@@ -148,10 +166,10 @@ impl View {
         kept: Vec<Kept>,
         (mut past, journal): (Past, Arc<Journal>),
     ) -> Self {
-        let view = past.remove(ViewId::FIRST).unwrap_or_else(PastView::lost);
+        let mut view = past.remove(ViewId::FIRST).unwrap_or_else(PastView::lost);
         let (moment, started_secs) = (moment_of(&view, snapshot, kept), past.started_secs);
         let journal = ViewJournal { journal, view: ViewId::FIRST };
-        let numbers = Numbers::resume(journal.clone(), &mut past, view.places);
+        let numbers = Numbers::resume(journal.clone(), &mut past, &mut view);
         let seat = Arc::new(Seat::first());
         let root = Node::Merged(Arc::new(Merged::root(seat.clone())));
         let (journal, past) = (Some(journal), Some(Arc::new(past)));

@@ -12,7 +12,9 @@ use super::journal::{FORM, Journal, Record, What};
 use super::nodes::Number;
 use super::numbers::{self, Key};
 use super::past_view::{PastView, StillOpen};
+use super::reading::{Block, Reading};
 use super::records::{Appending, Place, Records, bytes_at, frame, framed, read_at};
+use super::streams::{Begins, Begun, NOTED_MAX};
 use super::superblock::ViewId;
 use super::tree::Tree;
 
@@ -39,13 +41,11 @@ pub struct Past {
     pub(super) trees: Cache<(ViewId, Number), Arc<Tree>>,
     /// The files that are open in a way that has to be gone on with.
     open: BTreeMap<Number, StillOpen>,
+    /// The last era of the process that wrote it last.
+    era: u32,
+    /// The listings of live directories that were begun, by their view.
+    listings: BTreeMap<ViewId, Begins>,
 }
-
-/// What stands for a view where a block is of files, which all views have in common.
-const FILES: u32 = u32::MAX;
-
-/// The blocks of a journal, while it is read, by name and view: where the record is, and the block.
-type Reading = HashMap<([u8; 16], u32), (Block, numbers::Block)>;
 
 /// What the kernel and an earlier process agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,17 +56,12 @@ pub struct Handshake {
     pub reply: Vec<u8>,
 }
 
-/// Where the record of a block of numbers is.
-#[derive(Debug, Clone, Copy)]
-struct Block {
-    first: u32,
-    len: u32,
-    /// If it is of the directories in a directory, the first number of the files in that.
-    files: u32,
-    place: Place,
-    /// The view that gave it out.
-    view: ViewId,
-    is_of_files: bool,
+/// What is known of a journal beside what it says.
+struct Rest {
+    /// By first number, the last era in which a block was in the set that was shown then, where that is known.
+    leaving: HashMap<u32, u32>,
+    /// Where its records begin and end.
+    span: (u64, u64),
 }
 
 /// What is alive of a journal, written once more.
@@ -83,8 +78,8 @@ impl Past {
     /// # Errors
     /// It cannot be read, or is of another version of this program.
     pub fn read(file: File) -> io::Result<(Self, Journal)> {
-        let (past, span) = Self::of(&file)?;
-        Ok((past, Journal::at(Appending::after(file, span)?)))
+        let (past, rest) = Self::of(&file)?;
+        Ok((past, Journal::at(Appending::after(file, rest.span)?)))
     }
 
     fn new(file: &File) -> io::Result<Self> {
@@ -99,11 +94,13 @@ impl Past {
             files: Vec::new(),
             trees: Cache::new(TREES),
             open: BTreeMap::new(),
+            era: 0,
+            listings: BTreeMap::new(),
         })
     }
 
-    /// What a journal says, and where its records begin and end.
-    fn of(file: &File) -> io::Result<(Self, (u64, u64))> {
+    /// What a journal says.
+    fn of(file: &File) -> io::Result<(Self, Rest)> {
         let damaged = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason.to_owned());
         let mut past = Self::new(file)?;
         let mut records = Records::new(file)?;
@@ -119,18 +116,19 @@ impl Past {
             }
             Some(_) | None => return Err(damaged("it has no beginning")),
         }
-        let mut reading = Reading::new();
+        let mut reading = Reading::default();
         while let Some((place, record)) = records.next()? {
             past.take(place, record, &mut reading);
         }
-        past.sort(reading);
-        Ok((past, records.span()))
+        let leaving = past.sort(reading);
+        Ok((past, Rest { leaving, span: records.span() }))
     }
 
-    /// Takes what was read to where it is looked for. What a view that has left showed and is not a file is nobody's.
-    fn sort(&mut self, reading: Reading) {
-        let mut blocks = Vec::with_capacity(reading.len());
-        for ((key, _), (block, given)) in reading {
+    /// Takes what was read to where it is looked for. What a view that has left showed and is not a file is nobody's. Returns the last eras of blocks.
+    fn sort(&mut self, mut reading: Reading) -> HashMap<u32, u32> {
+        let read = reading.take_blocks(|set, view| self.views.get(&view)?.readable_since(set));
+        let mut blocks = Vec::with_capacity(read.len());
+        for (key, block, given) in read {
             let named = (Key::from_bytes(key), given);
             if block.is_of_files {
                 self.files.push(named);
@@ -143,6 +141,7 @@ impl Past {
         }
         blocks.sort_by_key(|block| block.first);
         self.blocks = RwLock::new(blocks);
+        reading.into_leaving()
     }
 
     /// What is alive of a journal: all that a process has to know that reads it.
@@ -150,7 +149,7 @@ impl Past {
     /// # Errors
     /// It cannot be read.
     pub(super) fn alive(file: &File) -> io::Result<Alive> {
-        let (past, _) = Self::of(file)?;
+        let (past, Rest { leaving, .. }) = Self::of(file)?;
         let started_secs = past.started_secs;
         let mut records = framed(&Record::Started { form: FORM, started_secs, next: past.end })?;
         let mut add = |record: &Record| framed(record).map(|framed| records.extend(framed));
@@ -169,10 +168,19 @@ impl Past {
             let opened = Record::Opened { number: number.0, backing };
             (0..count).try_for_each(|_| add(&opened))?;
         }
-        let mut places = HashMap::new();
+        for (view, begins) in &past.listings {
+            begins.iter().try_for_each(|begun| add(&begun.record(*view)))?;
+        }
+        let (mut places, mut last_eras) = (HashMap::new(), BTreeMap::<u32, Vec<u32>>::new());
         for block in past.blocks.into_inner().unwrap_or_else(PoisonError::into_inner) {
             places.insert(block.place.offset, (records.len() + size_of::<u32>()) as u64);
             records.extend(frame(&bytes_at(file, block.place)?)?);
+            if let Some(era) = leaving.get(&block.first) {
+                last_eras.entry(*era).or_default().push(block.first);
+            }
+        }
+        for (era, blocks) in last_eras {
+            records.extend(framed(&Record::Leaving { era, blocks })?);
         }
         Ok(Alive { records, places })
     }
@@ -194,31 +202,26 @@ impl Past {
         match record {
             Record::Started { .. } | Record::Again => {}
             Record::Configured { view, text } => self.with(view, |view| view.configure(text)),
-            Record::Shown { view, set } => self.with(view, |view| view.show(set)),
+            Record::Shown { view, set } => {
+                self.era = self.era.max(set.era);
+                self.with(view, |view| view.show(set));
+            }
+            Record::Leaving { era, blocks } => {
+                self.era = self.era.max(era);
+                reading.leaving(era, blocks);
+            }
             Record::Handshake { request, reply } => {
                 self.handshake = Some(Handshake { request, reply });
             }
-            Record::Given { view, key, first, len, what } => {
+            Record::Given { view, era, key, first, len, what } => {
                 self.end = self.end.max(u64::from(first) + u64::from(len));
-                let given = numbers::Block::of_past(first, len, &what);
-                let (is_of_files, view) = (what.is_of_files(), ViewId(view));
+                self.era = self.era.max(era);
+                let view = ViewId(view);
                 self.last_view = self.last_view.max(view);
-                let files = if let What::Directories { files, .. } = what { files } else { 0 };
-                let block = Block { first, len, files, place, view, is_of_files };
-                let of = if is_of_files { FILES } else { view.0 };
-                reading.insert((key, of), (block, given));
+                let given = numbers::Block::of_past(first, len, &what, era);
+                reading.given(key, &what, Block::of(&given, &what, place, view), given);
             }
-            Record::GivenUp { view, blocks } => {
-                for (key, first) in blocks {
-                    for of in [view, FILES] {
-                        // It may have been given numbers anew before this was written.
-                        let known = reading.get(&(key, of));
-                        if known.is_some_and(|(block, _)| block.first == first) {
-                            reading.remove(&(key, of));
-                        }
-                    }
-                }
-            }
+            Record::GivenUp { view, blocks } => reading.given_up(view, blocks),
             Record::Joined { view, root, name, note } => {
                 self.end = self.end.max(u64::from(root) + 1);
                 let id = ViewId(view);
@@ -241,6 +244,12 @@ impl Past {
             Record::Left { view } => {
                 self.last_view = self.last_view.max(ViewId(view));
                 self.views.remove(&ViewId(view));
+                self.listings.remove(&ViewId(view));
+            }
+            Record::Listed { view, directory, tag, names } => {
+                let (directory, names) = (Number(directory), names.into());
+                let begins = self.listings.entry(ViewId(view)).or_default();
+                begins.push(Begun { directory, tag, names }, NOTED_MAX);
             }
         }
     }
@@ -303,6 +312,16 @@ impl Past {
         self.blocks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The listings of live directories that were begun in a view.
+    pub(super) fn listings(&self, view: ViewId) -> impl Iterator<Item = &Begun> {
+        self.listings.get(&view).into_iter().flat_map(Begins::iter)
+    }
+
+    /// The last era of the process that wrote it last.
+    pub(super) fn era(&self) -> u32 {
+        self.era
+    }
+
     /// The first number that was never given out.
     pub(super) fn next_number(&self) -> u64 {
         self.end
@@ -324,7 +343,14 @@ impl Past {
             (*id, view.root, name, note, view.configurations.clone(), view.shown.clone())
         });
         let views: Vec<_> = views.collect();
-        let whole = (self.started_secs, self.handshake.clone(), self.end, self.last_view);
+        let places = self.views.values().flat_map(|view| &view.places).chain(&self.files);
+        let mut asked: Vec<_> = places.map(|(_, block)| (block.first, block.asked())).collect();
+        asked.sort_unstable();
+        let listings =
+            self.listings.iter().flat_map(|(view, all)| all.iter().map(|one| (*view, one.clone())));
+        let listings: Vec<_> = listings.collect();
+        let whole =
+            (self.started_secs, self.handshake.clone(), self.end, self.last_view, asked, listings);
         (whole, views, self.open.clone(), whats)
     }
 
@@ -342,6 +368,8 @@ impl Past {
             Record::Started { .. }
             | Record::Handshake { .. }
             | Record::GivenUp { .. }
+            | Record::Leaving { .. }
+            | Record::Listed { .. }
             | Record::Shown { .. }
             | Record::Configured { .. }
             | Record::Joined { .. }

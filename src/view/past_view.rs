@@ -79,6 +79,16 @@ impl PastView {
         self.shown.iter().map(|shown| (RevisionSetId(shown.id), shown.serial)).collect()
     }
 
+    /// The era since which a set can be read, if it was shown.
+    pub(super) fn readable_since(&self, id: &RevisionSetId) -> Option<u32> {
+        self.shown.iter().find(|shown| shown.id == id.0).map(|shown| shown.era)
+    }
+
+    /// The sets that were shown, by their places in the order of snapshots, and the era since which each can be read.
+    pub(super) fn eras(&self) -> Vec<(u64, u32)> {
+        self.shown.iter().map(|shown| (shown.serial, shown.era)).collect()
+    }
+
     /// All that is written of it beside its numbers.
     pub(super) fn records(self, id: ViewId) -> Vec<Record> {
         let view = id.0;

@@ -118,7 +118,7 @@ impl View {
                     }
                 })
             }
-            What::Live { source, parent, path, object } => {
+            What::Live { source, parent, path, object, .. } => {
                 let object = object.object().ok_or(ViewError::Stale)?;
                 let path = path_of(&path).ok_or(ViewError::Stale)?;
                 let parent = Number(parent);
@@ -131,7 +131,7 @@ impl View {
             }
             What::Directories { tree, .. } => self.child(past, Number(tree), number),
             What::Files { tree } => self.file(past, Number(tree), first, number),
-            What::Git { tree } => {
+            What::Git { tree, .. } => {
                 let tree = self.recovered_tree(past, Number(tree))?;
                 tree.load(&self.numbers, self.settings.links)?;
                 let index = tree.find(b".git").ok_or(ViewError::Stale)?;

@@ -245,7 +245,7 @@ fn a_journal_that_leads_in_a_circle_is_no_endless_loop() {
     for (first, tree) in [(10, 11), (11, 10), (12, 12)] {
         let (key, what) =
             ([u8::try_from(first).unwrap(); 16], journal::What::Directories { tree, files: 1 });
-        journal.note(&journal::Record::Given { view: 0, key, first, len: 1, what });
+        journal.note(&journal::Record::Given { view: 0, era: 0, key, first, len: 1, what });
     }
     let view = next(&file);
     for number in [10, 11, 12] {

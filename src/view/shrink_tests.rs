@@ -141,9 +141,9 @@ fn s114_views_that_come_and_go_and_what_is_open_are_in_a_journal_written_anew() 
         of(view).joined(Number(10 * view), b"name", b"note");
         of(view).configured(b"first");
         of(view).configured(b"last");
-        of(view).shown(&set(u64::from(view)));
-        of(view).given([1; 16], 10 * view + 1, 2, revisions());
-        of(view).given([u8::try_from(view).unwrap(); 16], 10 * view + 3, 2, files());
+        of(view).shown(&set(u64::from(view)), view);
+        of(view).given(0, [1; 16], 10 * view + 1, 2, revisions());
+        of(view).given(0, [u8::try_from(view).unwrap(); 16], 10 * view + 3, 2, files());
     }
     for view in [0, 1, 4] {
         of(view).left();
@@ -174,7 +174,14 @@ fn s114_no_number_is_given_out_again_once_its_record_is_gone() {
     let file = journal_file();
     let journal = Journal::begin(file.try_clone().unwrap()).unwrap();
     let what = journal::What::Revisions;
-    journal.note(&journal::Record::Given { view: 0, key: [3; 16], first: 10, len: 5, what });
+    journal.note(&journal::Record::Given {
+        view: 0,
+        era: 0,
+        key: [3; 16],
+        first: 10,
+        len: 5,
+        what,
+    });
     journal.note(&journal::Record::GivenUp { view: 0, blocks: vec![([3; 16], 10)] });
     for _ in 0..2 {
         journal.shrink(None).unwrap();
@@ -193,7 +200,7 @@ fn s114_what_a_journal_takes_of_the_disk_has_a_bound() {
         let mut key = [0; 16];
         key[..4].copy_from_slice(&number.to_le_bytes());
         let what = journal::What::Merged { path: path.clone(), parent: 1, born: 0, pin: None };
-        journal.note(&journal::Record::Given { view: 0, key, first: number, len: 1, what });
+        journal.note(&journal::Record::Given { view: 0, era: 0, key, first: number, len: 1, what });
         if number % 10 != 0 {
             journal.note(&journal::Record::GivenUp { view: 0, blocks: vec![(key, number)] });
         }

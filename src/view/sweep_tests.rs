@@ -9,7 +9,7 @@ use super::*;
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
 use crate::store::memory::MemoryStore;
-use crate::union::namespace::Namespace;
+use crate::union::namespace::{Namespace, Shown};
 use crate::union::revision::RevisionSetId;
 
 pub(super) const SETTINGS: Settings = Settings { links: Links::All, has_xattrs: false };
@@ -17,7 +17,7 @@ pub(super) const KEEPING: Keeping = Keeping { sets: 3, time: Duration::ZERO };
 /// So many skills are others in each set.
 const MOVING: u64 = 4;
 
-fn store() -> Arc<MemoryStore> {
+pub(super) fn store() -> Arc<MemoryStore> {
     static STORE: OnceLock<Arc<MemoryStore>> = OnceLock::new();
     let build = || {
         let builder = (0..MOVING).map(|skill| format!("skills/{skill}"));
@@ -32,15 +32,19 @@ fn store() -> Arc<MemoryStore> {
 
 /// The set of this number: all skills but one are of this time.
 pub(super) fn set(serial: u64) -> Snapshot {
+    set_of(serial, serial)
+}
+
+pub(super) fn set_of(serial: u64, time: u64) -> Snapshot {
     let store = store();
-    let time = i64::try_from(serial).unwrap();
+    let time = i64::try_from(time).unwrap();
     let moving =
         (0..MOVING).map(|skill| (format!("skills/{skill}"), format!("skills/{skill}"), time));
     let loose = ("prompts/loose.md".to_owned(), "loose.md".to_owned(), time);
     let still = ("skills/still".to_owned(), "skills/still".to_owned(), -1);
     let entries = moving.chain([loose, still]).map(|(place, of, time_secs)| {
         let (place, shown) = shown_at(&place, &of, store.at(&path(&of)).unwrap());
-        (place, crate::union::namespace::Shown { time_secs, ..shown })
+        (place, Shown { time_secs, ..shown })
     });
     let namespace = Namespace::new(entries, [], 0);
     let mut id = [1; 32];
@@ -53,6 +57,13 @@ pub(super) fn set(serial: u64) -> Snapshot {
 pub(super) struct Knowing {
     known: HashSet<Number>,
     asked: RefCell<HashSet<Number>>,
+}
+
+impl Knowing {
+    /// One that knows this number.
+    pub(super) fn of(number: Number) -> Self {
+        Self { known: HashSet::from([number]), ..Self::default() }
+    }
 }
 
 impl Kernel for Knowing {
@@ -72,7 +83,7 @@ pub(super) fn forget_all_but(view: &View, kept: &HashSet<Number>) {
     }
 }
 
-fn keys(view: &View) -> usize {
+pub(super) fn keys(view: &View) -> usize {
     view.numbers.places.len() + view.numbers.all_files().len()
 }
 
@@ -214,7 +225,7 @@ fn s111_the_next_process_knows_no_more_than_the_first() {
         ["deep", "a"].map(|name| (name, number(&view, &format!("skills/0/{name}")))).into();
     drop(walk(&view));
     drop(view);
-    let kernel = Knowing { known: HashSet::from([held]), ..Knowing::default() };
+    let kernel = Knowing::of(held);
     let mut most = 0;
     for round in 0..10 {
         let (view, blocks) = next(&file, round * 10);
@@ -250,7 +261,14 @@ fn s111_a_late_word_about_what_was_given_up_takes_no_new_number() {
     let journal = Journal::begin(file.try_clone().unwrap()).unwrap();
     let given = |first| {
         let what = journal::What::Revisions;
-        journal.note(&journal::Record::Given { view: 0, key: [3; 16], first, len: 1, what });
+        journal.note(&journal::Record::Given {
+            view: 0,
+            era: 0,
+            key: [3; 16],
+            first,
+            len: 1,
+            what,
+        });
     };
     given(10);
     given(20);

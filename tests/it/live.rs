@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
-use crate::fixture::{Sandbox, can_mount, wait_for};
+use crate::fixture::{Sandbox, TAKEOVER, can_mount, needs_kernel, wait_for};
+use crate::keeper::number;
 
 fn live(sandbox: &Sandbox) -> std::path::PathBuf {
     let directory = sandbox.path("overlay");
@@ -118,5 +119,48 @@ fn s15_a_live_source_is_never_left() {
     sandbox.configure("    - path: overlay\n      name: me/overlay", "links: inside");
     let mount = sandbox.mount();
     assert_eq!(sandbox.shell("ls -A $VIEW/.agents/skills/mine"), "SKILL.md\n");
+    mount.unmount();
+}
+
+/// Lists a live directory in pieces of so many bytes while names come and go, and a process is killed on the way, if there is one.
+fn list_while_it_changes(sandbox: &Sandbox, size: usize, process: i32) {
+    let directory = sandbox.path("overlay/.agents/skills/mine").join(size.to_string());
+    fs::create_dir(&directory).unwrap();
+    let skill = "$VIEW/.agents/skills/mine";
+    fs::write(sandbox.path("lister.py"), include_str!("live_lister.py")).unwrap();
+    let disk = directory.display();
+    let wrong = sandbox.shell(&format!("python3 lister.py {skill}/{size} {disk} {size} {process}"));
+    assert_eq!(wrong, "");
+}
+
+#[test]
+fn s125_a_listing_of_what_changes_has_each_name_that_stays_once() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    drop(live(&sandbox));
+    let mount = sandbox.mount();
+    // Less than the kernel asks for at a time, and more.
+    for size in [600, 8192] {
+        list_while_it_changes(&sandbox, size, 0);
+    }
+    mount.unmount();
+}
+
+#[test]
+fn s125_a_listing_goes_on_where_it_was_when_the_worker_dies() {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    drop(live(&sandbox));
+    let mount = sandbox.mount_with(&["--supervised", "--log", "log"]);
+    for size in [600, 8192] {
+        let status = sandbox.succeed(&["status", "view", "--json"]);
+        let worker = number(&serde_json::from_str(&status).unwrap(), "pid");
+        list_while_it_changes(&sandbox, size, worker);
+    }
     mount.unmount();
 }

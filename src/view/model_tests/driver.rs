@@ -64,6 +64,8 @@ pub(super) struct Driver {
     pub(super) places: HashMap<Place, Number>,
     /// Offsets that were given out, with the set's place in their order and the position that they stand for.
     pub(super) offsets: BTreeMap<(Number, u64), (u64, usize)>,
+    /// Offsets that were given out for live directories, with the names that followed when the listing was begun.
+    pub(super) streams: BTreeMap<(Number, u64), Vec<Vec<u8>>>,
     pub(super) cache: RefCell<Cache>,
     /// What was looked up last, if it was there.
     found: Option<Number>,
@@ -120,8 +122,8 @@ impl Driver {
         let root = Thing::Merged { pin: None, path: RelPath::root(), born: 0 };
         let root = Known { thing: root, parent: Number::ROOT, lookups: 1, is_listed_only: false };
         let known = BTreeMap::from([(Number::ROOT, root)]);
-        let (met, places, offsets, cache) = Default::default();
-        Self { view, world, known, met, places, offsets, cache, found: None }
+        let (met, places, offsets, streams, cache) = Default::default();
+        Self { view, world, known, met, places, offsets, streams, cache, found: None }
     }
 
     pub(super) fn run(&mut self, op: &Op) {

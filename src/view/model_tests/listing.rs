@@ -1,5 +1,7 @@
 //! Listings, from their beginning, from offsets that were given out, and from any other.
 
+use std::collections::BTreeMap;
+
 use super::driver::{Driver, From};
 use super::world::{Standing, Thing};
 use crate::union::object::Kind;
@@ -42,6 +44,9 @@ impl Sink for Taken {
 
 impl Driver {
     pub(super) fn list(&mut self, number: Number, from: From, depth: Depth, room: usize) {
+        if matches!(self.known[&number].thing, Thing::Live(_)) {
+            return self.list_live(number, from, depth, room);
+        }
         let given: Vec<_> = self
             .offsets
             .range((number, 0)..=(number, u64::MAX))
@@ -94,6 +99,47 @@ impl Driver {
             let same = *self.offsets.entry((number, taken.next_offset)).or_insert(next);
             assert_eq!(same, next, "one offset for two positions");
             self.listed(number, &name, thing, &taken, depth, serial == current);
+        }
+    }
+
+    /// A stream of a live directory has the names that it began with and that are still there.
+    fn list_live(&mut self, number: Number, from: From, depth: Depth, room: usize) {
+        let given = self.streams.range((number, 0)..=(number, u64::MAX)).map(|(key, _)| key.1);
+        let given: Vec<_> = given.collect();
+        let offset = match from {
+            From::Given(index) if !given.is_empty() => given[index % given.len()],
+            From::Start | From::Given(_) => 0,
+            From::Any(offset) => offset,
+        };
+        let mut taken = Taken { names: Vec::new(), room };
+        let answer = self.view.list(number, offset, depth, &mut taken);
+        let taken = taken.names;
+        if self.world.standing(&self.known[&number].thing) == Standing::Other {
+            return assert!(matches!(answer, Err(ViewError::NotADirectory)));
+        }
+        let Some(listing) = self.listing(number, self.world.current()) else {
+            assert!(matches!(answer, Err(ViewError::Stale)), "{answer:?}");
+            return self.take_back(depth, &taken);
+        };
+        answer.unwrap();
+        let now = || listing.iter().map(|(name, _)| name.clone()).collect();
+        let begun = match self.streams.get(&(number, offset)) {
+            _ if offset == 0 => now(),
+            Some(left) => left.clone(),
+            // An offset that nobody was given.
+            None => return self.take_back(depth, &taken),
+        };
+        let mut there: BTreeMap<_, _> = listing.into_iter().collect();
+        let left = begun.iter().enumerate();
+        let left = left.filter_map(|(index, name)| Some((index, name, there.remove(name)??)));
+        let left: Vec<_> = left.take(room).collect();
+        assert_eq!(left.len(), taken.len(), "{left:?} and {taken:?}");
+        for ((index, name, thing), taken) in left.into_iter().zip(taken) {
+            assert_eq!(*name, taken.name);
+            let after = begun[index + 1..].to_vec();
+            let same = self.streams.entry((number, taken.next_offset)).or_insert(after.clone());
+            assert_eq!(*same, after, "one offset for two streams");
+            self.listed(number, name, thing, &taken, depth, true);
         }
     }
 
