@@ -120,3 +120,20 @@ fn s15_a_live_source_is_never_left() {
     assert_eq!(sandbox.shell("ls -A $VIEW/.agents/skills/mine"), "SKILL.md\n");
     mount.unmount();
 }
+
+#[test]
+fn directories_of_a_view_of_live_directories_alone_have_a_time_that_archives_take() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    live(&sandbox);
+    let mount = sandbox.mount();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for line in sandbox.shell("stat -c '%Y %n' $VIEW $VIEW/tools $VIEW/.agents/skills").lines() {
+        let (time, path) = line.split_once(' ').unwrap();
+        let time: u64 = time.parse().unwrap();
+        assert!(now - 60 < time && time <= now, "{path}: {time}");
+    }
+    mount.unmount();
+}
