@@ -4,6 +4,7 @@
 
 mod reload;
 
+use reload::Fetch;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -77,6 +78,7 @@ pub(super) fn start(
     let notice = move || looks.send(Request::Look).unwrap_or_default();
     let notices = caches.notices.clone();
     let watch = Watch::start(notices, config_file(&plan.config.origin), notice);
+    let retry_at = first_retry(&view.snapshot(), is_resumed);
     let mut updater = Updater {
         config: plan.config.clone(),
         overrides: plan.overrides,
@@ -94,8 +96,8 @@ pub(super) fn start(
         looked_at: Instant::now(),
         remembered: Remembered::default(),
         config_stamp: plan.stamp,
-        // Sources may have moved while nobody looked.
-        retry_at: is_resumed.then(Instant::now),
+        retry_at,
+        standing: Standing::Follows,
         last_said: String::new(),
         vitals,
         most_nodes: 0,
@@ -114,6 +116,25 @@ pub(super) fn start(
         })
         .map_err(|error| DaemonError::Start { step: "starting a thread", error })?;
     Ok((Updates::new(sender, stop), Updating { thread, alive }))
+}
+
+/// How what is shown stands to the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It is what the configuration said when it was read last, as far as that could be read.
+    Follows,
+    /// The configuration says something else that could not be shown.
+    Behind,
+}
+
+/// When to look again although nothing moved: at once after another process, whose sources may have moved while nobody looked, and soon where
+/// a source cannot be read.
+fn first_retry(first: &Snapshot, is_resumed: bool) -> Option<Instant> {
+    if is_resumed {
+        return Some(Instant::now());
+    }
+    let has_failed = first.sources.iter().any(|source| source.state.error().is_some());
+    has_failed.then(|| Instant::now() + RETRY)
 }
 
 struct Updater {
@@ -142,6 +163,7 @@ struct Updater {
     looked_at: Instant,
     /// When to try again what failed.
     retry_at: Option<Instant>,
+    standing: Standing,
     /// What the log said last about failures.
     last_said: String,
     /// Who counts what is done here.
@@ -164,7 +186,7 @@ impl Updater {
         loop {
             match asked.take().unwrap_or_else(|| wait(requests, next)) {
                 Ok(Request::Reload(answer)) => {
-                    let outcome = guarded(|| self.reload()).map(Followed::whole);
+                    let outcome = guarded(|| self.reload_asked()).map(Followed::whole);
                     answer(outcome);
                 }
                 Ok(Request::Look) => {
@@ -251,7 +273,16 @@ impl Updater {
             return;
         }
         self.config_stamp = stamp;
-        let outcome = guarded(|| if has_config_moved { self.reload() } else { self.update() });
+        let outcome = if has_config_moved {
+            guarded(|| self.reload(Fetch::Now))
+        } else if is_retry && self.standing == Standing::Behind {
+            self.catch_up()
+        } else {
+            guarded(|| self.update())
+        };
+        if self.standing == Standing::Behind {
+            self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
+        }
         let said = match &outcome {
             Ok(followed) => followed.report.warnings.join("\n"),
             Err(error) => error.to_string(),
