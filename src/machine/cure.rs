@@ -64,7 +64,7 @@ impl MachineError {
                 path.display()
             ),
             Self::Busy { path, .. } => format!(
-                "end these processes or leave the directory, or `overlayfs-mount unmount --lazy '{}'`",
+                "end these processes, leave the directory, unmount what is named, or `overlayfs-mount unmount --lazy '{}'`",
                 path.display()
             ),
             Self::Unmount { error: Errno::EPERM, .. } => {
