@@ -17,7 +17,7 @@ use nix::unistd::getpid;
 use super::cli::{ConfigArgs, LogFormat};
 use super::failure::Failure;
 use super::input;
-use super::mount::{Options, plan_at};
+use super::mount::{Options, plan_at, warn_if_emptied};
 use crate::config::resolved::Config;
 use crate::daemon::{self, Audience, DaemonError, LogTo};
 use crate::machine::background::{self, HowItWent, Leash, Ready};
@@ -85,7 +85,8 @@ fn call(arguments: &ExecArgs) -> Result<ExitCode, Failure> {
         options.overrides.apply(&mut config);
         let site = site(arguments, &config)?;
         // Everything that can be wrong is said before anything is started.
-        plan_at(config, site.mountpoint.clone(), &options, Audience::OneCommand)?;
+        let plan = plan_at(config, site.mountpoint.clone(), &options, Audience::OneCommand)?;
+        warn_if_emptied(&plan);
         site
     };
     let may_mount = user::has_sys_admin();

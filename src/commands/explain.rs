@@ -111,6 +111,9 @@ fn text(report: &ExplanationReport) -> Result<String, std::fmt::Error> {
             }
         }
         (Shows::Entry, None, _) => writeln!(text, "{path} is shown")?,
+        (Shows::View, _, _) => {
+            writeln!(text, "{path} is part of `.overlay`, which tells about the view itself")?;
+        }
     }
     if let Some(surface) = &report.surface {
         writeln!(text, "  surface   {surface}")?;

@@ -25,7 +25,7 @@ use crate::sync::build::build;
 use crate::sync::fetch::Stop;
 use crate::sync::{Histories, Shared};
 use crate::union::object::Kind;
-use crate::view::{Attr, Depth, Found, Number, Offered, Settings, Sink, View};
+use crate::view::{Attr, Depth, Found, Number, Offered, Settings, Sink, View, ViewError};
 
 /// How much is read and written at once.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -50,10 +50,13 @@ pub(super) fn run(arguments: &ExportArgs) -> Result<ExitCode, Failure> {
     let temporary = tempfile::Builder::new()
         .prefix(".overlayfs-mount-export-")
         .tempdir_in(&place.parent)
-        .map_err(|error| place.failed("making a directory beside it", &error))?;
+        .map_err(|error| {
+            let failure = place.failed("making a directory beside it", &error);
+            failure.with_cure("name a directory whose parent is writable for you and has room")
+        })?;
     let written = temporary.path().join("tree");
     fs::create_dir(&written).map_err(|error| failed(&written, &error))?;
-    Export { view: &view }.directory(start, &written)?;
+    Export { view: &view, root: &written }.directory(start, &written)?;
     place.put(&written, &snapshot)?;
     output::write(b"")
 }
@@ -169,6 +172,8 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
 /// A tree being written.
 struct Export<'a> {
     view: &'a View,
+    /// Where its top is written.
+    root: &'a Path,
 }
 
 /// A name that a listing gave.
@@ -193,26 +198,37 @@ impl Export<'_> {
     fn directory(&self, number: Option<Number>, to: &Path) -> Result<(), Failure> {
         let Some(number) = number else { return Ok(()) };
         let mut names = Names(Vec::new());
-        let unreadable = |error: crate::view::ViewError| {
-            Failure::new(format!("writing `{}`: {error}", to.display()))
-        };
+        let unreadable = |error| self.unreadable(to, &error);
         self.view.list(number, 0, Depth::Attributes, &mut names).map_err(unreadable)?;
         for Listed { name, attr, is_unreadable } in names.0 {
             if name == b"." || name == b".." {
                 continue;
             }
+            let path = to.join(std::ffi::OsStr::from_bytes(&name));
             // Attributes that could not be read are asked for again: the answer says why.
             let attr = if is_unreadable {
-                self.view.attr(attr.number).map_err(unreadable)?.0
+                self.view.attr(attr.number).map_err(|error| self.unreadable(&path, &error))?.0
             } else {
                 attr
             };
-            let path = to.join(std::ffi::OsStr::from_bytes(&name));
             self.child(&attr, &path)?;
             self.view.forget(attr.number, 1);
         }
         let (attr, _) = self.view.attr(number).map_err(unreadable)?;
         finish(to, &attr).map_err(|error| failed(to, &error))
+    }
+
+    /// What cannot be read, by its place in what is exported: where it was to be written is gone when somebody reads this.
+    fn unreadable(&self, path: &Path, error: &ViewError) -> Failure {
+        let inside = path.strip_prefix(self.root).unwrap_or(path).display();
+        match error {
+            ViewError::Unreadable { .. } => Failure::new(error)
+                .with_cure("run `git fsck` in the source's repository, then fetch what is lacking"),
+            ViewError::Denied => Failure::new(format!("`{inside}`: {error}"))
+                .with_cure("make it readable for the user who exports, or export as another one"),
+            error => Failure::new(format!("`{inside}`: {error}"))
+                .with_cure("export again: it changed meanwhile"),
+        }
     }
 
     fn child(&self, attr: &Attr, path: &Path) -> Result<(), Failure> {
@@ -222,7 +238,8 @@ impl Export<'_> {
                 self.directory(Some(attr.number), path)
             }
             Kind::Link => {
-                let target = self.view.read_link(attr.number).map_err(Failure::new)?;
+                let target = self.view.read_link(attr.number);
+                let target = target.map_err(|error| self.unreadable(path, &error))?;
                 symlink(std::ffi::OsStr::from_bytes(&target), path)
                     .map_err(|error| failed(path, &error))
             }
@@ -237,7 +254,8 @@ impl Export<'_> {
         let mut file = File::create_new(path).map_err(|error| failed(path, &error))?;
         let mut offset = 0;
         while offset < attr.size_bytes {
-            let piece = self.view.read(attr.number, offset, PIECE_BYTES).map_err(Failure::new)?;
+            let piece = self.view.read(attr.number, offset, PIECE_BYTES);
+            let piece = piece.map_err(|error| self.unreadable(path, &error))?;
             if piece.is_empty() {
                 break;
             }

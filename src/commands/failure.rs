@@ -72,7 +72,12 @@ impl Failure {
 
     /// Writes the message as a warning: what was asked was done.
     pub(super) fn warn(&self) {
-        let text = format!("warning: {}\n", Lines(self.message.trim_end()));
+        let mut text = format!("warning: {}\n", Lines(self.message.trim_end()));
+        if let Some(cure) = &self.cure {
+            text.push_str("  cure: ");
+            text += &OneLine(cure).to_string();
+            text.push('\n');
+        }
         anstream::stderr().write_all(text.as_bytes()).unwrap_or_default();
     }
 

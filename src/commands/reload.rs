@@ -60,10 +60,11 @@ fn text(report: &ReloadReport) -> Result<String, std::fmt::Error> {
         None => writeln!(text, "unchanged: {}", short(&report.revision))?,
         Some(previous) => writeln!(
             text,
-            "{} -> {}: {} names changed",
+            "{} -> {}: {} {} changed",
             short(previous),
             short(&report.revision),
-            report.changed
+            report.changed,
+            if report.changed == 1 { "name" } else { "names" }
         )?,
     }
     for change in report.changes.iter().take(NAMED) {

@@ -1,8 +1,9 @@
 //! `status`: what is mounted, from which revisions, and what is wrong.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::cli::StatusArgs;
 use super::failure::{FAILED, Failure};
@@ -15,7 +16,11 @@ use crate::machine::inside;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
-use crate::snapshot::status::ViewState;
+use crate::machine::stale::{Liveness, probe};
+use crate::snapshot::status::{SourceStatus, ViewState};
+
+/// How long a mount has to answer that no daemon spoke for.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// Prints the status of one mount or of all.
 pub(super) fn run(arguments: &StatusArgs) -> Result<ExitCode, Failure> {
@@ -28,8 +33,34 @@ pub(super) fn run(arguments: &StatusArgs) -> Result<ExitCode, Failure> {
         (None, true) => output::json(&all)?,
         (_, false) => output::write(text(&all).map_err(Failure::new)?.as_bytes())?,
     };
-    let is_ready = !all.is_empty() && all.iter().all(|status| status.state == ViewState::Ready);
+    // Their daemons cannot say it themselves.
+    let dead = if arguments.mountpoint.is_none() { dead(&all)? } else { Vec::new() };
+    for path in &dead {
+        let shown = path.display();
+        Failure::new(format!("`{shown}` is mounted, and nobody answers for it"))
+            .with_cure(format!(
+                "overlayfs-mount mount, or overlayfs-mount unmount --lazy '{shown}'"
+            ))
+            .warn();
+    }
+    let is_ready = dead.is_empty()
+        && !all.is_empty()
+        && all.iter().all(|status| status.state == ViewState::Ready);
     Ok(if arguments.check && !is_ready { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// The views that are mounted, whose daemon has left its socket and does not speak, and that do not answer themselves.
+fn dead(all: &[Status]) -> Result<Vec<PathBuf>, Failure> {
+    let table = MountTable::read()?;
+    let mut paths: Vec<_> = table.ours().map(|mount| mount.mountpoint.clone()).collect();
+    paths.sort();
+    paths.dedup();
+    paths.retain(|path| {
+        !all.iter().any(|status| Path::new(&status.mountpoint) == path.as_path())
+            && RunDir::find_socket(path).is_some()
+            && matches!(probe(path, PROBE), Liveness::Dead | Liveness::Silent)
+    });
+    Ok(paths)
 }
 
 /// Asks the daemon of a mount point.
@@ -45,8 +76,15 @@ fn nobody(path: &Path) -> Result<Failure, Failure> {
     Ok(match table.topmost_at(path).filter(|mount| mount.is_ours()) {
         Some(_) => Failure::new(format!("`{}` is mounted, and no daemon of yours speaks for it", path.display()))
             .with_cure("ask as the user who mounted, or read `.overlay/status.json` below it; a command of `exec` has to keep its OVERLAYFS_MOUNT_EXEC_SOCKETS; a dead mount goes with `overlayfs-mount unmount --lazy`"),
-        None => Failure::new(format!("nothing of ours is mounted on `{}`", path.display()))
-            .with_cure("overlayfs-mount mount"),
+        None => match table.find(path).filter(|mount| mount.is_ours()) {
+            Some(mount) => {
+                let (path, at) = (path.display(), mount.mountpoint.display());
+                Failure::new(format!("`{path}` is no mount point: it lies in the view on `{at}`"))
+                    .with_cure(format!("name the mount point: `{at}`"))
+            }
+            None => Failure::new(format!("nothing of ours is mounted on `{}`", path.display()))
+                .with_cure("overlayfs-mount mount"),
+        },
     })
 }
 
@@ -84,6 +122,7 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
         writeln!(text, "  configuration  {}", OneLine(config))?;
         if let Some(error) = &status.error {
             for line in error.lines() {
+                let line = line.strip_prefix("error: ").unwrap_or(line);
                 writeln!(text, "  error          {}", OneLine(line))?;
             }
         }
@@ -97,23 +136,7 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
             writeln!(text, "  confined       {}", confined(confinement))?;
         }
         writeln!(text)?;
-        let rows = status.sources.iter().map(|source| {
-            vec![
-                source.name.clone(),
-                source.git_ref.clone().unwrap_or_else(|| "HEAD".into()),
-                source.revision.as_deref().map_or("-", short).to_owned(),
-                source.visibility.clone(),
-                serde_json::to_value(source.state)
-                    .ok()
-                    .and_then(|word| word.as_str().map(str::to_owned))
-                    .unwrap_or_default(),
-                source
-                    .pinned
-                    .map_or("-", |is_pinned| if is_pinned { "yes" } else { "no" })
-                    .to_owned(),
-                source.error.clone().unwrap_or_default(),
-            ]
-        });
+        let rows = status.sources.iter().map(row);
         let headings = ["SOURCE", "REF", "REVISION", "VISIBILITY", "STATE", "PINNED", "ERROR"];
         for line in output::table(&headings, rows).lines() {
             writeln!(text, "  {line}")?;
@@ -131,6 +154,21 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
         }
     }
     Ok(text)
+}
+
+fn row(source: &SourceStatus) -> Vec<String> {
+    let state = serde_json::to_value(source.state).ok();
+    let pinned = source.pinned.map_or("-", |is_pinned| if is_pinned { "yes" } else { "no" });
+    let error = source.error.as_ref();
+    vec![
+        source.name.clone(),
+        source.git_ref.clone().unwrap_or_else(|| "HEAD".into()),
+        source.revision.as_deref().map_or("-", short).to_owned(),
+        source.visibility.clone(),
+        state.and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default(),
+        pinned.to_owned(),
+        error.map_or_else(String::new, |error| format!("since {}: {error}", source.since)),
+    ]
 }
 
 fn confined(confinement: &Confinement) -> String {

@@ -9,6 +9,7 @@ use super::cli::UnmountArgs;
 use super::failure::Failure;
 use crate::control::client;
 use crate::machine::exit::Process;
+use crate::machine::holders;
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
 use crate::machine::stale::abort_abandoned;
@@ -29,6 +30,10 @@ pub(super) fn run(arguments: &UnmountArgs) -> Result<ExitCode, Failure> {
     if daemon.as_ref().is_some_and(|status| status.views.is_some()) {
         unmount(&path, arguments.lazy)?;
         return wait_for_view(&path);
+    }
+    if !arguments.lazy {
+        // The daemon would go on for them.
+        holders::refuse_copies(&path)?;
     }
     // The keeper, where there is one, ends after its worker.
     let numbers = daemon.into_iter().flat_map(|status| [Some(status.pid), status.supervisor_pid]);

@@ -74,7 +74,14 @@ pub(super) fn resolve(
 }
 
 fn warn_if_empty(config: &Config, report: &mut Report) {
-    let (key, what, cure) = if config.access == Access::None {
+    if let Some((key, what, cure)) = why_empty(config) {
+        report.warning(&key, what, cure);
+    }
+}
+
+/// Why a view shows no source at all, and what to do about it, if that can be told from its configuration: the key, what is so, the cure.
+pub fn why_empty(config: &Config) -> Option<(KeyPath, &'static str, &'static str)> {
+    let why = if config.access == Access::None {
         (KeyPath::top("access"), "`none` shows no source", "set `access: all` or `public`")
     } else if config.sources.is_empty() {
         let key = KeyPath::top("overlays").key("sources");
@@ -83,9 +90,9 @@ fn warn_if_empty(config: &Config, report: &mut Report) {
         let cure = "set `visibility: public` on sources that all may see";
         (KeyPath::top("access"), "`public` shows none of the sources: all are private", cure)
     } else {
-        return;
+        return None;
     };
-    report.warning(&key, what, cure);
+    Some(why)
 }
 
 struct Settings<'a> {

@@ -97,4 +97,12 @@ impl ControlError {
             Self::Io { .. } => None,
         }
     }
+
+    /// What went wrong, and on a line of its own what to do about it.
+    pub fn with_cure(&self) -> String {
+        match self.cure() {
+            Some(cure) => format!("{self}\n  cure: {cure}"),
+            None => self.to_string(),
+        }
+    }
 }

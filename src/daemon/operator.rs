@@ -130,6 +130,7 @@ impl Operator for Daemon {
         let Some((view, counts, vitals)) = &self.seen.shown else {
             return Status::broken(&context);
         };
+        context.error = context.error.or_else(|| vitals.misconfigured_because());
         context.is_stopping = vitals.is_stopping();
         context.no_large_files_because = vitals.no_large_files_because();
         tracing::debug!(

@@ -22,6 +22,8 @@ pub(super) struct Vitals {
     pub(super) tally: Tally,
     /// What keeping the repo cache came to, where the daemon does that.
     rounds: Mutex<Option<Arc<Rounds>>>,
+    /// Why the view is not as its configuration says, if it is not.
+    misconfigured: Mutex<Option<String>>,
     mounted: OnceLock<Mounted>,
     is_stopping: AtomicBool,
 }
@@ -63,6 +65,16 @@ impl Vitals {
 
     fn rounds(&self) -> Option<Arc<Rounds>> {
         self.rounds.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on this is why the view is not as its configuration says; nothing if it is.
+    pub(super) fn misconfigured(&self, reason: Option<String>) {
+        *self.misconfigured.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// Why the view is not as its configuration says, if it is not.
+    pub(super) fn misconfigured_because(&self) -> Option<String> {
+        self.misconfigured.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The view is about to be taken away.

@@ -1,5 +1,7 @@
 //! What to do about each error of this room, and which check of `doctor` says more.
 
+use std::io::ErrorKind;
+
 use nix::errno::Errno;
 
 use super::{FS_TYPE, MachineError};
@@ -62,7 +64,7 @@ impl MachineError {
                 path.display()
             ),
             Self::Busy { path, .. } => format!(
-                "end these processes or leave the directory, or `overlayfs-mount unmount --lazy '{}'`",
+                "end these processes, leave the directory, unmount what is named, or `overlayfs-mount unmount --lazy '{}'`",
                 path.display()
             ),
             Self::Unmount { error: Errno::EPERM, .. } => {
@@ -110,6 +112,15 @@ impl MachineError {
             Self::Passthrough { .. } => {
                 "mount as root, in a container as a privileged one, or leave out `-o passthrough`".to_owned()
             }
+            Self::Run { program, error, .. } => match error.kind() {
+                ErrorKind::NotFound => {
+                    format!("install `{program}`, correct its name, or add its directory to PATH")
+                }
+                ErrorKind::PermissionDenied => {
+                    format!("chmod +x '{program}', or name the program that reads it first")
+                }
+                _ => return None,
+            },
             Self::Background { .. } => "run in the foreground with `-f`".to_owned(),
             Self::Keeper { .. } => "mount without `--supervised`".to_owned(),
             _ => return None,

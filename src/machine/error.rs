@@ -121,7 +121,9 @@ pub enum MachineError {
         path: PathBuf,
     },
     /// A process did not end in time.
-    #[error("process {pid} has not ended")]
+    #[error(
+        "process {pid} has not ended: it may be held in another mount name space, or through a bind mount"
+    )]
     StillRunning {
         /// The process.
         pid: u32,

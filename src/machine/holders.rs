@@ -12,6 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::MachineError;
 use super::mountinfo::MountTable;
 
 /// The most holders that a message names.
@@ -52,6 +53,8 @@ pub enum Hold {
     Mapping,
     /// Another mount on a directory of this one.
     Mount,
+    /// A bind mount of this one, or of a part of it.
+    Copy,
 }
 
 impl Hold {
@@ -63,6 +66,7 @@ impl Hold {
             Self::OpenFile => "open file",
             Self::Mapping => "mapped file",
             Self::Mount => "mount",
+            Self::Copy => "bind mount",
         }
     }
 }
@@ -118,6 +122,25 @@ pub fn find(path: &Path, patience: Duration) -> Vec<Holder> {
         holders.push(holder);
     }
     holders
+}
+
+/// Who would go on with the file system of the topmost mount on `path` if that were unmounted: bind mounts of it.
+///
+/// # Errors
+/// There are some.
+pub fn refuse_copies(path: &Path) -> Result<(), MachineError> {
+    let table = MountTable::read()?;
+    let Some(mount) = table.topmost_at(path).filter(|mount| mount.is_ours()) else { return Ok(()) };
+    let copies = table.copies(mount).map(|copy| Holder {
+        hold: Hold::Copy,
+        path: copy.mountpoint.clone(),
+        process: None,
+    });
+    let holders: Vec<_> = copies.collect();
+    if holders.is_empty() {
+        return Ok(());
+    }
+    Err(MachineError::Busy { path: path.to_owned(), holders })
 }
 
 fn pids() -> Vec<u32> {

@@ -105,10 +105,37 @@ impl MountTable {
         self.mounts.iter().filter(|mount| mount.is_ours())
     }
 
+    /// Other mounts of the same file system that stay when `of` is unmounted: bind mounts of it or of a part of it. What the kernel has put
+    /// elsewhere by propagation goes with it.
+    pub fn copies<'a>(&'a self, of: &'a Mount) -> impl Iterator<Item = &'a Mount> {
+        self.mounts.iter().filter(move |mount| {
+            (mount.major, mount.minor) == (of.major, of.minor)
+                && mount.id != of.id
+                && !self.goes_with(mount, of)
+        })
+    }
+
+    /// Whether a mount stands where the unmounting of another one is propagated to.
+    fn goes_with(&self, mount: &Mount, unmounted: &Mount) -> bool {
+        let parent = |of: &Mount| self.mounts.iter().find(|parent| parent.id == of.parent);
+        let (Some(to), Some(from)) = (parent(mount), parent(unmounted)) else { return false };
+        let mut groups = from.propagation.iter().filter_map(|word| group(word, b"shared:"));
+        to.id != from.id
+            && groups.any(|sent| {
+                let received = |word| group(word, b"shared:").or_else(|| group(word, b"master:"));
+                to.propagation.iter().filter_map(received).any(|group| group == sent)
+            })
+    }
+
     /// The mounts that are mounted on something inside `below`.
     pub fn children<'a>(&'a self, below: &'a Mount) -> impl Iterator<Item = &'a Mount> {
         self.mounts.iter().filter(move |mount| mount.parent == below.id && mount.id != below.id)
     }
+}
+
+/// The number of the group of a word of propagation that begins so.
+fn group<'a>(word: &'a OsString, kind: &[u8]) -> Option<&'a [u8]> {
+    word.as_bytes().strip_prefix(kind)
 }
 
 fn parse_line(line: &[u8]) -> Option<Mount> {
@@ -220,5 +247,24 @@ mod tests {
     fn a_backslash_that_is_no_escape_stays() {
         assert_eq!(unescape(b"a\\9b\\04"), "a\\9b\\04");
         assert_eq!(unescape(b"\\777"), "\\777");
+    }
+
+    #[test]
+    fn bind_mounts_stay_and_what_was_propagated_goes() {
+        let table = MountTable::parse(
+            b"21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n\
+              22 21 8:1 / /peer rw shared:1 - ext4 /dev/sda1 rw\n\
+              23 21 8:1 / /slave rw master:1 - ext4 /dev/sda1 rw\n\
+              24 21 8:1 / /private rw - ext4 /dev/sda1 rw\n\
+              40 21 0:44 / /view ro shared:7 - fuse.overlayfs-mount a ro\n\
+              41 22 0:44 / /peer/view ro shared:7 - fuse.overlayfs-mount a ro\n\
+              42 23 0:44 / /slave/view ro master:7 - fuse.overlayfs-mount a ro\n\
+              43 24 0:44 / /private/view ro - fuse.overlayfs-mount a ro\n\
+              44 21 0:44 /part /bound ro shared:7 - fuse.overlayfs-mount a ro\n\
+              45 21 0:45 / /other ro shared:8 - fuse.overlayfs-mount a ro\n",
+        );
+        let view = table.topmost_at(Path::new("/view")).unwrap();
+        let copies: Vec<_> = table.copies(view).map(|copy| copy.id).collect();
+        assert_eq!(copies, [43, 44]);
     }
 }

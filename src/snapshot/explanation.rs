@@ -6,7 +6,7 @@ use super::report::{EntriesReport, EntryReport};
 use super::{GitDirectory, Snapshot, Source};
 use crate::store::walk;
 use crate::union::explain::{Absence, Explanation, Hidden, HidingReason, Origin, explain};
-use crate::union::name::RelPath;
+use crate::union::name::{Name, RelPath};
 use crate::union::source::SourceId;
 use crate::union::surface::SurfaceId;
 
@@ -37,6 +37,8 @@ pub enum Shows {
     Directory,
     /// An entry, or a place in one.
     Entry,
+    /// What `.overlay` has about the view itself.
+    View,
     /// Nothing.
     Nothing,
 }
@@ -76,6 +78,16 @@ pub struct HiddenBy {
 impl ExplanationReport {
     /// Explains a path from a snapshot.
     pub fn of(snapshot: &Snapshot, path: &RelPath) -> Self {
+        match in_overlay(path, &snapshot.id.to_string()) {
+            Some(InOverlay::Current(inside)) => {
+                Self { path: path.to_string(), ..Self::of(snapshot, &inside) }
+            }
+            Some(InOverlay::Told(report)) => *report,
+            None => Self::of_view(snapshot, path),
+        }
+    }
+
+    fn of_view(snapshot: &Snapshot, path: &RelPath) -> Self {
         let explanation = explain(&snapshot.stacks, &snapshot.surfaces, &snapshot.namespace, path);
         let words = Words { snapshot };
         let mut report = Self::nothing(path.to_string());
@@ -105,6 +117,13 @@ impl ExplanationReport {
 
     /// Explains a path from `.overlay/entries.json`, where nothing else can be read.
     pub fn from_entries(entries: &EntriesReport, path: &RelPath) -> Self {
+        match in_overlay(path, &entries.revision) {
+            Some(InOverlay::Current(inside)) => {
+                return Self { path: path.to_string(), ..Self::from_entries(entries, &inside) };
+            }
+            Some(InOverlay::Told(report)) => return *report,
+            None => {}
+        }
         let mut report = Self::nothing(path.to_string());
         let path = report.path.clone();
         let is_at_or_above = |entry: &&EntryReport| is_within(&path, &entry.path);
@@ -152,6 +171,41 @@ impl ExplanationReport {
             absence: None,
         }
     }
+}
+
+/// A path at or below `.overlay`.
+enum InOverlay {
+    /// It shows what the view shows at this path now.
+    Current(RelPath),
+    /// All that there is to say.
+    Told(Box<ExplanationReport>),
+}
+
+/// What a path at or below `.overlay` is, of a view that shows `revision`; nothing for all other paths.
+fn in_overlay(path: &RelPath, revision: &str) -> Option<InOverlay> {
+    let names: Vec<&[u8]> = path.names().iter().map(Name::as_bytes).collect();
+    let mut report = ExplanationReport::nothing(path.to_string());
+    match names.as_slice() {
+        [b".overlay", b"revisions", id, _, ..] if *id == revision.as_bytes() => {
+            return Some(InOverlay::Current(path.names().iter().skip(3).cloned().collect()));
+        }
+        [b".overlay", b"current", _, ..] => {
+            return Some(InOverlay::Current(path.names().iter().skip(2).cloned().collect()));
+        }
+        // Of the sets that were left, only who serves them knows which are kept.
+        [b".overlay"]
+        | [
+            b".overlay",
+            b"current" | b"entries.json" | b"revision" | b"revisions" | b"status.json",
+        ]
+        | [b".overlay", b"revisions", _, ..] => report.shows = Shows::View,
+        [b".overlay", ..] => {
+            let reason = "`.overlay` has `current`, `entries.json`, `revision`, `revisions` and `status.json`";
+            report.absence = Some(reason.to_owned());
+        }
+        _ => return None,
+    }
+    Some(InOverlay::Told(Box::new(report)))
 }
 
 /// True if `path` is `above` or below it.

@@ -23,9 +23,9 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, source) in self.sources.iter().enumerate() {
             if index > 0 {
-                f.write_str("\n")?;
+                f.write_str("\nerror: ")?;
             }
-            write!(f, "{source}\ncure: {}", source.cure())?;
+            write!(f, "{source}\n  cure: {}", source.cure())?;
         }
         Ok(())
     }

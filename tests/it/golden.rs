@@ -313,7 +313,7 @@ fn status_tells_the_view_and_its_sources() {
       SOURCE     REF   REVISION      VISIBILITY  STATE    PINNED  ERROR
       acme/base  main  b878a8c042a4  public      ready    yes
       acme/team  HEAD  c27b4dd3af08  private     ready    yes
-      acme/gone  HEAD  -             private     missing  -       source `acme/gone`: not found; tried `[sandbox]/repos/private/acme/gone` (does not exist), `[sandbox]/repos/acme/gone` (does not exist), `[sandbox]/repos/private/acme/gone.git` (does not exist), `[sandbox]/repos/acme/gone.git` (does not exist)
+      acme/gone  HEAD  -             private     missing  -       since [since]: source `acme/gone`: not found; tried `[sandbox]/repos/private/acme/gone` (does not exist), `[sandbox]/repos/acme/gone` (does not exist), `[sandbox]/repos/private/acme/gone.git` (does not exist), `[sandbox]/repos/acme/gone.git` (does not exist)
     exit 1
     ");
     mount.unmount();

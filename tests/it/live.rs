@@ -164,3 +164,20 @@ fn s125_a_listing_goes_on_where_it_was_when_the_worker_dies() {
     }
     mount.unmount();
 }
+
+#[test]
+fn directories_of_a_view_of_live_directories_alone_have_a_time_that_archives_take() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    live(&sandbox);
+    let mount = sandbox.mount();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for line in sandbox.shell("stat -c '%Y %n' $VIEW $VIEW/tools $VIEW/.agents/skills").lines() {
+        let (time, path) = line.split_once(' ').unwrap();
+        let time: u64 = time.parse().unwrap();
+        assert!(now - 60 < time && time <= now, "{path}: {time}");
+    }
+    mount.unmount();
+}

@@ -34,6 +34,7 @@ mod live;
 mod logging;
 mod lower;
 mod merging;
+mod messages;
 mod moments;
 mod mounting;
 mod mutants;

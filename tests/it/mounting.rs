@@ -247,3 +247,22 @@ fn names_with_control_characters_reach_no_terminal() {
     sandbox.succeed(&["unmount", point]);
     drop(mount);
 }
+
+#[test]
+fn a_view_of_which_something_is_bound_elsewhere_is_in_use() {
+    if !can_mount() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let sandbox = simple();
+    let mount = sandbox.mount();
+    sandbox.shell(
+        "mkdir bound; mount --bind $VIEW/.overlay/revisions/$(cat $VIEW/.overlay/revision) bound",
+    );
+    let said = sandbox.fail(1, &["unmount", "view"]);
+    assert!(said.contains("is in use by bind mount `"), "{said}");
+    assert!(said.contains("cure: ") && said.contains("unmount what is named"), "{said}");
+    // It is as it was.
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md"), "base\n");
+    sandbox.shell("umount bound");
+    mount.unmount();
+}

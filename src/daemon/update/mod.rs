@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use self::reload::{Fetch, Standing};
 use self::retry::Retry;
 use super::DaemonError;
 use super::configuration::{config_file, config_stamp};
@@ -48,6 +49,8 @@ const SETTLE: Duration = Duration::from_millis(20);
 const PACE: Duration = Duration::from_millis(50);
 /// How long after a history could not be packed it is tried again.
 const RETRY_GIT: Duration = Duration::from_secs(61);
+/// How long after a configuration could not be followed it is tried again.
+const RETRY_BEHIND: Duration = Duration::from_secs(2);
 /// At least so many sets stay readable below `.overlay/revisions`, the current one included.
 pub(super) const KEPT_SETS: usize = 8;
 
@@ -77,6 +80,7 @@ pub(super) fn start(
     let notice = move || looks.send(Request::Look).unwrap_or_default();
     let notices = caches.notices.clone();
     let watch = Watch::start(notices, config_file(&plan.config.origin), notice);
+    let retry = first_retry(&view.snapshot(), is_resumed);
     let mut updater = Updater {
         config: plan.config.clone(),
         overrides: plan.overrides,
@@ -94,8 +98,8 @@ pub(super) fn start(
         looked_at: Instant::now(),
         remembered: Remembered::default(),
         config_stamp: plan.stamp,
-        // Sources may have moved while nobody looked.
-        retry: Retry::at(is_resumed.then(Instant::now)),
+        retry,
+        standing: Standing::Follows,
         last_said: String::new(),
         vitals,
         most_nodes: 0,
@@ -114,6 +118,16 @@ pub(super) fn start(
         })
         .map_err(|error| DaemonError::Start { step: "starting a thread", error })?;
     Ok((Updates::new(sender, stop), Updating { thread, alive }))
+}
+
+/// When to look again although nothing moved: at once after another process, whose sources may have moved while nobody looked, and soon where
+/// a source cannot be read.
+fn first_retry(first: &Snapshot, is_resumed: bool) -> Retry {
+    let mut retry = Retry::at(is_resumed.then(Instant::now));
+    if !is_resumed && first.sources.iter().any(|source| source.state.error().is_some()) {
+        retry.failed();
+    }
+    retry
 }
 
 struct Updater {
@@ -142,6 +156,7 @@ struct Updater {
     looked_at: Instant,
     /// When to try again what failed.
     retry: Retry,
+    standing: Standing,
     /// What the log said last about failures.
     last_said: String,
     /// Who counts what is done here.
@@ -166,7 +181,7 @@ impl Updater {
             let until = retry_at.map_or(next, |at| at.min(next));
             match asked.take().unwrap_or_else(|| wait(requests, until)) {
                 Ok(Request::Reload(answer)) => {
-                    let outcome = guarded(|| self.reload()).map(Followed::whole);
+                    let outcome = guarded(|| self.reload_asked()).map(Followed::whole);
                     answer(outcome);
                 }
                 Ok(Request::Look) => {
@@ -253,7 +268,16 @@ impl Updater {
             return;
         }
         self.config_stamp = stamp;
-        let outcome = guarded(|| if has_config_moved { self.reload() } else { self.update() });
+        let outcome = if has_config_moved {
+            guarded(|| self.reload(Fetch::Now))
+        } else if is_retry && self.standing == Standing::Behind {
+            self.catch_up()
+        } else {
+            guarded(|| self.update())
+        };
+        if self.standing == Standing::Behind {
+            self.retry.within(RETRY_BEHIND);
+        }
         let said = match &outcome {
             Ok(followed) => followed.trouble.clone(),
             Err(error) => error.to_string(),

@@ -1,7 +1,7 @@
 //! Sources that were listed become a snapshot.
 
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Built, id_at};
 use crate::config::resolved::{Config, SourceSpec};
@@ -18,12 +18,13 @@ pub(in crate::sync) fn snapshot(config: &Config, specs: &[&SourceSpec], built: B
     let Built { sources, entries, tops, mut findings, .. } = built;
     let id = revision_set_id(config, &sources, specs);
     let stacks = stacks(config, entries);
-    let namespace = namespace(config, &sources, &tops, &stacks);
+    let since = SystemTime::now();
+    let namespace = namespace(config, &sources, &tops, &stacks, since);
     findings.sort();
     findings.dedup();
     Snapshot {
         id,
-        since: SystemTime::now(),
+        since,
         serial: 0,
         sources,
         surfaces: config.surfaces.clone(),
@@ -33,6 +34,11 @@ pub(in crate::sync) fn snapshot(config: &Config, specs: &[&SourceSpec], built: B
         notes: Vec::new(),
         texts: OnceLock::new(),
     }
+}
+
+fn now_secs(now: SystemTime) -> i64 {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn stacks(config: &Config, mut entries: Vec<Vec<Vec<Entry>>>) -> Vec<Stack> {
@@ -52,6 +58,7 @@ fn namespace(
     sources: &[Arc<Source>],
     tops: &[Object],
     stacks: &[Stack],
+    since: SystemTime,
 ) -> Namespace {
     let mut shown = Vec::new();
     if config.mount.shows_sources {
@@ -91,7 +98,8 @@ fn namespace(
             (surface.at.concat(&entry.path), shown)
         }));
     }
-    // An empty directory is as old as the oldest source: no newer than what might have been in it.
+    // An empty directory is as old as the oldest source: no newer than what might have been in it. Live directories have no such time; where
+    // there are no others it is that of the set: archives refuse what is older than 1980.
     let times = sources.iter().map(|source| source.time_secs).filter(|time| *time > 0);
-    Namespace::new(shown, always, times.min().unwrap_or(0))
+    Namespace::new(shown, always, times.min().unwrap_or_else(|| now_secs(since)))
 }

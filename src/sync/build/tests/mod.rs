@@ -246,14 +246,14 @@ fn all_errors_come_at_once_each_with_its_cure() {
     let text = error.to_string().replace(fixture.path().to_str().unwrap(), "");
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[0], "source `a/b@mian`: ref `mian` is not in `/cache/a/b`");
-    assert_eq!(lines[1], "cure: set `ref` (overlays.yaml:7) to one of: main, next");
+    assert_eq!(lines[1], "  cure: set `ref` (overlays.yaml:7) to one of: main, next");
     assert!(lines[2].starts_with(
-        "source `not/there`: not found; tried `/cache/private/not/there` (does not exist), "
+        "error: source `not/there`: not found; tried `/cache/private/not/there` (does not exist), "
     ));
     assert!(lines[2].contains("`/cache/not/there.git` (does not exist)"));
-    assert!(lines[3].starts_with("cure: put it at `/cache/private/not/there`"));
-    assert!(lines[4].starts_with("source `local/gone`: directory `/gone`: "));
-    assert!(lines[6].starts_with("source `no/repo`: cannot be opened; tried "));
+    assert!(lines[3].starts_with("  cure: put it at `/cache/private/not/there`"));
+    assert!(lines[4].starts_with("error: source `local/gone`: directory `/gone`: "));
+    assert!(lines[6].starts_with("error: source `no/repo`: cannot be opened; tried "));
     assert_eq!(lines.len(), 8);
 }
 
