@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::hex::Hex;
 use super::name::RelPath;
 
 /// The type of an object, as far as the view distinguishes.
@@ -57,7 +58,7 @@ impl Oid {
 /// Shows the id as lower-case hexadecimal digits.
 impl fmt::Display for Oid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(self.as_bytes()).fmt(f)
     }
 }
 
