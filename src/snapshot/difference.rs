@@ -11,7 +11,6 @@ use super::{Snapshot, Source};
 use crate::union::change::{Side, changes};
 use crate::union::name::RelPath;
 use crate::union::namespace::Shown;
-use crate::union::object::Object;
 use crate::union::source::SourceId;
 
 /// The difference of two snapshots.
@@ -170,10 +169,7 @@ fn entry(snapshot: &Snapshot, shown: &Shown) -> EntryAt {
         source: source.label.clone(),
         revision: source.revision.to_string(),
         source_path: shown.source_path.to_string(),
-        object: match &shown.object {
-            Object::Frozen { oid, .. } => Some(oid.to_string()),
-            Object::Empty | Object::Live { .. } => None,
-        },
+        object: shown.object.oid().map(ToString::to_string),
     }
 }
 
