@@ -79,7 +79,7 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
         writeln!(text, "nothing is mounted")?;
     }
     for status in all {
-        writeln!(text, "{}  {}", OneLine(&status.mountpoint), word(status.state))?;
+        writeln!(text, "{}  {}", OneLine(&status.mountpoint), status.state.word())?;
         let config = status.config.as_deref().unwrap_or("--source");
         writeln!(text, "  configuration  {}", OneLine(config))?;
         if let Some(error) = &status.error {
@@ -103,10 +103,7 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
                 source.git_ref.clone().unwrap_or_else(|| "HEAD".into()),
                 source.revision.as_deref().map_or("-", short).to_owned(),
                 source.visibility.clone(),
-                serde_json::to_value(source.state)
-                    .ok()
-                    .and_then(|word| word.as_str().map(str::to_owned))
-                    .unwrap_or_default(),
+                source.state.word().to_owned(),
                 source
                     .pinned
                     .map_or("-", |is_pinned| if is_pinned { "yes" } else { "no" })
@@ -144,13 +141,4 @@ fn confined(confinement: &Confinement) -> String {
     format!(
         "Landlock {landlock}; seccomp {seccomp}; no_new_privs {privileges}; capabilities {capabilities}"
     )
-}
-
-fn word(state: ViewState) -> &'static str {
-    match state {
-        ViewState::Ready => "ready",
-        ViewState::Degraded => "degraded",
-        ViewState::Broken => "broken",
-        ViewState::Stopping => "stopping",
-    }
 }
