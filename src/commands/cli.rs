@@ -89,6 +89,13 @@ pub struct ConfigArgs {
     pub sources: Vec<String>,
 }
 
+impl ConfigArgs {
+    /// Whether any of them is given.
+    pub fn is_given(&self) -> bool {
+        self.config.is_some() || self.values.is_some() || !self.sources.is_empty()
+    }
+}
+
 /// Arguments of `mount`.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]

@@ -18,11 +18,8 @@ use crate::union::name::RelPath;
 
 /// Explains a path of the view that the configuration describes, or a path below a mount.
 pub(super) fn run(arguments: &ExplainArgs) -> Result<ExitCode, Failure> {
-    let names_config = arguments.config.config.is_some()
-        || arguments.config.values.is_some()
-        || !arguments.config.sources.is_empty();
     // Without a configuration that is named a path is first what a shell would complete.
-    let typed = if names_config {
+    let typed = if arguments.config.is_given() {
         arguments.path.clone()
     } else {
         std::path::absolute(&arguments.path).map_err(Failure::new)?
