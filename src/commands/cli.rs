@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use super::demo::DemoArgs;
 pub use super::exec::ExecArgs;
 pub use super::man::ManArgs;
 pub use super::pass::PassArgs;
@@ -64,7 +63,7 @@ pub enum Command {
     /// Say what of this machine would stop a mount, each with its cure
     Doctor(DoctorArgs),
     /// Mount sample sources, walk through them, update one, and unmount
-    Demo(DemoArgs),
+    Demo,
     /// Things about the configuration file
     Config(ConfigCommandArgs),
     /// Print a completion script for a shell
