@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::cli::CheckArgs;
 use super::failure::{FAILED, Failure};
-use super::ls::short;
+use super::output::short;
 use super::{input, output};
 use crate::config::resolved::{Config, Origin};
 use crate::lint;

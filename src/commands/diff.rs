@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::cli::{ConfigArgs, DiffArgs};
 use super::failure::{FAILED, Failure, USAGE};
-use super::ls::short;
+use super::output::short;
 use super::{input, output};
 use crate::config::resolved::{Config, Mode, SourceSpec};
 use crate::config::{self, nearest};

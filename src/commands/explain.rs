@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::cli::ExplainArgs;
 use super::failure::Failure;
-use super::ls::short;
+use super::output::short;
 use super::{input, output};
 use crate::control::client;
 use crate::machine::mountinfo::MountTable;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::cli::LsArgs;
 use super::failure::Failure;
+use super::output::short;
 use super::{input, output};
 use crate::config::nearest::nearest;
 use crate::snapshot::report::{EntriesReport, EntryReport};
@@ -43,11 +44,6 @@ fn row(entry: &EntryReport) -> Vec<String> {
         short(&entry.revision).to_owned(),
         hides.collect::<Vec<_>>().join(", "),
     ]
-}
-
-/// The first digits of a revision, as git shows them to people.
-pub(super) fn short(revision: &str) -> &str {
-    revision.get(..12).unwrap_or(revision)
 }
 
 /// The failure for a surface that there is not.

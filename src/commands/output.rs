@@ -27,6 +27,11 @@ pub(super) fn json(document: &impl Serialize) -> Result<ExitCode, Failure> {
     write(&text)
 }
 
+/// The first twelve digits of a revision, for people.
+pub(super) fn short(revision: &str) -> &str {
+    revision.get(..12).unwrap_or(revision)
+}
+
 /// A text of one line, shown so that it can do nothing to a terminal.
 pub(super) struct OneLine<'a>(pub(super) &'a str);
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::cli::ReloadArgs;
 use super::failure::Failure;
-use super::ls::short;
+use super::output::short;
 use super::{output, status};
 use crate::control::client;
 use crate::control::protocol::{ChangeKind, ReloadReport};

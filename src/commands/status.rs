@@ -6,8 +6,7 @@ use std::process::ExitCode;
 
 use super::cli::StatusArgs;
 use super::failure::{FAILED, Failure};
-use super::ls::short;
-use super::output::{self, OneLine};
+use super::output::{self, OneLine, short};
 use crate::control::ControlError;
 use crate::control::client;
 use crate::control::status::{Confinement, Status};

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::cli::{LogFormat, SyncArgs};
 use super::failure::{FAILED, Failure};
-use super::input;
+use super::{input, output};
 use crate::control::http::HttpServer;
 use crate::control::tally::Rounds;
 use crate::daemon::{self, LogTo};
@@ -233,7 +233,7 @@ fn problem(what: &str, failed: &Failed) -> String {
 }
 
 fn words(moved: &Moved) -> String {
-    let short = |oid: &Oid| oid.to_string().chars().take(12).collect::<String>();
+    let short = |oid: &Oid| output::short(&oid.to_string()).to_owned();
     match moved {
         Moved::Unchanged(now) => format!("unchanged at {}", short(now)),
         Moved::From(old, now) => format!("moved {} -> {}", short(old), short(now)),

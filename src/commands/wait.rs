@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::cli::WaitArgs;
 use super::failure::Failure;
 use super::input;
+use super::output::short;
 use crate::control::client;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint;
@@ -117,10 +118,10 @@ fn is_mounted(path: &Path, revision: Option<&str>) -> Result<(), Failure> {
 fn shows(path: &Path, shown: &str, revision: Option<&str>) -> Result<(), Failure> {
     match revision {
         Some(revision) if !shown.starts_with(revision) => {
-            let shown = shown.get(..12).unwrap_or(shown);
             Err(Failure::new(format!(
-                "the view on `{}` shows revision set `{shown}`",
-                path.display()
+                "the view on `{}` shows revision set `{}`",
+                path.display(),
+                short(shown)
             ))
             .with_cure(format!("overlayfs-mount reload '{}'", path.display())))
         }
