@@ -3,9 +3,10 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use clap::Args;
 use serde::Serialize;
 
-use super::cli::CheckArgs;
+use super::cli::ConfigArgs;
 use super::failure::{FAILED, Failure};
 use super::output::short;
 use super::{input, output};
@@ -15,6 +16,20 @@ use crate::snapshot::report::{EntriesReport, EntryReport};
 use crate::snapshot::{Snapshot, SourceState};
 use crate::sync::inspect;
 use crate::union::source::SourceId;
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Look into skills, workflows and tools for what fails where they are used; exit 1 if there is any
+    #[arg(long)]
+    pub lint: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
 
 #[derive(Serialize)]
 struct CheckReport {

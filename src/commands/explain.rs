@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::cli::ExplainArgs;
+use clap::Args;
+
+use super::cli::ConfigArgs;
 use super::failure::Failure;
 use super::output::short;
 use super::{input, output};
@@ -15,6 +17,20 @@ use crate::machine::run_dir::RunDir;
 use crate::snapshot::explanation::{ExplanationReport, Shows};
 use crate::snapshot::report::EntriesReport;
 use crate::union::name::RelPath;
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// A path in the view, or a path below a mount
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Explains a path of the view that the configuration describes, or a path below a mount.
 pub(super) fn run(arguments: &ExplainArgs) -> Result<ExitCode, Failure> {

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::cli::{LogFormat, MountArgs};
+use clap::Args;
+
+use super::cli::{ConfigArgs, LogFormat};
 use super::failure::Failure;
 use super::{input, views};
 use crate::config::resolved::{Access, AllowOther, Config, Links, Overrides};
@@ -14,6 +16,52 @@ use crate::machine::background::{self, Launch, Side};
 use crate::machine::keeper::Keeper;
 use crate::machine::run_dir::RunDir;
 use crate::machine::{descriptor, mountpoint, passthrough};
+
+/// Arguments of `mount`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub struct MountArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Serve many views: each `*.yaml` of this directory is the configuration of one, at its `mount.at`
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["ConfigArgs", "mountpoint", "fuse_fd", "fuse_socket"])]
+    pub views: Option<PathBuf>,
+    /// Where to mount (default: `mount.at` of the configuration), or `/dev/fd/N` as for `--fuse-fd`
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: Option<PathBuf>,
+    /// Serve a mount that was made already: its descriptor of /dev/fuse
+    #[arg(long, value_name = "N", conflicts_with = "fuse_socket")]
+    pub fuse_fd: Option<u16>,
+    /// Serve a mount that `pass` makes: the path of its socket
+    #[arg(long, value_name = "PATH")]
+    pub fuse_socket: Option<PathBuf>,
+    /// Stay in the foreground
+    #[arg(short = 'f', long)]
+    pub foreground: bool,
+    /// Clone and fetch the sources into the repo cache while mounted
+    #[arg(long)]
+    pub sync: bool,
+    /// Show the revision set of the start for good: nothing that moves later is followed
+    #[arg(long)]
+    pub pin: bool,
+    /// Have a second process keep the mount: if the one that serves it dies, another goes on, and nobody gets an error
+    #[arg(long, conflicts_with_all = ["fuse_fd", "fuse_socket"])]
+    pub supervised: bool,
+    /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`
+    /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<Address>,
+    /// Mount options, as mount(8) gives them
+    #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',')]
+    pub options: Vec<String>,
+    /// Write the log to this file
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// What the log looks like: auto, text, json or journald
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = LogFormat::Auto, hide_possible_values = true)]
+    pub log_format: LogFormat,
+}
 
 /// Mounts, in the foreground or behind a process that returns.
 pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {

@@ -1,10 +1,11 @@
 //! `status`: what is mounted, from which revisions, and what is wrong.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::cli::StatusArgs;
+use clap::Args;
+
 use super::failure::{FAILED, Failure};
 use super::output::{self, OneLine, short};
 use crate::control::ControlError;
@@ -15,6 +16,20 @@ use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
 use crate::snapshot::status::ViewState;
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Where it is mounted (default: every mount)
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// Exit 1 unless everything is ready
+    #[arg(long)]
+    pub check: bool,
+}
 
 /// Prints the status of one mount or of all.
 pub(super) fn run(arguments: &StatusArgs) -> Result<ExitCode, Failure> {

@@ -6,15 +6,16 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
-use super::cli::{LogFormat, SyncArgs};
+use super::cli::{ConfigArgs, LogFormat};
 use super::failure::{FAILED, Failure};
 use super::{input, output};
-use crate::control::http::HttpServer;
+use crate::control::http::{Address, HttpServer};
 use crate::control::tally::Rounds;
 use crate::daemon::{self, LogTo};
 use crate::machine::confinement;
@@ -22,6 +23,25 @@ use crate::sync::Moved;
 use crate::sync::cycle::{Cycle, Failed, RoundReport, Settings, SourceReport, Step, round};
 use crate::sync::fetch::Stop;
 use crate::union::object::Oid;
+
+/// Arguments of `sync`.
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Do one round and exit: 0 if all of the cache is as the remotes are, else 1 (default: a round each
+    /// `repoCache.interval` until SIGTERM)
+    #[arg(long)]
+    pub once: bool,
+    /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`
+    /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
+    #[arg(long, value_name = "ADDR", conflicts_with = "once")]
+    pub metrics: Option<Address>,
+    /// What is said looks like a log: text, json or journald (auto: for people)
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = LogFormat::Auto, hide_possible_values = true)]
+    pub log_format: LogFormat,
+}
 
 /// Does one round, or rounds until a signal ends them.
 pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {

@@ -2,23 +2,57 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cli::WaitArgs;
+use clap::Args;
+
+use super::cli::ConfigArgs;
 use super::failure::Failure;
 use super::input;
 use super::output::short;
+use crate::config;
 use crate::control::client;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
 use crate::machine::stale::{Liveness, probe};
 use crate::snapshot::status::ViewState;
+
+/// Arguments of `wait`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 ready, 1 not ready in time, 2 usage or configuration.")]
+pub struct WaitArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Wait for the view that is mounted there, and not for the sources
+    #[arg(value_name = "MOUNTPOINT", conflicts_with_all = ["config", "values", "sources"])]
+    pub mountpoint: Option<PathBuf>,
+    /// Wait until the view shows this revision set: its id, or the first digits of it
+    #[arg(long, value_name = "ID", requires = "mountpoint", value_parser = revision)]
+    pub revision: Option<String>,
+    /// How long to wait; `0` looks once
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    pub timeout: Duration,
+}
+
+/// Eight hexadecimal digits or more tell one set from all others.
+fn revision(text: &str) -> Result<String, String> {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if (8..=64).contains(&text.len()) && text.bytes().all(is_digit) {
+        return Ok(text.to_owned());
+    }
+    Err("give 8 to 64 lower-case hexadecimal digits, as `status` and `.overlay/revision` print them".to_owned())
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    config::duration(text).ok_or_else(|| config::DURATION_CURE.to_owned())
+}
 
 /// The first pause between two attempts; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_millis(50);
