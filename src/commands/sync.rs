@@ -49,30 +49,30 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
     let settings = Settings { launch: confinement::launch, ..Settings::default() };
     stop_on_signals(&settings.stop)?;
     let is_logged = start_log(arguments)?;
-    let voice = Voice::new(!arguments.once, is_logged);
+    let reporter = Reporter::new(!arguments.once, is_logged);
     if arguments.once {
-        let report = round(&config, &settings, &|step| voice.hear(step))?;
-        voice.tell_ready(&report);
+        let report = round(&config, &settings, &|step| reporter.on_step(step))?;
+        reporter.report_ready_file(&report);
         let status = if report.is_success() { 0 } else { FAILED };
         return Ok(ExitCode::from(status));
     }
     let rounds = Arc::new(Rounds::default());
-    let _http = serve(arguments, &rounds, &voice)?;
+    let _http = serve(arguments, &rounds, &reporter)?;
     let mut cycle = Cycle::default();
     let mut config = config;
     let mut is_announced = false;
     while !settings.stop.is_set() {
-        let outcome = cycle.round(&[&config], &settings, &|step| voice.hear(step));
+        let outcome = cycle.round(&[&config], &settings, &|step| reporter.on_step(step));
         rounds.over(&outcome);
         match outcome {
             Ok(report) => {
-                voice.tell_ready(&report);
-                voice.is_over("round");
+                reporter.report_ready_file(&report);
+                reporter.forget_problem("round");
             }
             Err(_) if settings.stop.is_set() => break,
             Err(error) => {
                 let text = format!("error: {error}\n  cure: {}\n", error.cure());
-                voice.complain("round", text, || warn!(%error, cure = error.cure(), "no round"));
+                reporter.report_problem("round", text, || warn!(%error, cure = error.cure(), "no round"));
             }
         }
         if !is_announced {
@@ -86,9 +86,9 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
         match input::config_quietly(&arguments.config) {
             Ok(anew) => {
                 config = anew;
-                voice.is_over("configuration");
+                reporter.forget_problem("configuration");
             }
-            Err(failure) => voice.complain("configuration", failure.text(), || {
+            Err(failure) => reporter.report_problem("configuration", failure.text(), || {
                 warn!(error = failure.message(), "the configuration stays as it was");
             }),
         }
@@ -100,15 +100,15 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
 fn serve(
     arguments: &SyncArgs,
     rounds: &Arc<Rounds>,
-    voice: &Voice,
+    reporter: &Reporter,
 ) -> Result<Option<HttpServer>, Failure> {
     let Some(address) = input::metrics(arguments.metrics.as_ref())? else { return Ok(None) };
     let server = HttpServer::start(&address, rounds.clone())?;
     let address = server.address();
-    if voice.is_logged {
+    if reporter.is_logged {
         info!(%address, "metrics are served");
     } else {
-        voice.say(&format!("metrics are served at {address}\n"));
+        reporter.say(&format!("metrics are served at {address}\n"));
     }
     Ok(Some(server))
 }
@@ -138,25 +138,26 @@ fn stop_on_signals(stop: &Stop) -> Result<(), Failure> {
     thread::Builder::new().spawn(stopping).map(drop).map_err(Failure::new)
 }
 
-/// What is said of a round: bars on a terminal, one line a source elsewhere, or events of a log.
-struct Voice {
-    /// Whether it goes to the log.
+/// Reports rounds: by bars on a terminal, by one line a source elsewhere, or by events of a log.
+struct Reporter {
+    /// Whether everything goes to the log.
     is_logged: bool,
     bars: Option<MultiProgress>,
+    /// The bars of the sources that are being fetched, by label.
     open: Mutex<HashMap<String, ProgressBar>>,
-    /// Says only what is new: rounds go on for days.
+    /// Whether what did not change is passed over: rounds go on for days.
     is_terse: bool,
-    /// What was said last of each that is not well.
+    /// The problems that are not resolved, each by what it is about, with what was said of it last.
     problems: Mutex<HashMap<String, String>>,
 }
 
-impl Voice {
+impl Reporter {
     fn new(is_terse: bool, is_logged: bool) -> Self {
         let bars = (!is_logged && io::stderr().is_terminal()).then(MultiProgress::new);
         Self { is_logged, bars, open: Mutex::default(), is_terse, problems: Mutex::default() }
     }
 
-    fn hear(&self, step: Step<'_>) {
+    fn on_step(&self, step: Step<'_>) {
         match (step, &self.bars) {
             (Step::Started { label }, Some(bars)) => {
                 let bar = bars.add(ProgressBar::new_spinner());
@@ -181,17 +182,17 @@ impl Voice {
                 }
                 drop(open);
                 for source in sources {
-                    self.tell(source);
+                    self.report_source(source);
                 }
             }
         }
     }
 
-    fn tell(&self, source: &SourceReport) {
+    fn report_source(&self, source: &SourceReport) {
         let key = format!("{} {:?}", source.label, source.git_ref);
         match &source.outcome {
             Ok(moved) => {
-                let is_news = self.is_over(&key);
+                let is_news = self.forget_problem(&key);
                 if self.is_terse && !is_news && matches!(moved, Moved::Unchanged(_)) {
                     return;
                 }
@@ -202,27 +203,27 @@ impl Voice {
                 }
             }
             Err(failed) => {
-                let text = problem(&format!("source `{}`", source.label), failed);
-                self.complain(&key, text, || {
+                let text = problem_text(&format!("source `{}`", source.label), failed);
+                self.report_problem(&key, text, || {
                     warn!(source = source.label, error = %failed, cure = failed.cure, "not fetched");
                 });
             }
         }
     }
 
-    fn tell_ready(&self, report: &RoundReport) {
+    fn report_ready_file(&self, report: &RoundReport) {
         match &report.ready_problem {
-            Some(failed) => self.complain("ready file", problem("the ready file", failed), || {
+            Some(failed) => self.report_problem("ready file", problem_text("the ready file", failed), || {
                 warn!(error = %failed, cure = failed.cure, "the ready file is not as it should be");
             }),
             None => {
-                self.is_over("ready file");
+                self.forget_problem("ready file");
             }
         }
     }
 
-    /// Says a problem unless it was said last time too.
-    fn complain(&self, key: &str, text: String, log: impl FnOnce()) {
+    /// Reports a problem of `key`, unless the same was reported last.
+    fn report_problem(&self, key: &str, text: String, log: impl FnOnce()) {
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         if problems.get(key) != Some(&text) {
             if self.is_logged {
@@ -234,8 +235,8 @@ impl Voice {
         }
     }
 
-    /// Forgets a problem; true if there was one.
-    fn is_over(&self, key: &str) -> bool {
+    /// Forgets the problem of `key`; true if there was one.
+    fn forget_problem(&self, key: &str) -> bool {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).remove(key).is_some()
     }
 
@@ -248,7 +249,7 @@ impl Voice {
     }
 }
 
-fn problem(what: &str, failed: &Failed) -> String {
+fn problem_text(what: &str, failed: &Failed) -> String {
     format!("error: {what}: {}\n  cure: {}\n", failed.cause, failed.cure)
 }
 
