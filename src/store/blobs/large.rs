@@ -25,7 +25,7 @@ use crate::union::object::Oid;
 /// What decoding a blob as a stream takes: the window of the decoder, pieces of input and output, and those that wait to be hashed.
 const STREAM_BYTES: u64 = 2 << 20;
 
-/// What decoding a blob that is stored as a difference takes, in sizes of the blob: what it differs from, itself, and the difference.
+/// The memory that decoding a blob stored as a delta takes, in sizes of the blob: its base, itself, and the delta.
 const WHOLE_SIZES: u64 = 3;
 
 /// The most files that are open.

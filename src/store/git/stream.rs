@@ -1,8 +1,8 @@
 //! Blobs decoded piece by piece, from loose files and from packs that store them whole.
 //!
-//! The library decodes an object in memory as a whole; this reads the files by its means for the formats (gitformat-pack(5)). Whatever is
-//! not found here or is stored as a difference is left to the library. Files are read, not mapped: a pack that is cut
-//! is an error and not a signal, and what was read does not count as memory of the daemon.
+//! The library decodes an object in memory as a whole. This reads the files piece by piece, with the library's parsers for the formats
+//! (gitformat-pack(5)). Whatever is not found here, or is stored as a delta, is left to the library. Files are read and not mapped: so a pack
+//! that is truncated is an error and not a signal, and what was read does not count as memory of the daemon.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
@@ -57,8 +57,8 @@ enum Found {
     Loose(File),
     /// The pack, at the beginning of the encoded bytes.
     Packed(File),
-    /// As a difference to another object.
-    Difference,
+    /// As a delta of another object.
+    Delta,
 }
 
 impl Repository {
@@ -114,7 +114,7 @@ fn find_loose(directory: &Path, id: &ObjectId) -> io::Result<Option<Found>> {
 }
 
 fn find_packed(directory: &Path, id: &ObjectId) -> io::Result<Option<Found>> {
-    let mut is_difference = false;
+    let mut is_delta = false;
     for entry in fs::read_dir(directory.join("pack"))? {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "idx") {
@@ -125,13 +125,13 @@ fn find_packed(directory: &Path, id: &ObjectId) -> io::Result<Option<Found>> {
         let Some(position) = index.lookup(id) else { continue };
         let offset = index.pack_offset_at_index(position);
         match open_packed(&path.with_extension("pack"), offset, id.kind()) {
-            Ok(Found::Difference) => is_difference = true,
+            Ok(Found::Delta) => is_delta = true,
             Ok(found) => return Ok(Some(found)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(is_difference.then_some(Found::Difference))
+    Ok(is_delta.then_some(Found::Delta))
 }
 
 fn open_packed(path: &Path, offset: u64, hash: HashKind) -> io::Result<Found> {
@@ -145,7 +145,7 @@ fn open_packed(path: &Path, offset: u64, hash: HashKind) -> io::Result<Found> {
             Ok(Found::Packed(pack))
         }
         data::entry::Header::OfsDelta { .. } | data::entry::Header::RefDelta { .. } => {
-            Ok(Found::Difference)
+            Ok(Found::Delta)
         }
         data::entry::Header::Commit | data::entry::Header::Tree | data::entry::Header::Tag => {
             Err(io::Error::other("it is not a blob"))
@@ -157,7 +157,7 @@ fn copy(found: Found, oid: &Oid, draft: &mut Draft) -> Result<Streamed, StoreErr
     let (file, is_loose) = match found {
         Found::Loose(file) => (file, true),
         Found::Packed(file) => (file, false),
-        Found::Difference => return Ok(Streamed::NotAStream),
+        Found::Delta => return Ok(Streamed::NotAStream),
     };
     advise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
     let damaged = |error: io::Error| unreadable(oid, &error.to_string());

@@ -88,7 +88,7 @@ fn loose_and_packed_blobs_are_streamed_and_differences_are_not() {
         }
         made.git(&["repack", "-q", "-a", "-d", "-f", "--window=10"]);
         let [one, other] = [&blobs[0], &blobs[1]].map(|(id, bytes)| stream(&made, id, bytes));
-        assert_ne!(one.unwrap(), other.unwrap(), "git stores one of them as a difference");
+        assert_ne!(one.unwrap(), other.unwrap(), "git stores one of them as a delta");
     }
 }
 
