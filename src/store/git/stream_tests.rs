@@ -74,7 +74,7 @@ fn what_repeats_over_the_border_of_pieces_is_decoded() {
 }
 
 #[test]
-fn loose_and_packed_blobs_are_streamed_and_differences_are_not() {
+fn loose_and_packed_blobs_are_streamed_and_deltas_are_not() {
     let fixture = Fixture::new();
     for options in [&[][..], &["--object-format=sha256"]] {
         let (made, blobs) = two_alike(&fixture, &format!("r{}", options.len()), options);
