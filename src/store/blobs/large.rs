@@ -1,7 +1,7 @@
 //! Large blobs: which are open, who decodes one, and where it is put.
 //!
-//! Locks, in the order in which they may be taken: of one blob, while it is decoded or checked; of what was decoded last; of the map of
-//! the first ones, which is held for no longer than a look-up.
+//! Locks, in the order in which they may be taken: that of one blob (`flights`), held while the blob is decoded or checked; that of `last`;
+//! that of the map of `flights`, held for a look-up only.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use quick_cache::{DefaultHashBuilder, Weighter};
 use super::budget::Budget;
 use super::directory::CacheDirectory;
 use super::draft::Draft;
-use super::opened::{Opened, Room};
+use super::opened::{Opened, Storage};
 use super::{BlobKey, BlobLimits, BlobOrigin, Streamed, options};
 use crate::store::StoreError;
 use crate::union::object::Oid;
@@ -44,7 +44,7 @@ pub(super) struct LargeBlobs {
     /// The blob that was decoded last: the cache may not admit it beside the ones that it holds, and without it
     /// each of the many reads of one pass would decode it anew.
     last: Mutex<Option<(BlobKey, Arc<Opened>)>>,
-    /// One lock for each blob that is held or waited for.
+    /// For each blob that is open or waited for a lock, so that only one thread decodes it, with the blob for those who waited.
     flights: Mutex<HashMap<Oid, Arc<Mutex<Weak<Opened>>>>>,
 }
 
@@ -144,7 +144,7 @@ impl LargeBlobs {
         let blob = match known.upgrade() {
             Some(blob) if blob.size_bytes() == size_bytes => blob,
             Some(_) | None => match self.directory.open(&key.oid, size_bytes) {
-                Some(file) => Arc::new(Opened::new(Room::File(file), size_bytes, true)),
+                Some(file) => Arc::new(Opened::new(Storage::File(file), size_bytes, true)),
                 None => Arc::new(self.decoded(&key.oid, size_bytes, origin)?),
             },
         };
@@ -242,14 +242,14 @@ impl LargeBlobs {
                 None => Missing::Failed(error),
             });
         }
-        let room = draft.finish()?;
-        let has_name = match &room {
-            Room::File(file) => self.directory.keep(file, oid, size_bytes),
-            Room::Memory(_) => false,
+        let storage = draft.finish()?;
+        let has_name = match &storage {
+            Storage::File(file) => self.directory.keep(file, oid, size_bytes),
+            Storage::Memory(_) => false,
         };
         // What others have evicted takes room until it is closed.
         self.open.retain(|_, blob| !blob.has_name || blob.is_linked());
-        Ok(Opened::new(room, size_bytes, has_name))
+        Ok(Opened::new(storage, size_bytes, has_name))
     }
 
     fn fill(
