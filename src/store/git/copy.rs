@@ -14,6 +14,7 @@ use gix::odb::loose;
 
 use super::Repository;
 use super::lfs::{LfsObjects, POINTER_BYTES, Pointer};
+use super::loose::path_of;
 use super::pin::{PinDirectory, PinError, failed};
 use super::tree;
 use crate::union::object::{Kind, Object, Oid};
@@ -166,8 +167,7 @@ impl Copy<'_> {
     }
 
     fn has(&self, oid: &Oid) -> bool {
-        let hex = oid.to_string();
-        self.objects.join(&hex[..2]).join(&hex[2..]).exists()
+        path_of(&self.objects, &oid.to_string()).exists()
     }
 
     fn write(&mut self, oid: &Oid, kind: GitKind, bytes: &[u8]) -> Result<(), PinError> {

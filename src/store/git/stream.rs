@@ -18,6 +18,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use sirocco::Format;
 use sirocco::inflate::Decoder;
 
+use super::loose::{self, HEADER_BYTES};
 use super::objects::{expect_kind, unreadable};
 use super::repository::Repository;
 use crate::store::StoreError;
@@ -28,12 +29,10 @@ use crate::union::object::Oid;
 const INPUT_BYTES: usize = 128 << 10;
 /// Decoded bytes are written in pieces of this size, less the window.
 const OUTPUT_BYTES: usize = 256 << 10;
-/// So much of what was decoded last has to stand before what is decoded next (RFC 1951, section 2).
+/// How much of what was decoded last has to stand in the buffer before what is decoded next (RFC 1951, section 2).
 const WINDOW_BYTES: usize = 32 << 10;
-/// Those that wait, the one that is hashed, and the one that is filled.
+/// One for each piece that may wait to be hashed, one that is being hashed, and one that is being filled.
 const BUFFERS: usize = PIECES + 2;
-/// The header of a loose object is shorter than this: a type, a number and a zero byte.
-const HEADER_BYTES: usize = 64;
 
 impl BlobOrigin for Repository {
     fn size(&self, oid: &Oid) -> Result<u64, StoreError> {
@@ -105,8 +104,7 @@ impl Repository {
 }
 
 fn find_loose(directory: &Path, id: &ObjectId) -> io::Result<Option<Found>> {
-    let hex = id.to_hex().to_string();
-    match File::open(directory.join(&hex[..2]).join(&hex[2..])) {
+    match File::open(loose::path_of(directory, &id.to_hex().to_string())) {
         Ok(file) => Ok(Some(Found::Loose(file))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
