@@ -4,6 +4,7 @@ mod again;
 mod bases;
 mod commit;
 mod copy;
+mod digest;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(any(test, fuzzing))]
