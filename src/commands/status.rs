@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::failure::{FAILED, Failure};
-use super::output::{self, OneLine, short};
+use super::output::{self, short};
 use crate::control::ControlError;
 use crate::control::client;
 use crate::control::status::{Confinement, Status};
@@ -16,6 +16,7 @@ use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
 use crate::snapshot::status::ViewState;
+use crate::union::name::Printable;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -93,12 +94,12 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
         writeln!(text, "nothing is mounted")?;
     }
     for status in all {
-        writeln!(text, "{}  {}", OneLine(&status.mountpoint), status.state.word())?;
+        writeln!(text, "{}  {}", Printable(&status.mountpoint), status.state.word())?;
         let config = status.config.as_deref().unwrap_or("--source");
-        writeln!(text, "  configuration  {}", OneLine(config))?;
+        writeln!(text, "  configuration  {}", Printable(config))?;
         if let Some(error) = &status.error {
             for line in error.lines() {
-                writeln!(text, "  error          {}", OneLine(line))?;
+                writeln!(text, "  error          {}", Printable(line))?;
             }
         }
         if status.state == ViewState::Broken {
@@ -130,7 +131,7 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
             writeln!(text, "  {line}")?;
         }
         if let Some(reason) = &status.no_large_files_because {
-            writeln!(text, "  {}", OneLine(reason))?;
+            writeln!(text, "  {}", Printable(reason))?;
         }
         for source in &status.sources {
             if let Some(reason) = &source.unpinned_because {
@@ -151,7 +152,7 @@ fn confined(confinement: &Confinement) -> String {
         held => held.join(", "),
     };
     let privileges = if *no_new_privs { "yes" } else { "no" };
-    let (landlock, seccomp) = (OneLine(landlock), OneLine(seccomp));
+    let (landlock, seccomp) = (Printable(landlock), Printable(seccomp));
     format!(
         "Landlock {landlock}; seccomp {seccomp}; no_new_privs {privileges}; capabilities {capabilities}"
     )

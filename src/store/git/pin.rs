@@ -25,7 +25,7 @@ const LENDERS_MAX: usize = 64;
 /// At most so many files are linked for one repository: mounting waits for it, and git itself packs
 /// loose objects when there are 6,700.
 const FILES_MAX: usize = 10_000;
-/// How often a repository is listed at most, until two listings are alike.
+/// How often a repository is listed at most, until a listing has nothing new.
 const ROUNDS: usize = 6;
 /// The files that every pin directory has, written once in the root and linked: `HEAD`, and a `config` for the kind of its object ids.
 const TEMPLATES: [(&str, &str); 3] = [
