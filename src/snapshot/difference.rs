@@ -205,8 +205,8 @@ struct Pairs {
 }
 
 impl Pairs {
-    /// Pairs sources by all that tells them from others; then, another ref being no other source, by name and place; then
-    /// by name. Each takes part once, in order, so that two listings of one repository stay two.
+    /// Pairs sources by key, and what is left by name and place (another ref is no other source), and what is left then by name. Each
+    /// source is paired once, in order, so that a repository that is listed twice stays two sources.
     fn of(before: &[Arc<Source>], after: &[Arc<Source>]) -> Self {
         let rules: [fn(&Source, &Source) -> bool; 3] = [
             |one, other| one.key == other.key,
@@ -227,6 +227,7 @@ impl Pairs {
         Self { before: pairs }
     }
 
+    /// True if a source before and one after are a pair.
     fn are_one(&self, before: SourceId, after: SourceId) -> bool {
         self.before.get(before.index()).copied().flatten() == Some(after.index())
     }
