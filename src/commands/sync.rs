@@ -72,7 +72,11 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
             Err(_) if settings.stop.is_set() => break,
             Err(error) => {
                 let text = format!("error: {error}\n  cure: {}\n", error.cure());
-                reporter.report_problem("round", text, || warn!(%error, cure = error.cure(), "no round"));
+                reporter.report_problem(
+                    "round",
+                    text,
+                    || warn!(%error, cure = error.cure(), "no round"),
+                );
             }
         }
         if !is_announced {

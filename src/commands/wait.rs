@@ -151,14 +151,12 @@ fn expect_mounted(path: &Path, revision: Option<&str>) -> Result<(), Failure> {
 /// Checks that the revision set that a view shows is the one that is waited for. Without one any will do.
 fn expect_revision(path: &Path, shown: &str, revision: Option<&str>) -> Result<(), Failure> {
     match revision {
-        Some(revision) if !shown.starts_with(revision) => {
-            Err(Failure::new(format!(
-                "the view on `{}` shows revision set `{}`",
-                path.display(),
-                short(shown)
-            ))
-            .with_cure(format!("overlayfs-mount reload '{}'", path.display())))
-        }
+        Some(revision) if !shown.starts_with(revision) => Err(Failure::new(format!(
+            "the view on `{}` shows revision set `{}`",
+            path.display(),
+            short(shown)
+        ))
+        .with_cure(format!("overlayfs-mount reload '{}'", path.display()))),
         Some(_) | None => Ok(()),
     }
 }

@@ -55,7 +55,11 @@ pub fn reload(socket: &Path, patience: Duration) -> Result<ReloadReport, Control
                 | ControlError::Io { .. }
                 | ControlError::NoDaemon { .. },
             ) if before.supervisor_pid.is_some() => {
-                wait_for_successor(socket, before.pid, deadline.min(Instant::now() + SUCCESSOR_PATIENCE))?;
+                wait_for_successor(
+                    socket,
+                    before.pid,
+                    deadline.min(Instant::now() + SUCCESSOR_PATIENCE),
+                )?;
             }
             answer => return answer,
         }

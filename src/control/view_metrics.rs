@@ -77,9 +77,8 @@ fn write_sources(page: &mut Page, snapshot: &Snapshot) {
     let count = |is_counted: &dyn Fn(&crate::snapshot::status::SourceStatus) -> bool| {
         float(status.sources.iter().filter(|source| is_counted(source)).count() as u64)
     };
-    let by_state = SourceCondition::ALL.map(|state| {
-        (vec![state.word().to_owned()], count(&|source| source.state == state))
-    });
+    let by_state = SourceCondition::ALL
+        .map(|state| (vec![state.word().to_owned()], count(&|source| source.state == state)));
     page.each(&metrics::SOURCES, by_state);
     let infos = sources().map(|(label, source)| {
         let git_ref = source.git_ref.clone().unwrap_or_default();

@@ -65,7 +65,6 @@ pub fn hidden_entries(snapshot: &Snapshot) -> usize {
 /// The collisions of `next` that `before` did not have, each once.
 pub fn new_collisions(before: &Snapshot, next: &Snapshot) -> Vec<Collision> {
     let mut known: HashSet<_> = all(before).map(|(key, _)| key).collect();
-    let new =
-        all(next).filter_map(|(key, collision)| known.insert(key).then_some(collision));
+    let new = all(next).filter_map(|(key, collision)| known.insert(key).then_some(collision));
     new.collect()
 }

@@ -40,7 +40,11 @@ enum Phase {
 impl Connection {
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, deadline: Instant::now() + READ_TIMEOUT, phase: Phase::Reading(Vec::new()) })
+        Ok(Self {
+            stream,
+            deadline: Instant::now() + READ_TIMEOUT,
+            phase: Phase::Reading(Vec::new()),
+        })
     }
 
     /// When it is cut off.

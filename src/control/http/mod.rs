@@ -78,8 +78,12 @@ impl HttpServer {
         let answering = thread::Builder::new().name("http".to_owned()).spawn({
             let (listener, is_stopping) = (listener.clone(), is_stopping.clone());
             move || {
-                let mut connections =
-                    Connections { listener: &listener, observed: &*observed, open: vec![], paused_until: None };
+                let mut connections = Connections {
+                    listener: &listener,
+                    observed: &*observed,
+                    open: vec![],
+                    paused_until: None,
+                };
                 while !is_stopping.load(Ordering::Acquire) {
                     connections.poll_once();
                 }
@@ -135,7 +139,8 @@ impl Connections<'_> {
 
     /// Waits, and tells of the listener and then of each connection whether there is something to do.
     fn wait(&self) -> Vec<bool> {
-        let accepting = if self.paused_until.is_some() { PollFlags::empty() } else { PollFlags::POLLIN };
+        let accepting =
+            if self.paused_until.is_some() { PollFlags::empty() } else { PollFlags::POLLIN };
         let mut waited = vec![PollFd::new(self.listener.as_fd(), accepting)];
         waited.extend(self.open.iter().map(|one| PollFd::new(one.as_fd(), one.waits_for())));
         let deadlines = self.open.iter().map(Connection::deadline).chain(self.paused_until);
