@@ -202,8 +202,9 @@ mod tests {
         for condition in SourceCondition::ALL {
             assert_eq!(serde_json::to_value(condition).unwrap(), condition.word());
         }
-        use ViewState::{Broken, Degraded, Ready, Stopping};
-        for state in [Ready, Degraded, Broken, Stopping] {
+        let states =
+            [ViewState::Ready, ViewState::Degraded, ViewState::Broken, ViewState::Stopping];
+        for state in states {
             assert_eq!(serde_json::to_value(state).unwrap(), state.word());
         }
     }
