@@ -46,7 +46,8 @@ struct CheckReport {
 #[derive(Serialize)]
 struct SourceReport {
     name: String,
-    r#ref: Option<String>,
+    #[serde(rename = "ref")]
+    git_ref: Option<String>,
     revision: String,
     visibility: String,
     state: &'static str,
@@ -143,7 +144,7 @@ fn origin(origin: &Origin) -> String {
 fn sources(snapshot: &Snapshot) -> Vec<SourceReport> {
     let reports = snapshot.sources.iter().map(|source| SourceReport {
         name: source.label.clone(),
-        r#ref: source.git_ref.clone(),
+        git_ref: source.git_ref.clone(),
         revision: source.revision.to_string(),
         visibility: source.visibility.to_string(),
         state: source.state.word(),
@@ -174,7 +175,7 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
     let rows = report.sources.iter().map(|source| {
         vec![
             source.name.clone(),
-            source.r#ref.clone().unwrap_or_else(|| "HEAD".into()),
+            source.git_ref.clone().unwrap_or_else(|| "HEAD".into()),
             short(&source.revision).to_owned(),
             source.visibility.clone(),
             source.state.to_owned(),

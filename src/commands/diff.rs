@@ -160,5 +160,5 @@ fn text(report: &DifferenceReport) -> Result<String, std::fmt::Error> {
 }
 
 fn revision(at: &SourceAt) -> String {
-    format!("{} ({})", at.r#ref.as_deref().unwrap_or("HEAD"), short(&at.revision))
+    format!("{} ({})", at.git_ref.as_deref().unwrap_or("HEAD"), short(&at.revision))
 }

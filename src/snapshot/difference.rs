@@ -41,7 +41,8 @@ pub struct SourceAt {
     /// What commands call it.
     pub source: String,
     /// Its ref as configured.
-    pub r#ref: Option<String>,
+    #[serde(rename = "ref")]
+    pub git_ref: Option<String>,
     /// Its revision.
     pub revision: String,
 }
@@ -193,7 +194,7 @@ fn sources(before: &Snapshot, after: &Snapshot, pairs: &Pairs) -> Vec<SourceChan
 fn at(source: &Source) -> SourceAt {
     SourceAt {
         source: source.label.clone(),
-        r#ref: source.git_ref.clone(),
+        git_ref: source.git_ref.clone(),
         revision: source.revision.to_string(),
     }
 }
