@@ -214,19 +214,16 @@ pub(super) fn plan_at(
     }
     config.mount.at.clone_from(&mountpoint);
     let stamp = Plan::stamp_of(&config);
-    let Options { overrides, forbids_execution, is_pinned, .. } = options;
-    let (overrides, forbids_execution) = (*overrides, *forbids_execution);
-    let (is_pinned, metrics) = (*is_pinned, options.metrics.clone());
     let allowed = || passthrough::allowed(&config.state.dir);
     let passthrough = options.has_passthrough.then(allowed).transpose()?;
     Ok(Plan {
         config,
         mountpoint,
-        forbids_execution,
-        is_pinned,
-        overrides,
+        forbids_execution: options.forbids_execution,
+        is_pinned: options.is_pinned,
+        overrides: options.overrides,
         stamp,
-        metrics,
+        metrics: options.metrics.clone(),
         audience,
         passthrough,
         views: None,
