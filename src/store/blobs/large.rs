@@ -36,9 +36,11 @@ pub(super) struct LargeBlobs {
     limits: BlobLimits,
     directory: CacheDirectory,
     budget: Budget,
+    /// Whether the directory cannot be written to: then files are made in the directory for temporary files.
     is_dir_refused: AtomicBool,
-    /// Why the blob that was decoded last is not in a file of the directory, if it is not.
+    /// Why the blob that was decoded last could not be put into a file of the directory, if it could not.
     trouble: Mutex<Option<String>>,
+    /// Whether it was said in the log that large blobs are kept in memory.
     is_memory_used: AtomicBool,
     open: Cache<BlobKey, Arc<Opened>, LargeWeight>,
     /// The blob that was decoded last: the cache may not admit it beside the ones that it holds, and without it
@@ -55,7 +57,7 @@ struct LargeWeight {
 
 impl Weighter<BlobKey, Arc<Opened>> for LargeWeight {
     fn weight(&self, _key: &BlobKey, blob: &Arc<Opened>) -> u64 {
-        // A file with a name takes its room whether it is open or not: only descriptors are saved.
+        // A file with a name takes its place on the disk whether it is open or not: closing it saves a descriptor and nothing else.
         let least = (self.most / OPEN_FILES).max(1);
         let bytes = if blob.has_name { least } else { blob.size_bytes() };
         // A blob heavier than the cache would never be admitted.
@@ -247,7 +249,7 @@ impl LargeBlobs {
             Storage::File(file) => self.directory.keep(file, oid, size_bytes),
             Storage::Memory(_) => false,
         };
-        // What others have evicted takes room until it is closed.
+        // Files that other daemons have evicted take their place on the disk until they are closed here.
         self.open.retain(|_, blob| !blob.has_name || blob.is_linked());
         Ok(Opened::new(storage, size_bytes, has_name))
     }

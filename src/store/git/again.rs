@@ -1,8 +1,8 @@
 //! A repository opened once more, for what could not be read.
 //!
-//! The library remembers for good that the index of a pack could not be opened, also where the disk failed once or the process had no
-//! descriptors left: all objects of the pack are missing to it from then on. And a file that was mapped and cut stays as it was mapped,
-//! also when it is whole again. The first opening is kept, since it knows packs that are gone by now.
+//! If the index of a pack cannot be opened once, because the disk failed or the process had no descriptors left, the library never tries
+//! again: all objects of the pack are missing to it from then on. And a file that was truncated while it was mapped stays so for the
+//! library, also when it is whole again. The first opening is kept beside the second: it knows packs that are gone by now.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::repository::options;
 
-/// A repository is not opened more often: what it lacks for good may be asked for again and again.
+/// The least time between two openings: an object that the repository lacks for good may be asked for again and again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A second opening of a repository, made when it is needed.
