@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::config::check_mountpoint;
 use crate::config::fixture::{config, own, summary, warnings};
 use crate::config::resolved::{
     Access, AllowOther, Config, Links, Location, Mode, Origin, Pin, PlatformValues,
 };
-use crate::config::check_mountpoint;
 use crate::config::surfaces::built_in;
 use crate::union::name::RelPath;
 use crate::union::source::Visibility;

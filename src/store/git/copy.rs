@@ -76,7 +76,7 @@ impl PinDirectory {
                 Err(error) if error.kind() == ErrorKind::CrossesDevices => {
                     return Err(PinError::OtherFileSystem(from));
                 }
-                outcome => outcome.or_else(unless_gone_or_there).map_err(failed("linking", &from))?,
+                outcome => outcome.or_else(unless_moot).map_err(failed("linking", &from))?,
             }
         }
         Ok(())
@@ -163,7 +163,7 @@ impl Copy<'_> {
         make_above(&to)?;
         let unfinished = to.with_extension("new");
         let copied = fs::copy(&from, &unfinished).and_then(|_| fs::rename(&unfinished, &to));
-        copied.or_else(unless_gone_or_there).map_err(failed("copying", &from))
+        copied.or_else(unless_moot).map_err(failed("copying", &from))
     }
 
     fn has(&self, oid: &Oid) -> bool {
@@ -193,7 +193,7 @@ fn make_above(file: &Path) -> Result<(), PinError> {
 }
 
 /// Passes an error on unless the file that was to be kept has gone, or is kept already.
-fn unless_gone_or_there(error: io::Error) -> io::Result<()> {
+fn unless_moot(error: io::Error) -> io::Result<()> {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::AlreadyExists => Ok(()),
         _ => Err(error),
