@@ -1,8 +1,8 @@
 //! A repository opened once more, for what could not be read.
 //!
-//! If the index of a pack cannot be opened once, because the disk failed or the process had no descriptors left, the library never tries
-//! again: all objects of the pack are missing to it from then on. And a file that was truncated while it was mapped stays so for the
-//! library, also when it is whole again. The first opening is kept beside the second: it knows packs that are gone by now.
+//! The library remembers for good that the index of a pack could not be opened, also where the disk failed once or the process had no
+//! descriptors left: all objects of the pack are missing to it from then on. And a file that was mapped and cut stays as it was mapped,
+//! also when it is whole again. The first opening is kept, since it knows packs that are gone by now.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
