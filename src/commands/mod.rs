@@ -18,6 +18,7 @@ mod input;
 mod ls;
 mod man;
 mod mount;
+mod mount_options;
 mod output;
 mod pass;
 mod reload;
