@@ -1,4 +1,7 @@
 //! A revision set made readable: immutable, shared.
+//!
+//! And what a snapshot says about itself: the files of `.overlay` ([`report`]), how it is ([`status`]), why a path shows what it shows
+//! ([`explanation`]), how two differ ([`difference`]), what hides what since the one before ([`collisions`]).
 
 pub mod collisions;
 pub mod difference;
