@@ -66,7 +66,7 @@ impl Failure {
     }
 
     /// Standard output could not be written to.
-    #[allow(clippy::needless_pass_by_value, reason = "it is used as `map_err(Failure::output)`")]
+    #[expect(clippy::needless_pass_by_value, reason = "it is used as `map_err(Failure::output)`")]
     pub(super) fn output(error: io::Error) -> Self {
         Self::new(format!("writing the output: {error}"))
     }
