@@ -1,3 +1,5 @@
+//! Blobs that are decoded piece by piece, against what git stored.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
