@@ -53,7 +53,8 @@ pub struct MountArgs {
     /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<Address>,
-    /// Mount options, as mount(8) gives them
+    /// Mount options, as mount(8) gives them: allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, supervised,
+    /// passthrough, access=all|public|none, metrics=ADDR, or log=FILE
     #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',')]
     pub options: Vec<String>,
     /// Write the log to this file

@@ -17,6 +17,10 @@ pub(super) struct Options {
     pub(super) metrics: Option<Address>,
 }
 
+/// What mount options there are, for messages and help.
+const KNOWN: &str = "allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, supervised, passthrough, \
+                     access=all|public|none, metrics=ADDR, or log=FILE";
+
 /// What mount(8), fstab and systemd give to every helper and what means nothing here, or is so anyway.
 const IGNORED: [&str; 36] = [
     "ro",
@@ -110,7 +114,30 @@ fn number(name: &str, value: &str) -> Result<u32, Failure> {
 }
 
 fn unknown(option: &str) -> Failure {
-    Failure::usage(format!("mount option `{option}` is not known")).with_cure(
-        "use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, supervised, passthrough, access=all|public|none, metrics=ADDR, or log=FILE",
-    )
+    Failure::usage(format!("mount option `{option}` is not known"))
+        .with_cure(format!("use {KNOWN}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::commands::cli::Cli;
+
+    #[test]
+    fn the_help_of_mount_names_every_option() {
+        let program = Cli::command();
+        let mount = program.find_subcommand("mount").unwrap();
+        let options = mount.get_arguments().find(|argument| argument.get_id() == "options");
+        let help = options.unwrap().get_help().unwrap().to_string();
+        assert!(help.ends_with(&format!(": {KNOWN}")), "{help}");
+        for words in KNOWN.split([',', '|']) {
+            let word = words.trim().trim_start_matches("or ");
+            let option = word.replace("=N", "=1").replace("=ADDR", "=9100");
+            // The second word of `all|inside` is a value of the option before.
+            let is_value = !word.contains('=') && ["inside", "public", "none"].contains(&word);
+            assert!(is_value || Options::parse(&[option]).is_ok(), "{word}");
+        }
+    }
 }
