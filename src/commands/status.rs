@@ -78,7 +78,7 @@ pub(super) fn every() -> Result<Vec<Status>, Failure> {
         }
     }
     let mut all = Vec::new();
-    for (_, answer) in client::all(sockets) {
+    for answer in client::all(sockets) {
         match answer {
             Ok(status) => all.push(status),
             Err(ControlError::NoDaemon { .. }) => {}

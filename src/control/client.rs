@@ -28,16 +28,8 @@ pub fn status(socket: &Path) -> Result<Status, ControlError> {
 }
 
 /// Asks several daemons how they are, each in turn. A socket that a daemon left behind gives [`ControlError::NoDaemon`].
-pub fn all(
-    sockets: impl IntoIterator<Item = PathBuf>,
-) -> Vec<(PathBuf, Result<Status, ControlError>)> {
-    sockets
-        .into_iter()
-        .map(|socket| {
-            let status = status(&socket);
-            (socket, status)
-        })
-        .collect()
+pub fn all(sockets: impl IntoIterator<Item = PathBuf>) -> Vec<Result<Status, ControlError>> {
+    sockets.into_iter().map(|socket| status(&socket)).collect()
 }
 
 /// Has a daemon read its configuration and refs anew, and waits for at most `patience` until every new look-up sees the result.
@@ -256,7 +248,7 @@ mod tests {
     fn a_live_socket_is_refused_a_dead_one_is_replaced() {
         let (_dir, socket) = place();
         drop(UnixListener::bind(&socket).unwrap());
-        assert!(matches!(all([socket.clone()])[0].1, Err(ControlError::NoDaemon { .. })));
+        assert!(matches!(all([socket.clone()])[0], Err(ControlError::NoDaemon { .. })));
         let _server = Server::start(&socket, Arc::new(Fake)).unwrap();
         let error = Server::start(&socket, Arc::new(Fake)).unwrap_err();
         assert!(matches!(error, ControlError::InUse { .. }), "{error}");
