@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::cli::{ConfigArgs, LogFormat};
 use super::failure::Failure;
+use super::mount_options::HELP;
 pub(super) use super::mount_options::Options;
 use super::{input, views};
 use crate::config::resolved::Config;
@@ -53,9 +54,8 @@ pub struct MountArgs {
     /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<Address>,
-    /// Mount options, as mount(8) gives them: allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, supervised,
-    /// passthrough, access=all|public|none, metrics=ADDR, or log=FILE
-    #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',')]
+    /// Mount options, as mount(8) gives them.
+    #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',', help = HELP)]
     pub options: Vec<String>,
     /// Write the log to this file
     #[arg(long, value_name = "FILE")]
