@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use clap::Args;
 use serde::Serialize;
 
-use super::cli::CheckArgs;
+use super::cli::ConfigArgs;
 use super::failure::{FAILED, Failure};
-use super::ls::short;
+use super::output::short;
 use super::{input, output};
 use crate::config::resolved::{Config, Origin};
 use crate::lint;
@@ -15,6 +16,20 @@ use crate::snapshot::report::{EntriesReport, EntryReport};
 use crate::snapshot::{Snapshot, SourceState};
 use crate::sync::inspect;
 use crate::union::source::SourceId;
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Look into skills, workflows and tools for what fails where they are used; exit 1 if there is any
+    #[arg(long)]
+    pub lint: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
 
 #[derive(Serialize)]
 struct CheckReport {
@@ -31,7 +46,8 @@ struct CheckReport {
 #[derive(Serialize)]
 struct SourceReport {
     name: String,
-    r#ref: Option<String>,
+    #[serde(rename = "ref")]
+    git_ref: Option<String>,
     revision: String,
     visibility: String,
     state: &'static str,
@@ -128,7 +144,7 @@ fn origin(origin: &Origin) -> String {
 fn sources(snapshot: &Snapshot) -> Vec<SourceReport> {
     let reports = snapshot.sources.iter().map(|source| SourceReport {
         name: source.label.clone(),
-        r#ref: source.git_ref.clone(),
+        git_ref: source.git_ref.clone(),
         revision: source.revision.to_string(),
         visibility: source.visibility.to_string(),
         state: source.state.word(),
@@ -159,7 +175,7 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
     let rows = report.sources.iter().map(|source| {
         vec![
             source.name.clone(),
-            source.r#ref.clone().unwrap_or_else(|| "HEAD".into()),
+            source.git_ref.clone().unwrap_or_else(|| "HEAD".into()),
             short(&source.revision).to_owned(),
             source.visibility.clone(),
             source.state.to_owned(),

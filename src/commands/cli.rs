@@ -1,17 +1,28 @@
-//! The command line, as data.
+//! The command line, as data: the list of subcommands, and what several of them take. What one of them takes is beside its code.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use super::demo::DemoArgs;
+pub use super::check::CheckArgs;
+pub use super::completions::CompletionsArgs;
+pub use super::diff::DiffArgs;
+pub use super::doctor::DoctorArgs;
+pub use super::env::{EnvArgs, EnvFormat, EnvProgram, EnvStyle};
 pub use super::exec::ExecArgs;
+pub use super::explain::ExplainArgs;
+pub use super::export::ExportArgs;
+pub use super::ls::LsArgs;
 pub use super::man::ManArgs;
+pub use super::mount::MountArgs;
 pub use super::pass::PassArgs;
+pub use super::reload::ReloadArgs;
+pub use super::schema::{ConfigCommand, ConfigCommandArgs};
+pub use super::status::StatusArgs;
+pub use super::sync::SyncArgs;
+pub use super::unmount::UnmountArgs;
 pub use super::upgrade::UpgradeArgs;
-use crate::config;
-use crate::control::http::Address;
+pub use super::wait::WaitArgs;
 
 /// Mount a read-only union view of ordered git sources.
 #[derive(Debug, Parser)]
@@ -64,7 +75,7 @@ pub enum Command {
     /// Say what of this machine would stop a mount, each with its cure
     Doctor(DoctorArgs),
     /// Mount sample sources, walk through them, update one, and unmount
-    Demo(DemoArgs),
+    Demo,
     /// Things about the configuration file
     Config(ConfigCommandArgs),
     /// Print a completion script for a shell
@@ -89,50 +100,11 @@ pub struct ConfigArgs {
     pub sources: Vec<String>,
 }
 
-/// Arguments of `mount`.
-#[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
-pub struct MountArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Serve many views: each `*.yaml` of this directory is the configuration of one, at its `mount.at`
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["ConfigArgs", "mountpoint", "fuse_fd", "fuse_socket"])]
-    pub views: Option<PathBuf>,
-    /// Where to mount (default: `mount.at` of the configuration), or `/dev/fd/N` as for `--fuse-fd`
-    #[arg(value_name = "MOUNTPOINT")]
-    pub mountpoint: Option<PathBuf>,
-    /// Serve a mount that was made already: its descriptor of /dev/fuse
-    #[arg(long, value_name = "N", conflicts_with = "fuse_socket")]
-    pub fuse_fd: Option<u16>,
-    /// Serve a mount that `pass` makes: the path of its socket
-    #[arg(long, value_name = "PATH")]
-    pub fuse_socket: Option<PathBuf>,
-    /// Stay in the foreground
-    #[arg(short = 'f', long)]
-    pub foreground: bool,
-    /// Clone and fetch the sources into the repo cache while mounted
-    #[arg(long)]
-    pub sync: bool,
-    /// Show the revision set of the start for good: nothing that moves later is followed
-    #[arg(long)]
-    pub pin: bool,
-    /// Have a second process keep the mount: if the one that serves it dies, another goes on, and nobody gets an error
-    #[arg(long, conflicts_with_all = ["fuse_fd", "fuse_socket"])]
-    pub supervised: bool,
-    /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`
-    /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
-    #[arg(long, value_name = "ADDR")]
-    pub metrics: Option<Address>,
-    /// Mount options, as mount(8) gives them
-    #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',')]
-    pub options: Vec<String>,
-    /// Write the log to this file
-    #[arg(long, value_name = "FILE")]
-    pub log: Option<PathBuf>,
-    /// What the log looks like: auto, text, json or journald
-    #[arg(long, value_name = "KIND", value_enum, default_value_t = LogFormat::Auto, hide_possible_values = true)]
-    pub log_format: LogFormat,
+impl ConfigArgs {
+    /// Whether any of them is given.
+    pub fn is_given(&self) -> bool {
+        self.config.is_some() || self.values.is_some() || !self.sources.is_empty()
+    }
 }
 
 /// What the log looks like.
@@ -146,252 +118,4 @@ pub enum LogFormat {
     Json,
     /// Fields of journald.
     Journald,
-}
-
-/// Arguments of `unmount`.
-#[derive(Debug, Args)]
-pub struct UnmountArgs {
-    /// Where it is mounted
-    #[arg(value_name = "MOUNTPOINT")]
-    pub mountpoint: PathBuf,
-    /// Detach it now, and let those who hold it finish
-    #[arg(short = 'l', long)]
-    pub lazy: bool,
-}
-
-/// Arguments of `check`.
-#[derive(Debug, Args)]
-pub struct CheckArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Look into skills, workflows and tools for what fails where they are used; exit 1 if there is any
-    #[arg(long)]
-    pub lint: bool,
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `ls`.
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Only this surface
-    #[arg(value_name = "SURFACE")]
-    pub surface: Option<String>,
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `explain`.
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// A path in the view, or a path below a mount
-    #[arg(value_name = "PATH")]
-    pub path: PathBuf,
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `diff`.
-#[derive(Debug, Args)]
-#[command(
-    override_usage = "overlayfs-mount diff [OPTIONS] <--to <FILE>|--ref <SOURCE=REF>>",
-    group(clap::ArgGroup::new("other").args(["to", "refs"])),
-    after_help = "Exit status: 0 no entry would change, 1 some would, 2 anything else."
-)]
-pub struct DiffArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Compare with this configuration (a values file after `--values`)
-    #[arg(long, value_name = "FILE")]
-    pub to: Option<PathBuf>,
-    /// Compare with this ref for one source; repeat it for more
-    #[arg(long = "ref", value_name = "SOURCE=REF")]
-    pub refs: Vec<String>,
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `export`.
-#[derive(Debug, Args)]
-pub struct ExportArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// The directory to write; what an earlier export left there is replaced
-    #[arg(value_name = "DIR")]
-    pub directory: PathBuf,
-    /// Only this surface, its entries directly in DIR
-    #[arg(long, value_name = "NAME")]
-    pub surface: Option<String>,
-}
-
-/// Arguments of `status`.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// Where it is mounted (default: every mount)
-    #[arg(value_name = "MOUNTPOINT")]
-    pub mountpoint: Option<PathBuf>,
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
-    /// Exit 1 unless everything is ready
-    #[arg(long)]
-    pub check: bool,
-}
-
-/// Arguments of `reload`.
-#[derive(Debug, Args)]
-pub struct ReloadArgs {
-    /// Where it is mounted (default: the only mount)
-    #[arg(value_name = "MOUNTPOINT")]
-    pub mountpoint: Option<PathBuf>,
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `env`.
-#[derive(Debug, Args)]
-pub struct EnvArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Whose variables
-    #[arg(long = "for", value_name = "PROGRAM", value_enum, default_value_t = EnvProgram::Sandbox)]
-    pub program: EnvProgram,
-    /// One directory of the view, or one for each source
-    #[arg(long, value_enum, default_value_t = EnvStyle::Union)]
-    pub style: EnvStyle,
-    /// How they are printed
-    #[arg(long, value_enum, default_value_t = EnvFormat::Sh)]
-    pub format: EnvFormat,
-}
-
-/// A program of the platform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EnvProgram {
-    /// Its API.
-    Api,
-    /// A sandbox of an agent.
-    Sandbox,
-    /// What runs workflows.
-    WorkflowHost,
-    /// What keeps repositories.
-    RepoCache,
-}
-
-/// What a list of directories is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EnvStyle {
-    /// The one directory of the view that shows all.
-    Union,
-    /// One directory for each source.
-    List,
-}
-
-/// How variables are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EnvFormat {
-    /// Commands for `eval`.
-    Sh,
-    /// One object of strings.
-    Json,
-    /// One mapping of strings.
-    Yaml,
-}
-
-/// Arguments of `wait`.
-#[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 ready, 1 not ready in time, 2 usage or configuration.")]
-pub struct WaitArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Wait for the view that is mounted there, and not for the sources
-    #[arg(value_name = "MOUNTPOINT", conflicts_with_all = ["config", "values", "sources"])]
-    pub mountpoint: Option<PathBuf>,
-    /// Wait until the view shows this revision set: its id, or the first digits of it
-    #[arg(long, value_name = "ID", requires = "mountpoint", value_parser = revision)]
-    pub revision: Option<String>,
-    /// How long to wait; `0` looks once
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
-    pub timeout: Duration,
-}
-
-/// Eight hexadecimal digits or more tell one set from all others.
-fn revision(text: &str) -> Result<String, String> {
-    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    if (8..=64).contains(&text.len()) && text.bytes().all(is_digit) {
-        return Ok(text.to_owned());
-    }
-    Err("give 8 to 64 lower-case hexadecimal digits, as `status` and `.overlay/revision` print them".to_owned())
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    config::duration(text).ok_or_else(|| config::DURATION_CURE.to_owned())
-}
-
-/// Arguments of `sync`.
-#[derive(Debug, Args)]
-pub struct SyncArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Do one round and exit: 0 if all of the cache is as the remotes are, else 1 (default: a round each
-    /// `repoCache.interval` until SIGTERM)
-    #[arg(long)]
-    pub once: bool,
-    /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`
-    /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
-    #[arg(long, value_name = "ADDR", conflicts_with = "once")]
-    pub metrics: Option<Address>,
-    /// What is said looks like a log: text, json or journald (auto: for people)
-    #[arg(long, value_name = "KIND", value_enum, default_value_t = LogFormat::Auto, hide_possible_values = true)]
-    pub log_format: LogFormat,
-}
-
-/// Arguments of `doctor`.
-#[derive(Debug, Args)]
-pub struct DoctorArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `config`.
-#[derive(Debug, Args)]
-pub struct ConfigCommandArgs {
-    /// What to do with it.
-    #[command(subcommand)]
-    pub command: ConfigCommand,
-}
-
-/// What `config` does.
-#[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
-    /// Print the JSON Schema of the configuration file
-    Schema,
-}
-
-/// Arguments of `completions`.
-#[derive(Debug, Args)]
-pub struct CompletionsArgs {
-    /// The shell
-    #[arg(value_name = "SHELL")]
-    pub shell: clap_complete::Shell,
 }

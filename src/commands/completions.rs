@@ -2,12 +2,20 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
+use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::cli::{Cli, CompletionsArgs};
+use super::cli::Cli;
 use super::failure::Failure;
 use super::output;
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
 
 /// Prints the script for a shell.
 pub(super) fn run(arguments: &CompletionsArgs) -> Result<ExitCode, Failure> {

@@ -1,16 +1,41 @@
 //! `diff`: which entries another configuration, or other refs, would change. Mounts nothing.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::cli::{ConfigArgs, DiffArgs};
+use clap::Args;
+
+use super::cli::ConfigArgs;
 use super::failure::{FAILED, Failure, USAGE};
-use super::ls::short;
+use super::output::short;
 use super::{input, output};
 use crate::config::resolved::{Config, Mode, SourceSpec};
 use crate::config::{self, nearest};
 use crate::snapshot::difference::{DifferenceReport, EntryAt, SourceAt};
 use crate::sync::labels;
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "overlayfs-mount diff [OPTIONS] <--to <FILE>|--ref <SOURCE=REF>>",
+    group(clap::ArgGroup::new("other").args(["to", "refs"])),
+    after_help = "Exit status: 0 no entry would change, 1 some would, 2 anything else."
+)]
+pub struct DiffArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Compare with this configuration (a values file after `--values`)
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Compare with this ref for one source; repeat it for more
+    #[arg(long = "ref", value_name = "SOURCE=REF")]
+    pub refs: Vec<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// The exit status if something would change.
 const SOME: u8 = FAILED;
@@ -135,5 +160,5 @@ fn text(report: &DifferenceReport) -> Result<String, std::fmt::Error> {
 }
 
 fn revision(at: &SourceAt) -> String {
-    format!("{} ({})", at.r#ref.as_deref().unwrap_or("HEAD"), short(&at.revision))
+    format!("{} ({})", at.git_ref.as_deref().unwrap_or("HEAD"), short(&at.revision))
 }

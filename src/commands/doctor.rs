@@ -3,10 +3,23 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use super::cli::DoctorArgs;
+use clap::Args;
+
+use super::cli::ConfigArgs;
 use super::failure::{FAILED, Failure};
 use super::{input, output};
 use crate::machine::doctor::{self, Check, Outcome, Seen};
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Runs all checks; fails if one of them would stop a mount.
 pub(super) fn run(arguments: &DoctorArgs) -> Result<ExitCode, Failure> {

@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::cli::ExplainArgs;
+use clap::Args;
+
+use super::cli::ConfigArgs;
 use super::failure::Failure;
-use super::ls::short;
+use super::output::short;
 use super::{input, output};
 use crate::control::client;
 use crate::machine::mountinfo::MountTable;
@@ -16,13 +18,24 @@ use crate::snapshot::explanation::{ExplanationReport, Shows};
 use crate::snapshot::report::EntriesReport;
 use crate::union::name::RelPath;
 
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// A path in the view, or a path below a mount
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Explains a path of the view that the configuration describes, or a path below a mount.
 pub(super) fn run(arguments: &ExplainArgs) -> Result<ExitCode, Failure> {
-    let names_config = arguments.config.config.is_some()
-        || arguments.config.values.is_some()
-        || !arguments.config.sources.is_empty();
     // Without a configuration that is named a path is first what a shell would complete.
-    let typed = if names_config {
+    let typed = if arguments.config.is_given() {
         arguments.path.clone()
     } else {
         std::path::absolute(&arguments.path).map_err(Failure::new)?
@@ -103,7 +116,7 @@ fn text(report: &ExplanationReport) -> Result<String, std::fmt::Error> {
         }
         (Shows::Entry, Some(winner), _) => {
             writeln!(text, "{path} comes from {}", winner.source)?;
-            writeln!(text, "  ref       {}", winner.r#ref.as_deref().unwrap_or("HEAD"))?;
+            writeln!(text, "  ref       {}", winner.git_ref.as_deref().unwrap_or("HEAD"))?;
             writeln!(text, "  revision  {}", short(&winner.revision))?;
             writeln!(text, "  path      {}", winner.source_path)?;
             if winner.entry != *path {

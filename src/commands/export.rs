@@ -13,9 +13,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use clap::Args;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use super::cli::ExportArgs;
+use super::cli::ConfigArgs;
 use super::failure::Failure;
 use super::ls::unknown_surface;
 use super::{input, output};
@@ -26,6 +27,20 @@ use crate::sync::fetch::Stop;
 use crate::sync::{Histories, Shared};
 use crate::union::object::Kind;
 use crate::view::{Attr, Depth, Found, Number, Offered, Settings, Sink, View, ViewError};
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The directory to write; what an earlier export left there is replaced
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Only this surface, its entries directly in DIR
+    #[arg(long, value_name = "NAME")]
+    pub surface: Option<String>,
+}
 
 /// How much is read and written at once.
 const PIECE_BYTES: usize = 1024 * 1024;

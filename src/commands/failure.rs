@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::output::{Lines, OneLine};
+use super::output::Lines;
 use crate::config::ConfigError;
 use crate::control::ControlError;
 use crate::daemon::DaemonError;
@@ -12,6 +12,7 @@ use crate::machine::MachineError;
 use crate::store::StoreError;
 use crate::sync::BuildError;
 use crate::sync::cycle::RoundError;
+use crate::union::name::Printable;
 
 /// The exit status of a command that failed.
 pub(super) const FAILED: u8 = 1;
@@ -65,7 +66,7 @@ impl Failure {
     }
 
     /// Standard output could not be written to.
-    #[allow(clippy::needless_pass_by_value, reason = "it is used as `map_err(Failure::output)`")]
+    #[expect(clippy::needless_pass_by_value, reason = "it is used as `map_err(Failure::output)`")]
     pub(super) fn output(error: io::Error) -> Self {
         Self::new(format!("writing the output: {error}"))
     }
@@ -75,7 +76,7 @@ impl Failure {
         let mut text = format!("warning: {}\n", Lines(self.message.trim_end()));
         if let Some(cure) = &self.cure {
             text.push_str("  cure: ");
-            text += &OneLine(cure).to_string();
+            text += &Printable(cure).to_string();
             text.push('\n');
         }
         anstream::stderr().write_all(text.as_bytes()).unwrap_or_default();
@@ -91,7 +92,7 @@ impl Failure {
         text.push('\n');
         if let Some(cure) = &self.cure {
             text.push_str("  cure: ");
-            text += &OneLine(cure).to_string();
+            text += &Printable(cure).to_string();
             text.push('\n');
         }
         text

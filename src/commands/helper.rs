@@ -8,9 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::cli::{ConfigArgs, LogFormat, MountArgs};
+use super::cli::{ConfigArgs, LogFormat};
 use super::failure::{Failure, USAGE};
-use super::mount;
+use super::mount::{self, MountArgs};
 
 /// mount(8): incorrect invocation.
 const HELPER_USAGE: u8 = 1;

@@ -49,9 +49,7 @@ pub(super) fn loaded_earlier(arguments: &ConfigArgs, text: &[u8]) -> Result<Load
 
 /// As [`config_quietly`]; `None` if none is named and none is found.
 pub(super) fn config_if_any(arguments: &ConfigArgs) -> Result<Option<Config>, Failure> {
-    let is_named =
-        arguments.values.is_some() || arguments.config.is_some() || !arguments.sources.is_empty();
-    if !is_named && config::discover(&Environment::of_process()).is_err() {
+    if !arguments.is_given() && config::discover(&Environment::of_process()).is_err() {
         return Ok(None);
     }
     config_quietly(arguments).map(Some)

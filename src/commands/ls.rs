@@ -2,11 +2,28 @@
 
 use std::process::ExitCode;
 
-use super::cli::LsArgs;
+use clap::Args;
+
+use super::cli::ConfigArgs;
 use super::failure::Failure;
+use super::output::short;
 use super::{input, output};
 use crate::config::nearest::nearest;
 use crate::snapshot::report::{EntriesReport, EntryReport};
+
+/// Arguments of `ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Only this surface
+    #[arg(value_name = "SURFACE")]
+    pub surface: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Lists entries; mounts nothing.
 pub(super) fn run(arguments: &LsArgs) -> Result<ExitCode, Failure> {
@@ -43,11 +60,6 @@ fn row(entry: &EntryReport) -> Vec<String> {
         short(&entry.revision).to_owned(),
         hides.collect::<Vec<_>>().join(", "),
     ]
-}
-
-/// The first digits of a revision, as git shows them to people.
-pub(super) fn short(revision: &str) -> &str {
-    revision.get(..12).unwrap_or(revision)
 }
 
 /// The failure for a surface that there is not.

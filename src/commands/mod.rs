@@ -18,6 +18,7 @@ mod input;
 mod ls;
 mod man;
 mod mount;
+mod mount_options;
 mod output;
 mod pass;
 mod reload;
@@ -101,7 +102,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Sync(arguments) => sync::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
-        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Demo => demo::run(),
         Command::Config(arguments) => match arguments.command {
             ConfigCommand::Schema => schema::run(),
         },

@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::Args;
 use tracing::error;
 
-use super::cli::{LogFormat, MountArgs};
+use super::cli::{ConfigArgs, LogFormat};
 use super::failure::Failure;
+use super::mount_options::HELP;
+pub(super) use super::mount_options::Options;
 use super::{input, views};
-use crate::config::resolved::{Access, AllowOther, Config, Links, Overrides};
+use crate::config::resolved::Config;
 use crate::config::{self, ConfigError};
 use crate::control::http::Address;
 use crate::daemon::{self, Audience, DaemonError, Given, KeptBy, LogTo, OwnLog, Plan, Stopped};
@@ -16,6 +19,52 @@ use crate::machine::background::{self, Launch, Side};
 use crate::machine::keeper::Keeper;
 use crate::machine::run_dir::RunDir;
 use crate::machine::{descriptor, mountpoint, passthrough};
+
+/// Arguments of `mount`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub struct MountArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Serve many views: each `*.yaml` of this directory is the configuration of one, at its `mount.at`
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["ConfigArgs", "mountpoint", "fuse_fd", "fuse_socket"])]
+    pub views: Option<PathBuf>,
+    /// Where to mount (default: `mount.at` of the configuration), or `/dev/fd/N` as for `--fuse-fd`
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: Option<PathBuf>,
+    /// Serve a mount that was made already: its descriptor of /dev/fuse
+    #[arg(long, value_name = "N", conflicts_with = "fuse_socket")]
+    pub fuse_fd: Option<u16>,
+    /// Serve a mount that `pass` makes: the path of its socket
+    #[arg(long, value_name = "PATH")]
+    pub fuse_socket: Option<PathBuf>,
+    /// Stay in the foreground
+    #[arg(short = 'f', long)]
+    pub foreground: bool,
+    /// Clone and fetch the sources into the repo cache while mounted
+    #[arg(long)]
+    pub sync: bool,
+    /// Show the revision set of the start for good: nothing that moves later is followed
+    #[arg(long)]
+    pub pin: bool,
+    /// Have a second process keep the mount: if the one that serves it dies, another goes on, and nobody gets an error
+    #[arg(long, conflicts_with_all = ["fuse_fd", "fuse_socket"])]
+    pub supervised: bool,
+    /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`
+    /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<Address>,
+    /// Mount options, as mount(8) gives them.
+    #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',', help = HELP)]
+    pub options: Vec<String>,
+    /// Write the log to this file
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// What the log looks like: auto, text, json or journald
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = LogFormat::Auto, hide_possible_values = true)]
+    pub log_format: LogFormat,
+}
 
 /// Mounts, in the foreground or behind a process that returns.
 pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
@@ -212,128 +261,20 @@ pub(super) fn plan_at(
     }
     config.mount.at.clone_from(&mountpoint);
     let stamp = Plan::stamp_of(&config);
-    let Options { overrides, forbids_execution, is_pinned, .. } = options;
-    let (overrides, forbids_execution) = (*overrides, *forbids_execution);
-    let (is_pinned, metrics) = (*is_pinned, options.metrics.clone());
     let allowed = || passthrough::allowed(&config.state.dir);
     let passthrough = options.has_passthrough.then(allowed).transpose()?;
     Ok(Plan {
         config,
         mountpoint,
-        forbids_execution,
-        is_pinned,
-        overrides,
+        forbids_execution: options.forbids_execution,
+        is_pinned: options.is_pinned,
+        overrides: options.overrides,
         stamp,
-        metrics,
+        metrics: options.metrics.clone(),
         audience,
         passthrough,
         views: None,
     })
-}
-
-/// What `-o` says beyond the configuration.
-#[derive(Default)]
-pub(super) struct Options {
-    pub(super) overrides: Overrides,
-    pub(super) forbids_execution: bool,
-    pub(super) is_pinned: bool,
-    pub(super) log: Option<PathBuf>,
-    pub(super) has_passthrough: bool,
-    pub(super) metrics: Option<Address>,
-}
-
-/// What mount(8), fstab and systemd give to every helper and what means nothing here, or is so anyway.
-const IGNORED: [&str; 36] = [
-    "ro",
-    "rw",
-    "auto",
-    "noauto",
-    "user",
-    "nouser",
-    "users",
-    "owner",
-    "group",
-    "_netdev",
-    "nofail",
-    "dev",
-    "nodev",
-    "suid",
-    "nosuid",
-    "defaults",
-    "relatime",
-    "noatime",
-    "default_permissions",
-    "nousers",
-    "async",
-    "sync",
-    "dirsync",
-    "atime",
-    "diratime",
-    "nodiratime",
-    "norelatime",
-    "strictatime",
-    "nostrictatime",
-    "lazytime",
-    "nolazytime",
-    "iversion",
-    "noiversion",
-    "nomand",
-    "silent",
-    "loud",
-];
-
-impl Options {
-    pub(super) fn parse(words: &[String]) -> Result<Self, Failure> {
-        let mut options = Self::default();
-        for word in words {
-            options.add(word)?;
-        }
-        Ok(options)
-    }
-
-    fn add(&mut self, option: &str) -> Result<(), Failure> {
-        let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        let is_ignored = IGNORED.contains(&name) || name.starts_with("x-") || name == "comment";
-        if is_ignored || name.is_empty() {
-            return Ok(());
-        }
-        let overrides = &mut self.overrides;
-        match (name, value) {
-            ("allow_other", "") => overrides.allow_other = Some(AllowOther::Yes),
-            ("uid", value) => overrides.uid = Some(number(name, value)?),
-            ("gid", value) => overrides.gid = Some(number(name, value)?),
-            ("links", "all") => overrides.links = Some(Links::All),
-            ("links", "inside") => overrides.links = Some(Links::Inside),
-            ("xattrs", "") => overrides.has_xattrs = Some(true),
-            ("noexec", "") => self.forbids_execution = true,
-            ("exec", "") => self.forbids_execution = false,
-            ("pin", "") => self.is_pinned = true,
-            // Looked for where it matters.
-            ("supervised", "") => {}
-            ("passthrough", "") => self.has_passthrough = true,
-            ("nosources", "") => overrides.shows_sources = Some(false),
-            ("access", "all") => overrides.access = Some(Access::All),
-            ("access", "public") => overrides.access = Some(Access::Public),
-            ("access", "none") => overrides.access = Some(Access::None),
-            ("log", value) if !value.is_empty() => self.log = Some(value.into()),
-            ("metrics", value) => self.metrics = Some(value.parse().map_err(Failure::usage)?),
-            _ => return Err(unknown(option)),
-        }
-        Ok(())
-    }
-}
-
-fn number(name: &str, value: &str) -> Result<u32, Failure> {
-    value.parse().map_err(|_| {
-        Failure::usage(format!("mount option `{name}={value}`: `{value}` is not a number"))
-            .with_cure(format!("give a numeric id, as `-o {name}=1000`"))
-    })
-}
-
-fn unknown(option: &str) -> Failure {
-    Failure::usage(format!("mount option `{option}` is not known")).with_cure(
-        "use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, supervised, passthrough, access=all|public|none, metrics=ADDR, or log=FILE",
-    )
 }
 
 /// Where the log goes. journald writes no files.

@@ -8,7 +8,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::failure::Failure;
-use crate::union::name::write_printable;
+use crate::union::name::Printable;
 
 /// Writes bytes. A reader that went away is no failure: it has what it wanted.
 pub(super) fn write(bytes: &[u8]) -> Result<ExitCode, Failure> {
@@ -27,13 +27,9 @@ pub(super) fn json(document: &impl Serialize) -> Result<ExitCode, Failure> {
     write(&text)
 }
 
-/// A text of one line, shown so that it can do nothing to a terminal.
-pub(super) struct OneLine<'a>(pub(super) &'a str);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| write_printable(c, f))
-    }
+/// The first twelve digits of a revision, for people.
+pub(super) fn short(revision: &str) -> &str {
+    revision.get(..12).unwrap_or(revision)
 }
 
 /// A text of several lines, each shown so that it can do nothing to a terminal.
@@ -42,8 +38,8 @@ pub(super) struct Lines<'a>(pub(super) &'a str);
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = self.0.split('\n');
-        lines.next().map_or(Ok(()), |first| write!(f, "{}", OneLine(first)))?;
-        lines.try_for_each(|line| write!(f, "\n{}", OneLine(line)))
+        lines.next().map_or(Ok(()), |first| write!(f, "{}", Printable(first)))?;
+        lines.try_for_each(|line| write!(f, "\n{}", Printable(line)))
     }
 }
 
@@ -57,7 +53,7 @@ pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
         table.set_content_arrangement(ContentArrangement::Disabled);
     }
     for row in rows {
-        table.add_row(row.iter().map(|cell| OneLine(cell).to_string()));
+        table.add_row(row.iter().map(|cell| Printable(cell).to_string()));
     }
     let lines = table.lines().map(|line| format!("{}\n", line.trim_end().trim_start_matches(' ')));
     lines.collect()

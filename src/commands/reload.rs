@@ -5,14 +5,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::cli::ReloadArgs;
+use clap::Args;
+
 use super::failure::Failure;
-use super::ls::short;
+use super::output::short;
 use super::{output, status};
 use crate::control::client;
 use crate::control::protocol::{ChangeKind, ReloadReport};
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
+
+/// Arguments of `reload`.
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// Where it is mounted (default: the only mount)
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// How long a reload may take.
 const PATIENCE: Duration = Duration::from_secs(600);

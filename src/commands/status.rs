@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::cli::StatusArgs;
+use clap::Args;
+
 use super::failure::{FAILED, Failure};
-use super::ls::short;
-use super::output::{self, OneLine};
+use super::output::{self, short};
 use crate::control::ControlError;
 use crate::control::client;
 use crate::control::status::{Confinement, Status};
@@ -18,9 +18,24 @@ use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
 use crate::machine::stale::{Liveness, probe};
 use crate::snapshot::status::{SourceStatus, ViewState};
+use crate::union::name::Printable;
 
 /// How long a mount has to answer that no daemon spoke for.
 const PROBE: Duration = Duration::from_secs(1);
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Where it is mounted (default: every mount)
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// Exit 1 unless everything is ready
+    #[arg(long)]
+    pub check: bool,
+}
 
 /// Prints the status of one mount or of all.
 pub(super) fn run(arguments: &StatusArgs) -> Result<ExitCode, Failure> {
@@ -101,7 +116,7 @@ pub(super) fn every() -> Result<Vec<Status>, Failure> {
         }
     }
     let mut all = Vec::new();
-    for (_, answer) in client::all(sockets) {
+    for answer in client::all(sockets) {
         match answer {
             Ok(status) => all.push(status),
             Err(ControlError::NoDaemon { .. }) => {}
@@ -117,13 +132,13 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
         writeln!(text, "nothing is mounted")?;
     }
     for status in all {
-        writeln!(text, "{}  {}", OneLine(&status.mountpoint), word(status.state))?;
+        writeln!(text, "{}  {}", Printable(&status.mountpoint), status.state.word())?;
         let config = status.config.as_deref().unwrap_or("--source");
-        writeln!(text, "  configuration  {}", OneLine(config))?;
+        writeln!(text, "  configuration  {}", Printable(config))?;
         if let Some(error) = &status.error {
             for line in error.lines() {
                 let line = line.strip_prefix("error: ").unwrap_or(line);
-                writeln!(text, "  error          {}", OneLine(line))?;
+                writeln!(text, "  error          {}", Printable(line))?;
             }
         }
         if status.state == ViewState::Broken {
@@ -142,7 +157,7 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
             writeln!(text, "  {line}")?;
         }
         if let Some(reason) = &status.no_large_files_because {
-            writeln!(text, "  {}", OneLine(reason))?;
+            writeln!(text, "  {}", Printable(reason))?;
         }
         for source in &status.sources {
             if let Some(reason) = &source.unpinned_because {
@@ -157,7 +172,6 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
 }
 
 fn row(source: &SourceStatus) -> Vec<String> {
-    let state = serde_json::to_value(source.state).ok();
     let pinned = source.pinned.map_or("-", |is_pinned| if is_pinned { "yes" } else { "no" });
     let error = source.error.as_ref();
     vec![
@@ -165,7 +179,7 @@ fn row(source: &SourceStatus) -> Vec<String> {
         source.git_ref.clone().unwrap_or_else(|| "HEAD".into()),
         source.revision.as_deref().map_or("-", short).to_owned(),
         source.visibility.clone(),
-        state.and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default(),
+        source.state.word().to_owned(),
         pinned.to_owned(),
         error.map_or_else(String::new, |error| format!("since {}: {error}", source.since)),
     ]
@@ -178,17 +192,8 @@ fn confined(confinement: &Confinement) -> String {
         held => held.join(", "),
     };
     let privileges = if *no_new_privs { "yes" } else { "no" };
-    let (landlock, seccomp) = (OneLine(landlock), OneLine(seccomp));
+    let (landlock, seccomp) = (Printable(landlock), Printable(seccomp));
     format!(
         "Landlock {landlock}; seccomp {seccomp}; no_new_privs {privileges}; capabilities {capabilities}"
     )
-}
-
-fn word(state: ViewState) -> &'static str {
-    match state {
-        ViewState::Ready => "ready",
-        ViewState::Degraded => "degraded",
-        ViewState::Broken => "broken",
-        ViewState::Stopping => "stopping",
-    }
 }

@@ -6,15 +6,16 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
-use super::cli::{LogFormat, SyncArgs};
+use super::cli::{ConfigArgs, LogFormat};
 use super::failure::{FAILED, Failure};
-use super::input;
-use crate::control::http::HttpServer;
+use super::{input, output};
+use crate::control::http::{Address, HttpServer};
 use crate::control::tally::Rounds;
 use crate::daemon::{self, LogTo};
 use crate::machine::confinement;
@@ -23,36 +24,59 @@ use crate::sync::cycle::{Cycle, Failed, RoundReport, Settings, SourceReport, Ste
 use crate::sync::fetch::Stop;
 use crate::union::object::Oid;
 
+/// Arguments of `sync`.
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Do one round and exit: 0 if all of the cache is as the remotes are, else 1 (default: a round each
+    /// `repoCache.interval` until SIGTERM)
+    #[arg(long)]
+    pub once: bool,
+    /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`
+    /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
+    #[arg(long, value_name = "ADDR", conflicts_with = "once")]
+    pub metrics: Option<Address>,
+    /// What is said looks like a log: text, json or journald (auto: for people)
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = LogFormat::Auto, hide_possible_values = true)]
+    pub log_format: LogFormat,
+}
+
 /// Does one round, or rounds until a signal ends them.
 pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
     let config = input::config(&arguments.config)?;
     let settings = Settings { launch: confinement::launch, ..Settings::default() };
     stop_on_signals(&settings.stop)?;
     let is_logged = start_log(arguments)?;
-    let voice = Voice::new(!arguments.once, is_logged);
+    let reporter = Reporter::new(!arguments.once, is_logged);
     if arguments.once {
-        let report = round(&config, &settings, &|step| voice.hear(step))?;
-        voice.tell_ready(&report);
+        let report = round(&config, &settings, &|step| reporter.on_step(step))?;
+        reporter.report_ready_file(&report);
         let status = if report.is_success() { 0 } else { FAILED };
         return Ok(ExitCode::from(status));
     }
     let rounds = Arc::new(Rounds::default());
-    let _http = serve(arguments, &rounds, &voice)?;
+    let _http = serve(arguments, &rounds, &reporter)?;
     let mut cycle = Cycle::default();
     let mut config = config;
     let mut is_announced = false;
     while !settings.stop.is_set() {
-        let outcome = cycle.round(&[&config], &settings, &|step| voice.hear(step));
+        let outcome = cycle.round(&[&config], &settings, &|step| reporter.on_step(step));
         rounds.over(&outcome);
         match outcome {
             Ok(report) => {
-                voice.tell_ready(&report);
-                voice.is_over("round");
+                reporter.report_ready_file(&report);
+                reporter.forget_problem("round");
             }
             Err(_) if settings.stop.is_set() => break,
             Err(error) => {
                 let text = format!("error: {error}\n  cure: {}\n", error.cure());
-                voice.complain("round", text, || warn!(%error, cure = error.cure(), "no round"));
+                reporter.report_problem(
+                    "round",
+                    text,
+                    || warn!(%error, cure = error.cure(), "no round"),
+                );
             }
         }
         if !is_announced {
@@ -66,9 +90,9 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
         match input::config_quietly(&arguments.config) {
             Ok(anew) => {
                 config = anew;
-                voice.is_over("configuration");
+                reporter.forget_problem("configuration");
             }
-            Err(failure) => voice.complain("configuration", failure.text(), || {
+            Err(failure) => reporter.report_problem("configuration", failure.text(), || {
                 warn!(error = failure.message(), "the configuration stays as it was");
             }),
         }
@@ -80,15 +104,15 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
 fn serve(
     arguments: &SyncArgs,
     rounds: &Arc<Rounds>,
-    voice: &Voice,
+    reporter: &Reporter,
 ) -> Result<Option<HttpServer>, Failure> {
     let Some(address) = input::metrics(arguments.metrics.as_ref())? else { return Ok(None) };
     let server = HttpServer::start(&address, rounds.clone())?;
     let address = server.address();
-    if voice.is_logged {
+    if reporter.is_logged {
         info!(%address, "metrics are served");
     } else {
-        voice.say(&format!("metrics are served at {address}\n"));
+        reporter.say(&format!("metrics are served at {address}\n"));
     }
     Ok(Some(server))
 }
@@ -118,25 +142,26 @@ fn stop_on_signals(stop: &Stop) -> Result<(), Failure> {
     thread::Builder::new().spawn(stopping).map(drop).map_err(Failure::new)
 }
 
-/// What is said of a round: bars on a terminal, one line a source elsewhere, or events of a log.
-struct Voice {
-    /// Whether it goes to the log.
+/// Reports rounds: by bars on a terminal, by one line a source elsewhere, or by events of a log.
+struct Reporter {
+    /// Whether everything goes to the log.
     is_logged: bool,
     bars: Option<MultiProgress>,
+    /// The bars of the sources that are being fetched, by label.
     open: Mutex<HashMap<String, ProgressBar>>,
-    /// Says only what is new: rounds go on for days.
+    /// Whether what did not change is passed over: rounds go on for days.
     is_terse: bool,
-    /// What was said last of each that is not well.
+    /// The problems that are not resolved, each by what it is about, with what was said of it last.
     problems: Mutex<HashMap<String, String>>,
 }
 
-impl Voice {
+impl Reporter {
     fn new(is_terse: bool, is_logged: bool) -> Self {
         let bars = (!is_logged && io::stderr().is_terminal()).then(MultiProgress::new);
         Self { is_logged, bars, open: Mutex::default(), is_terse, problems: Mutex::default() }
     }
 
-    fn hear(&self, step: Step<'_>) {
+    fn on_step(&self, step: Step<'_>) {
         match (step, &self.bars) {
             (Step::Started { label }, Some(bars)) => {
                 let bar = bars.add(ProgressBar::new_spinner());
@@ -161,17 +186,17 @@ impl Voice {
                 }
                 drop(open);
                 for source in sources {
-                    self.tell(source);
+                    self.report_source(source);
                 }
             }
         }
     }
 
-    fn tell(&self, source: &SourceReport) {
+    fn report_source(&self, source: &SourceReport) {
         let key = format!("{} {:?}", source.label, source.git_ref);
         match &source.outcome {
             Ok(moved) => {
-                let is_news = self.is_over(&key);
+                let is_news = self.forget_problem(&key);
                 if self.is_terse && !is_news && matches!(moved, Moved::Unchanged(_)) {
                     return;
                 }
@@ -182,27 +207,27 @@ impl Voice {
                 }
             }
             Err(failed) => {
-                let text = problem(&format!("source `{}`", source.label), failed);
-                self.complain(&key, text, || {
+                let text = problem_text(&format!("source `{}`", source.label), failed);
+                self.report_problem(&key, text, || {
                     warn!(source = source.label, error = %failed, cure = failed.cure, "not fetched");
                 });
             }
         }
     }
 
-    fn tell_ready(&self, report: &RoundReport) {
+    fn report_ready_file(&self, report: &RoundReport) {
         match &report.ready_problem {
-            Some(failed) => self.complain("ready file", problem("the ready file", failed), || {
+            Some(failed) => self.report_problem("ready file", problem_text("the ready file", failed), || {
                 warn!(error = %failed, cure = failed.cure, "the ready file is not as it should be");
             }),
             None => {
-                self.is_over("ready file");
+                self.forget_problem("ready file");
             }
         }
     }
 
-    /// Says a problem unless it was said last time too.
-    fn complain(&self, key: &str, text: String, log: impl FnOnce()) {
+    /// Reports a problem of `key`, unless the same was reported last.
+    fn report_problem(&self, key: &str, text: String, log: impl FnOnce()) {
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         if problems.get(key) != Some(&text) {
             if self.is_logged {
@@ -214,8 +239,8 @@ impl Voice {
         }
     }
 
-    /// Forgets a problem; true if there was one.
-    fn is_over(&self, key: &str) -> bool {
+    /// Forgets the problem of `key`; true if there was one.
+    fn forget_problem(&self, key: &str) -> bool {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).remove(key).is_some()
     }
 
@@ -228,12 +253,12 @@ impl Voice {
     }
 }
 
-fn problem(what: &str, failed: &Failed) -> String {
+fn problem_text(what: &str, failed: &Failed) -> String {
     format!("error: {what}: {}\n  cure: {}\n", failed.cause, failed.cure)
 }
 
 fn words(moved: &Moved) -> String {
-    let short = |oid: &Oid| oid.to_string().chars().take(12).collect::<String>();
+    let short = |oid: &Oid| output::short(&oid.to_string()).to_owned();
     match moved {
         Moved::Unchanged(now) => format!("unchanged at {}", short(now)),
         Moved::From(old, now) => format!("moved {} -> {}", short(old), short(now)),

@@ -1,11 +1,12 @@
 //! `unmount`: returns when the mount is gone and the daemon has ended.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cli::UnmountArgs;
+use clap::Args;
+
 use super::failure::Failure;
 use crate::control::client;
 use crate::machine::exit::Process;
@@ -14,6 +15,17 @@ use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
 use crate::machine::stale::abort_abandoned;
 use crate::machine::unmount::unmount;
+
+/// Arguments of `unmount`.
+#[derive(Debug, Args)]
+pub struct UnmountArgs {
+    /// Where it is mounted
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: PathBuf,
+    /// Detach it now, and let those who hold it finish
+    #[arg(short = 'l', long)]
+    pub lazy: bool,
+}
 
 /// How long a daemon has to end after its mount is gone.
 const END: Duration = Duration::from_secs(10);

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::cli::MountArgs;
 use super::failure::Failure;
 use super::input;
-use super::mount::{Options, finish, is_supervised, log_failure, start_log};
+use super::mount::{MountArgs, Options, finish, is_supervised, log_failure, start_log};
 use crate::daemon::{self, DaemonError, KeptBy, OwnLog, ViewsPlan};
 use crate::machine::background::{self, Launch, Side};
 use crate::machine::broker;

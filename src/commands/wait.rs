@@ -2,22 +2,57 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cli::WaitArgs;
+use clap::Args;
+
+use super::cli::ConfigArgs;
 use super::failure::Failure;
 use super::input;
+use super::output::short;
+use crate::config;
 use crate::control::client;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
 use crate::machine::stale::{Liveness, probe};
 use crate::snapshot::status::ViewState;
+
+/// Arguments of `wait`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 ready, 1 not ready in time, 2 usage or configuration.")]
+pub struct WaitArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Wait for the view that is mounted there, and not for the sources
+    #[arg(value_name = "MOUNTPOINT", conflicts_with_all = ["config", "values", "sources"])]
+    pub mountpoint: Option<PathBuf>,
+    /// Wait until the view shows this revision set: its id, or the first digits of it
+    #[arg(long, value_name = "ID", requires = "mountpoint", value_parser = revision)]
+    pub revision: Option<String>,
+    /// How long to wait; `0` looks once
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    pub timeout: Duration,
+}
+
+/// Eight hexadecimal digits or more tell one set from all others.
+fn revision(text: &str) -> Result<String, String> {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if (8..=64).contains(&text.len()) && text.bytes().all(is_digit) {
+        return Ok(text.to_owned());
+    }
+    Err("give 8 to 64 lower-case hexadecimal digits, as `status` and `.overlay/revision` print them".to_owned())
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    config::duration(text).ok_or_else(|| config::DURATION_CURE.to_owned())
+}
 
 /// The first pause between two attempts; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -28,14 +63,14 @@ const PROBE: Duration = Duration::from_secs(5);
 /// How long one attempt has even where the time to wait is shorter, so that `--timeout 0` can look once.
 const ATTEMPT_MIN: Duration = Duration::from_secs(5);
 
-/// Looks once.
+/// What is tried until it succeeds.
 type Attempt = Arc<dyn Fn() -> Result<(), Failure> + Send + Sync>;
 
 /// Waits, and fails with the last reason when the time is over.
 pub(super) fn run(arguments: &WaitArgs) -> Result<ExitCode, Failure> {
     let attempt: Attempt = if let Some(path) = arguments.mountpoint.clone() {
         let revision = arguments.revision.clone();
-        Arc::new(move || is_mounted(&path, revision.as_deref()))
+        Arc::new(move || expect_mounted(&path, revision.as_deref()))
     } else {
         // Wrong configuration gets no better by waiting.
         let config = input::config(&arguments.config)?;
@@ -83,9 +118,9 @@ fn bounded(attempt: &Attempt, deadline: Instant) -> Result<(), Failure> {
     })
 }
 
-/// Whether a view is mounted on a path, can be read, and shows a revision set: its daemon says so, or where that may not be asked the view
-/// itself.
-fn is_mounted(path: &Path, revision: Option<&str>) -> Result<(), Failure> {
+/// Checks that a view is mounted on a path, can be read, and shows the revision set that is waited for. Its daemon is asked; where this
+/// process may not ask it, the view itself.
+fn expect_mounted(path: &Path, revision: Option<&str>) -> Result<(), Failure> {
     let path = mountpoint::resolve(path)?;
     let table = MountTable::read()?;
     let Some(mount) = table.topmost_at(&path).filter(|mount| mount.is_ours()) else {
@@ -95,7 +130,7 @@ fn is_mounted(path: &Path, revision: Option<&str>) -> Result<(), Failure> {
     if let Some(Ok(status)) = RunDir::find_socket(&path).map(|socket| client::status(&socket)) {
         match status.state {
             ViewState::Ready | ViewState::Degraded => {
-                return shows(&path, &status.revision, revision);
+                return expect_revision(&path, &status.revision, revision);
             }
             ViewState::Broken => {
                 let why = status.error.unwrap_or_default();
@@ -109,27 +144,25 @@ fn is_mounted(path: &Path, revision: Option<&str>) -> Result<(), Failure> {
     }
     // A bind mount of a part of the view has no `.overlay`.
     let is_whole = mount.part() == Path::new("");
-    let shown = answers(&path, is_whole)?;
-    shows(&path, &shown, revision)
+    let shown = revision_in(&path, is_whole)?;
+    expect_revision(&path, &shown, revision)
 }
 
-/// Whether the set that a view shows is the one that is waited for, if it is one.
-fn shows(path: &Path, shown: &str, revision: Option<&str>) -> Result<(), Failure> {
+/// Checks that the revision set that a view shows is the one that is waited for. Without one any will do.
+fn expect_revision(path: &Path, shown: &str, revision: Option<&str>) -> Result<(), Failure> {
     match revision {
-        Some(revision) if !shown.starts_with(revision) => {
-            let shown = shown.get(..12).unwrap_or(shown);
-            Err(Failure::new(format!(
-                "the view on `{}` shows revision set `{shown}`",
-                path.display()
-            ))
-            .with_cure(format!("overlayfs-mount reload '{}'", path.display())))
-        }
+        Some(revision) if !shown.starts_with(revision) => Err(Failure::new(format!(
+            "the view on `{}` shows revision set `{}`",
+            path.display(),
+            short(shown)
+        ))
+        .with_cure(format!("overlayfs-mount reload '{}'", path.display()))),
         Some(_) | None => Ok(()),
     }
 }
 
-/// What a view that answers says it shows; nothing where only a part of it is mounted.
-fn answers(path: &Path, is_whole: bool) -> Result<String, Failure> {
+/// The revision set that a view itself says it shows; empty where only a part of the view is mounted.
+fn revision_in(path: &Path, is_whole: bool) -> Result<String, Failure> {
     let failed = |what: &str| {
         Failure::new(format!("the view on `{}` {what}", path.display())).with_cure(format!(
             "overlayfs-mount unmount --lazy '{0}'; overlayfs-mount mount '{0}'",

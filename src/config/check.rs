@@ -15,11 +15,11 @@ use super::yaml::{Content, Entry, Node};
 pub(super) enum UnknownKeys {
     /// They are errors.
     Refused,
-    /// They are left out; below the top one that is nearly a known key is a warning.
+    /// They are left out. One that is nearly a known key is a warning, but not at the top of the file, where other programs have their keys.
     Ignored,
 }
 
-/// The value that `tree` stands for under `schema`, without what does not fit: that goes to `report`.
+/// The value of `tree` as `schema` reads it. What does not fit is left out of it, and is a problem in `report`.
 pub(super) fn check(
     tree: &Node,
     schema: &Value,
@@ -58,14 +58,14 @@ struct Place {
 struct Flaw {
     severity: Severity,
     place: Place,
-    /// Whether a value that was meant is missing now; an unknown key is none.
+    /// Whether a value was left out because of it, so that what depends on that value cannot be judged. False for an unknown key.
     is_value: bool,
     what: String,
     cure: String,
 }
 
 impl<'s> Checker<'s> {
-    /// The value of a node; `None` where it does not fit, which is a flaw then.
+    /// The value of a node; `None` where it does not fit, after a flaw was added.
     fn value(&mut self, node: &Node, schema: &'s Value, place: &Place) -> Option<Value> {
         let schema = self.target(schema);
         if let Some(allowed) = self.allowed(schema) {
@@ -132,6 +132,7 @@ impl<'s> Checker<'s> {
         Some(allowed)
     }
 
+    /// The value of a node that has to be one of `allowed`.
     fn word(&mut self, node: &Node, allowed: &[&Value], place: &Place) -> Option<Value> {
         if node.is_null() && allowed.contains(&&Value::Null) {
             return Some(Value::Null);
@@ -157,7 +158,8 @@ impl<'s> Checker<'s> {
         }
     }
 
-    /// The first branch that takes the node whole, else the first one made for its kind.
+    /// The value of a node under the first branch that takes it without an error. If none does, the flaws are those of the first branch for
+    /// its kind of node.
     fn branch(
         &mut self,
         node: &Node,
@@ -225,6 +227,7 @@ impl<'s> Checker<'s> {
         self.flaws.push(Flaw { severity, place, is_value: false, what: what.to_owned(), cure });
     }
 
+    /// Checks a number against the schema's bounds; `None` where it is outside, after a flaw was added.
     fn range(&mut self, value: &Value, schema: &Value, place: &Place) -> Option<()> {
         let Some(number) = value.as_u64() else { return Some(()) };
         let bound = |name| schema.get(name).and_then(Value::as_u64);
@@ -243,6 +246,7 @@ impl<'s> Checker<'s> {
         Some(())
     }
 
+    /// Adds the flaw that a node is not what the schema wants. Always `None`.
     fn refuse(&mut self, node: &Node, schema: &'s Value, place: &Place) -> Option<Value> {
         let what = match &node.content {
             Content::Scalar { .. } if node.is_null() => "has no value".to_owned(),
@@ -257,6 +261,7 @@ impl<'s> Checker<'s> {
         None
     }
 
+    /// What a schema wants, in words for a cure.
     fn wanted(&self, schema: &'s Value) -> Vec<String> {
         let schema = self.target(schema);
         if let Some(allowed) = self.allowed(schema) {

@@ -17,11 +17,11 @@ pub(super) const OPTION: &str = "--source";
 
 /// Reads `--source` options, the first at the bottom. Relative paths are relative to `env.cwd`.
 ///
-/// A specification is a directory if it begins with `/`, `./` or `../` or is `.` or `..`; else `owner/repo` or
-/// `owner/repo@REF` if it looks so; else a directory if it exists as one.
+/// What begins with `/`, `./` or `../`, or is `.` or `..`, is a directory. Else what looks like `owner/repo` or `owner/repo@REF` is a
+/// repository. Else it is a directory if it exists as one.
 ///
 /// # Errors
-/// Tells every specification that is neither, or names a directory which is not there.
+/// Tells every specification that is none of these, or names a directory that is not there.
 pub fn from_sources(specs: &[String], env: &Environment) -> Result<Loaded, ConfigError> {
     let mut report = Report::new(None);
     // A specification that is an error leaves an empty entry, so that those after it keep their numbers.

@@ -1,4 +1,5 @@
-//! What the configuration takes from the process: handed in, so that reading it twice gives the same.
+//! What the configuration takes from the process. It is passed as a value, so that the same file and the same value always give the same
+//! configuration.
 
 use std::env;
 use std::ffi::OsString;

@@ -43,7 +43,7 @@ impl KeyPath {
         self.0.is_empty()
     }
 
-    /// True if the value here is `other`, holds it, or stands beside it in one mapping.
+    /// True if the value here is that of `other`, contains it, or is in the same mapping: then it may be wrong only because that one is.
     pub(super) fn depends_on(&self, other: &Self) -> bool {
         let is_beside = match (self.0.split_last(), other.0.split_last()) {
             (Some((Step::Key(_), here)), Some((Step::Key(_), there))) => here == there,

@@ -178,7 +178,8 @@ fn read(path: &Path, report: &mut Report) -> Option<Vec<u8>> {
     None
 }
 
-/// Opens a file that can be read again: the daemon does so after its caller has gone, when a pipe would be empty. Never waits.
+/// Opens a regular file. Others are refused: the daemon reads the file again when its caller has gone, and a pipe would be empty by then.
+/// Never waits.
 fn open(path: &Path) -> io::Result<File> {
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let file_type = file.metadata()?.file_type();

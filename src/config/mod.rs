@@ -39,5 +39,4 @@ pub use key_path::{KeyPath, Step};
 pub use load::{Loaded, discover, load_file, load_text, load_values, schema};
 pub use problem::{ConfigError, Problem, Severity};
 pub use resolve::{check_mountpoint, why_empty};
-pub use surfaces::built_in as built_in_surfaces;
 pub use units::{DURATION_CURE, duration};

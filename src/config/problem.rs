@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::key_path::KeyPath;
-use crate::union::name::write_printable;
+use crate::union::name::Printable;
 
 /// Whether a configuration can be used in spite of a [`Problem`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,15 +57,6 @@ impl fmt::Display for Problem {
             return Ok(());
         }
         write!(f, "\n  cure: {}", Printable(&self.cure))
-    }
-}
-
-/// Shows text with everything escaped that is not printable.
-struct Printable<'a>(&'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| write_printable(c, f))
     }
 }
 

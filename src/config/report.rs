@@ -36,7 +36,7 @@ impl Report {
         self.tree.as_ref().map(|tree| tree.line_of(key.steps()))
     }
 
-    /// Says that the value at `key` was left out: what depends on it cannot be judged.
+    /// Notes that the value at `key` was left out: errors of what depends on it are not reported, since they may only follow from that.
     pub(super) fn shadow(&mut self, key: KeyPath) {
         self.shadowed.push(key);
     }

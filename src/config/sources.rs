@@ -19,7 +19,7 @@ use crate::union::surface::Surface;
 /// First components that the view or the repo cache needs for itself.
 const RESERVED_OWNERS: [&str; 4] = [".overlay", ".git", "public", "private"];
 
-/// What reading entries needs to know.
+/// Reads the entries of a list of sources.
 pub(super) struct EntryReader<'a> {
     /// The key of the list of entries.
     pub(super) list: KeyPath,
@@ -159,7 +159,7 @@ impl EntryReader<'_> {
         }
     }
 
-    /// Keys that say nothing about a source that is served live, or about a directory.
+    /// Reports keys that have no meaning for a source that is served live, or for a directory.
     fn check_mode(&mut self, raw: &RawSource, location: &Location, mode: Mode, key: &KeyPath) {
         let has_ref = raw.git_ref.as_ref().is_some_and(|text| !text.0.is_empty());
         let has_url = raw.url.as_ref().is_some_and(|url| !url.is_empty());
@@ -263,7 +263,7 @@ impl EntryReader<'_> {
         Some(name)
     }
 
-    /// In the view `<owner>/<repo>` stands beside the surfaces.
+    /// Reports a name that cannot be shown: in the view `<owner>/<repo>` stands beside the surfaces.
     fn check_owner(&mut self, name: &SourceName, key: &KeyPath) {
         let other = format!("`name: source-{}/{}`", name.owner, name.repo);
         let own = if self.list == KeyPath::top(OPTION) {

@@ -19,7 +19,7 @@ pub(super) const RELATIVE_CURE: &str =
     "write a relative path without empty and `..` components, as `shared/tools`";
 
 /// The rows that exist without any configuration, in the order of the view.
-pub fn built_in() -> Vec<Surface> {
+pub(super) fn built_in() -> Vec<Surface> {
     let row = |name: &str, at: &[&str], has_subdir: bool, rule, presence| {
         let at: RelPath = at.iter().map(|part| known_name(part)).collect();
         let subdir = has_subdir.then(|| at.clone());

@@ -14,10 +14,10 @@ use super::{ControlError, socket};
 /// How long a daemon may take for an answer that it has at hand.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long another process may take to answer in the place of one that has ended.
-const SUCCEEDED: Duration = Duration::from_secs(30);
-/// How long nobody may answer where one takes the place of another.
-const SETTLED: Duration = Duration::from_secs(2);
+/// How long a process that takes the place of another may take until it answers.
+const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(30);
+/// How long nobody may answer while one process takes the place of another.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Asks a daemon how it is.
 ///
@@ -28,16 +28,8 @@ pub fn status(socket: &Path) -> Result<Status, ControlError> {
 }
 
 /// Asks several daemons how they are, each in turn. A socket that a daemon left behind gives [`ControlError::NoDaemon`].
-pub fn all(
-    sockets: impl IntoIterator<Item = PathBuf>,
-) -> Vec<(PathBuf, Result<Status, ControlError>)> {
-    sockets
-        .into_iter()
-        .map(|socket| {
-            let status = status(&socket);
-            (socket, status)
-        })
-        .collect()
+pub fn all(sockets: impl IntoIterator<Item = PathBuf>) -> Vec<Result<Status, ControlError>> {
+    sockets.into_iter().map(|socket| status(&socket)).collect()
 }
 
 /// Has a daemon read its configuration and refs anew, and waits for at most `patience` until every new look-up sees the result.
@@ -47,15 +39,19 @@ pub fn all(
 pub fn reload(socket: &Path, patience: Duration) -> Result<ReloadReport, ControlError> {
     let deadline = Instant::now() + patience;
     loop {
-        let before = settled(socket)?;
+        let before = status_when_settled(socket)?;
         match ask(socket, &Request::Reload, deadline.saturating_duration_since(Instant::now())) {
-            // What it needs for the answer is closed to it: another worker takes its place, and is asked.
+            // A confined worker that may not open what the new configuration needs is replaced: the next one is asked.
             Err(
                 ControlError::Answer { .. }
                 | ControlError::Io { .. }
                 | ControlError::NoDaemon { .. },
             ) if before.supervisor_pid.is_some() => {
-                successor(socket, before.pid, deadline.min(Instant::now() + SUCCEEDED))?;
+                wait_for_successor(
+                    socket,
+                    before.pid,
+                    deadline.min(Instant::now() + SUCCESSOR_PATIENCE),
+                )?;
             }
             answer => return answer,
         }
@@ -69,17 +65,17 @@ pub fn reload(socket: &Path, patience: Duration) -> Result<ReloadReport, Control
 pub fn upgrade(socket: &Path, patience: Duration) -> Result<Status, ControlError> {
     let deadline = Instant::now() + patience;
     let before = status(socket)?;
-    // The good answer is none: the daemon is ended while it waits.
+    // If all goes well there is no answer: the daemon is ended while it is waited for.
     match ask::<()>(socket, &Request::Upgrade, patience) {
         Ok(()) | Err(ControlError::Answer { .. } | ControlError::Io { .. }) => {}
         Err(error) => return Err(error),
     }
-    successor(socket, before.pid, deadline)
+    wait_for_successor(socket, before.pid, deadline)
 }
 
-/// As [`status`], also in the moment in which another worker takes the place of one.
-fn settled(socket: &Path) -> Result<Status, ControlError> {
-    let deadline = Instant::now() + SETTLED;
+/// As [`status`], but waits while one worker takes the place of another and nobody answers.
+fn status_when_settled(socket: &Path) -> Result<Status, ControlError> {
+    let deadline = Instant::now() + SETTLE_PATIENCE;
     loop {
         match status(socket) {
             Err(ControlError::NoDaemon { .. } | ControlError::Answer { .. })
@@ -92,8 +88,8 @@ fn settled(socket: &Path) -> Result<Status, ControlError> {
     }
 }
 
-/// Waits until another process answers in the place of one.
-fn successor(socket: &Path, pid: u32, deadline: Instant) -> Result<Status, ControlError> {
+/// Waits until another process than `pid` answers on the socket. Its status.
+fn wait_for_successor(socket: &Path, pid: u32, deadline: Instant) -> Result<Status, ControlError> {
     loop {
         match status(socket) {
             Ok(now) if now.pid != pid => return Ok(now),
@@ -252,7 +248,7 @@ mod tests {
     fn a_live_socket_is_refused_a_dead_one_is_replaced() {
         let (_dir, socket) = place();
         drop(UnixListener::bind(&socket).unwrap());
-        assert!(matches!(all([socket.clone()])[0].1, Err(ControlError::NoDaemon { .. })));
+        assert!(matches!(all([socket.clone()])[0], Err(ControlError::NoDaemon { .. })));
         let _server = Server::start(&socket, Arc::new(Fake)).unwrap();
         let error = Server::start(&socket, Arc::new(Fake)).unwrap_err();
         assert!(matches!(error, ControlError::InUse { .. }), "{error}");

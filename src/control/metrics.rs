@@ -244,7 +244,7 @@ mod tests {
             let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
             let kind = format!("{:?}", metric.kind).to_lowercase();
             let teller = match metric.teller {
-                Teller::Every => "both",
+                Teller::Every => "mount, sync",
                 Teller::View => "mount, each view",
                 Teller::Mount => "mount",
                 Teller::Views => "mount --views",

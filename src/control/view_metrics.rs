@@ -7,14 +7,6 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::status::{SourceCondition, ViewStatus};
 use crate::view::View;
 
-/// All conditions, each with the word by which `status` calls it.
-const CONDITIONS: [(SourceCondition, &str); 4] = [
-    (SourceCondition::Ready, "ready"),
-    (SourceCondition::Stale, "stale"),
-    (SourceCondition::Missing, "missing"),
-    (SourceCondition::Broken, "broken"),
-];
-
 /// The requests of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requests {
@@ -87,8 +79,8 @@ fn write_sources(page: &mut Page, snapshot: &Snapshot) {
     let count = |is_counted: &dyn Fn(&crate::snapshot::status::SourceStatus) -> bool| {
         float(status.sources.iter().filter(|source| is_counted(source)).count() as u64)
     };
-    let by_state = CONDITIONS
-        .map(|(state, word)| (vec![word.to_owned()], count(&|source| source.state == state)));
+    let by_state = SourceCondition::ALL
+        .map(|state| (vec![state.word().to_owned()], count(&|source| source.state == state)));
     page.each(&metrics::SOURCES, by_state);
     let infos = sources().map(|(label, source)| {
         let git_ref = source.git_ref.clone().unwrap_or_default();
@@ -97,9 +89,9 @@ fn write_sources(page: &mut Page, snapshot: &Snapshot) {
     });
     page.each(&metrics::SOURCE, infos);
     let states = sources().flat_map(|(label, source)| {
-        CONDITIONS.map(|(state, word)| {
+        SourceCondition::ALL.map(|state| {
             let is_in_it = if source.state == state { 1.0 } else { 0.0 };
-            (vec![label.clone(), word.to_owned()], is_in_it)
+            (vec![label.clone(), state.word().to_owned()], is_in_it)
         })
     });
     page.each(&metrics::SOURCE_STATE, states);

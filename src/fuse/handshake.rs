@@ -1,7 +1,8 @@
-//! The handshake with the kernel, which happens once in the life of a mount: a process that goes on where another was killed must not make it again.
+//! The handshake with the kernel. It happens once in the life of a mount: a process that takes a mount over must not repeat it.
 //!
-//! The FUSE library always reads the kernel's first message. So it gets it from us over a pair of sockets, and is then given the kernel's
-//! descriptor in place of its socket. The first process passes the answer on to the kernel; a later one only compares it.
+//! But the FUSE library always reads a first message and answers it. So we hand it the kernel's first message over a pair of sockets, read
+//! its answer, and then put the kernel's descriptor in the place of its socket. The first process passes the answer on to the kernel; a
+//! later one only compares it with what the first has written down.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -15,6 +16,7 @@ use nix::unistd::{dup2, read, write};
 use super::filesystem::Filesystem;
 use super::refusal::refuse;
 use super::session::{SessionError, refused};
+use super::wire::{NOTIFY_RESEND, REQUEST_HEADER_BYTES, RequestHeader, notification, word};
 use crate::view::Journal;
 
 /// What is certainly enough for the first message, and what the kernel wants to see offered (`FUSE_MIN_READ_BUFFER`, `fuse.h`).
@@ -87,9 +89,9 @@ fn answered(
     has_passthrough: bool,
 ) -> Result<(Session<Filesystem>, Vec<u8>), SessionError> {
     let failed = |error: Errno| SessionError::Handshake(error.into());
-    let word = |at: usize| request.get(at..at + 4).and_then(|word| word.try_into().ok());
-    // The header of every message has 40 bytes; the version follows.
-    let numbers = (word(4).map(u32::from_ne_bytes), word(40).map(u32::from_ne_bytes));
+    let opcode = RequestHeader::read(request).map(|header| header.opcode);
+    // The version follows the header.
+    let numbers = (opcode, word(request, REQUEST_HEADER_BYTES));
     if numbers != (Some(INIT), Some(MAJOR)) {
         // The library would wait for another message, which never comes.
         let unknown = format!("the kernel began with {numbers:?}, not with ({INIT}, {MAJOR})");
@@ -118,11 +120,6 @@ fn give(session: &Session<Filesystem>, device: &OwnedFd) -> Result<(), SessionEr
 
 /// Has the kernel ask again whatever was read and never answered (`FUSE_NOTIFY_RESEND`, Linux 6.9).
 pub(super) fn resend(device: impl AsFd) -> io::Result<()> {
-    /// `FUSE_NOTIFY_RESEND`, `fuse.h`.
-    const RESEND: i32 = 7;
-    let mut message = [0; 16];
-    message[..4].copy_from_slice(&16_u32.to_ne_bytes());
-    message[4..8].copy_from_slice(&RESEND.to_ne_bytes());
-    write(device, &message)?;
+    write(device, &notification(NOTIFY_RESEND, &[]))?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use fuser::{INodeNo, Notifier};
 
+use super::wire::{NOTIFY_INVAL_ENTRY, NOTIFY_INVAL_INODE, NOTIFY_STORE, notification};
 use crate::union::name::Name;
 use crate::view::{Kernel, Number};
 
@@ -15,15 +16,16 @@ use crate::view::{Kernel, Number};
 #[derive(Clone)]
 pub struct KernelCache {
     notifier: Notifier,
-    /// Who writes messages, if not this process. The kernel may have one wait for a request that this process has not answered: killed
-    /// meanwhile, it would not end before that is answered, and nobody would take its place.
+    /// Who writes messages, if not this process. The kernel may let the writer wait until a request is answered that this process has yet
+    /// to answer. Were this process killed meanwhile, it could not end, since nobody would answer, and no other could take its place.
     courier: Option<Courier>,
 }
 
-/// How many messages are carried at once: a way there and back for each takes longer than the kernel needs for it.
+/// How many messages the courier gets at once: handing over a single one takes longer than the kernel needs for it.
 const AT_ONCE: usize = 64;
 
-/// Carries messages to the kernel, one after the other, and returns what that said when it has done what they say; `None` if nobody carries any more.
+/// Carries messages to the kernel, one after the other, and returns what the kernel said when it has done what they say; `None` if the
+/// courier has ended.
 pub type Courier = Arc<dyn Fn(&[u8]) -> Option<io::Result<()>> + Send + Sync>;
 
 impl KernelCache {
@@ -77,23 +79,24 @@ impl Kernel for KernelCache {
     }
 }
 
-/// `FUSE_NOTIFY_STORE` of no byte (`struct fuse_notify_store_out`, `fuse.h`): it changes nothing, and fails for a node that is not known.
+/// `FUSE_NOTIFY_STORE` of no bytes (`struct fuse_notify_store_out`, `fuse.h`): it changes nothing, and fails for a node that the kernel does
+/// not know.
 fn message_about_nothing(number: Number) -> Vec<u8> {
     let body = [u64::from(number.0).to_ne_bytes(), [0; 8], [0; 8]].concat();
-    message(4, &body)
+    notification(NOTIFY_STORE, &body)
 }
 
-/// `FUSE_NOTIFY_STORE` of all of a file (`struct fuse_notify_store_out`, `fuse.h`).
+/// `FUSE_NOTIFY_STORE` of all bytes of a file (`struct fuse_notify_store_out`, `fuse.h`).
 pub(super) fn message_about_content(number: Number, content: &[u8]) -> Vec<u8> {
     let len = u32::try_from(content.len()).unwrap_or(u32::MAX);
     let head = [u64::from(number.0).to_ne_bytes(), [0; 8]].concat();
-    message(4, &[&head[..], &len.to_ne_bytes(), &[0; 4], content].concat())
+    notification(NOTIFY_STORE, &[&head[..], &len.to_ne_bytes(), &[0; 4], content].concat())
 }
 
 /// `FUSE_NOTIFY_INVAL_INODE` for all of an inode (`struct fuse_notify_inval_inode_out`, `fuse.h`).
 fn message_about_listing(directory: Number) -> Vec<u8> {
     let body = [u64::from(directory.0).to_ne_bytes(), [0; 8], [0; 8]].concat();
-    message(2, &body)
+    notification(NOTIFY_INVAL_INODE, &body)
 }
 
 /// `FUSE_NOTIFY_INVAL_ENTRY` (`struct fuse_notify_inval_entry_out`, `fuse.h`).
@@ -102,13 +105,7 @@ fn message_about_name(directory: Number, name: &[u8]) -> Vec<u8> {
     let len = u32::try_from(name.len()).unwrap_or(u32::MAX);
     let parent = u64::from(directory.0).to_ne_bytes();
     let body = [&parent[..], &len.to_ne_bytes(), &[0; 4], name, &[0]].concat();
-    message(3, &body)
-}
-
-/// A message that answers no request (`struct fuse_out_header`, `fuse.h`): its length, its code, and no request's number.
-fn message(code: i32, body: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(body.len() + 16).unwrap_or(u32::MAX);
-    [&len.to_ne_bytes()[..], &code.to_ne_bytes(), &[0; 8], body].concat()
+    notification(NOTIFY_INVAL_ENTRY, &body)
 }
 
 /// What the kernel does not know it need not forget; a mount that is gone has nothing to forget.

@@ -1,7 +1,7 @@
 //! One protocol: the kernel's requests, carried to the view and answered.
 //!
 //! Decides nothing about what is visible. The errno table is in `errno`, and nowhere else. Every request is answered exactly once,
-//! also when a handler panics.
+//! also when a handler panics. `filesystem` has the handlers, `session` the threads that call them; begin there.
 
 mod ahead;
 mod ask;
@@ -16,6 +16,7 @@ mod refusal;
 mod reply;
 mod session;
 mod waiting;
+mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! Large files that the kernel reads by itself from the cache's files, without a request (FUSE passthrough,
 //! `Documentation/filesystems/fuse/fuse-passthrough.rst`).
 //!
-//! All who have a file open at one time go the same way, by the kernel with one backing or by requests: the kernel refuses anything else with
-//! EIO (`fuse_file_io_open`, `fs/fuse/iomode.c`). It ends a way before it tells of the last release.
+//! While a file is open, all who have it open read it in the same way: through one backing, or by requests. The kernel refuses any other open
+//! with EIO (`fuse_file_io_open`, `fs/fuse/iomode.c`). It gives up the backing before it sends us the last release.
 //!
 //! Locks: one, for the map of what is open; never over a decoding, a reply, or the closing of a backing.
 
@@ -60,20 +60,22 @@ struct Opens {
 
 #[derive(Debug)]
 struct Open {
-    way: Way,
+    read_by: ReadBy,
     count: u64,
 }
 
 /// How the kernel reads a file while it is open.
 #[derive(Debug, Clone)]
-enum Way {
-    Itself(Arc<Backing>),
-    /// By itself, from what an earlier process has given it.
-    Left(u32),
+enum ReadBy {
+    /// From a backing.
+    Backing(Arc<Backing>),
+    /// From a backing that an earlier process opened, known by its number only: the next open adopts it.
+    Inherited(u32),
+    /// By sending requests.
     Requests,
 }
 
-/// What the kernel reads a file from; it lets go of that with the value.
+/// The file that the kernel reads in place of ours; the kernel closes it when the value is dropped.
 #[derive(Debug)]
 struct Backing {
     id: BackingId,
@@ -81,17 +83,17 @@ struct Backing {
     number: u32,
 }
 
-impl Way {
+impl ReadBy {
     fn backing(&self) -> Option<u32> {
         match self {
-            Self::Itself(backing) => Some(backing.number),
-            Self::Left(number) => Some(*number),
+            Self::Backing(backing) => Some(backing.number),
+            Self::Inherited(number) => Some(*number),
             Self::Requests => None,
         }
     }
 }
 
-/// A release that is not answered yet. When it is, the file may be let go of.
+/// A release that is not answered yet. To be dropped after the answer: it writes the release down and closes the backing.
 pub(super) struct Released<'a> {
     files: &'a OpenFiles,
     ino: INodeNo,
@@ -115,8 +117,8 @@ impl OpenFiles {
     /// Goes on with what is open.
     fn new(journal: Option<Arc<Journal>>, left: &[(Number, StillOpen)]) -> Self {
         let open = left.iter().map(|(number, StillOpen { backing, count })| {
-            let way = backing.map_or(Way::Requests, Way::Left);
-            (INodeNo(u64::from(number.0)), Open { way, count: *count })
+            let read_by = backing.map_or(ReadBy::Requests, ReadBy::Inherited);
+            (INodeNo(u64::from(number.0)), Open { read_by, count: *count })
         });
         let open = Opens { by_number: open.collect(), spent: Vec::new() };
         Self { open: Mutex::new(open), is_refused: AtomicBool::default(), journal }
@@ -132,8 +134,8 @@ impl OpenFiles {
         reply: ReplyOpen,
     ) {
         self.close_spent(&reply);
-        if let Some(way) = self.again(ino, &reply) {
-            return self.answer(ino, &way, reply);
+        if let Some(read_by) = self.again(ino, &reply) {
+            return self.answer(ino, &read_by, reply);
         }
         match ask(view, ino, View::has_kept_file) {
             Ok(true) => {}
@@ -162,41 +164,41 @@ impl OpenFiles {
         let Entry::Occupied(mut known) = open.by_number.entry(ino) else { return None };
         known.get_mut().count -= 1;
         let ended = (known.get().count == 0).then(|| known.remove());
-        if let Some(Open { way: Way::Left(number), .. }) = &ended {
+        if let Some(Open { read_by: ReadBy::Inherited(number), .. }) = &ended {
             open.spent.push(*number);
         }
         drop(open);
         Some(Released { files: self, ino, _ended: ended })
     }
 
-    /// The way of a file that is open, and one more on it.
-    fn again(&self, ino: INodeNo, reply: &ReplyOpen) -> Option<Way> {
+    /// Counts one more open of a file that is open already, and says how it is read; `None` if it is not open.
+    fn again(&self, ino: INodeNo, reply: &ReplyOpen) -> Option<ReadBy> {
         let mut open = self.lock();
         let known = open.by_number.get_mut(&ino)?;
         known.count += 1;
-        if let Way::Left(number) = known.way {
-            known.way = Way::Itself(Arc::new(adopt(number, reply)));
+        if let ReadBy::Inherited(number) = known.read_by {
+            known.read_by = ReadBy::Backing(Arc::new(adopt(number, reply)));
         }
-        Some(known.way.clone())
+        Some(known.read_by.clone())
     }
 
-    /// Decides the way of a file, unless somebody else has meanwhile.
-    fn first(&self, ino: INodeNo, file: Option<&File>, reply: &ReplyOpen) -> Way {
-        if let Some(way) = self.again(ino, reply) {
-            return way;
+    /// Counts the first open of a file, and decides how it is read, unless another open has decided that meanwhile.
+    fn first(&self, ino: INodeNo, file: Option<&File>, reply: &ReplyOpen) -> ReadBy {
+        if let Some(read_by) = self.again(ino, reply) {
+            return read_by;
         }
         let mut open = self.lock();
         let known = open.by_number.entry(ino).or_insert_with(|| {
             let backing = file.and_then(|file| self.backing(file, reply));
-            Open { way: backing.map_or(Way::Requests, Way::Itself), count: 0 }
+            Open { read_by: backing.map_or(ReadBy::Requests, ReadBy::Backing), count: 0 }
         });
         known.count += 1;
-        known.way.clone()
+        known.read_by.clone()
     }
 
     fn backing(&self, file: &File, reply: &ReplyOpen) -> Option<Arc<Backing>> {
         match reply.open_backing(file) {
-            // The number is told only to who takes the care for it.
+            // The journal needs the number, which the library gives only to a new owner.
             Ok(backing) => Some(Arc::new(adopt(backing.into_raw(), reply))),
             Err(error) => {
                 if !self.is_refused.swap(true, Ordering::Relaxed) {
@@ -208,16 +210,16 @@ impl OpenFiles {
     }
 
     /// Writes the open down, and answers it.
-    fn answer(&self, ino: INodeNo, way: &Way, reply: ReplyOpen) {
+    fn answer(&self, ino: INodeNo, read_by: &ReadBy, reply: ReplyOpen) {
         if let Some((journal, number)) = self.journal.as_ref().zip(number(ino)) {
-            journal.opened(number, way.backing());
+            journal.opened(number, read_by.backing());
         }
-        match way {
+        match read_by {
             // With `FOPEN_KEEP_CACHE` the kernel would refuse it.
-            Way::Itself(backing) => {
+            ReadBy::Backing(backing) => {
                 reply.opened_passthrough(COUNTED, FopenFlags::FOPEN_NOFLUSH, &backing.id);
             }
-            Way::Left(_) | Way::Requests => reply.opened(COUNTED, by_requests()),
+            ReadBy::Inherited(_) | ReadBy::Requests => reply.opened(COUNTED, by_requests()),
         }
     }
 
@@ -233,7 +235,7 @@ impl OpenFiles {
     }
 }
 
-/// Takes over what the kernel knows by a number: it is closed with the value.
+/// Takes over the backing that the kernel knows by this number; it is closed when the value is dropped.
 #[expect(unsafe_code, reason = "the FUSE library lets go of a number in no other way")]
 fn adopt(number: u32, reply: &ReplyOpen) -> Backing {
     // SAFETY: the number was given out by the kernel for this connection, to this process or to one before it that has ended, and nobody

@@ -1,4 +1,4 @@
-//! Errors for what a process was asked before it died, where others have died of the same.
+//! Errors for the requests that a process left unanswered when it died, where several have died in a row: the requests may be the cause.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,35 +8,36 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{read, write};
 
 use super::handshake::resend;
+use super::wire::{RequestHeader, error_reply};
 
-/// The kernel gives nothing to who has less room than for the largest request that was agreed on, and its headers.
+/// The kernel refuses to give a request to a reader that has no room for the largest request that was agreed on, with its headers.
 const MESSAGE_MAX: usize = (1 << 20) + (64 << 10);
-/// The bit of a request's number that says that it was asked before (`FUSE_UNIQUE_RESEND`, `fuse.h`).
-const ASKED_BEFORE: u64 = 1 << 63;
-/// What needs no answer: `FUSE_FORGET`, `FUSE_INTERRUPT` and `FUSE_BATCH_FORGET`, `fuse.h`.
-const WITHOUT_ANSWER: [u32; 3] = [2, 36, 42];
+/// The bit of a request's number that says that it was sent before (`FUSE_UNIQUE_RESEND`, `fuse.h`).
+const SENT_BEFORE: u64 = 1 << 63;
+/// The opcodes of requests that get no reply: `FUSE_FORGET`, `FUSE_INTERRUPT` and `FUSE_BATCH_FORGET`, `fuse.h`.
+const WITHOUT_REPLY: [u32; 3] = [2, 36, 42];
 
-/// Answers with an error what was asked before and not answered. What was not asked before may be read here once: whoever calls this has the
-/// kernel ask again afterwards.
+/// Answers every request with an error that was sent before and not answered. The last one that is read may be a new one, and is left
+/// unanswered: whoever calls this has the kernel send again afterwards.
 pub(super) fn refuse(device: &OwnedFd) -> io::Result<()> {
-    // What was asked before comes first.
+    // What was sent before comes first.
     resend(device)?;
     let mut message = vec![0; MESSAGE_MAX];
     let mut refused = 0;
-    while is_asked(device)? {
+    while has_request(device)? {
         let len = match read(device, &mut message) {
             Ok(len) => len,
             Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => continue,
             Err(error) => return Err(error.into()),
         };
-        let Some((operation, number)) = head(&message[..len]) else { break };
-        if WITHOUT_ANSWER.contains(&operation) {
+        let Some(header) = RequestHeader::read(&message[..len]) else { break };
+        if WITHOUT_REPLY.contains(&header.opcode) {
             continue;
         }
-        if number & ASKED_BEFORE == 0 {
+        if header.unique & SENT_BEFORE == 0 {
             break;
         }
-        match write(device, &answer(number)) {
+        match write(device, &error_reply(header.unique, libc::EIO)) {
             // Whoever asked may be gone by now.
             Ok(_) | Err(Errno::ENOENT) => refused += 1,
             Err(error) => return Err(error.into()),
@@ -46,27 +47,11 @@ pub(super) fn refuse(device: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-fn is_asked(device: &OwnedFd) -> io::Result<bool> {
+fn has_request(device: &OwnedFd) -> io::Result<bool> {
     let mut asked = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
     match poll(&mut asked, PollTimeout::ZERO) {
         Ok(count) => Ok(count > 0),
         Err(Errno::EINTR) => Ok(true),
         Err(error) => Err(error.into()),
     }
-}
-
-/// The operation and the number of a request.
-fn head(message: &[u8]) -> Option<(u32, u64)> {
-    let operation = message.get(4..8)?.try_into().ok()?;
-    let number = message.get(8..16)?.try_into().ok()?;
-    Some((u32::from_ne_bytes(operation), u64::from_ne_bytes(number)))
-}
-
-/// The answer EIO.
-fn answer(number: u64) -> [u8; 16] {
-    let mut answer = [0; 16];
-    answer[..4].copy_from_slice(&16_u32.to_ne_bytes());
-    answer[4..8].copy_from_slice(&(-libc::EIO).to_ne_bytes());
-    answer[8..].copy_from_slice(&number.to_ne_bytes());
-    answer
 }

@@ -16,8 +16,9 @@ use crate::view::{Attr, Number, Offered, Sink};
 /// Numbers are never given out twice, so that one generation is enough.
 pub(super) const GENERATION: Generation = Generation(0);
 
-/// The size of what is listed and cannot be read. Nobody is told it, since nothing is to be kept; but the kernel notes it, and who reads at that moment would be
-/// at the end of an empty file. So he has us asked, and gets the error.
+/// The size that a listing gives to a file whose attributes cannot be read. `stat` never shows it, since the lifetime is zero. But the kernel
+/// remembers it: with size 0, whoever reads the file at that moment would get an empty file. With this size the kernel asks us, and the
+/// reader gets the error.
 const UNREADABLE_BYTES: u64 = 1 << 40;
 
 /// Answers that a name leads to nothing, in the form that the kernel keeps: an entry with node 0 (`fuse_lookup_name`,

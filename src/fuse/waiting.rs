@@ -1,4 +1,4 @@
-//! Requests that wait for a large object to be decoded, each in a thread of its own: those that answer the kernel go on with the rest.
+//! Requests that wait for a large object to be decoded. Each gets a thread of its own, so that the session's threads go on with the rest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use super::ask::ask;
 use super::counts::Counts;
 use crate::view::View;
 
-/// More requests than this do not wait beside the others: the next one keeps its thread.
+/// The most threads for such requests. Beyond that a request is answered by the session's thread that took it.
 const THREADS_MAX: usize = 64;
 
 /// What is to be read.
@@ -26,7 +26,7 @@ pub(super) struct LongRead {
 pub(super) struct Waiting(Arc<AtomicUsize>);
 
 impl Waiting {
-    /// Reads and answers, later.
+    /// Reads and answers, in a thread of its own if one can be had.
     pub(super) fn read(
         &self,
         view: &Arc<View>,
@@ -38,7 +38,7 @@ impl Waiting {
         self.run(move || answer(&view, &counts, read, reply));
     }
 
-    /// Does what answers a request, later.
+    /// Runs what answers a request, in a thread of its own if one can be had.
     pub(super) fn run(&self, work: impl FnOnce() + Send + 'static) {
         let Some(counted) = self.count() else { return work() };
         let work = move || {

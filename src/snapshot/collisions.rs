@@ -31,11 +31,11 @@ impl fmt::Display for Collision {
     }
 }
 
-/// What makes two collisions one, whatever the revisions of their sources.
-type Identity<'a> = (RelPath, &'a SourceName, &'a SourceName);
+/// Tells a collision from all others, whatever the revisions of the sources: the path of the winner, and both names.
+type CollisionKey<'a> = (RelPath, &'a SourceName, &'a SourceName);
 
 /// The collisions of a snapshot, surface by surface.
-fn all(snapshot: &Snapshot) -> impl Iterator<Item = (Identity<'_>, Collision)> {
+fn all(snapshot: &Snapshot) -> impl Iterator<Item = (CollisionKey<'_>, Collision)> {
     let stacks = snapshot.surfaces.iter().zip(&snapshot.stacks);
     stacks.flat_map(move |(surface, stack)| {
         stack.placed.iter().flat_map(move |winner| {
@@ -64,8 +64,7 @@ pub fn hidden_entries(snapshot: &Snapshot) -> usize {
 
 /// The collisions of `next` that `before` did not have, each once.
 pub fn new_collisions(before: &Snapshot, next: &Snapshot) -> Vec<Collision> {
-    let mut known: HashSet<_> = all(before).map(|(identity, _)| identity).collect();
-    let new =
-        all(next).filter_map(|(identity, collision)| known.insert(identity).then_some(collision));
+    let mut known: HashSet<_> = all(before).map(|(key, _)| key).collect();
+    let new = all(next).filter_map(|(key, collision)| known.insert(key).then_some(collision));
     new.collect()
 }

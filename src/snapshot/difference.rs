@@ -11,7 +11,6 @@ use super::{Snapshot, Source};
 use crate::union::change::{Side, changes};
 use crate::union::name::RelPath;
 use crate::union::namespace::Shown;
-use crate::union::object::Object;
 use crate::union::source::SourceId;
 
 /// The difference of two snapshots.
@@ -42,7 +41,8 @@ pub struct SourceAt {
     /// What commands call it.
     pub source: String,
     /// Its ref as configured.
-    pub r#ref: Option<String>,
+    #[serde(rename = "ref")]
+    pub git_ref: Option<String>,
     /// Its revision.
     pub revision: String,
 }
@@ -170,10 +170,7 @@ fn entry(snapshot: &Snapshot, shown: &Shown) -> EntryAt {
         source: source.label.clone(),
         revision: source.revision.to_string(),
         source_path: shown.source_path.to_string(),
-        object: match &shown.object {
-            Object::Frozen { oid, .. } => Some(oid.to_string()),
-            Object::Empty | Object::Live { .. } => None,
-        },
+        object: shown.object.oid().map(ToString::to_string),
     }
 }
 
@@ -197,7 +194,7 @@ fn sources(before: &Snapshot, after: &Snapshot, pairs: &Pairs) -> Vec<SourceChan
 fn at(source: &Source) -> SourceAt {
     SourceAt {
         source: source.label.clone(),
-        r#ref: source.git_ref.clone(),
+        git_ref: source.git_ref.clone(),
         revision: source.revision.to_string(),
     }
 }
@@ -209,8 +206,8 @@ struct Pairs {
 }
 
 impl Pairs {
-    /// Pairs sources by all that tells them from others; then, another ref being no other source, by name and place; then
-    /// by name. Each takes part once, in order, so that two listings of one repository stay two.
+    /// Pairs sources by key, and what is left by name and place (another ref is no other source), and what is left then by name. Each
+    /// source is paired once, in order, so that a repository that is listed twice stays two sources.
     fn of(before: &[Arc<Source>], after: &[Arc<Source>]) -> Self {
         let rules: [fn(&Source, &Source) -> bool; 3] = [
             |one, other| one.key == other.key,
@@ -231,6 +228,7 @@ impl Pairs {
         Self { before: pairs }
     }
 
+    /// True if a source before and one after are a pair.
     fn are_one(&self, before: SourceId, after: SourceId) -> bool {
         self.before.get(before.index()).copied().flatten() == Some(after.index())
     }

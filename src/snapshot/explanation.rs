@@ -49,7 +49,8 @@ pub struct WinnerReport {
     /// The source, as commands call it.
     pub source: String,
     /// Its ref as configured.
-    pub r#ref: Option<String>,
+    #[serde(rename = "ref")]
+    pub git_ref: Option<String>,
     /// Its revision.
     pub revision: String,
     /// The entry, in the view.
@@ -133,7 +134,7 @@ impl ExplanationReport {
             let below = &path[entry.path.len()..];
             report.winner = Some(WinnerReport {
                 source: entry.source.clone(),
-                r#ref: None,
+                git_ref: None,
                 revision: entry.revision.clone(),
                 entry: entry.path.clone(),
                 source_path: format!("{}{below}", entry.source_path),
@@ -281,7 +282,7 @@ impl Words<'_> {
         let source = self.snapshot.source(winner.source);
         WinnerReport {
             source: source.label.clone(),
-            r#ref: source.git_ref.clone(),
+            git_ref: source.git_ref.clone(),
             revision: source.revision.to_string(),
             entry: winner.path.to_string(),
             source_path: winner.source_path.concat(below).to_string(),

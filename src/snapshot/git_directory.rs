@@ -7,13 +7,13 @@ use super::Source;
 /// The `.git` of a source that is shown whole.
 #[derive(Debug, Clone)]
 pub enum GitDirectory {
-    /// It is to have none.
+    /// None is configured, or it is not for this source.
     NotAsked,
-    /// It has one wherever a snapshot is shown; this one is not.
+    /// It would have one if it were mounted. This snapshot is only looked at, as by `check` and `explain`.
     NotMade,
-    /// It is the directory at the top of this source: a live one, which nobody changes.
+    /// It is shown: the top of this source, which is a live directory that nobody changes.
     Shown(Arc<Source>),
-    /// It should have one and has none.
+    /// It should have one, and has none.
     LeftOut {
         /// Why there is none.
         reason: String,
@@ -21,7 +21,7 @@ pub enum GitDirectory {
 }
 
 impl GitDirectory {
-    /// What is read of it, if it is shown.
+    /// The source that is shown as `.git`, if one is.
     pub fn shown(&self) -> Option<&Arc<Source>> {
         match self {
             Self::Shown(source) => Some(source),

@@ -1,4 +1,7 @@
 //! A revision set made readable: immutable, shared.
+//!
+//! And what a snapshot says about itself: the files of `.overlay` ([`report`]), how it is ([`status`]), why a path shows what it shows
+//! ([`explanation`]), how two differ ([`difference`]), what hides what since the one before ([`collisions`]).
 
 pub mod collisions;
 pub mod difference;
@@ -42,7 +45,7 @@ pub struct Snapshot {
     pub namespace: Namespace,
     /// What an operator should know and what stopped nothing.
     pub findings: Vec<Finding>,
-    /// For sources, by position, what was seen of them since they were built; may be fewer than the sources.
+    /// What was seen of each source since the snapshot was built, by position; may be shorter than `sources`.
     pub notes: Vec<SourceNote>,
     /// The files of `.overlay`, written when they are first asked for.
     pub texts: OnceLock<Vec<(Name, Arc<[u8]>)>>,
@@ -68,11 +71,14 @@ impl Default for Snapshot {
 
 impl Snapshot {
     /// The source at a position of this snapshot.
+    ///
+    /// # Panics
+    /// The position is of another snapshot, which had more sources.
     pub fn source(&self, id: SourceId) -> &Arc<Source> {
         &self.sources[id.index()]
     }
 
-    /// What of an entry differs beside its object: the `.git` of a source that is shown whole.
+    /// The `.git` of an entry that is a whole source. Two such entries with one object may differ in it.
     pub fn git_directory(&self, shown: &Shown) -> &GitDirectory {
         match shown.surface {
             None => &self.source(shown.source).git_directory,
@@ -81,6 +87,9 @@ impl Snapshot {
     }
 
     /// The surface at a position of this snapshot.
+    ///
+    /// # Panics
+    /// The position is of another table, which had more surfaces.
     pub fn surface(&self, id: SurfaceId) -> &Surface {
         &self.surfaces[id.index()]
     }
@@ -127,7 +136,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// True for the same source at the same revision, read from the same store: pinning apart, which belongs to the store.
+    /// True for the same source at the same revision, read from the same store. Pinning is not compared: it belongs to the store.
     pub fn is_same(&self, other: &Self) -> bool {
         let of_git = match (&self.git, &other.git) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
@@ -198,7 +207,7 @@ impl SourceState {
     }
 }
 
-/// Whether a source is pinned, which may change while it is served: a mount does not wait for its pins.
+/// The [`Pinning`] of a source, shared and replaced while the source is served: a mount does not wait for its pins.
 #[derive(Debug)]
 pub struct PinState(Mutex<Pinning>);
 

@@ -8,7 +8,6 @@ use super::Snapshot;
 use super::status::ViewStatus;
 use crate::union::name::Name;
 use crate::union::namespace::{Placed, Stack};
-use crate::union::object::Object;
 use crate::union::surface::Surface;
 
 /// `entries.json`, and `ls --json`: every visible entry.
@@ -100,10 +99,7 @@ fn entry(snapshot: &Snapshot, surface: &Surface, stack: &Stack, placed: &Placed)
         source: source.label.clone(),
         revision: source.revision.to_string(),
         source_path: placed.entry.source_path.to_string(),
-        object: match &placed.entry.object {
-            Object::Frozen { oid, .. } => Some(oid.to_string()),
-            Object::Empty | Object::Live { .. } => None,
-        },
+        object: placed.entry.object.oid().map(ToString::to_string),
         hides: hides.collect(),
     }
 }

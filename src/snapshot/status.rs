@@ -24,6 +24,18 @@ pub enum ViewState {
     Stopping,
 }
 
+impl ViewState {
+    /// The state as `status` prints it, and as in the document.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Broken => "broken",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 /// How a source is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -36,6 +48,21 @@ pub enum SourceCondition {
     Missing,
     /// It cannot be read; an empty source stands for it.
     Broken,
+}
+
+impl SourceCondition {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ready, Self::Stale, Self::Missing, Self::Broken];
+
+    /// The condition as `status` and metrics print it, and as in the document.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Stale => "stale",
+            Self::Missing => "missing",
+            Self::Broken => "broken",
+        }
+    }
 }
 
 /// What `.overlay/status.json` says: no process numbers and no paths of the host.
@@ -164,4 +191,21 @@ fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime
 fn rfc3339(time: SystemTime) -> String {
     let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
     Timestamp::from_second(timestamp.as_second()).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_the_document() {
+        for condition in SourceCondition::ALL {
+            assert_eq!(serde_json::to_value(condition).unwrap(), condition.word());
+        }
+        let states =
+            [ViewState::Ready, ViewState::Degraded, ViewState::Broken, ViewState::Stopping];
+        for state in states {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.word());
+        }
+    }
 }

@@ -32,7 +32,7 @@ pub struct DirStore {
     /// The same as an object: it is this directory for as long as it is held.
     top: Object,
     place: PathBuf,
-    /// Where its place goes when nobody reads it any more, if it is ours.
+    /// Where the path is sent when nobody reads the directory any more, if the directory is ours.
     removal: Option<Sender<PathBuf>>,
 }
 
@@ -126,7 +126,7 @@ impl DirStore {
 impl Drop for DirStore {
     fn drop(&mut self) {
         if let Some(removal) = self.removal.take() {
-            // Where nobody removes it any more, the whole directory around it goes.
+            // Without a receiver the whole directory around it is removed.
             removal.send(std::mem::take(&mut self.place)).unwrap_or_default();
         }
     }
@@ -217,7 +217,7 @@ fn mount_point(directory: BorrowedFd<'_>, name: &CStr) -> Option<Object> {
             (file_type == SFlag::S_IFDIR).then_some(Object::Empty)
         }
         Err(Errno::ENOENT) => None,
-        // A network file system that does not answer, or one that lets nobody in, is a directory as likely as not.
+        // A network file system may not answer, or let nobody in: it is taken for a directory, which most mount points are.
         Err(_) => Some(Object::Empty),
     }
 }
@@ -251,7 +251,7 @@ impl Store for DirStore {
         for text in names {
             let Some(name) = shown_name(text.to_bytes()) else { continue };
             let found = match child(stream.as_fd(), path.join(&name), &text) {
-                // What passes is no damage.
+                // An error that does not come again is no damage.
                 Err(StoreError::Io(_)) => child(stream.as_fd(), path.join(&name), &text),
                 found => found,
             };

@@ -147,7 +147,7 @@ impl MemoryStore {
 
     fn node(&self, object: &Object) -> Result<&Node, StoreError> {
         if self.unreadable.contains(object) {
-            let Object::Frozen { oid, .. } = object else { return Err(StoreError::Gone) };
+            let oid = object.oid().ok_or(StoreError::Gone)?;
             let cause = "made unreadable".to_owned();
             return Err(StoreError::Unreadable { oid: oid.to_string(), cause });
         }

@@ -1,6 +1,5 @@
 //! Digests over fields that cannot run into one another: each is preceded by its length.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -11,14 +10,6 @@ use crate::union::name::RelPath;
 use crate::union::object::{Kind, Object};
 use crate::union::revision::{Revision, RevisionSetId};
 use crate::union::surface::{EntryRule, Presence, Surface};
-
-/// Bytes as lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").unwrap_or_default();
-        hex
-    })
-}
 
 /// A digest while fields are put into it.
 pub(super) struct Fields(Sha256);

@@ -1,8 +1,13 @@
 //! From the world to a snapshot: where sources are, what their refs say, what they hold.
 //!
-//! `locate` finds repositories, `resolve` finds commits, [`build`] lists the sources and has `union` merge them.
-//! `wanted` says what the repo cache should hold, `fetch` asks remotes, `mirror` keeps one repository and [`cycle`] all.
-//! Nothing here decides what hides what, and nothing below an entry is read. [`inspect`] is for `check` only.
+//! - Building: `locate` finds repositories, `resolve` finds commits, `open` opens stores, `layer` lists what they offer, and [`build`] has
+//!   `union` merge it. `follow` and `beside` give a snapshot the times that it takes over from others.
+//! - Noticing: `signals` names the files whose change says that a source may have moved, [`watch`] looks at them.
+//! - Keeping: [`pin`] (in the directory of `pin_root`) what is served, `history` the `.git` that is shown, [`archive`] the sets that were left.
+//! - The repo cache: `wanted` says what it should hold, [`fetch`] asks remotes, `mirror` keeps one repository and [`cycle`] all.
+//! - [`reach`] names the files that a configuration leads to, for those who confine; [`inspect`] is for `check` only.
+//!
+//! Nothing here decides what hides what, and nothing below an entry is read.
 
 pub mod archive;
 mod beside;

@@ -18,9 +18,9 @@ use std::time::{Duration, Instant, SystemTime};
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
-use super::digest::hex;
 use crate::store::git::pin::PinDirectory;
 use crate::store::state_dir::expect_ours;
+use crate::union::hex::Hex;
 
 /// How long another daemon that starts is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -132,7 +132,7 @@ impl Root {
     /// A name for a new pin directory of a repository.
     pub(super) fn next(&self, key: &[u8; 16]) -> String {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        format!("{}-{number}", hex(key))
+        format!("{}-{number}", Hex(key))
     }
 }
 
@@ -144,11 +144,10 @@ impl Drop for Root {
     }
 }
 
-/// The name of the root of a mount.
 /// A name for what belongs to a mount point.
 pub(super) fn name_of(mountpoint: &Path) -> String {
     let digest: [u8; 32] = Sha256::digest(mountpoint.as_os_str().as_bytes()).into();
-    hex(&digest[..16])
+    Hex(&digest[..16]).to_string()
 }
 
 /// Reads `<key>-<n>`.

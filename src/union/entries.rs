@@ -93,9 +93,9 @@ pub fn entries(
         (_, Offer::File(_)) => return Vec::new(),
         (_, Offer::Directory(children)) => children,
     };
-    let mut found = Vec::with_capacity(children.len());
-    collect(rule, 1, children, &RelPath::root(), base, &mut found);
-    found
+    let mut collected = Collected { rule, entries: Vec::with_capacity(children.len()) };
+    collected.add(1, children, &RelPath::root(), base);
+    collected.entries
 }
 
 /// The single entry of a `promptPath` that names a file (S12).
@@ -108,24 +108,26 @@ fn prompt(object: Object, path: &RelPath, source: &SourceName, position: usize) 
     Entry { path: [name].into_iter().collect(), key: Key::Path, source_path: path.clone(), object }
 }
 
-fn collect(
-    rule: &EntryRule,
-    level: u32,
-    children: Vec<Child>,
-    path: &RelPath,
-    source_path: &RelPath,
-    found: &mut Vec<Entry>,
-) {
-    for child in children {
-        let path = path.join(&child.name);
-        let source_path = source_path.join(&child.name);
-        if is_category(rule, level, &child) {
-            collect(rule, level + 1, child.children, &path, &source_path, found);
-            continue;
+/// The entries of a directory, as far as they are collected.
+struct Collected<'a> {
+    rule: &'a EntryRule,
+    entries: Vec<Entry>,
+}
+
+impl Collected<'_> {
+    /// Adds the entries among children at `level` (from 1), and those in their categories. `path` and `source_path` are of the directory.
+    fn add(&mut self, level: u32, children: Vec<Child>, path: &RelPath, source_path: &RelPath) {
+        for child in children {
+            let path = path.join(&child.name);
+            let source_path = source_path.join(&child.name);
+            if is_category(self.rule, level, &child) {
+                self.add(level + 1, child.children, &path, &source_path);
+                continue;
+            }
+            let is_package = is_package(self.rule, level, &child);
+            let key = if is_package { Key::Package(child.name) } else { Key::Path };
+            self.entries.push(Entry { path, key, source_path, object: child.object });
         }
-        let key =
-            if is_package(rule, level, &child) { Key::Package(child.name) } else { Key::Path };
-        found.push(Entry { path, key, source_path, object: child.object });
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod change;
 pub mod entries;
 pub mod explain;
+pub mod hex;
 pub mod name;
 pub mod namespace;
 pub mod object;

@@ -119,6 +119,16 @@ pub fn write_printable(c: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
+/// Shows text of one line so that it can do nothing to a terminal: what is not printable is escaped.
+#[derive(Debug, Clone, Copy)]
+pub struct Printable<'a>(pub &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| write_printable(c, f))
+    }
+}
+
 /// A relative path: any number of [`Name`]s; none is the place it is relative to.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelPath(Vec<Name>);

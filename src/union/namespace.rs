@@ -57,9 +57,9 @@ impl Stack {
             }));
             layer_ends.push(stack.placed.len());
         }
+        // From the topmost layer down: what may hide an entry is known when its layer is reached.
         let mut later = Later::default();
-        let mut end = stack.placed.len();
-        while let Some(_layer_end) = layer_ends.pop() {
+        while let Some(end) = layer_ends.pop() {
             let start = layer_ends.last().copied().unwrap_or(0);
             for placed in &mut stack.placed[start..end] {
                 placed.hidden_by = later.topmost_hider(&placed.entry);
@@ -67,7 +67,6 @@ impl Stack {
             for (offset, placed) in stack.placed[start..end].iter().enumerate() {
                 later.add(&placed.entry, start + offset);
             }
-            end = start;
         }
         for position in 0..stack.placed.len() {
             if let Some(hider) = stack.placed[position].hidden_by {
@@ -83,11 +82,14 @@ impl Stack {
     }
 }
 
-/// The entries of the layers above the one that is looked at: for each way of hiding the topmost position.
+/// The entries of the layers above the one that is looked at. For each way of hiding, the position in the stack of the topmost entry.
 #[derive(Default)]
 struct Later {
+    /// Packages, by their own name.
     packages: HashMap<Name, usize>,
+    /// Entries, by their path.
     at: HashMap<RelPath, usize>,
+    /// Entries, by each path above theirs.
     below: HashMap<RelPath, usize>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::hex::Hex;
 use super::name::RelPath;
 
 /// The type of an object, as far as the view distinguishes.
@@ -57,7 +58,7 @@ impl Oid {
 /// Shows the id as lower-case hexadecimal digits.
 impl fmt::Display for Oid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(self.as_bytes()).fmt(f)
     }
 }
 
@@ -103,18 +104,26 @@ pub enum Object {
     Live {
         /// Its type; another type is another object.
         kind: Kind,
-        /// Which file it is, apart from the rest: every frozen object would have to be as large.
+        /// Which file it is. Boxed, so that frozen objects, which are the most, need not be as large.
         file: Box<LiveFile>,
     },
 }
 
-/// Each name that was ever listed has one: it is kept small.
+/// There is one for each name that was ever listed, so it is kept small.
 const _: () = assert!(size_of::<Object>() <= 40);
 
 impl Object {
     /// A file of this type that was found in a live directory.
     pub fn live(kind: Kind, path: RelPath, identity: Identity) -> Self {
         Self::Live { kind, file: Box::new(LiveFile { path, identity }) }
+    }
+
+    /// The id of a git object; `None` for what has none.
+    pub fn oid(&self) -> Option<&Oid> {
+        match self {
+            Self::Frozen { oid, .. } => Some(oid),
+            Self::Empty | Self::Live { .. } => None,
+        }
     }
 
     /// The type of the object.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::hex::Hex;
 use super::object::Oid;
 
 /// What a source resolved to.
@@ -19,8 +20,8 @@ pub enum Revision {
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Commit(oid) => write!(f, "{oid}"),
-            Self::Listing(digest) => digest.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+            Self::Commit(oid) => oid.fmt(f),
+            Self::Listing(digest) => Hex(digest).fmt(f),
             Self::Missing => f.write_str("-"),
         }
     }
@@ -53,7 +54,7 @@ impl RevisionSetId {
 /// Shows the digest as 64 hexadecimal digits.
 impl fmt::Display for RevisionSetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 

@@ -120,7 +120,9 @@ fn help_of_a_command_lists_its_options() {
           --metrics <ADDR>      Serve metrics and health over HTTP: PORT for this machine only,
                                 HOST:PORT or `[IPV6]:PORT` (default: `$OVERLAYFS_MOUNT_METRICS`, else
                                 nowhere)
-      -o, --options <OPT,...>   Mount options, as mount(8) gives them
+      -o, --options <OPT,...>   Mount options, as mount(8) gives them: allow_other, noexec, uid=N,
+                                gid=N, links=all|inside, xattrs, nosources, pin, supervised,
+                                passthrough, access=all|public|none, metrics=ADDR, or log=FILE
           --log <FILE>          Write the log to this file
           --log-format <KIND>   What the log looks like: auto, text, json or journald [default: auto]
       -h, --help                Print help

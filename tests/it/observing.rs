@@ -113,7 +113,7 @@ fn metrics_follow_the_view() {
     let (mount, at) = mount(&sandbox, &[]);
     assert_eq!(get(&at, "/healthz"), (200, "ok\n".to_owned()));
     assert_eq!(get(&at, "/readyz"), (200, "ok\n".to_owned()));
-    assert_eq!(told(&at), promised(&["both", "mount", "mount, each view"]));
+    assert_eq!(told(&at), promised(&["mount, sync", "mount", "mount, each view"]));
     let before = metrics(&at);
     assert_eq!(before["overlayfs_mount_flips_total"], "0");
     assert_eq!(before["overlayfs_mount_sources{state=\"ready\"}"], "2");
@@ -221,7 +221,7 @@ fn s70_health_and_readiness_say_what_can_be_served() {
     assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md"), "one\n");
     assert_eq!(
         told(&at),
-        promised(&["both", "mount", "mount, each view", "sync, each view with --sync"])
+        promised(&["mount, sync", "mount", "mount, each view", "sync, each view with --sync"])
     );
     assert_ne!(metrics(&at)["overlayfs_mount_fetch_rounds_total{outcome=\"success\"}"], "0");
     // Held while it stops: alive, and not to be sent anything new.
@@ -347,7 +347,7 @@ fn sync_tells_of_its_rounds() {
     assert_eq!(metrics(&at)["overlayfs_mount_fetch_failed_sources"], "1");
     team.skill("plan", "plan\n").commit();
     wait_for("readiness", || get(&at, "/readyz").0 == 200);
-    assert_eq!(told(&at), promised(&["both", "sync", "sync, each view with --sync"]));
+    assert_eq!(told(&at), promised(&["mount, sync", "sync", "sync, each view with --sync"]));
     assert_ne!(metrics(&at)["overlayfs_mount_fetch_last_success_timestamp_seconds"], "0");
     // A remote that goes changes what is counted, and not that the cache can be used.
     fs::rename(sandbox.path("remotes/team"), sandbox.path("away")).unwrap();

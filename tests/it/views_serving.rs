@@ -31,7 +31,7 @@ fn s118_metrics_of_many_views_are_at_one_address_each_with_its_view() {
     view(&sandbox, "public", &["base"], "access: public\n");
     view(&sandbox, "bad", &["nowhere"], "");
     let (mount, at) = serve_observed(&sandbox, &[]);
-    let tellers = ["both", "mount", "mount, each view", "mount --views"];
+    let tellers = ["mount, sync", "mount", "mount, each view", "mount --views"];
     assert_eq!(told(&at), promised(&tellers));
     let before = metrics(&at);
     let of = |name: &str, labels: &str| format!("overlayfs_mount_{name}{{{labels}}}");

@@ -10,25 +10,16 @@ use std::process::{Command, ExitCode, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Args;
 use tempfile::TempDir;
 
 use super::failure::Failure;
 use crate::machine::{fusermount, namespace, user};
 
-/// Arguments of `demo`.
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// Already inside the user namespace that an earlier call made.
-    #[arg(long, hide = true)]
-    pub inside: bool,
-}
-
 /// How long a push may take to be seen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the whole story with a real mount.
-pub(super) fn run(_arguments: &DemoArgs) -> Result<ExitCode, Failure> {
+pub(super) fn run() -> Result<ExitCode, Failure> {
     let how = prepare_to_mount()?;
     let demo = Demo::new()?;
     say(&format!(

@@ -5,10 +5,62 @@ mod variables;
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use super::cli::{EnvArgs, EnvFormat};
+use clap::{Args, ValueEnum};
+
+use super::cli::ConfigArgs;
 use super::failure::Failure;
 use super::{input, output};
 use variables::{Variables, variables};
+
+/// Arguments of `env`.
+#[derive(Debug, Args)]
+pub struct EnvArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Whose variables
+    #[arg(long = "for", value_name = "PROGRAM", value_enum, default_value_t = EnvProgram::Sandbox)]
+    pub program: EnvProgram,
+    /// One directory of the view, or one for each source
+    #[arg(long, value_enum, default_value_t = EnvStyle::Union)]
+    pub style: EnvStyle,
+    /// How they are printed
+    #[arg(long, value_enum, default_value_t = EnvFormat::Sh)]
+    pub format: EnvFormat,
+}
+
+/// A program of the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EnvProgram {
+    /// Its API.
+    Api,
+    /// A sandbox of an agent.
+    Sandbox,
+    /// What runs workflows.
+    WorkflowHost,
+    /// What keeps repositories.
+    RepoCache,
+}
+
+/// What a list of directories is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EnvStyle {
+    /// The one directory of the view that shows all.
+    Union,
+    /// One directory for each source.
+    List,
+}
+
+/// How variables are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EnvFormat {
+    /// Commands for `eval`.
+    Sh,
+    /// One object of strings.
+    Json,
+    /// One mapping of strings.
+    Yaml,
+}
 
 /// Prints the variables of one program.
 pub(super) fn run(arguments: &EnvArgs) -> Result<ExitCode, Failure> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::commands::cli::{EnvProgram, EnvStyle};
+use super::{EnvProgram, EnvStyle};
 use crate::commands::failure::Failure;
 use crate::config::resolved::{Config, Location, SourceSpec};
 use crate::union::name::RelPath;

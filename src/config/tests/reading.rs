@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::config::check_mountpoint;
 use crate::config::fixture::{config, own, summary, warnings};
 use crate::config::resolved::{
     Access, AllowOther, Config, Links, Location, Mode, Origin, Pin, PlatformValues,
 };
-use crate::config::{built_in_surfaces, check_mountpoint};
+use crate::config::surfaces::built_in;
 use crate::union::name::RelPath;
 use crate::union::source::Visibility;
 use crate::union::surface::{EntryRule, Presence, Surface};
@@ -58,7 +59,7 @@ fn an_empty_file_has_every_default() {
         let whats: Vec<_> = loaded.warnings.iter().map(|warning| warning.what.as_str()).collect();
         assert_eq!(whats, ["there are no sources: the view is empty"], "{text}");
         let config = loaded.config;
-        assert_eq!(config.surfaces, built_in_surfaces());
+        assert_eq!(config.surfaces, built_in());
         assert!(config.sources.is_empty());
         assert_eq!(config.access, Access::All);
         assert_eq!(config.repo_cache.path, Path::new("/var/lib/centaur/repos"));
@@ -80,7 +81,7 @@ fn an_empty_file_has_every_default() {
 
 #[test]
 fn the_built_in_surfaces_are_those_of_the_platform() {
-    let rows: Vec<_> = built_in_surfaces()
+    let rows: Vec<_> = built_in()
         .into_iter()
         .map(|row| {
             let subdir = row.subdir.map(|path| path.to_string());

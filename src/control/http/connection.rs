@@ -12,11 +12,11 @@ use super::Observed;
 use super::answer::{HEAD_MAX, answer};
 
 /// How long a client may take to send its request.
-const ASKING: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to read its answer.
-const HEARING: Duration = Duration::from_secs(10);
-/// How long a client that has its answer may take to go.
-const LEAVING: Duration = Duration::from_secs(1);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client that has its answer may take to close the connection.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client, until its deadline.
 #[derive(Debug)]
@@ -28,19 +28,23 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 enum Phase {
-    /// What it has sent so far.
-    Asking(Vec<u8>),
-    /// What it has yet to read.
-    Hearing(Vec<u8>),
-    /// It has its answer. What it goes on sending is read and forgotten: if that were left, the kernel would reset the connection, and
-    /// the client might lose the answer.
-    Leaving,
+    /// The client sends its request. What it has sent so far.
+    Reading(Vec<u8>),
+    /// The client reads its answer. What it has yet to read.
+    Writing(Vec<u8>),
+    /// The client has its answer. Whatever it goes on sending is read and dropped. If it were left unread, the kernel would reset the
+    /// connection when it is closed, and the client might lose the answer.
+    Lingering,
 }
 
 impl Connection {
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, deadline: Instant::now() + ASKING, phase: Phase::Asking(Vec::new()) })
+        Ok(Self {
+            stream,
+            deadline: Instant::now() + READ_TIMEOUT,
+            phase: Phase::Reading(Vec::new()),
+        })
     }
 
     /// When it is cut off.
@@ -51,8 +55,8 @@ impl Connection {
     /// What it waits for.
     pub(super) fn waits_for(&self) -> PollFlags {
         match self.phase {
-            Phase::Asking(_) | Phase::Leaving => PollFlags::POLLIN,
-            Phase::Hearing(_) => PollFlags::POLLOUT,
+            Phase::Reading(_) | Phase::Lingering => PollFlags::POLLIN,
+            Phase::Writing(_) => PollFlags::POLLOUT,
         }
     }
 
@@ -65,7 +69,7 @@ impl Connection {
 
     fn try_advance(&mut self, observed: &dyn Observed) -> io::Result<bool> {
         match &mut self.phase {
-            Phase::Asking(sent) => {
+            Phase::Reading(sent) => {
                 let mut chunk = [0_u8; HEAD_MAX];
                 let count = self.stream.read(&mut chunk)?;
                 sent.extend_from_slice(&chunk[..count]);
@@ -73,10 +77,10 @@ impl Connection {
                     return Ok(false);
                 }
                 let Some(answer) = answer(sent, observed) else { return Ok(true) };
-                self.enter(Phase::Hearing(answer), HEARING);
+                self.enter(Phase::Writing(answer), WRITE_TIMEOUT);
                 self.try_advance(observed)
             }
-            Phase::Hearing(left) => {
+            Phase::Writing(left) => {
                 while !left.is_empty() {
                     let count = self.stream.write(left)?;
                     if count == 0 {
@@ -85,11 +89,11 @@ impl Connection {
                     *left = left.split_off(count);
                 }
                 self.stream.shutdown(net::Shutdown::Write)?;
-                self.enter(Phase::Leaving, LEAVING);
+                self.enter(Phase::Lingering, LINGER_TIMEOUT);
                 Ok(true)
             }
             // One piece at a time, so that whoever sends without end has no more than its turn.
-            Phase::Leaving => Ok(self.stream.read(&mut [0_u8; HEAD_MAX])? > 0),
+            Phase::Lingering => Ok(self.stream.read(&mut [0_u8; HEAD_MAX])? > 0),
         }
     }
 

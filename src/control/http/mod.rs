@@ -1,7 +1,7 @@
 //! The door for machines: HTTP with the metrics and the health of this process.
 //!
-//! One thread answers all connections, none of which it ever waits for. How many there are, what each may send and how long it may take is
-//! bounded; where there are too many the one that has been here longest goes, so that whoever asks at once is answered. What is
+//! One thread answers all connections and never waits for a single one. The number of connections, what each may send and how long it may
+//! take are bounded. Where there are too many, the oldest is closed, so that a client that asks at once is always answered. What is
 //! answered is the process's matter: it implements [`Observed`].
 
 mod address;
@@ -34,8 +34,8 @@ use super::metrics::Page;
 const CONNECTIONS_MAX: usize = 64;
 /// The most connections that are taken before those that are open have their turn.
 const ACCEPTED_AT_ONCE: usize = 16;
-/// How long nobody is let in after that has failed: out of descriptors, most likely.
-const REST: Duration = Duration::from_millis(100);
+/// How long no connection is accepted after accepting one has failed: most likely the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a process tells those who observe it. Asked by one thread, which must not be kept waiting.
 pub trait Observed: Send + Sync + 'static {
@@ -78,10 +78,14 @@ impl HttpServer {
         let answering = thread::Builder::new().name("http".to_owned()).spawn({
             let (listener, is_stopping) = (listener.clone(), is_stopping.clone());
             move || {
-                let mut crowd =
-                    Crowd { listener: &listener, observed: &*observed, open: vec![], rests: None };
+                let mut connections = Connections {
+                    listener: &listener,
+                    observed: &*observed,
+                    open: vec![],
+                    paused_until: None,
+                };
                 while !is_stopping.load(Ordering::Acquire) {
-                    crowd.turn();
+                    connections.poll_once();
                 }
             }
         });
@@ -98,7 +102,7 @@ impl HttpServer {
 impl Drop for HttpServer {
     fn drop(&mut self) {
         self.is_stopping.store(true, Ordering::Release);
-        // Wakes the thread, as a hang-up. Should it fail, the thread is left to itself.
+        // Wakes the thread: `poll` sees a hang-up. Should that fail, the thread is left to itself.
         let is_woken = shutdown(self.listener.as_raw_fd(), Shutdown::Both).is_ok();
         if let Some(answering) = self.answering.take().filter(|_| is_woken) {
             answering.join().unwrap_or_default();
@@ -106,19 +110,19 @@ impl Drop for HttpServer {
     }
 }
 
-/// All who are connected.
-struct Crowd<'a> {
+/// The listener, and all connections that are open.
+struct Connections<'a> {
     listener: &'a TcpListener,
     observed: &'a dyn Observed,
     /// In the order in which they came.
     open: Vec<Connection>,
-    /// Until when nobody is let in.
-    rests: Option<Instant>,
+    /// Until when no connection is accepted.
+    paused_until: Option<Instant>,
 }
 
-impl Crowd<'_> {
+impl Connections<'_> {
     /// Waits until something can be done, and does it.
-    fn turn(&mut self) {
+    fn poll_once(&mut self) {
         let mut ready = self.wait().into_iter();
         let is_somebody_there = ready.next().unwrap_or(false);
         let now = Instant::now();
@@ -127,18 +131,19 @@ impl Crowd<'_> {
             let is_ready = ready.next().unwrap_or(false);
             (!is_ready || connection.advance(observed)) && connection.deadline() > now
         });
-        self.rests = self.rests.filter(|until| *until > now);
-        if is_somebody_there && self.rests.is_none() {
+        self.paused_until = self.paused_until.filter(|until| *until > now);
+        if is_somebody_there && self.paused_until.is_none() {
             self.accept();
         }
     }
 
-    /// Of the listener and of each connection, whether there is something to do.
+    /// Waits, and tells of the listener and then of each connection whether there is something to do.
     fn wait(&self) -> Vec<bool> {
-        let accepting = if self.rests.is_some() { PollFlags::empty() } else { PollFlags::POLLIN };
+        let accepting =
+            if self.paused_until.is_some() { PollFlags::empty() } else { PollFlags::POLLIN };
         let mut waited = vec![PollFd::new(self.listener.as_fd(), accepting)];
         waited.extend(self.open.iter().map(|one| PollFd::new(one.as_fd(), one.waits_for())));
-        let deadlines = self.open.iter().map(Connection::deadline).chain(self.rests);
+        let deadlines = self.open.iter().map(Connection::deadline).chain(self.paused_until);
         let timeout = deadlines.min().map_or(PollTimeout::NONE, |first| {
             // A millisecond more: the kernel's clock is coarser than ours.
             let left = first.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
@@ -149,7 +154,7 @@ impl Crowd<'_> {
             Err(Errno::EINTR) => Vec::new(),
             Err(error) => {
                 tracing::warn!(%error, "metrics: connections cannot be waited for");
-                thread::sleep(REST);
+                thread::sleep(ACCEPT_PAUSE);
                 Vec::new()
             }
         }
@@ -172,7 +177,7 @@ impl Crowd<'_> {
                     if !self.open.is_empty() {
                         drop(self.open.remove(0));
                     }
-                    self.rests = Some(Instant::now() + REST);
+                    self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
                     return;
                 }
             }

@@ -1,3 +1,5 @@
+//! The HTTP server against clients that behave, that do not, and that say nothing.
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;

@@ -97,8 +97,8 @@ impl CacheDirectory {
         }
     }
 
-    /// Gives a checked blob's file its name. False if it stays without: the blob is too large to be kept, the file system has
-    /// no files that get a name later, or somebody else was faster.
+    /// Gives the file of a checked blob its name, so that it is found again. False if it gets none: the blob is too large to be kept, the
+    /// file system has no files that get a name later, or another daemon was faster.
     pub(super) fn keep(&self, file: &File, oid: &Oid, size_bytes: u64) -> bool {
         if size_bytes > self.most_bytes {
             return false;
@@ -129,7 +129,7 @@ impl CacheDirectory {
     /// Removes every file.
     pub(super) fn empty(&self) -> io::Result<()> {
         let emptied = self.lock().and_then(|_locked| self.evict_to(0));
-        // Where it could not be made there is nothing in it.
+        // A directory that could not be made is empty.
         emptied.or_else(|error| match error.kind() {
             io::ErrorKind::NotFound => Ok(()),
             _ => Err(error),

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use gix::hash::{Hasher, Kind};
 
 use super::hashing::{Hashing, Piece};
-use super::opened::Room;
+use super::opened::Storage;
 use super::unreadable;
 use crate::store::StoreError;
 use crate::union::object::Oid;
@@ -16,7 +16,7 @@ pub(in crate::store) struct Draft {
     oid: Oid,
     size_bytes: u64,
     written_bytes: u64,
-    room: Room,
+    storage: Storage,
     hash: Hashing,
     /// What the operating system said when there was no place for the bytes.
     failure: Option<io::Error>,
@@ -25,17 +25,17 @@ pub(in crate::store) struct Draft {
 impl Draft {
     /// Begins a blob of this id and size in an empty file.
     pub(super) fn in_file(file: File, oid: Oid, size_bytes: u64) -> Self {
-        Self::new(Room::File(file), oid, size_bytes)
+        Self::new(Storage::File(file), oid, size_bytes)
     }
 
     /// Begins one in memory.
     pub(in crate::store) fn in_memory(oid: Oid, size_bytes: u64) -> Self {
-        Self::new(Room::Memory(Vec::new()), oid, size_bytes)
+        Self::new(Storage::Memory(Vec::new()), oid, size_bytes)
     }
 
-    fn new(room: Room, oid: Oid, size_bytes: u64) -> Self {
+    fn new(storage: Storage, oid: Oid, size_bytes: u64) -> Self {
         let hash = Hashing::beside(hasher(&oid, size_bytes));
-        Self { oid, size_bytes, written_bytes: 0, room, hash, failure: None }
+        Self { oid, size_bytes, written_bytes: 0, storage, hash, failure: None }
     }
 
     /// What kept the bytes from being written, if something did.
@@ -49,7 +49,7 @@ impl Draft {
     }
 
     /// Ends the blob: it is what its id says, or nobody gets to see it.
-    pub(super) fn finish(self) -> Result<Room, StoreError> {
+    pub(super) fn finish(self) -> Result<Storage, StoreError> {
         if self.written_bytes != self.size_bytes {
             let cause =
                 format!("decoded to {} bytes instead of {}", self.written_bytes, self.size_bytes);
@@ -57,31 +57,29 @@ impl Draft {
         }
         let hash = self.hash.finish();
         let hash = hash.ok_or_else(|| unreadable(&self.oid, "it cannot be hashed".into()))?;
-        expect_id(&self.oid, hash).map(|()| self.room)
+        expect_id(&self.oid, hash).map(|()| self.storage)
     }
 
     /// Ends a blob in memory.
     #[cfg(test)]
     pub(in crate::store) fn into_memory(self) -> Result<Vec<u8>, StoreError> {
         match self.finish()? {
-            Room::Memory(bytes) => Ok(bytes),
-            Room::File(_) => Err(StoreError::Gone),
+            Storage::Memory(bytes) => Ok(bytes),
+            Storage::File(_) => Err(StoreError::Gone),
         }
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.room {
-            Room::File(file) => file.write_all(bytes),
-            Room::Memory(whole) => {
+        match &mut self.storage {
+            Storage::File(file) => file.write_all(bytes),
+            Storage::Memory(whole) => {
                 whole.try_reserve(bytes.len())?;
                 whole.extend_from_slice(bytes);
                 Ok(())
             }
         }
     }
-}
 
-impl Draft {
     /// Adds the next bytes.
     pub(in crate::store) fn write(&mut self, piece: &Piece) -> Result<(), StoreError> {
         let bytes = piece.bytes();
@@ -103,12 +101,12 @@ impl Draft {
         if self.written_bytes == 0 {
             return Ok(());
         }
-        match &mut self.room {
-            Room::File(file) => {
+        match &mut self.storage {
+            Storage::File(file) => {
                 file.set_len(0)?;
                 io::Seek::rewind(file)?;
             }
-            Room::Memory(whole) => whole.clear(),
+            Storage::Memory(whole) => whole.clear(),
         }
         self.written_bytes = 0;
         self.hash = Hashing::beside(hasher(&self.oid, self.size_bytes));

@@ -1,7 +1,7 @@
 //! Large blobs: which are open, who decodes one, and where it is put.
 //!
-//! Locks, in the order in which they may be taken: of one blob, while it is decoded or checked; of what was decoded last; of the map of
-//! the first ones, which is held for no longer than a look-up.
+//! Locks, in the order in which they may be taken: that of one blob (`flights`), held while the blob is decoded or checked; that of `last`;
+//! that of the map of `flights`, held for a look-up only.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use quick_cache::{DefaultHashBuilder, Weighter};
 use super::budget::Budget;
 use super::directory::CacheDirectory;
 use super::draft::Draft;
-use super::opened::{Opened, Room};
+use super::opened::{Opened, Storage};
 use super::{BlobKey, BlobLimits, BlobOrigin, Streamed, options};
 use crate::store::StoreError;
 use crate::union::object::Oid;
@@ -25,7 +25,7 @@ use crate::union::object::Oid;
 /// What decoding a blob as a stream takes: the window of the decoder, pieces of input and output, and those that wait to be hashed.
 const STREAM_BYTES: u64 = 2 << 20;
 
-/// What decoding a blob that is stored as a difference takes, in sizes of the blob: what it differs from, itself, and the difference.
+/// The memory that decoding a blob stored as a delta takes, in sizes of the blob: its base, itself, and the delta.
 const WHOLE_SIZES: u64 = 3;
 
 /// The most files that are open.
@@ -36,15 +36,17 @@ pub(super) struct LargeBlobs {
     limits: BlobLimits,
     directory: CacheDirectory,
     budget: Budget,
+    /// Whether the directory cannot be written to: then files are made in the directory for temporary files.
     is_dir_refused: AtomicBool,
-    /// Why the blob that was decoded last is not in a file of the directory, if it is not.
+    /// Why the blob that was decoded last could not be put into a file of the directory, if it could not.
     trouble: Mutex<Option<String>>,
+    /// Whether it was said in the log that large blobs are kept in memory.
     is_memory_used: AtomicBool,
     open: Cache<BlobKey, Arc<Opened>, LargeWeight>,
     /// The blob that was decoded last: the cache may not admit it beside the ones that it holds, and without it
     /// each of the many reads of one pass would decode it anew.
     last: Mutex<Option<(BlobKey, Arc<Opened>)>>,
-    /// One lock for each blob that is held or waited for.
+    /// For each blob that is open or waited for a lock, so that only one thread decodes it, with the blob for those who waited.
     flights: Mutex<HashMap<Oid, Arc<Mutex<Weak<Opened>>>>>,
 }
 
@@ -55,7 +57,7 @@ struct LargeWeight {
 
 impl Weighter<BlobKey, Arc<Opened>> for LargeWeight {
     fn weight(&self, _key: &BlobKey, blob: &Arc<Opened>) -> u64 {
-        // A file with a name takes its room whether it is open or not: only descriptors are saved.
+        // A file with a name takes its place on the disk whether it is open or not: closing it saves a descriptor and nothing else.
         let least = (self.most / OPEN_FILES).max(1);
         let bytes = if blob.has_name { least } else { blob.size_bytes() };
         // A blob heavier than the cache would never be admitted.
@@ -144,7 +146,7 @@ impl LargeBlobs {
         let blob = match known.upgrade() {
             Some(blob) if blob.size_bytes() == size_bytes => blob,
             Some(_) | None => match self.directory.open(&key.oid, size_bytes) {
-                Some(file) => Arc::new(Opened::new(Room::File(file), size_bytes, true)),
+                Some(file) => Arc::new(Opened::new(Storage::File(file), size_bytes, true)),
                 None => Arc::new(self.decoded(&key.oid, size_bytes, origin)?),
             },
         };
@@ -242,14 +244,14 @@ impl LargeBlobs {
                 None => Missing::Failed(error),
             });
         }
-        let room = draft.finish()?;
-        let has_name = match &room {
-            Room::File(file) => self.directory.keep(file, oid, size_bytes),
-            Room::Memory(_) => false,
+        let storage = draft.finish()?;
+        let has_name = match &storage {
+            Storage::File(file) => self.directory.keep(file, oid, size_bytes),
+            Storage::Memory(_) => false,
         };
-        // What others have evicted takes room until it is closed.
+        // Files that other daemons have evicted take their place on the disk until they are closed here.
         self.open.retain(|_, blob| !blob.has_name || blob.is_linked());
-        Ok(Opened::new(room, size_bytes, has_name))
+        Ok(Opened::new(storage, size_bytes, has_name))
     }
 
     fn fill(

@@ -1,7 +1,7 @@
 //! A large blob that can be read.
 //!
-//! The kernel keeps what it was given. Once all of it was given, the pages of the file behind it are of no use to this process any more: they are
-//! let go, unless another process has the file open too, which is what the lock on it tells (flock(2)).
+//! The kernel keeps what it was given in its own page cache of the view. So once it was given a whole blob, the cached pages of the file behind
+//! it are of no more use, and are dropped, unless another process has the file open too. Whether one has, the lock on the file tells (flock(2)).
 
 use std::fs::File;
 use std::io;
@@ -17,16 +17,17 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use super::slice;
 use crate::store::StoreError;
 
-/// A file that is read has its time renewed so often: what was used last is evicted last.
+/// How often the time of a file that is read is renewed: the file that was used last is evicted last.
 const RENEWED: Duration = Duration::from_secs(60);
 
-/// How long after all of a file was read its pages are let go, and how long after that once more: what was just decoded has to be written to the disk first.
+/// The pauses, after all of a file was read, before each attempt to drop its pages. There are several, since pages that were just written
+/// can be dropped only when they are on the disk.
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
 
-/// Where the bytes of a large blob are.
+/// Where the bytes of a large blob are stored.
 #[derive(Debug)]
-pub(super) enum Room {
+pub(super) enum Storage {
     /// In a file.
     File(File),
     /// In memory, where there is no room on disk.
@@ -36,26 +37,26 @@ pub(super) enum Room {
 /// A large blob, whole and checked.
 #[derive(Debug)]
 pub(super) struct Opened {
-    room: Room,
+    storage: Storage,
     size_bytes: u64,
     /// Whether its file had a name in the cache directory when it was opened: then closing it frees nothing.
     pub(super) has_name: bool,
     since: Instant,
     /// Seconds after it was opened at which the file's time was renewed.
     renewed_secs: AtomicU64,
-    /// Whether a thread lets go of its pages.
+    /// Whether a thread is about to drop its pages.
     is_let_go: AtomicBool,
 }
 
 impl Opened {
-    pub(super) fn new(room: Room, size_bytes: u64, has_name: bool) -> Self {
+    pub(super) fn new(storage: Storage, size_bytes: u64, has_name: bool) -> Self {
         let renewed_secs = AtomicU64::new(0);
-        if let Room::File(file) = &room {
+        if let Storage::File(file) = &storage {
             // Where there are no locks the pages stay.
             file.try_lock_shared().unwrap_or_default();
         }
         let is_let_go = AtomicBool::new(false);
-        Self { room, size_bytes, has_name, since: Instant::now(), renewed_secs, is_let_go }
+        Self { storage, size_bytes, has_name, since: Instant::now(), renewed_secs, is_let_go }
     }
 
     pub(super) fn size_bytes(&self) -> u64 {
@@ -63,21 +64,21 @@ impl Opened {
     }
 
     pub(super) fn is_in_memory(&self) -> bool {
-        matches!(self.room, Room::Memory(_))
+        matches!(self.storage, Storage::Memory(_))
     }
 
     /// False for a file that was evicted and only takes room until it is closed.
     pub(super) fn is_linked(&self) -> bool {
-        match &self.room {
-            Room::File(file) => file.metadata().is_ok_and(|metadata| metadata.nlink() > 0),
-            Room::Memory(_) => false,
+        match &self.storage {
+            Storage::File(file) => file.metadata().is_ok_and(|metadata| metadata.nlink() > 0),
+            Storage::Memory(_) => false,
         }
     }
 
     pub(super) fn read(self: &Arc<Self>, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
-        match &self.room {
-            Room::Memory(bytes) => Ok(slice(bytes, offset, len)),
-            Room::File(file) => {
+        match &self.storage {
+            Storage::Memory(bytes) => Ok(slice(bytes, offset, len)),
+            Storage::File(file) => {
                 self.renew(file);
                 let bytes = read_exactly(file, self.size_bytes, offset, len)?;
                 if offset + bytes.len() as u64 == self.size_bytes && self.has_name {
@@ -90,7 +91,7 @@ impl Opened {
 
     /// Its file, by a descriptor of the caller's own; `None` if it is in memory.
     pub(super) fn file(&self) -> Result<Option<File>, StoreError> {
-        let Room::File(file) = &self.room else { return Ok(None) };
+        let Storage::File(file) = &self.storage else { return Ok(None) };
         if file.metadata()?.len() != self.size_bytes {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
@@ -98,7 +99,7 @@ impl Opened {
         Ok(Some(file.try_clone()?))
     }
 
-    /// Takes the file out of the kernel's memory, soon.
+    /// Drops the pages of the file from the page cache, soon.
     fn let_go_of_pages(self: &Arc<Self>) {
         if self.is_let_go.swap(true, Ordering::Relaxed) {
             return;
@@ -121,7 +122,7 @@ impl Opened {
     }
 
     fn advise_to_let_go(&self) {
-        if let Room::File(file) = &self.room
+        if let Storage::File(file) = &self.storage
             && file.try_lock().is_ok()
         {
             // Only an advice. What is not on the disk yet stays, and begins to be written.

@@ -19,7 +19,7 @@ use gix::odb::store::structure::{IndexState, Record};
 use super::repository::options;
 use crate::store::is_momentary;
 
-/// A repository is not opened more often: what it lacks for good may be asked for again and again.
+/// The least time between two openings: an object that the repository lacks for good may be asked for again and again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A second opening of a repository, made when it is needed.

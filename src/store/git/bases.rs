@@ -1,8 +1,9 @@
-//! Objects that others are stored as differences of, decoded, so that a chain of them is not decoded anew for each of its members.
+//! A cache of delta bases: decoded objects that other objects of a pack are stored as deltas of, so that a delta chain is not decoded anew for
+//! each of its members (gitformat-pack(5)).
 //!
-//! One cache for all repositories of the process, within [`KEPT_BYTES`]. The library tells packs of an open repository apart by numbers that it gives
-//! out again once a pack has gone: what is found here may belong to another pack. Whoever decodes with it compares the result with its id,
-//! and forgets what is kept of the repository where it is wrong ([`Bases::forget`]).
+//! One cache for all repositories of the process, within [`KEPT_BYTES`]. The library tells the packs of an open repository apart by numbers, and
+//! gives a number out again once its pack has gone: what is found here may belong to another pack. Whoever decodes with it compares the
+//! result with its id, and has the bases of the repository forgotten where the result is wrong ([`Bases::forget`]).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -16,9 +17,9 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 /// The most bytes that are kept.
 const KEPT_BYTES: u64 = 16 << 20;
 /// An object with more bytes than this is not kept.
-const OBJECT_BYTES: usize = 1 << 20;
-/// What is the result of fewer differences than this is decoded anew: most packs have hardly any others.
-const DIFFERENCES: u32 = 2;
+const OBJECT_BYTES_MAX: usize = 1 << 20;
+/// An object that takes fewer deltas than this to decode is not kept: in most packs nearly all are such.
+const DELTAS_MIN: u32 = 2;
 
 /// The number of an open repository, of a pack in it, and the place in the pack.
 type Key = (u64, u32, u64);
@@ -55,15 +56,15 @@ static KEPT: LazyLock<Cache<Key, Base, BaseWeight>> = LazyLock::new(|| {
     )
 });
 
-/// What is kept of one open repository.
+/// The delta bases that are kept of one open repository.
 #[derive(Clone)]
 pub(super) struct Bases(Arc<Known>);
 
-/// What all handles of a repository know.
+/// What all handles of a repository share.
 struct Known {
-    /// Another one whenever what was kept is not to be found any more.
+    /// The repository's number in the keys. It is replaced by a new one so that nothing that was kept is found any more.
     number: AtomicU64,
-    /// Whether anything was found.
+    /// Whether any base was found since.
     is_used: AtomicBool,
 }
 
@@ -73,7 +74,7 @@ impl Bases {
         Self(Arc::new(Known { number: fresh().into(), is_used: false.into() }))
     }
 
-    /// Finds nothing of what was kept until now. False if nothing had been found: then it cannot have done harm.
+    /// Forgets what was kept until now. False if none of it had been used: then it cannot have done harm.
     pub(super) fn forget(&self) -> bool {
         self.0.number.store(fresh(), Ordering::Relaxed);
         self.0.is_used.swap(false, Ordering::Relaxed)
@@ -83,9 +84,9 @@ impl Bases {
         (self.0.number.load(Ordering::Relaxed), pack, offset)
     }
 
-    /// For one handle of the library.
+    /// The cache as the library takes it, for one of its handles.
     pub(super) fn to_thread_local(&self) -> Box<PackCache> {
-        Box::new(Chain { bases: self.clone(), differences: 0 })
+        Box::new(Chain { bases: self.clone(), deltas: 0 })
     }
 }
 
@@ -98,14 +99,14 @@ fn fresh() -> u64 {
 /// The chain that is being decoded: the library asks for each member, and then tells what came out.
 struct Chain {
     bases: Bases,
-    /// How many of its members were asked for, and not found.
-    differences: u32,
+    /// How many of its members were asked for and not found, so that their deltas have to be applied.
+    deltas: u32,
 }
 
 impl DecodeEntry for Chain {
     fn put(&mut self, pack: u32, offset: u64, bytes: &[u8], kind: Kind, encoded_bytes: usize) {
-        let differences = std::mem::take(&mut self.differences);
-        if differences >= DIFFERENCES && bytes.len() <= OBJECT_BYTES {
+        let deltas = std::mem::take(&mut self.deltas);
+        if deltas >= DELTAS_MIN && bytes.len() <= OBJECT_BYTES_MAX {
             let key = self.bases.key(pack, offset);
             KEPT.insert(key, Base { bytes: bytes.into(), kind, encoded_bytes });
         }
@@ -113,12 +114,12 @@ impl DecodeEntry for Chain {
 
     fn get(&mut self, pack: u32, offset: u64, bytes: &mut Vec<u8>) -> Option<(Kind, usize)> {
         let Some(base) = KEPT.get(&self.bases.key(pack, offset)) else {
-            self.differences += 1;
+            self.deltas += 1;
             return None;
         };
         self.bases.0.is_used.store(true, Ordering::Relaxed);
-        // What follows from it is kept too; if it is itself what was asked for, nothing follows.
-        self.differences = if self.differences == 0 { 0 } else { DIFFERENCES };
+        // Objects that are decoded on top of it are kept too. If it is itself the object that was asked for, there are none.
+        self.deltas = if self.deltas == 0 { 0 } else { DELTAS_MIN };
         bytes.clear();
         bytes.try_reserve(base.bytes.len()).ok()?;
         bytes.extend_from_slice(&base.bytes);
@@ -135,7 +136,7 @@ mod tests {
     use crate::store::blobs::BlobOrigin;
     use crate::union::object::Oid;
 
-    /// A repository in which most of these blobs are differences of one another, of several steps.
+    /// A repository in which most of these blobs are deltas of one another, in chains of several steps.
     fn chain(fixture: &Fixture) -> (Repository, Vec<(Oid, Vec<u8>)>) {
         let made = fixture.init("r", &["--bare"]);
         let mut state = 1_u32;

@@ -14,13 +14,14 @@ use gix::odb::loose;
 
 use super::Repository;
 use super::lfs::{LfsObjects, POINTER_BYTES, Pointer};
+use super::loose::path_of;
 use super::pin::{PinDirectory, PinError, failed};
 use super::tree;
 use crate::union::object::{Kind, Object, Oid};
 
-/// A directory takes no more commits when it holds so many times the objects of its first one, and [`FEW`] more.
+/// A directory is outgrown when it holds this many times the objects of its first commit, and [`FEW`] more.
 const GROWTH: usize = 2;
-/// Small repositories are copied anew only now and then.
+/// So that small repositories are not copied anew all the time.
 const FEW: usize = 1000;
 
 /// How many objects were copied into a directory.
@@ -49,7 +50,7 @@ impl PinDirectory {
         let is_done = copy.commit(commit, is_stopped)?;
         let counts = self.copied();
         counts.all.fetch_add(copy.count, Ordering::Relaxed);
-        // Only the first is zero before.
+        // Only the first copy finds a zero here.
         counts.first.compare_exchange(0, copy.count, Ordering::Relaxed, Ordering::Relaxed).ok();
         Ok(is_done)
     }
@@ -75,7 +76,7 @@ impl PinDirectory {
                 Err(error) if error.kind() == ErrorKind::CrossesDevices => {
                     return Err(PinError::OtherFileSystem(from));
                 }
-                outcome => outcome.or_else(no_matter).map_err(failed("linking", &from))?,
+                outcome => outcome.or_else(unless_moot).map_err(failed("linking", &from))?,
             }
         }
         Ok(())
@@ -96,7 +97,7 @@ struct Copy<'a> {
 enum Step {
     /// Copy what is below a tree, and then itself.
     Tree(Oid),
-    /// Write a tree that all is below of.
+    /// Write a tree; all that is below it is there.
     Write(Oid, Vec<u8>),
 }
 
@@ -162,12 +163,11 @@ impl Copy<'_> {
         make_above(&to)?;
         let unfinished = to.with_extension("new");
         let copied = fs::copy(&from, &unfinished).and_then(|_| fs::rename(&unfinished, &to));
-        copied.or_else(no_matter).map_err(failed("copying", &from))
+        copied.or_else(unless_moot).map_err(failed("copying", &from))
     }
 
     fn has(&self, oid: &Oid) -> bool {
-        let hex = oid.to_string();
-        self.objects.join(&hex[..2]).join(&hex[2..]).exists()
+        path_of(&self.objects, &oid.to_string()).exists()
     }
 
     fn write(&mut self, oid: &Oid, kind: GitKind, bytes: &[u8]) -> Result<(), PinError> {
@@ -192,8 +192,8 @@ fn make_above(file: &Path) -> Result<(), PinError> {
     made.map_err(failed("creating", above))
 }
 
-/// What has gone need not be kept, and what is there already is.
-fn no_matter(error: io::Error) -> io::Result<()> {
+/// Passes an error on unless the file that was to be kept has gone, or is kept already.
+fn unless_moot(error: io::Error) -> io::Result<()> {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::AlreadyExists => Ok(()),
         _ => Err(error),

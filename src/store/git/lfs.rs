@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::store::is_momentary;
+use crate::union::hex::Hex;
 
 /// Pointers are shorter than this, in bytes.
 pub const POINTER_BYTES: u64 = 1024;
@@ -140,8 +141,7 @@ impl LfsObjects {
 }
 
 fn path_of(dir: &Path, digest: &[u8; 32]) -> PathBuf {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-    let hex: String = digest.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
+    let hex = Hex(digest).to_string();
     dir.join(&hex[..2]).join(&hex[2..4]).join(&hex)
 }
 

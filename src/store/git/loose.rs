@@ -1,7 +1,8 @@
 //! Small loose objects, read by ourselves.
 //!
-//! The library maps the file of each and takes the map away again. That interrupts every other processor on which this process runs, 20 us in a virtual machine, so that
-//! several threads which open repositories at once took longer than one (2026-11-30, 300 repositories without a pack). Whatever is not as it should be here is left to the library.
+//! The library maps the file of each object and unmaps it again. Unmapping interrupts every other processor on which this process runs, for
+//! 20 us in a virtual machine: several threads that open repositories at once took longer than one (2026-11-30, 300 repositories without a
+//! pack). Whatever is not as expected here is left to the library.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -18,7 +19,12 @@ const ENCODED_MAX: u64 = 64 << 10;
 /// So are larger objects.
 const DECODED_MAX: usize = 1 << 20;
 /// The header is shorter than this: a type, a number and a zero byte.
-const HEADER_BYTES: usize = 64;
+pub(super) const HEADER_BYTES: usize = 64;
+
+/// The file of a loose object below an object directory, whether it is there or not. `hex` is its id in hexadecimal digits.
+pub(super) fn path_of(objects_dir: &Path, hex: &str) -> PathBuf {
+    objects_dir.join(&hex[..2]).join(&hex[2..])
+}
 
 /// What stands in the place of a loose object.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,7 +33,7 @@ pub(super) enum Place {
     Empty,
     /// A file, behind links.
     File(LooseFile),
-    /// Something that would be waited for.
+    /// Something whose opening would wait: a pipe, a device.
     Special,
 }
 
@@ -41,8 +47,7 @@ pub(super) struct LooseFile {
 impl Place {
     /// Looks at the place of an object below an object directory.
     pub(super) fn of(id: &ObjectId, objects_dir: &Path) -> Self {
-        let hex = id.to_hex().to_string();
-        let path = objects_dir.join(&hex[..2]).join(&hex[2..]);
+        let path = path_of(objects_dir, &id.to_hex().to_string());
         match fs::metadata(&path) {
             Ok(found) if found.is_file() => Self::File(LooseFile { path, len: found.len() }),
             Ok(found) if !found.is_dir() => Self::Special,

@@ -1,9 +1,14 @@
 //! Git objects: a repository at one commit. Trees, commits and links are checked here, since nobody did before.
+//!
+//! `repository` opens one, `objects` asks it for objects: `loose` and `stream` read some files by themselves, `bases` caches for the library,
+//! `again` is the second try. `commit` and `tree` decode. [`pin`] and `copy` keep objects that their repository may lose. [`lfs`] finds what
+//! pointers name.
 
 mod again;
 mod bases;
 mod commit;
 mod copy;
+mod digest;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(any(test, fuzzing))]

@@ -14,21 +14,21 @@ use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::Repository;
 use super::copy::Copied;
+use super::digest::short_digest;
 
 /// At most so many object directories lend to one repository.
 const LENDERS_MAX: usize = 64;
 /// At most so many files are linked for one repository: mounting waits for it, and git itself packs
 /// loose objects when there are 6,700.
 const FILES_MAX: usize = 10_000;
-/// So often a repository is listed until it holds still.
+/// How often a repository is listed at most, until a listing has nothing new.
 const ROUNDS: usize = 6;
-/// What every pin directory has one of each kind of.
-const PATTERN: [(&str, &str); 3] = [
+/// The files that every pin directory has, written once in the root and linked: `HEAD`, and a `config` for the kind of its object ids.
+const TEMPLATES: [(&str, &str); 3] = [
     ("HEAD", "ref: refs/heads/none\n"),
     ("config-sha1", "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"),
     (
@@ -158,18 +158,11 @@ impl Lent<'_> {
     }
 }
 
-/// Tells a file below an object directory from all others there: there are thousands, most of them for a day.
+/// Tells a file below an object directory from all others there. A digest, and not the path, since thousands are held for as long as the pin.
 type FileKey = [u8; 16];
 
 fn file_key(above: &OsStr, name: &OsStr) -> FileKey {
-    let mut hash = Sha256::new();
-    hash.update(above.as_encoded_bytes());
-    hash.update(b"/");
-    hash.update(name.as_encoded_bytes());
-    let digest: [u8; 32] = hash.finalize().into();
-    let mut key = [0; 16];
-    key.copy_from_slice(&digest[..16]);
-    key
+    short_digest(&[above.as_encoded_bytes(), b"/", name.as_encoded_bytes()])
 }
 
 /// The names in a directory that is there, with whether each is a regular file.
@@ -267,8 +260,8 @@ impl PinDirectory {
     /// # Errors
     /// A file cannot be written.
     pub fn prepare(root: &Path) -> io::Result<()> {
-        // An earlier daemon's are the same: to write a file that is there has the disk written when it is closed.
-        PATTERN.iter().try_for_each(|(name, content)| {
+        // Those of an earlier daemon are the same and are left: writing over a file has the disk written when it is closed.
+        TEMPLATES.iter().try_for_each(|(name, content)| {
             let path = root.join(name);
             match fs::read(&path) {
                 Ok(found) if found == content.as_bytes() => Ok(()),

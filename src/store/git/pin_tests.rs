@@ -1,3 +1,5 @@
+//! Pin directories outlive the repositories that they were made of.
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};

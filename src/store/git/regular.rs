@@ -1,4 +1,4 @@
-//! What stands in the place of a file of a repository and is none: to open a pipe would wait for who never comes.
+//! Finds what is no regular file where a repository should have one. Opening a pipe would wait for a writer that never comes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,8 @@ pub(super) fn find_special(directories: &[&Path]) -> Option<&'static str> {
 }
 
 impl Repository {
-    /// What stands in the place of a loose object or of a file of a pack and is no regular file; nothing if all are.
+    /// The first path below the object directory where a loose object or a file of a pack should be, and is something else than a regular
+    /// file; `None` if there is no such path.
     pub fn special_object(&self) -> Option<PathBuf> {
         let directories = fs::read_dir(self.objects_dir()).into_iter().flatten().flatten();
         let entries = directories.flat_map(|directory| {

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
 use gix::odb::store::init::Slots;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::again::{Again, momentary};
 use super::bases::Bases;
 use super::commit::oid as parse_oid;
+use super::digest::short_digest;
 use super::objects::unreadable;
 use super::pin::PinDirectory;
 use super::regular::find_special;
@@ -21,8 +21,8 @@ use crate::store::StoreError;
 use crate::store::blobs::OBJECT_BYTES_MAX;
 use crate::union::object::Oid;
 
-/// How many packs an open repository can come to know: at least this, or twice as many as it has. It cannot grow later, and a
-/// slot costs 360 bytes whether it is used or not, which are written to when it is opened. git itself repacks at 50.
+/// For how many packs an open repository has room: for this many at least, or for twice as many as it has. That cannot grow later. A slot
+/// costs 360 bytes, used or not, which are written when the repository is opened. git itself repacks at 50 packs.
 const SLOTS: Slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: SLOTS_MIN };
 const SLOTS_MIN: usize = 80;
 
@@ -32,21 +32,21 @@ pub struct Repository {
     key: [u8; 16],
     /// How many packs it had when it was opened.
     packs: usize,
-    /// Of one that is read from its pin.
+    /// The pin, if the repository is read from one.
     pub(super) pin: Option<Pinned>,
-    /// Handles of the library that nobody uses at present. A handle is for one thread at a time, and a new one costs 10 us and a buffer of
-    /// 48 KiB to inflate with.
+    /// Handles of the library that nobody uses at present. Only one thread may use a handle at a time, and a new one costs 10 us and a buffer
+    /// of 48 KiB to inflate with.
     pub(super) idle: Mutex<Vec<gix::Repository>>,
     pub(super) bases: Bases,
     pub(super) again: Again,
 }
 
-/// Where a repository is read from in its own place.
+/// A pin that is read in the place of a repository.
 #[derive(Debug)]
 pub(super) struct Pinned {
     /// Its objects, which go with the last reader.
     directory: PinDirectory,
-    /// The repository itself: it may get objects later, as a partial clone does. None while it has not been found again after a restart.
+    /// The repository itself, for what the pin lacks: a partial clone gets objects later. None until it is found again after a restart.
     lender: ArcSwapOption<Repository>,
 }
 
@@ -92,11 +92,8 @@ impl Repository {
         elsewhere.extend(inner.common_dir.as_deref());
         elsewhere.retain(|directory| !looked_at.contains(directory));
         expect_files(&elsewhere)?;
-        let mut hash = Sha256::new();
-        hash.update(real(inner.objects_dir()).as_os_str().as_encoded_bytes());
-        let digest: [u8; 32] = hash.finalize().into();
-        let mut key = [0; 16];
-        key.copy_from_slice(&digest[..16]);
+        let place = real(inner.objects_dir());
+        let key = short_digest(&[place.as_os_str().as_encoded_bytes()]);
         let packs = count_packs(inner.objects_dir());
         let (idle, bases, again) = (Mutex::default(), Bases::new(), Again::default());
         Ok(Self { inner, key, packs, pin: None, idle, bases, again })
@@ -113,7 +110,7 @@ impl Repository {
         Ok(pinned)
     }
 
-    /// Opens a pin whose repository is not known, but for its key.
+    /// Opens a pin whose repository is not known yet. `key` is that of the repository.
     ///
     /// # Errors
     /// The pin cannot be read.
@@ -125,19 +122,20 @@ impl Repository {
         Ok(Self { inner, key, packs, pin, idle, bases, again })
     }
 
-    /// Looks for what its pin lacks in this repository from now on. A pin lends to none, least of all to itself: such a chain would not end.
+    /// Looks in this repository for what the pin lacks, from now on. A repository that is itself read from a pin is not taken: a chain of
+    /// lenders might not end.
     pub fn set_lender(&self, lender: Arc<Self>) {
         if let Some(pin) = self.pin.as_ref().filter(|_| lender.pin.is_none()) {
             pin.lender.store(Some(lender));
         }
     }
 
-    /// The directory that it is read from in its own place.
+    /// The pin, if it is read from one.
     pub fn pin(&self) -> Option<&PinDirectory> {
         self.pin.as_ref().map(|pin| &pin.directory)
     }
 
-    /// The repository whose objects are pinned, of one that is read from its pin; none where that is not known.
+    /// The repository that the pin was made of; `None` if there is no pin, or its repository is not known yet.
     pub fn lender(&self) -> Option<Arc<Self>> {
         self.pin.as_ref().and_then(|pin| pin.lender.load_full())
     }

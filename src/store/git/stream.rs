@@ -1,8 +1,8 @@
 //! Blobs decoded piece by piece, from loose files and from packs that store them whole.
 //!
-//! The library decodes an object in memory as a whole; this reads the files by its means for the formats (gitformat-pack(5)). Whatever is
-//! not found here or is stored as a difference is left to the library. Files are read, not mapped: a pack that is cut
-//! is an error and not a signal, and what was read does not count as memory of the daemon.
+//! The library decodes an object in memory as a whole. This reads the files piece by piece, with the library's parsers for the formats
+//! (gitformat-pack(5)). Whatever is not found here, or is stored as a delta, is left to the library. Files are read and not mapped: so a pack
+//! that is truncated is an error and not a signal, and what was read does not count as memory of the daemon.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
@@ -18,6 +18,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use sirocco::Format;
 use sirocco::inflate::Decoder;
 
+use super::loose::{self, HEADER_BYTES};
 use super::objects::{expect_kind, unreadable};
 use super::repository::Repository;
 use crate::store::StoreError;
@@ -28,12 +29,10 @@ use crate::union::object::Oid;
 const INPUT_BYTES: usize = 128 << 10;
 /// Decoded bytes are written in pieces of this size, less the window.
 const OUTPUT_BYTES: usize = 256 << 10;
-/// So much of what was decoded last has to stand before what is decoded next (RFC 1951, section 2).
+/// How much of what was decoded last has to stand in the buffer before what is decoded next (RFC 1951, section 2).
 const WINDOW_BYTES: usize = 32 << 10;
-/// Those that wait, the one that is hashed, and the one that is filled.
+/// One for each piece that may wait to be hashed, one that is being hashed, and one that is being filled.
 const BUFFERS: usize = PIECES + 2;
-/// The header of a loose object is shorter than this: a type, a number and a zero byte.
-const HEADER_BYTES: usize = 64;
 
 impl BlobOrigin for Repository {
     fn size(&self, oid: &Oid) -> Result<u64, StoreError> {
@@ -57,8 +56,8 @@ enum Found {
     Loose(File),
     /// The pack, at the beginning of the encoded bytes.
     Packed(File),
-    /// As a difference to another object.
-    Difference,
+    /// As a delta of another object.
+    Delta,
 }
 
 impl Repository {
@@ -105,8 +104,7 @@ impl Repository {
 }
 
 fn find_loose(directory: &Path, id: &ObjectId) -> io::Result<Option<Found>> {
-    let hex = id.to_hex().to_string();
-    match File::open(directory.join(&hex[..2]).join(&hex[2..])) {
+    match File::open(loose::path_of(directory, &id.to_hex().to_string())) {
         Ok(file) => Ok(Some(Found::Loose(file))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -114,7 +112,7 @@ fn find_loose(directory: &Path, id: &ObjectId) -> io::Result<Option<Found>> {
 }
 
 fn find_packed(directory: &Path, id: &ObjectId) -> io::Result<Option<Found>> {
-    let mut is_difference = false;
+    let mut is_delta = false;
     for entry in fs::read_dir(directory.join("pack"))? {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "idx") {
@@ -125,13 +123,13 @@ fn find_packed(directory: &Path, id: &ObjectId) -> io::Result<Option<Found>> {
         let Some(position) = index.lookup(id) else { continue };
         let offset = index.pack_offset_at_index(position);
         match open_packed(&path.with_extension("pack"), offset, id.kind()) {
-            Ok(Found::Difference) => is_difference = true,
+            Ok(Found::Delta) => is_delta = true,
             Ok(found) => return Ok(Some(found)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(is_difference.then_some(Found::Difference))
+    Ok(is_delta.then_some(Found::Delta))
 }
 
 fn open_packed(path: &Path, offset: u64, hash: HashKind) -> io::Result<Found> {
@@ -145,7 +143,7 @@ fn open_packed(path: &Path, offset: u64, hash: HashKind) -> io::Result<Found> {
             Ok(Found::Packed(pack))
         }
         data::entry::Header::OfsDelta { .. } | data::entry::Header::RefDelta { .. } => {
-            Ok(Found::Difference)
+            Ok(Found::Delta)
         }
         data::entry::Header::Commit | data::entry::Header::Tree | data::entry::Header::Tag => {
             Err(io::Error::other("it is not a blob"))
@@ -157,7 +155,7 @@ fn copy(found: Found, oid: &Oid, draft: &mut Draft) -> Result<Streamed, StoreErr
     let (file, is_loose) = match found {
         Found::Loose(file) => (file, true),
         Found::Packed(file) => (file, false),
-        Found::Difference => return Ok(Streamed::NotAStream),
+        Found::Delta => return Ok(Streamed::NotAStream),
     };
     advise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
     let damaged = |error: io::Error| unreadable(oid, &error.to_string());

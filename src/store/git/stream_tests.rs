@@ -1,3 +1,5 @@
+//! Blobs that are decoded piece by piece, against what git stored.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -74,7 +76,7 @@ fn what_repeats_over_the_border_of_pieces_is_decoded() {
 }
 
 #[test]
-fn loose_and_packed_blobs_are_streamed_and_differences_are_not() {
+fn loose_and_packed_blobs_are_streamed_and_deltas_are_not() {
     let fixture = Fixture::new();
     for options in [&[][..], &["--object-format=sha256"]] {
         let (made, blobs) = two_alike(&fixture, &format!("r{}", options.len()), options);
@@ -88,7 +90,7 @@ fn loose_and_packed_blobs_are_streamed_and_differences_are_not() {
         }
         made.git(&["repack", "-q", "-a", "-d", "-f", "--window=10"]);
         let [one, other] = [&blobs[0], &blobs[1]].map(|(id, bytes)| stream(&made, id, bytes));
-        assert_ne!(one.unwrap(), other.unwrap(), "git stores one of them as a difference");
+        assert_ne!(one.unwrap(), other.unwrap(), "git stores one of them as a delta");
     }
 }
 

@@ -1,3 +1,5 @@
+//! Git stores over repositories of every form, sound, malformed and damaged.
+
 use std::fs;
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::sync::digest::hex;
+use crate::union::hex;
 use crate::union::name::{Name, RelPath};
 
 /// Bytes, mostly of names and paths.
@@ -58,7 +58,7 @@ impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let form = match std::str::from_utf8(&self.0) {
             Ok(text) => Form::Text(text.to_owned()),
-            Err(_) => Form::Hex { hex: hex(&self.0) },
+            Err(_) => Form::Hex { hex: hex::Hex(&self.0).to_string() },
         };
         form.serialize(serializer)
     }

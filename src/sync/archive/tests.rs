@@ -1,3 +1,5 @@
+//! Sets that were left, written down and made again.
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::sync::digest::hex;
+use crate::union::hex::Hex;
 
 /// What every git directory of ours is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Boundary {
             return String::new();
         }
         let digest: [u8; 32] = Sha256::digest(self.text()).into();
-        hex(&digest[..16])
+        Hex(&digest[..16]).to_string()
     }
 
     /// As git writes it.

@@ -24,11 +24,12 @@ use tracing::{debug, warn};
 
 use self::layout::Boundary;
 use self::packs::{Means, Packs};
-use super::digest::{Fields, hex};
+use super::digest::Fields;
 use super::fetch::{Child, PackCause, Stop};
 use crate::snapshot::{GitDirectory, PinState, Pinning, Source, SourceState};
 use crate::store::dir::DirStore;
 use crate::store::git::Repository;
+use crate::union::hex::Hex;
 use crate::union::object::Oid;
 use crate::union::revision::Revision;
 use crate::union::source::{SourceName, Visibility};
@@ -139,7 +140,7 @@ impl Histories {
         let place = self.place.get_or_init(|| self.make_place()).clone()?;
         let key = asked.key();
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok((place.join(hex(&key)), sources.entry(key).or_default().clone()))
+        Ok((place.join(Hex(&key).to_string()), sources.entry(key).or_default().clone()))
     }
 
     fn make_place(&self) -> Result<PathBuf, String> {

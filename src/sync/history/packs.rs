@@ -182,7 +182,7 @@ impl Packs {
         let input = File::open(&list).map_err(failed("opening", &list))?;
         let mut all: Vec<&OsStr> = ["pack-objects", "-q", "--non-empty", "--delta-base-offset"]
             .into_iter()
-            // What the lender has as differences is taken over; nothing is searched for.
+            // Deltas that the lender has are taken over; new ones are not searched for.
             .chain(["--window=0", "--no-use-bitmap-index"])
             .chain(arguments.iter().copied())
             .map(OsStr::new)
