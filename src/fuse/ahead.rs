@@ -163,10 +163,10 @@ impl Giver {
             messages.extend(message_about_content(Number(number), &content));
             files += 1;
             if messages.len() >= AT_ONCE_BYTES {
-                self.carry(mem::take(&mut messages), mem::take(&mut files))?;
+                self.carry(&mem::take(&mut messages), mem::take(&mut files))?;
             }
         }
-        if files > 0 { self.carry(messages, files) } else { Some(()) }
+        if files > 0 { self.carry(&messages, files) } else { Some(()) }
     }
 
     /// The content of a small file. One that cannot be read says so when the kernel asks.
@@ -175,9 +175,9 @@ impl Giver {
         catch_unwind(AssertUnwindSafe(read)).ok().and_then(Result::ok).flatten()
     }
 
-    fn carry(&self, messages: Vec<u8>, files: u64) -> Option<()> {
+    fn carry(&self, messages: &[u8], files: u64) -> Option<()> {
         // What the kernel has forgotten meanwhile it does not take.
-        drop((self.courier)(&messages)?);
+        drop((self.courier)(messages)?);
         self.counts.given_ahead(files);
         Some(())
     }

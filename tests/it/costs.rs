@@ -216,3 +216,52 @@ fn s31_live_directories_of_a_mount_cost_its_git_sources_nothing() {
     });
     mount.unmount();
 }
+
+/// Reads small files in an order, and compares each with what it has to be.
+const READ: &str = "
+import sys, time
+top, step = sys.argv[1], int(sys.argv[2])
+for number in range(400)[::step]:
+    time.sleep(0.001)
+    with open(f'{top}/{number:03}') as file:
+        assert file.read() == f'{number} ' * number + 'end', number
+";
+
+/// A mount of 400 small files that are listed and then read forwards or backwards: how many were given ahead, and how many were asked for.
+fn read_in_turn(arguments: &[&str], step: i32) -> (u64, u64) {
+    let sandbox = Sandbox::new();
+    let repo = sandbox.repo("acme/base");
+    for number in 0..400 {
+        let text = format!("{number} ").repeat(number) + "end";
+        repo.write(&format!(".agents/skills/notes/{number:03}"), &text);
+    }
+    repo.commit();
+    sandbox.configure("    - repo: acme/base", "");
+    fs::write(sandbox.path("read.py"), READ).unwrap();
+    let (mount, address) = mount(&sandbox, arguments);
+    sandbox.shell("ls -l $VIEW/.agents/skills/notes >listed");
+    let before = requests(&address);
+    sandbox.shell(&format!("python3 read.py $VIEW/.agents/skills/notes {step}"));
+    let asked = since(&before, &address).get("read").copied().unwrap_or_default();
+    let given = metrics(&address)["overlayfs_mount_read_ahead_files_total"].parse().unwrap();
+    mount.unmount();
+    (given, asked)
+}
+
+#[test]
+fn s130_small_files_that_are_read_in_a_row_are_there_before_they_are_asked_for() {
+    if !can_mount() || !has_program("python3", "apt-get install python3") {
+        return;
+    }
+    let _counting = counts_requests();
+    for arguments in [&[][..], &["--supervised"]] {
+        // Who gives may be late on a machine that does much else: then each file is asked for.
+        wait_for("files that are there before", || {
+            let (given, asked) = read_in_turn(arguments, 1);
+            eprintln!("{arguments:?}: {given} given, {asked} asked for");
+            given > 100 && asked < 300
+        });
+        let (given, asked) = read_in_turn(arguments, -1);
+        assert!(given == 0 && asked >= 399, "backwards: {given} given, {asked} asked for");
+    }
+}
