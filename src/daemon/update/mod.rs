@@ -6,7 +6,7 @@ mod reload;
 mod retry;
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -80,7 +80,10 @@ pub(super) fn start(
     let notice = move || looks.send(Request::Look).unwrap_or_default();
     let notices = caches.notices.clone();
     let watch = Watch::start(notices, config_file(&plan.config.origin), notice);
-    let retry = first_retry(&view.snapshot(), is_resumed);
+    let retry = Retry::first(&view.snapshot(), is_resumed);
+    let has_left = !is_resumed && caches.archive.as_ref().is_some_and(|archive| archive.has_sets());
+    let (taking, taken) = mpsc::channel();
+    let taking = has_left.then_some(taking);
     let mut updater = Updater {
         config: plan.config.clone(),
         overrides: plan.overrides,
@@ -112,22 +115,14 @@ pub(super) fn start(
     let thread = thread::Builder::new()
         .name("update".into())
         .spawn(move || {
-            updater.run(&requests);
+            updater.run(&requests, taking);
             // Goes with the thread, also by a panic.
             drop(life);
         })
         .map_err(|error| DaemonError::Start { step: "starting a thread", error })?;
+    // Nothing is sent: it ends when the sets that were left are there, or nobody takes them over.
+    taken.recv().unwrap_or_default();
     Ok((Updates::new(sender, stop), Updating { thread, alive }))
-}
-
-/// When to look again although nothing moved: at once after another process, whose sources may have moved while nobody looked, and soon where
-/// a source cannot be read.
-fn first_retry(first: &Snapshot, is_resumed: bool) -> Retry {
-    let mut retry = Retry::at(is_resumed.then(Instant::now));
-    if !is_resumed && first.sources.iter().any(|source| source.state.error().is_some()) {
-        retry.failed();
-    }
-    retry
 }
 
 struct Updater {
@@ -169,13 +164,15 @@ struct Updater {
 const MANY_NODES: usize = 4096;
 
 impl Updater {
-    fn run(&mut self, requests: &Receiver<Request>) {
+    /// Until nobody asks any more. `taking` is let go of once what the last daemon left is there, where somebody waits for that.
+    fn run(&mut self, requests: &Receiver<Request>, taking: Option<Sender<()>>) {
         self.watch.listen();
         // What happened before there were notices is found by the first look.
         let mut next = self.looked_at + SETTLE;
         // Whoever mounted looks into the view now. What nobody waits for comes after that, and before what is asked for.
-        let mut asked = (!self.is_resumed).then(|| wait(requests, next));
+        let mut asked = (!self.is_resumed && taking.is_none()).then(|| wait(requests, next));
         self.take_over();
+        drop(taking);
         loop {
             let retry_at = self.retry.when().map(|at| at.max(self.looked_at + PACE));
             let until = retry_at.map_or(next, |at| at.min(next));

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::snapshot::Snapshot;
+
 /// How long after the first failure: it may have passed.
 const FIRST: Duration = Duration::from_millis(100);
 /// How long after each one that follows, at most.
@@ -16,9 +18,13 @@ pub(super) struct Retry {
 }
 
 impl Retry {
-    /// At this time.
-    pub(super) fn at(at: Option<Instant>) -> Self {
-        Self { at, pause: None }
+    /// The first time: at once after another process, whose sources may have moved while nobody looked, and soon where a source cannot be read.
+    pub(super) fn first(first: &Snapshot, is_resumed: bool) -> Self {
+        let mut retry = Self { at: is_resumed.then(Instant::now), pause: None };
+        if !is_resumed && first.sources.iter().any(|source| source.state.error().is_some()) {
+            retry.failed();
+        }
+        retry
     }
 
     /// When, if at all.

@@ -69,6 +69,11 @@ impl Archive {
         Some(Self { dir, like: config.clone(), shared, sets: Mutex::default() })
     }
 
+    /// Whether an earlier daemon of this mount has left sets.
+    pub fn has_sets(&self) -> bool {
+        !self.records().is_empty()
+    }
+
     /// Takes over what an earlier daemon of this mount kept, as far as it is to be kept still and can be read: each with the time when
     /// it was left, oldest first. `left` is what was pinned then ([`Pins::left`]).
     pub fn load(
