@@ -58,7 +58,9 @@ impl Updater<'_> {
         let remote = mirror.remote.as_ref().map_err(Clone::clone)?;
         let places = Places::of(self.cache, mirror);
         places.refuse_foreign()?;
-        places.take_from_other_part()?;
+        if mirror.twin.is_none() {
+            places.take_from_other_part()?;
+        }
         let update = Update { updater: self, mirror, remote, places: &places, hear };
         if places.mirror.exists() {
             let fetched = update.fetch();

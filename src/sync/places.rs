@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::fetch::FetchCause;
 use super::locate::path;
-use super::wanted::Mirror;
+use super::wanted::{Mirror, Twin};
 use crate::union::source::Visibility;
 
 /// The file in a mirror that says that we made it, and of which repository.
@@ -24,7 +24,8 @@ pub(super) struct Places {
     other: PathBuf,
     /// Where the platform has checkouts, which a view would take before a mirror.
     checkout: PathBuf,
-    /// `<cache>/<owner>/<repo>`; `None` for an owner whose name is that of a part of the cache.
+    /// `<cache>/<owner>/<repo>`; `None` for an owner whose name is that of a part of the cache, and where it leads to the mirror in the other
+    /// part.
     link: Option<PathBuf>,
     /// What the link says.
     target: PathBuf,
@@ -55,7 +56,8 @@ impl Places {
             clone: cache.join(&own).join(with(".", ".git.cloning")),
             other: cache.join(other).join(with("", ".git")),
             checkout: cache.join(&own).join(repo),
-            link: (!is_part).then(|| cache.join(owner).join(repo)),
+            link: (!is_part && mirror.twin != Some(Twin::First))
+                .then(|| cache.join(owner).join(repo)),
             target: Path::new("..").join(own).join(with("", ".git")),
             mark: format!("{}\n", mirror.repo),
         }

@@ -19,6 +19,17 @@ pub(super) struct Mirror {
     pub(super) remote: Result<Remote, FetchCause>,
     /// The refs that are wanted, in the order of the configuration.
     pub(super) wants: Vec<Want>,
+    /// Whether a mirror of the same repository is wanted in the other part too, and which of the two is.
+    pub(super) twin: Option<Twin>,
+}
+
+/// Which of two mirrors of one repository it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Twin {
+    /// The one that the configuration names first.
+    First,
+    /// The other one, to which `<owner>/<repo>` leads.
+    Last,
 }
 
 /// A ref that somebody wants.
@@ -101,7 +112,15 @@ pub(super) fn wanted(configs: &[&Config]) -> Vec<Mirror> {
     for (config, of) in configs.iter().zip(0..) {
         draft(config, of, &mut drafts);
     }
-    drafts.into_iter().map(Draft::finish).collect()
+    let mut mirrors: Vec<_> = drafts.into_iter().map(Draft::finish).collect();
+    for position in 0..mirrors.len() {
+        let repo = mirrors[position].repo.clone();
+        if let Some(first) = mirrors[..position].iter_mut().find(|first| first.repo == repo) {
+            first.twin = Some(Twin::First);
+            mirrors[position].twin = Some(Twin::Last);
+        }
+    }
+    mirrors
 }
 
 fn draft(config: &Config, of: usize, drafts: &mut Vec<Draft>) {
@@ -180,6 +199,7 @@ impl Draft {
                 })
             }),
         };
-        Mirror { repo: self.repo, visibility: self.visibility, remote, wants: self.wants }
+        let Self { repo, visibility, wants, .. } = self;
+        Mirror { repo, visibility, remote, wants, twin: None }
     }
 }

@@ -266,7 +266,8 @@ fn the_ready_file_says_what_the_platform_asks_for() {
     );
     config.platform.repositories =
         vec![PlatformRepository { repo: "acme/base".to_owned(), git_ref: None, visibility: None }];
-    assert!(sync(&config).is_success());
+    let report = sync(&config);
+    assert!(report.is_success(), "{report:?}");
     let text = fs::read_to_string(config.repo_cache.path.join(".repo-cache-ready")).unwrap();
     let (start, end) = text.split_once("synced_at=").unwrap();
     assert_eq!(
@@ -274,6 +275,29 @@ fn the_ready_file_says_what_the_platform_asks_for() {
         "repositories=acme/base\nrepository_refs=acme/base=main\nrepository_visibilities=acme/base=private\n"
     );
     assert!(end.len() == 21 && end.ends_with("Z\n"), "{end:?}");
+}
+
+#[test]
+fn a_repository_that_is_wanted_in_both_parts_stays_in_both() {
+    let fixture = Fixture::new();
+    one(&fixture);
+    let sources = "{repo: acme/base, url: UP/up, visibility: public}, {repo: acme/base, url: UP/up, visibility: private, ref: main, name: a/b}";
+    let config = config(&fixture, sources);
+    // Neither takes the place of the other, in whatever order they are fetched.
+    for parallel in [1, 4, 4, 4, 4, 4, 4, 4, 4] {
+        let settings = Settings { parallel, ..settings() };
+        let report = round(&config, &settings, &|_| {}).unwrap();
+        assert!(report.is_success(), "{report:?}");
+        for part in ["public", "private"] {
+            let mirror = fixture.at(&format!("cache/{part}/acme/base.git"));
+            mirror.git(&["rev-parse", "--verify", "--quiet", "HEAD"]);
+        }
+        let link = fs::read_link(config.repo_cache.path.join("acme/base")).unwrap();
+        assert_eq!(link, Path::new("../private/acme/base.git"), "the last one that is named");
+        if parallel == 4 {
+            fs::remove_dir_all(&config.repo_cache.path).unwrap();
+        }
+    }
 }
 
 #[test]
