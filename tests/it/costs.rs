@@ -224,7 +224,7 @@ top, step = sys.argv[1], int(sys.argv[2])
 for number in range(400)[::step]:
     time.sleep(0.001)
     with open(f'{top}/{number:03}') as file:
-        assert file.read() == f'{number} ' * number + 'end', number
+        assert file.read() == f'{number} ' * (8 * number) + 'end', number
 ";
 
 /// A mount of 400 small files that are listed and then read forwards or backwards: how many were given ahead, and how many were asked for.
@@ -232,7 +232,7 @@ fn read_in_turn(arguments: &[&str], step: i32) -> (u64, u64) {
     let sandbox = Sandbox::new();
     let repo = sandbox.repo("acme/base");
     for number in 0..400 {
-        let text = format!("{number} ").repeat(number) + "end";
+        let text = format!("{number} ").repeat(8 * number) + "end";
         repo.write(&format!(".agents/skills/notes/{number:03}"), &text);
     }
     repo.commit();
