@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::fixture::{Sandbox, TAKEOVER, can_mount, needs_kernel, wait_for};
+use crate::fixture::{Sandbox, can_take_over, needs_kernel, wait_for};
 use crate::users::{as_ordinary_user, assert_says};
 
 fn status(sandbox: &Sandbox) -> Option<serde_json::Value> {
@@ -80,8 +80,7 @@ pub(crate) fn assert_confined(worker: u64, keeper: u64, capabilities: u64) {
 
 #[test]
 fn s96_a_worker_gives_up_what_it_does_not_need() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let sandbox = Sandbox::new();
@@ -118,8 +117,7 @@ fn s96_a_worker_gives_up_what_it_does_not_need() {
 
 #[test]
 fn s96_the_worker_of_an_ordinary_user_has_nothing_and_its_keeper_unmounts() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let script = r#"
@@ -147,8 +145,7 @@ stat -c %u /proc/$(number pid)/environ /proc/$(number supervisor_pid)/environ
 
 #[test]
 fn s97_a_worker_cannot_open_what_its_configuration_does_not_lead_to() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let sandbox = Sandbox::new();
@@ -176,8 +173,7 @@ fn s97_a_worker_cannot_open_what_its_configuration_does_not_lead_to() {
 
 #[test]
 fn s98_what_is_newly_needed_is_served_by_another_worker() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let sandbox = Sandbox::new();
@@ -233,8 +229,7 @@ fn s98_what_is_newly_needed_is_served_by_another_worker() {
 
 #[test]
 fn s97_all_that_is_kept_works_in_a_worker() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let sandbox = Sandbox::new();

@@ -74,6 +74,12 @@ pub(crate) fn needs_kernel(oldest: (u32, u32), promise: &str) {
     );
 }
 
+/// Whether tests of a mount that outlives its worker can run here; fails where the kernel is too old.
+pub(crate) fn can_take_over() -> bool {
+    needs_kernel(TAKEOVER.0, TAKEOVER.1);
+    can_mount()
+}
+
 /// What [`needs_kernel`] asks of tests of a mount that outlives its worker.
 pub(crate) const TAKEOVER: ((u32, u32), &str) =
     ((6, 9), "another process goes on with a mount, so a worker can be confined to its files");

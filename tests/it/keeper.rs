@@ -8,9 +8,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::fixture::{
-    Mount, Sandbox, TAKEOVER, can_mount, has_program, needs_kernel, times, wait_for,
-};
+use crate::fixture::{Mount, Sandbox, can_mount, can_take_over, has_program, times, wait_for};
 use crate::large::large;
 use crate::torn::{Readers, commit, first_revision};
 
@@ -73,8 +71,7 @@ pub(crate) fn kill_on_the_way(worker: i32, revision: u64) {
 
 #[test]
 fn s95_nobody_notices_that_workers_are_killed_while_the_view_changes() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() || !has_program("python3", "apt-get install python3") {
+    if !can_take_over() || !has_program("python3", "apt-get install python3") {
         return;
     }
     let _emptying = crate::fixture::empties_caches();
@@ -103,8 +100,7 @@ fn s95_nobody_notices_that_workers_are_killed_while_the_view_changes() {
 
 #[test]
 fn s95_what_is_held_goes_on_when_the_worker_dies() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let _emptying = crate::fixture::empties_caches();
@@ -134,8 +130,7 @@ fn children(pid: i32) -> Vec<i32> {
 
 #[test]
 fn s108_workers_that_are_killed_as_soon_as_they_start_cost_nobody_the_view() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let _emptying = crate::fixture::empties_caches();
@@ -167,8 +162,7 @@ fn s108_workers_that_are_killed_as_soon_as_they_start_cost_nobody_the_view() {
 /// What the worker before has pinned is pinned once more by the next one.
 #[test]
 fn s95_a_large_file_is_read_and_a_missing_object_is_an_error_after_a_death() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let (sandbox, digest) = large();
@@ -202,8 +196,7 @@ fn s95_a_large_file_is_read_and_a_missing_object_is_an_error_after_a_death() {
 #[test]
 fn a_worker_that_is_stopped_or_crashes_is_replaced() {
     // Numbers of sets that were left, beside all else.
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let sandbox = Sandbox::new();
@@ -228,8 +221,7 @@ fn a_worker_that_is_stopped_or_crashes_is_replaced() {
 
 #[test]
 fn a_damaged_configuration_is_no_reason_to_lose_the_view_when_the_worker_dies() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let sandbox = Sandbox::new();
@@ -253,8 +245,7 @@ fn a_damaged_configuration_is_no_reason_to_lose_the_view_when_the_worker_dies() 
 
 #[test]
 fn why_a_worker_cannot_take_over_is_in_the_log() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let sandbox = Sandbox::new();
@@ -348,8 +339,7 @@ fn what_cannot_be_gone_on_with_is_mounted_anew() {
 
 #[test]
 fn another_program_takes_over_or_the_old_one_goes_on() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let sandbox = Sandbox::new();

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
-use crate::fixture::{Sandbox, TAKEOVER, can_mount, needs_kernel, wait_for};
+use crate::fixture::{Sandbox, can_mount, can_take_over, wait_for};
 use crate::keeper::number;
 
 fn live(sandbox: &Sandbox) -> std::path::PathBuf {
@@ -150,8 +150,7 @@ fn s125_a_listing_of_what_changes_has_each_name_that_stays_once() {
 
 #[test]
 fn s125_a_listing_goes_on_where_it_was_when_the_worker_dies() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let sandbox = Sandbox::new();

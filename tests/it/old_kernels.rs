@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::fixture::{Sandbox, can_mount, has_program, wait_for};
+use crate::fixture::{Mount, Sandbox, can_mount, has_program, wait_for};
 
 /// What says which kernels lack something.
 const SINCE: &str = "before Linux 6.9";
@@ -19,6 +19,14 @@ fn on_an_old_kernel(sandbox: &Sandbox, arguments: &[&str]) -> Command {
     let mut command = sandbox.command("setarch");
     command.args(["--uname-2.6", env!("CARGO_BIN_EXE_overlayfs-mount")]).args(arguments);
     command
+}
+
+/// A supervised view of one skill, on such a kernel.
+fn mount_on_an_old_kernel(sandbox: &Sandbox) -> Mount<'_> {
+    sandbox.repo("acme/base").skill("plan", "plan\n").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    let arguments = ["mount", "--supervised", "--log", "log"];
+    sandbox.mount_by(&mut on_an_old_kernel(sandbox, &arguments))
 }
 
 fn worker(sandbox: &Sandbox) -> Option<i64> {
@@ -32,10 +40,7 @@ fn s95_an_old_kernel_costs_those_who_hold_the_view_and_says_so() {
         return;
     }
     let sandbox = Sandbox::new();
-    sandbox.repo("acme/base").skill("plan", "plan\n").commit();
-    sandbox.configure("    - {repo: acme/base, ref: main}", "");
-    let arguments = ["mount", "--supervised", "--log", "log"];
-    let mount = sandbox.mount_by(&mut on_an_old_kernel(&sandbox, &arguments));
+    let mount = mount_on_an_old_kernel(&sandbox);
     let log = || fs::read_to_string(sandbox.path("log")).unwrap();
     let said = |words: &str| log().lines().filter(|line| line.contains(words)).count();
     assert!(log().contains(&format!("{SINCE} no other process can go on")), "{}", log());
@@ -63,10 +68,7 @@ fn s129_a_damaged_configuration_does_not_cost_a_view_that_is_mounted_anew() {
         return;
     }
     let sandbox = Sandbox::new();
-    sandbox.repo("acme/base").skill("plan", "plan\n").commit();
-    sandbox.configure("    - {repo: acme/base, ref: main}", "");
-    let arguments = ["mount", "--supervised", "--log", "log"];
-    let mount = sandbox.mount_by(&mut on_an_old_kernel(&sandbox, &arguments));
+    let mount = mount_on_an_old_kernel(&sandbox);
     let file = sandbox.path("overlays.yaml");
     let whole = fs::read_to_string(&file).unwrap();
     let kill_worker = || {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-use crate::fixture::{Mount, Sandbox, TAKEOVER, can_mount, has_program, needs_kernel};
+use crate::fixture::{Mount, Sandbox, can_take_over, has_program};
 
 /// Who does what systemd does.
 struct Manager {
@@ -49,8 +49,7 @@ impl Manager {
 
 #[test]
 fn s95_what_systemd_keeps_survives_the_death_of_keeper_and_worker() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() || !has_program("python3", "apt-get install python3") {
+    if !can_take_over() || !has_program("python3", "apt-get install python3") {
         return;
     }
     let sandbox = Sandbox::new();

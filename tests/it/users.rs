@@ -52,14 +52,27 @@ pub(crate) fn assert_says(output: &Output, expected: &str) {
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{said}");
 }
 
-#[test]
-fn an_ordinary_user_mounts_through_fusermount_without_home_or_session() {
+/// Runs a script as an ordinary user with a source of one file at hand, and compares what it prints; nothing, loudly, without `fusermount3`.
+fn assert_mounts_by_fusermount(script: &str, expected: &str) {
     if !can_mount() {
         return;
     }
-    let script = r#"
+    let begin = r#"
         command -v fusermount3 >/dev/null || { echo "SKIPPED: no fusermount3" >&2; exit 77; }
         mkdir source source/tools && echo content > source/tools/file
+    "#;
+    let sandbox = Sandbox::new();
+    let Some(output) = as_ordinary_user(&sandbox, &format!("{begin}{script}")) else { return };
+    if output.status.code() == Some(77) {
+        eprintln!("SKIPPED: `fusermount3` is not installed: apt-get install fuse3");
+        return;
+    }
+    assert_says(&output, expected);
+}
+
+#[test]
+fn an_ordinary_user_mounts_through_fusermount_without_home_or_session() {
+    let script = r#"
         ./overlayfs-mount mount --source ./source view
         cat view/tools/file
         stat -c '%u %a' view/tools/file
@@ -73,41 +86,24 @@ fn an_ordinary_user_mounts_through_fusermount_without_home_or_session() {
         ./overlayfs-mount unmount view
         ls
     "#;
-    let sandbox = Sandbox::new();
-    let Some(output) = as_ordinary_user(&sandbox, script) else { return };
-    if output.status.code() == Some(77) {
-        eprintln!("SKIPPED: `fusermount3` is not installed: apt-get install fuse3");
-        return;
-    }
     let expected = "content\n65534 644\n\"mountpoint\": \"/tmp/view\"\nfuse\noverlayfs-mount\n\
                     overlayfs-mount-65534\noverlayfs-mount-state-65534\nsaid\nsource\n";
-    assert_says(&output, expected);
+    assert_mounts_by_fusermount(script, expected);
 }
 
 #[test]
 fn s128_a_user_without_a_home_has_a_state_directory_beside_the_run_directory() {
-    if !can_mount() {
-        return;
-    }
     // With a log of its own nothing is asked of the run directory before the state directory is made.
-    let script = r#"
-        command -v fusermount3 >/dev/null || { echo "SKIPPED: no fusermount3" >&2; exit 77; }
-        mkdir source source/tools && echo content > source/tools/file
+    let script = r"
         ./overlayfs-mount mount --log log --source ./source view
         cat view/tools/file
         ./overlayfs-mount status view >/dev/null
         ./overlayfs-mount unmount view
         stat -c '%n %a' overlayfs-mount-*
         ls overlayfs-mount-state-65534
-    "#;
-    let sandbox = Sandbox::new();
-    let Some(output) = as_ordinary_user(&sandbox, script) else { return };
-    if output.status.code() == Some(77) {
-        eprintln!("SKIPPED: `fusermount3` is not installed: apt-get install fuse3");
-        return;
-    }
+    ";
     let expected = "content\noverlayfs-mount-65534 700\noverlayfs-mount-state-65534 755\npins\n";
-    assert_says(&output, expected);
+    assert_mounts_by_fusermount(script, expected);
 }
 
 #[test]

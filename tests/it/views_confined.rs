@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::confinement::assert_confined;
-use crate::fixture::{Sandbox, TAKEOVER, can_mount, needs_kernel, wait_for};
+use crate::fixture::{Sandbox, can_take_over, wait_for};
 use crate::keeper::runs;
 use crate::views::{error_of, is_there, sandbox, serve_with, view};
 use crate::views_keeper::{processes, replace};
@@ -54,8 +54,7 @@ fn live(sandbox: &Sandbox, name: &str, directory: &str) {
 
 #[test]
 fn s121_the_worker_of_many_views_gives_up_what_it_does_not_need() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let sandbox = sandbox();
@@ -100,8 +99,7 @@ fn s121_the_worker_of_many_views_gives_up_what_it_does_not_need() {
 
 #[test]
 fn s121_what_a_view_newly_leads_to_is_served_by_another_worker() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let sandbox = sandbox();
@@ -131,8 +129,7 @@ fn s121_what_a_view_newly_leads_to_is_served_by_another_worker() {
 
 #[test]
 fn s122_a_view_in_reach_of_the_worker_is_not_shown_unless_nothing_is_closed() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let sandbox = sandbox();
@@ -162,8 +159,7 @@ fn s122_a_view_in_reach_of_the_worker_is_not_shown_unless_nothing_is_closed() {
 
 #[test]
 fn s123_a_broker_that_dies_is_replaced_and_the_last_one_outlives_the_keeper() {
-    needs_kernel(TAKEOVER.0, TAKEOVER.1);
-    if !can_mount() {
+    if !can_take_over() {
         return;
     }
     let sandbox = sandbox();

@@ -30,7 +30,7 @@ fn text(explanation: &Explanation) -> String {
             format!("directory of {sources:?}{}", hidden_text(hidden))
         }
         Explanation::Entry { winner, hidden, .. } => {
-            let path = explanation.source_path().unwrap();
+            let path = explanation.source_path().expect("an entry is somewhere in its source");
             format!("{}:{path} at {}{}", winner.source.index(), winner.path, hidden_text(hidden))
         }
         Explanation::Absent(absence) => match absence {
@@ -136,7 +136,8 @@ fn reasons_are_told_apart() {
     let all = Tree::of(&["a/slack/m", "slack/slack/m", "slack/x", "b"]).entries(&packages(2), 0);
     let other = Tree::of(&["slack/m", "b", "a/x"]).entries(&packages(2), 1);
     let find = |entries: &[crate::union::entries::Entry], text: &str| {
-        entries.iter().find(|entry| entry.path == path(text)).unwrap().clone()
+        let found = entries.iter().find(|entry| entry.path == path(text));
+        found.unwrap_or_else(|| panic!("no entry `{text}` among {entries:?}")).clone()
     };
     for (later, earlier, expected) in [
         ("slack", "a/slack", Some(HidingReason::SamePackage)),

@@ -23,11 +23,11 @@ fn config() -> ProptestConfig {
 }
 
 fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
+    Name::new(text).unwrap_or_else(|error| panic!("{text:?} is no name: {error:?}"))
 }
 
 fn path(text: &str) -> RelPath {
-    RelPath::parse(text).unwrap()
+    RelPath::parse(text).unwrap_or_else(|error| panic!("{text:?} is no path: {error:?}"))
 }
 
 fn packages(depth: u32) -> EntryRule {
@@ -47,10 +47,10 @@ fn surface(rule: &EntryRule) -> Surface {
 
 /// Layers of these trees, the n-th with source n and everything in it below `sub`.
 fn layers(rule: &EntryRule, trees: &[Tree]) -> Vec<Layer> {
-    let layers = trees.iter().enumerate().map(|(position, tree)| Layer {
-        source: SourceId(u32::try_from(position).unwrap()),
-        entries: tree.entries(rule, position),
-    });
+    let sources = (0..).map(SourceId);
+    let layers = trees.iter().enumerate().zip(sources);
+    let layers = layers
+        .map(|((position, tree), source)| Layer { source, entries: tree.entries(rule, position) });
     layers.collect()
 }
 

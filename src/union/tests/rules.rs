@@ -157,7 +157,7 @@ fn s12_a_prompt_file_is_named_by_position_and_source() {
 #[test]
 fn s12_a_prompt_of_two_long_names_is_named_by_position_alone() {
     use crate::union::entries::{Offer, entries};
-    let long = Name::new([b'x'; 200]).unwrap();
+    let long = name(&"x".repeat(200));
     let source = crate::union::source::SourceName { owner: long.clone(), repo: long };
     let offer = Offer::File(super::tree::object(0, "sub", false));
     let found = entries(&EntryRule::Prompts, offer, &path("sub"), &source, 3);
@@ -177,9 +177,9 @@ fn s13_every_direct_child_is_an_entry() {
 #[test]
 fn s14_trailing_slashes_and_dots_of_a_subdirectory_are_ignored() {
     for text in ["a/b", "a/b/", "a/b///", "./a/./b", "a/b/."] {
-        assert_eq!(RelPath::parse(text).unwrap(), path("a/b"), "{text}");
+        assert_eq!(path(text), path("a/b"), "{text}");
     }
-    assert!(RelPath::parse(".").unwrap().is_root());
+    assert!(path(".").is_root());
     for text in ["", "/a", "a//b", "..", "a/../b", "a/\0"] {
         assert!(RelPath::parse(text).is_err(), "{text:?}");
     }
