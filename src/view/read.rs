@@ -55,8 +55,12 @@ impl View {
         let Some(len) = len.filter(|len| is_file && (1..=most).contains(len)) else {
             return Ok(None);
         };
-        let content = on_object(node, |source, object| source.store.read(object, 0, len))?;
-        Ok(Some(content).filter(|content| content.len() == len))
+        // As the kernel's own question for all of it: what the kernel is to keep is not kept here too.
+        let size_bytes = Some(len as u64);
+        let content = on_object(node, |source, object| {
+            source.store.read_at_hand(object, size_bytes, 0, len)
+        })?;
+        Ok(content.filter(|content| content.len() == len))
     }
 
     /// Whether the content of a file is in a file of ours once it was decoded ([`View::kept_file`]).

@@ -243,7 +243,9 @@ fn read_in_turn(arguments: &[&str], step: i32) -> (u64, u64) {
     let before = requests(&address);
     sandbox.shell(&format!("python3 read.py $VIEW/.agents/skills/notes {step}"));
     let asked = since(&before, &address).get("read").copied().unwrap_or_default();
-    let given = metrics(&address)["overlayfs_mount_read_ahead_files_total"].parse().unwrap();
+    let after = metrics(&address);
+    let given = after["overlayfs_mount_read_ahead_files_total"].parse().unwrap();
+    assert_eq!(after["overlayfs_mount_blob_cache_bytes{place=\"memory\"}"], "0", "kept here too");
     mount.unmount();
     (given, asked)
 }
