@@ -48,6 +48,8 @@ struct SourceReport {
     name: String,
     #[serde(rename = "ref")]
     git_ref: Option<String>,
+    #[serde(rename = "live")]
+    is_live: bool,
     revision: String,
     visibility: String,
     state: &'static str,
@@ -145,6 +147,7 @@ fn sources(snapshot: &Snapshot) -> Vec<SourceReport> {
     let reports = snapshot.sources.iter().map(|source| SourceReport {
         name: source.label.clone(),
         git_ref: source.git_ref.clone(),
+        is_live: source.is_live,
         revision: source.revision.to_string(),
         visibility: source.visibility.to_string(),
         state: source.state.word(),
@@ -175,7 +178,7 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
     let rows = report.sources.iter().map(|source| {
         vec![
             source.name.clone(),
-            source.git_ref.clone().unwrap_or_else(|| "HEAD".into()),
+            output::git_ref(source.git_ref.as_deref(), Some(source.is_live)).to_owned(),
             short(&source.revision).to_owned(),
             source.visibility.clone(),
             source.state.to_owned(),

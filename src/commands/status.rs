@@ -176,7 +176,7 @@ fn row(source: &SourceStatus) -> Vec<String> {
     let error = source.error.as_ref();
     vec![
         source.name.clone(),
-        source.git_ref.clone().unwrap_or_else(|| "HEAD".into()),
+        output::git_ref(source.git_ref.as_deref(), Some(source.is_live)).to_owned(),
         source.revision.as_deref().map_or("-", short).to_owned(),
         source.visibility.clone(),
         source.state.word().to_owned(),

@@ -153,6 +153,7 @@ mod tests {
             name: SourceName::parse(name).unwrap(),
             label: name.to_owned(),
             git_ref: Some("main".to_owned()),
+            is_live: false,
             place: "/cache".into(),
             revision,
             visibility: Visibility::Private,
@@ -214,7 +215,7 @@ mod tests {
         let id = "ab".repeat(32);
         let listing = "01".repeat(32);
         let expected = format!(
-            r#"{{"state":"degraded","revision":"{id}","since":"2023-11-14T22:13:20Z","pid":7,"supervisor_pid":null,"mountpoint":"/mnt","config":"/etc/overlays.yaml","sources":[{{"name":"a/b","ref":"main","revision":"{listing}","visibility":"private","state":"stale","since":"2023-11-14T22:14:20Z","error":"fetch failed","pinned":null,"unpinned_because":null}},{{"name":"b/c","ref":"main","revision":null,"visibility":"private","state":"missing","since":"2023-11-14T22:13:20Z","error":"not in /cache/b/c","pinned":null,"unpinned_because":null}}],"confinement":null}}"#
+            r#"{{"state":"degraded","revision":"{id}","since":"2023-11-14T22:13:20Z","pid":7,"supervisor_pid":null,"mountpoint":"/mnt","config":"/etc/overlays.yaml","sources":[{{"name":"a/b","ref":"main","live":false,"revision":"{listing}","visibility":"private","state":"stale","since":"2023-11-14T22:14:20Z","error":"fetch failed","pinned":null,"unpinned_because":null}},{{"name":"b/c","ref":"main","live":false,"revision":null,"visibility":"private","state":"missing","since":"2023-11-14T22:13:20Z","error":"not in /cache/b/c","pinned":null,"unpinned_because":null}}],"confinement":null}}"#
         );
         assert_eq!(text, expected);
     }

@@ -43,6 +43,9 @@ pub struct SourceAt {
     /// Its ref as configured.
     #[serde(rename = "ref")]
     pub git_ref: Option<String>,
+    /// Whether it is a live directory, which has no ref.
+    #[serde(rename = "live")]
+    pub is_live: bool,
     /// Its revision.
     pub revision: String,
 }
@@ -195,6 +198,7 @@ fn at(source: &Source) -> SourceAt {
     SourceAt {
         source: source.label.clone(),
         git_ref: source.git_ref.clone(),
+        is_live: source.is_live,
         revision: source.revision.to_string(),
     }
 }

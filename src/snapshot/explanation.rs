@@ -51,6 +51,9 @@ pub struct WinnerReport {
     /// Its ref as configured.
     #[serde(rename = "ref")]
     pub git_ref: Option<String>,
+    /// Whether it is a live directory, which has no ref; nothing where only `.overlay` could be read, which tells no refs.
+    #[serde(default, rename = "live")]
+    pub is_live: Option<bool>,
     /// Its revision.
     pub revision: String,
     /// The entry, in the view.
@@ -135,6 +138,7 @@ impl ExplanationReport {
             report.winner = Some(WinnerReport {
                 source: entry.source.clone(),
                 git_ref: None,
+                is_live: None,
                 revision: entry.revision.clone(),
                 entry: entry.path.clone(),
                 source_path: format!("{}{below}", entry.source_path),
@@ -283,6 +287,7 @@ impl Words<'_> {
         WinnerReport {
             source: source.label.clone(),
             git_ref: source.git_ref.clone(),
+            is_live: Some(source.is_live),
             revision: source.revision.to_string(),
             entry: winner.path.to_string(),
             source_path: winner.source_path.concat(below).to_string(),

@@ -107,8 +107,10 @@ pub struct Source {
     pub name: SourceName,
     /// What commands call it: the name alone, or `name@ref` or `name#2` where the name occurs twice.
     pub label: String,
-    /// The ref as configured.
+    /// The ref as configured; `None` for HEAD and for a live directory.
     pub git_ref: Option<String>,
+    /// Whether it is served from a directory as it is on disk; else from a commit.
+    pub is_live: bool,
     /// Where it is on this machine.
     pub place: PathBuf,
     /// What it resolved to.

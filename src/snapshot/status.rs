@@ -86,6 +86,9 @@ pub struct SourceStatus {
     /// Its ref as configured; `None` for HEAD and for a directory.
     #[serde(rename = "ref")]
     pub git_ref: Option<String>,
+    /// Whether it is a live directory, which has no ref.
+    #[serde(default, rename = "live")]
+    pub is_live: bool,
     /// The commit, or the digest of a directory's entry lists; `None` while it is missing or broken.
     pub revision: Option<String>,
     /// `public` or `private`.
@@ -176,6 +179,7 @@ fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime
     SourceStatus {
         name: source.name.to_string(),
         git_ref: source.git_ref.clone(),
+        is_live: source.is_live,
         revision,
         visibility: source.visibility.to_string(),
         state,

@@ -56,6 +56,7 @@ pub(crate) fn source_of(name: &str, key: u8, store: Arc<dyn Store>) -> Arc<Sourc
         name: SourceName::parse(name).unwrap(),
         label: name.into(),
         git_ref: None,
+        is_live: false,
         place: std::path::PathBuf::new(),
         revision: Revision::Missing,
         visibility: Visibility::Private,

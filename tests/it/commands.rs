@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::fixture::{Sandbox, can_mount};
+use crate::fixture::{Sandbox, can_mount, has_program};
 
 fn two_sources(sandbox: &Sandbox) -> (String, String) {
     let base = sandbox.repo("acme/base");
@@ -63,6 +63,45 @@ fn check_says_what_hides_what_and_fails_without_a_required_source() {
     sandbox.configure("    - repo: acme/base\n    - {repo: acme/gone, required: false}", "");
     let text = sandbox.succeed(&["check"]);
     assert!(text.contains("missing"), "{text}");
+}
+
+#[test]
+fn s135_a_live_directory_has_no_ref() {
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "plan\n").commit();
+    sandbox
+        .shell("mkdir -p mine/.agents/skills/own && echo own > mine/.agents/skills/own/SKILL.md");
+    sandbox.configure("    - repo: acme/base\n    - {path: mine, name: me/mine}", "");
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&sandbox.succeed(&[arguments, &["--json"]].concat())).unwrap()
+    };
+    let second_words = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(str::trim_start);
+        let rows =
+            lines.filter(|line| line.starts_with("acme/base") || line.starts_with("me/mine"));
+        rows.map(|row| row.split_whitespace().nth(1).unwrap().to_owned()).collect()
+    };
+    assert_eq!(second_words(&sandbox.succeed(&["check"])), ["HEAD", "live"]);
+    let check = json(&["check"]);
+    assert_eq!(check["sources"][0]["live"], false);
+    assert!(check["sources"][1]["ref"].is_null() && check["sources"][1]["live"] == true, "{check}");
+    for (skill, word) in [("plan", "HEAD"), ("own", "live")] {
+        let path = format!(".agents/skills/{skill}");
+        let text = sandbox.succeed(&["explain", &path]);
+        assert!(text.contains(&format!("\n  ref       {word}\n")), "{text}");
+        assert_eq!(json(&["explain", &path])["winner"]["live"], word == "live");
+    }
+    if !can_mount() {
+        return;
+    }
+    let mount = sandbox.mount_with(&["-o", "xattrs"]);
+    assert_eq!(second_words(&sandbox.succeed(&["status", "view"])), ["HEAD", "live"]);
+    assert_eq!(json(&["status", "view"])["sources"][1]["live"], true);
+    if has_program("python3", "apt-get install python3") {
+        let script = "import os\ntry: os.getxattr(os.environ['VIEW'] + '/.agents/skills/own', 'user.overlayfs-mount.ref')\nexcept OSError as e: print(e.strerror)";
+        assert_eq!(sandbox.shell(&format!("python3 -c \"{script}\"")), "No data available\n");
+    }
+    mount.unmount();
 }
 
 #[test]

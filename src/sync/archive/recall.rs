@@ -160,6 +160,7 @@ impl Again<'_> {
             name: self.spec.name.clone(),
             label: self.record.label.clone(),
             git_ref: self.spec.git_ref.clone(),
+            is_live: self.record.is_live,
             place: self.record.place.os_path(),
             revision,
             visibility: self.spec.visibility,

@@ -16,7 +16,7 @@ use super::open::{Means, Opened, open, reopen, source_key};
 use super::pin::Pins;
 use super::shared::Shared;
 use super::signals::{of_directory, of_places};
-use crate::config::resolved::{Config, SourceSpec};
+use crate::config::resolved::{Config, Mode, SourceSpec};
 use crate::snapshot::{
     Finding, FindingKind, GitDirectory, PinState, Pinning, Snapshot, Source, SourceState,
 };
@@ -272,6 +272,7 @@ impl Built {
             name: spec.name.clone(),
             label: label.to_owned(),
             git_ref: spec.git_ref.clone(),
+            is_live: spec.mode == Mode::Live,
             place: opened.place.clone(),
             revision,
             visibility: spec.visibility,
@@ -316,6 +317,7 @@ impl Built {
             name: spec.name.clone(),
             label: error.label.clone(),
             git_ref: spec.git_ref.clone(),
+            is_live: spec.mode == Mode::Live,
             place: place.clone(),
             revision: Revision::Missing,
             visibility: spec.visibility,

@@ -198,6 +198,7 @@ impl Asked<'_> {
             name: self.name.clone(),
             label: self.name.to_string(),
             git_ref: self.git_ref.map(str::to_owned),
+            is_live: false,
             place: self.place.to_owned(),
             revision: Revision::Commit(self.commit),
             visibility: self.visibility,
