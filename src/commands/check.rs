@@ -15,6 +15,7 @@ use crate::lint;
 use crate::snapshot::report::{EntriesReport, EntryReport};
 use crate::snapshot::{Snapshot, SourceState};
 use crate::sync::inspect;
+use crate::union::name::Printable;
 use crate::union::source::SourceId;
 
 /// Arguments of `check`.
@@ -55,6 +56,7 @@ struct SourceReport {
     state: &'static str,
     place: String,
     error: Option<String>,
+    cure: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -153,6 +155,7 @@ fn sources(snapshot: &Snapshot) -> Vec<SourceReport> {
         state: source.state.word(),
         place: source.place.display().to_string(),
         error: source.state.error().map(str::to_owned),
+        cure: source.state.fault().and_then(|fault| fault.cure.clone()),
     });
     reports.collect()
 }
@@ -211,6 +214,9 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
     for source in &report.sources {
         if let Some(error) = &source.error {
             write!(text, "\nwarning: {error}")?;
+            if let Some(cure) = &source.cure {
+                write!(text, "\n  cure: {}", Printable(cure))?;
+            }
         }
     }
     for finding in &report.findings {

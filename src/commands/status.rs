@@ -160,6 +160,9 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
             writeln!(text, "  {}", Printable(reason))?;
         }
         for source in &status.sources {
+            if let Some(cure) = &source.cure {
+                writeln!(text, "  cure for `{}`: {}", source.name, Printable(cure))?;
+            }
             if let Some(reason) = &source.unpinned_because {
                 writeln!(text, "  `{}` is not pinned: {reason}", source.name)?;
             }

@@ -16,12 +16,13 @@ use super::guard::survived;
 use crate::config::resolved::{Config, RepoCache};
 use crate::control::tally::Rounds;
 use crate::machine::confinement;
+use crate::snapshot::Fault;
 use crate::sync::Moved;
 use crate::sync::cycle::{Cycle, RoundReport, Settings};
 use crate::sync::fetch::Stop;
 
 /// Why sources could not be fetched, by label, as of the last round.
-pub(super) type Problems = BTreeMap<String, String>;
+pub(super) type Problems = BTreeMap<String, Fault>;
 
 /// How often whoever waits for a round looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -246,7 +247,7 @@ impl Fetcher {
         match outcome {
             Ok(report) => problems(&report, &mut found),
             Err(error) => {
-                let said = format!("{error}; cure: {}", error.cure());
+                let said = Fault { error: error.to_string(), cure: Some(error.cure()) };
                 for (problems, config) in found.iter_mut().zip(&configs) {
                     let shown = config.shown_sources();
                     *problems =
@@ -275,7 +276,8 @@ fn problems(report: &RoundReport, found: &mut [Problems]) {
             Ok(Moved::Unchanged(_)) => {}
             Ok(moved) => info!(source = source.label, ?moved, "fetched"),
             Err(failed) => {
-                let said = format!("{}; cure: {}", failed.cause, failed.cure);
+                let (error, cure) = (failed.cause.to_string(), failed.cure.clone());
+                let said = Fault { error, cure: Some(cure) };
                 if let Some(problems) = found.get_mut(source.of) {
                     problems.insert(source.label.clone(), said);
                 }

@@ -23,8 +23,8 @@ use crate::machine::mountpoint::Claim;
 use crate::machine::passthrough::StackDepth;
 use crate::machine::run_dir::RunDir;
 use crate::machine::{confinement, memory};
-use crate::snapshot::Snapshot;
 use crate::snapshot::collisions::hidden_entries;
+use crate::snapshot::{Fault, Snapshot};
 use crate::sync::Stamp;
 use crate::view::{Handshake, Superblock};
 
@@ -276,8 +276,9 @@ pub(super) fn announce(plan: &Plan, snapshot: &Snapshot) {
         warn!("no sources: the view is empty");
     }
     for source in &snapshot.sources {
-        if let Some(error) = source.state.error() {
-            warn!(source = %source.label, state = source.state.word(), error, "a source is not served");
+        if let Some(Fault { error, cure }) = source.state.fault() {
+            let state = source.state.word();
+            warn!(source = %source.label, state, error, cure, "a source is not served");
         }
         if let Some(reason) = source.git_directory.left_out() {
             warn!(source = %source.label, reason, "a source has no `.git`");

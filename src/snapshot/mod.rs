@@ -179,15 +179,26 @@ pub enum SourceState {
     /// It is served at its revision.
     Ready,
     /// It is not there; an empty source stands for it.
-    Missing {
-        /// What was looked for and where.
-        error: String,
-    },
+    Missing(Fault),
     /// It is there and cannot be read; an empty source stands for it.
-    Broken {
-        /// What failed.
-        error: String,
-    },
+    Broken(Fault),
+}
+
+/// What is wrong with a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What failed, and where.
+    pub error: String,
+    /// What to do about it, where that is known.
+    pub cure: Option<String>,
+}
+
+/// Prints both in one line.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)?;
+        self.cure.as_ref().map_or(Ok(()), |cure| write!(f, "; cure: {cure}"))
+    }
 }
 
 impl SourceState {
@@ -195,17 +206,22 @@ impl SourceState {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Ready => "ready",
-            Self::Missing { .. } => "missing",
-            Self::Broken { .. } => "broken",
+            Self::Missing(_) => "missing",
+            Self::Broken(_) => "broken",
         }
     }
 
     /// What is wrong, if anything is.
-    pub fn error(&self) -> Option<&str> {
+    pub fn fault(&self) -> Option<&Fault> {
         match self {
             Self::Ready => None,
-            Self::Missing { error } | Self::Broken { error } => Some(error),
+            Self::Missing(fault) | Self::Broken(fault) => Some(fault),
         }
+    }
+
+    /// What failed, if anything did.
+    pub fn error(&self) -> Option<&str> {
+        self.fault().map(|fault| fault.error.as_str())
     }
 }
 

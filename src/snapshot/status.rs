@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Pinning, Snapshot, Source, SourceState};
+use super::{Fault, Pinning, Snapshot, Source, SourceState};
 use crate::union::revision::Revision;
 
 /// How a view is.
@@ -86,9 +86,6 @@ pub struct SourceStatus {
     /// Its ref as configured; `None` for HEAD and for a directory.
     #[serde(rename = "ref")]
     pub git_ref: Option<String>,
-    /// Whether it is a live directory, which has no ref.
-    #[serde(default, rename = "live")]
-    pub is_live: bool,
     /// The commit, or the digest of a directory's entry lists; `None` while it is missing or broken.
     pub revision: Option<String>,
     /// `public` or `private`.
@@ -105,6 +102,12 @@ pub struct SourceStatus {
     /// Why it is not pinned, if it is not.
     #[serde(default)]
     pub unpinned_because: Option<String>,
+    /// Whether it is a live directory, which has no ref.
+    #[serde(default, rename = "live")]
+    pub is_live: bool,
+    /// What to do about what is wrong, where that is known.
+    #[serde(default)]
+    pub cure: Option<String>,
     /// Why it has no `.git`, if it should have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_git_because: Option<String>,
@@ -116,7 +119,7 @@ pub struct SourceNote {
     /// Since when it is as it is now.
     pub since: SystemTime,
     /// Why it could not be brought up to date, if that is so.
-    pub stale: Option<String>,
+    pub stale: Option<Fault>,
 }
 
 impl ViewStatus {
@@ -146,6 +149,7 @@ impl ViewStatus {
         for source in &mut status.sources {
             source.unpinned_because = None;
             source.no_git_because = None;
+            source.cure = None;
             source.error = match source.state {
                 SourceCondition::Ready => None,
                 SourceCondition::Stale => Some("it cannot be brought up to date"),
@@ -159,12 +163,12 @@ impl ViewStatus {
 }
 
 fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime) -> SourceStatus {
-    let stale = note.and_then(|note| note.stale.as_deref());
-    let (state, error) = match (&source.state, stale) {
+    let stale = note.and_then(|note| note.stale.as_ref());
+    let (state, fault) = match (&source.state, stale) {
         (SourceState::Ready, None) => (SourceCondition::Ready, None),
-        (SourceState::Ready, Some(error)) => (SourceCondition::Stale, Some(error)),
-        (SourceState::Missing { error }, _) => (SourceCondition::Missing, Some(error.as_str())),
-        (SourceState::Broken { error }, _) => (SourceCondition::Broken, Some(error.as_str())),
+        (SourceState::Ready, Some(fault)) => (SourceCondition::Stale, Some(fault)),
+        (SourceState::Missing(fault), _) => (SourceCondition::Missing, Some(fault)),
+        (SourceState::Broken(fault), _) => (SourceCondition::Broken, Some(fault)),
     };
     let revision = match &source.revision {
         Revision::Missing => None,
@@ -179,14 +183,15 @@ fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime
     SourceStatus {
         name: source.name.to_string(),
         git_ref: source.git_ref.clone(),
-        is_live: source.is_live,
         revision,
         visibility: source.visibility.to_string(),
         state,
         since: rfc3339(note.map_or(built, |note| note.since)),
-        error: error.map(str::to_owned),
+        error: fault.map(|fault| fault.error.clone()),
         pinned,
         unpinned_because,
+        is_live: source.is_live,
+        cure: fault.and_then(|fault| fault.cure.clone()),
         no_git_because: source.git_directory.left_out().map(str::to_owned),
     }
 }

@@ -9,6 +9,9 @@ use crate::config::resolved::{Access, Config, Location, SourceSpec};
 use crate::store::git::{OpenError, Repository};
 use crate::store::is_momentary;
 
+/// What is said of a place that [`is_refused`].
+pub(super) const PRIVATE: &str = "is below the cache's `private` directory";
+
 /// A repository at the place where it was found.
 #[derive(Debug)]
 pub(super) struct Located {
@@ -25,13 +28,15 @@ pub(super) fn locate(
     repositories: &Repositories,
 ) -> Result<Located, SourceCause> {
     let mut tried = Vec::new();
-    let mut is_anything_there = false;
+    let (mut is_anything_there, mut is_private_there) = (false, false);
     for place in places(config, spec) {
         match open(config, &place, repositories) {
             Ok(repository) => return Ok(Located { place, repository }),
             Err(problem) => {
+                is_private_there |= matches!(problem, Problem::Private);
                 let (problem, is_there, is_momentary) = match problem {
                     Problem::Absent => ("does not exist".to_owned(), false, false),
+                    Problem::Private => (PRIVATE.to_owned(), false, false),
                     Problem::Other(problem) => (problem, true, false),
                     Problem::Momentary(problem) => (problem, true, true),
                 };
@@ -46,6 +51,13 @@ pub(super) fn locate(
     }
     if is_anything_there {
         return Err(SourceCause::NotOpened { tried, is_momentary: false });
+    }
+    if is_private_there {
+        let public = match spec.location {
+            Location::Repo { .. } => tried.first().map(|tried| tried.path.clone()),
+            Location::Path(_) => None,
+        };
+        return Err(SourceCause::Private { tried, public });
     }
     Err(SourceCause::NotFound { tried })
 }
@@ -76,6 +88,8 @@ pub(super) fn path(bytes: &[u8]) -> &Path {
 
 enum Problem {
     Absent,
+    /// A public view may not read it.
+    Private,
     Other(String),
     /// It may pass by itself.
     Momentary(String),
@@ -103,9 +117,7 @@ fn open(
     let repository = repositories.open(place).map_err(problem)?;
     let parts = [place, repository.git_dir(), repository.common_dir(), repository.objects_dir()];
     if parts.into_iter().any(|part| is_refused(config, part)) {
-        let problem =
-            "is below the cache's `private` directory, and this view shows public sources only";
-        return Err(Problem::Other(problem.to_owned()));
+        return Err(Problem::Private);
     }
     Ok(repository)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::digest::Fields;
 use super::error::{SourceCause, Tried};
 use super::history::Asked;
-use super::locate::{Located, is_refused, locate, places};
+use super::locate::{Located, PRIVATE, is_refused, locate, places};
 use super::pin::Pins;
 use super::resolve::resolve;
 use super::shared::Shared;
@@ -163,10 +163,8 @@ fn used_before(
 
 fn open_directory(config: &Config, path: &Path) -> Result<Opened, SourceCause> {
     if is_refused(config, path) {
-        let problem =
-            "is below the cache's `private` directory, and this view shows public sources only";
-        let tried = vec![Tried { path: path.to_owned(), problem: problem.to_owned() }];
-        return Err(SourceCause::NotOpened { tried, is_momentary: false });
+        let tried = vec![Tried { path: path.to_owned(), problem: PRIVATE.to_owned() }];
+        return Err(SourceCause::Private { tried, public: None });
     }
     let opened = DirStore::open(path).and_then(|store| {
         let root = store.root()?;

@@ -105,6 +105,44 @@ fn s135_a_live_directory_has_no_ref() {
 }
 
 #[test]
+fn s136_a_source_that_is_not_required_has_its_cure_too() {
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "plan\n").commit();
+    let sources = "    - repo: acme/base\n    - {repo: acme/gone, required: false}\n    - {path: nowhere, name: me/mine, required: false}";
+    sandbox.configure(sources, "");
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&sandbox.succeed(&[arguments, &["--json"]].concat())).unwrap()
+    };
+    let put = format!(
+        "put it at `{}`, or correct its place (overlays.yaml:4)",
+        sandbox.path("repos/private/acme/gone").display()
+    );
+    let create = format!(
+        "create `{}`, or correct `path` (overlays.yaml:5)",
+        sandbox.path("nowhere").display()
+    );
+    let text = sandbox.succeed(&["check"]);
+    assert!(text.contains(&format!("\n  cure: {put}\n")), "{text}");
+    assert!(text.contains(&format!("\n  cure: {create}\n")), "{text}");
+    let cures = |report: &serde_json::Value| -> Vec<String> {
+        let sources = report["sources"].as_array().unwrap().iter();
+        sources.map(|source| source["cure"].as_str().unwrap_or("-").to_owned()).collect()
+    };
+    assert_eq!(cures(&json(&["check"])), ["-", &put, &create]);
+    if !can_mount() {
+        return;
+    }
+    let mount = sandbox.mount();
+    let text = sandbox.succeed(&["status", "view"]);
+    assert!(text.contains(&format!("\n  cure for `acme/gone`: {put}\n")), "{text}");
+    assert_eq!(cures(&json(&["status", "view"])), ["-", &put, &create]);
+    // It names paths of the host.
+    let inside = sandbox.shell("cat $VIEW/.overlay/status.json");
+    assert!(!inside.contains("nowhere"), "{inside}");
+    mount.unmount();
+}
+
+#[test]
 fn explain_names_winner_and_hidden_ones_or_why_nothing_is_there() {
     let sandbox = Sandbox::new();
     two_sources(&sandbox);

@@ -29,7 +29,7 @@ use crate::control::ControlError;
 use crate::fuse::KernelCache;
 use crate::machine::memory;
 use crate::snapshot::collisions::new_collisions;
-use crate::snapshot::{Pinning, Snapshot};
+use crate::snapshot::{Fault, Pinning, Snapshot};
 use crate::sync::archive::Archive;
 use crate::sync::build::{Rebuilt, rebuild};
 use crate::sync::fetch::Stop;
@@ -325,7 +325,10 @@ impl Updater {
             warnings.push(warning);
         }
         self.problems = self.fetch_problems();
-        let unread = stale.into_iter().map(|(id, error)| (id.index(), error.cause.to_string()));
+        let unread = stale.into_iter().map(|(id, error)| {
+            let fault = Fault { error: error.cause.to_string(), cure: Some(error.cure()) };
+            (id.index(), fault)
+        });
         let labels = next.sources.iter().map(|source| source.label.as_str()).zip(0..);
         let unfetched = labels.filter_map(|(label, position)| {
             self.problems.get(label).map(|problem| (position, problem.clone()))

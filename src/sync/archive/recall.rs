@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::record::{ContentRecord, EntryRecord, Record, SourceRecord};
 use crate::config::resolved::{Config, Links, Location, Mode, Pin, SourceSpec};
-use crate::snapshot::{GitDirectory, PinState, Pinning, Snapshot, Source, SourceState};
+use crate::snapshot::{Fault, GitDirectory, PinState, Pinning, Snapshot, Source, SourceState};
 use crate::store::blobs::BlobCache;
 use crate::store::dir::DirStore;
 use crate::store::empty::EmptyStore;
@@ -138,7 +138,7 @@ impl Again<'_> {
                 Ok((source, Layers { entries, ..Layers::default() }, top))
             }
             ContentRecord::Missing { error } => {
-                let state = SourceState::Missing { error: error.clone() };
+                let state = SourceState::Missing(Fault { error: error.clone(), cure: None });
                 let source = self.source(Revision::Missing, state, Arc::new(EmptyStore), None)?;
                 Ok((source, Layers::default(), Object::Empty))
             }
