@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::command_line::OPTION;
 use super::environment::normalize;
 use super::git_ref;
+use super::git_url::Transport;
 use super::key_path::{KeyPath, Step};
 use super::nearest::{list, nearest};
 use super::raw::{Given, RawMode, RawPin, RawSource, RawToolServer, Text};
@@ -150,6 +151,10 @@ impl EntryReader<'_> {
         if url.starts_with('-') || url.chars().any(|c| c.is_control() || c == ' ') {
             let what = "is no URL: it starts with `-`, or holds a blank or a control character";
             self.report.error(key, what, "write it as `https://git.example/owner/repo.git`");
+        } else if Transport::of(url).is_none() {
+            // What is in the cache already can be shown all the same.
+            let what = "is no https, ssh or file URL: `sync` cannot clone from it";
+            self.report.warning(key, what, "write it as `https://git.example/owner/repo.git`");
         }
         let authority = url.split_once("://").and_then(|(_, rest)| rest.split('/').next());
         let user = authority.and_then(|authority| authority.rsplit_once('@'));

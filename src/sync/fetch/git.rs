@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 
 use super::cause::FetchCause;
 use super::child::{Child, Cut, Ended};
-use super::remote::{Remote, Transport};
+use super::remote::Remote;
+use crate::config::Transport;
 use crate::sync::reach::local_remote;
 
 /// The variables of ours that a child sees: where programs are, keys for ssh, the way out of a closed network.
