@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::report::{EntriesReport, EntryReport};
 use super::{GitDirectory, Snapshot, Source};
-use crate::store::walk;
+use crate::store::walk::{self, Walked};
 use crate::union::explain::{Absence, Explanation, Hidden, HidingReason, Origin, explain};
 use crate::union::name::{Name, RelPath};
 use crate::union::source::SourceId;
@@ -110,7 +110,7 @@ impl ExplanationReport {
                 report.winner = Some(words.winner(&winner, &below));
             }
             Explanation::Absent(absence) => {
-                let (surface, reason, hidden) = words.absence(&absence);
+                let (surface, reason, hidden) = words.absence(path, &absence);
                 report.surface = surface;
                 report.absence = Some(reason);
                 report.hidden = hidden;
@@ -257,6 +257,20 @@ fn missing_git(source: &Source, path: &RelPath) -> Option<String> {
     }
 }
 
+/// Whether there is a fifo, a socket or a device at a path of a source.
+fn is_special(source: &Source, path: &RelPath) -> bool {
+    let (Some(above), Some(name)) = (path.parent(), path.last()) else { return false };
+    match walk::resolve(source.store.as_ref(), &above) {
+        Ok(Walked::Found { object, .. }) => source.store.has_special_file(&object, name),
+        Ok(Walked::Absent | Walked::Leaves | Walked::Loop) | Err(_) => false,
+    }
+}
+
+fn special(source: &Source, path: &RelPath) -> String {
+    let label = &source.label;
+    format!("`{path}` of source {label} is a fifo, a socket or a device, and these are never shown")
+}
+
 /// Puts names to positions.
 struct Words<'a> {
     snapshot: &'a Snapshot,
@@ -307,6 +321,7 @@ impl Words<'_> {
         }
         match walk::find(source.store.as_ref(), &path) {
             Ok(Some(_)) => None,
+            Ok(None) if is_special(source, &path) => Some(special(source, &path)),
             Ok(None) => Some(format!(
                 "`{}` of source {} has no `{below}`; entries are shown whole, so that no other source can add it",
                 winner.path, source.label
@@ -315,7 +330,23 @@ impl Words<'_> {
         }
     }
 
-    fn absence(&self, absence: &Absence) -> (Option<String>, String, Vec<HiddenBy>) {
+    /// What stands at a path of a surface in a live source and is no entry.
+    fn special_at(&self, surface: SurfaceId, path: &RelPath) -> Option<String> {
+        let below = path.strip_prefix(&self.snapshot.surface(surface).at)?;
+        let sources = self.snapshot.sources.iter().filter(|source| source.is_live).rev();
+        let mut places = sources.filter_map(|source| {
+            let subdir = source.subdirs.get(surface.index())?.as_ref()?;
+            Some((source, subdir.concat(&below)))
+        });
+        let (source, place) = places.find(|(source, place)| is_special(source, place))?;
+        Some(special(source, &place))
+    }
+
+    fn absence(
+        &self,
+        path: &RelPath,
+        absence: &Absence,
+    ) -> (Option<String>, String, Vec<HiddenBy>) {
         match absence {
             Absence::NoSuchPlace { existing } => (
                 None,
@@ -334,7 +365,11 @@ impl Words<'_> {
             }
             Absence::NoEntry { surface, existing } => (
                 Some(self.surface(*surface)),
-                format!("no source has such an entry; `{existing}` is the last part that exists"),
+                self.special_at(*surface, path).unwrap_or_else(|| {
+                    format!(
+                        "no source has such an entry; `{existing}` is the last part that exists"
+                    )
+                }),
                 Vec::new(),
             ),
             Absence::Hidden { surface, hidden } => (

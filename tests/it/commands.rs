@@ -157,6 +157,25 @@ fn explain_names_winner_and_hidden_ones_or_why_nothing_is_there() {
 }
 
 #[test]
+fn explain_says_that_special_files_are_no_entries() {
+    let sandbox = Sandbox::new();
+    sandbox.shell(
+        "mkdir -p mine/.agents/skills/own mine/tools && mkfifo mine/.agents/skills/pipe mine/.agents/skills/own/pipe && \
+         python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"mine/tools/door\")'",
+    );
+    sandbox.configure("    - {path: mine, name: me/mine}", "");
+    for path in [".agents/skills/pipe", ".agents/skills/own/pipe", "tools/door"] {
+        let text = sandbox.succeed(&["explain", path]);
+        let expected = format!(
+            "{path} shows nothing: `{path}` of source me/mine is a fifo, a socket or a device"
+        );
+        assert!(text.starts_with(&expected), "{text}");
+    }
+    let text = sandbox.succeed(&["explain", ".agents/skills/none"]);
+    assert!(text.contains("no source has such an entry"), "{text}");
+}
+
+#[test]
 fn explain_works_below_a_mount() {
     if !can_mount() {
         return;
