@@ -203,18 +203,8 @@ pub(super) fn finish(
 }
 
 fn plan(arguments: &MountArgs) -> Result<Plan, Failure> {
-    let plan = complete(arguments, input::config(&arguments.config)?)?;
-    warn_if_emptied(&plan);
-    Ok(plan)
-}
-
-/// Warns where an option leaves a view without any source. What a configuration says so has been told with it.
-pub(super) fn warn_if_emptied(plan: &Plan) {
-    if let (Some(_), Some((_, what, cure))) =
-        (plan.overrides.access, config::why_empty(&plan.config))
-    {
-        Failure::new(format!("`-o access`: {what}")).with_cure(cure).warn();
-    }
+    let overrides = Options::parse(&arguments.options)?.overrides;
+    complete(arguments, input::config_with(&arguments.config, &overrides)?)
 }
 
 /// As [`plan`], for the process whose caller has seen the warnings already.

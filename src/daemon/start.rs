@@ -16,6 +16,7 @@ use super::stop::{Ending, Stopped};
 use super::update::{self, Following};
 use super::vitals::{Mounted, Vitals};
 use crate::config::resolved::{Config, Overrides};
+use crate::config::why_empty;
 use crate::control::http::Address;
 use crate::fuse::{self, Agreed, Beginning, Serving};
 use crate::machine::keeper::Word;
@@ -272,8 +273,8 @@ fn begin<'a>(
 
 /// Says what is served.
 pub(super) fn announce(plan: &Plan, snapshot: &Snapshot) {
-    if snapshot.sources.is_empty() {
-        warn!("no sources: the view is empty");
+    if let Some((_, why, cure)) = why_empty(&plan.config) {
+        warn!(mountpoint = %plan.mountpoint.display(), why, cure, "the view is empty");
     }
     for source in &snapshot.sources {
         if let Some(Fault { error, cure }) = source.state.fault() {

@@ -169,10 +169,25 @@ fn an_option_that_leaves_a_view_without_sources_is_warned_of() {
     let sandbox = Sandbox::new();
     sandbox.repo("acme/base").skill("plan", "one\n").commit();
     sandbox.configure("    - {repo: acme/base, ref: main}", "");
-    let guard = sandbox.guard();
-    let said = said(&sandbox, &["mount", "-o", "access=public"]);
-    assert!(said.contains("all are private\n  cure: set `visibility: public`"), "{said}");
-    guard.unmount();
+    let mounting = |access: &str| {
+        let guard = sandbox.guard();
+        let said = said(&sandbox, &["mount", "-o", access]);
+        guard.unmount();
+        said
+    };
+    let text = mounting("access=public");
+    assert!(text.contains("all are private\n  cure: set `visibility: public`"), "{text}");
+    // What the option overrules is not so.
+    let file = sandbox.path("overlays.yaml");
+    let all = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{all}access: none\n")).unwrap();
+    let text = mounting("access=all");
+    assert_eq!(text, "");
+    let text = mounting("access=none");
+    assert_eq!(text.matches("warning").count(), 1, "{text}");
+    assert!(text.contains("`-o access`: `none` shows no source\n  cure: leave it out"), "{text}");
+    let text = said(&sandbox, &["exec", "-o", "access=all", "--", "true"]);
+    assert_eq!(text, "");
 }
 
 #[test]
