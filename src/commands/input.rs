@@ -121,6 +121,10 @@ pub(super) fn start_log(to: &LogTo, format: LogFormat) -> Result<Option<OwnLog>,
         LogFormat::Json => LogLines::Json,
         LogFormat::Auto | LogFormat::Text | LogFormat::Journald => LogLines::Text,
     };
+    daemon::check_log_variable().map_err(|error| {
+        Failure::usage(error)
+            .with_cure("set a level (error, warn, info, debug, trace, off), or levels by module, as `info,overlayfs_mount::sync=debug`")
+    })?;
     daemon::start_log(to, lines).map_err(|error| {
         let failure = Failure::new(format!("the log cannot be written to {to}: {error}"));
         failure.with_cure(match to {

@@ -191,6 +191,29 @@ fn an_option_that_leaves_a_view_without_sources_is_warned_of() {
 }
 
 #[test]
+fn a_log_variable_that_cannot_be_read_is_said_with_its_cure() {
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "one\n").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    for (value, why) in [("foo=bar=baz", "foo=bar=baz"), ("info,loud", "`loud` is no level")] {
+        for arguments in
+            [&["mount"][..], &["exec", "--", "true"], &["sync", "--log-format=text", "--once"]]
+        {
+            let mut command = sandbox.overlay(arguments);
+            let output = command.env("OVERLAYFS_MOUNT_LOG", value).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            let status = if arguments[0] == "exec" { 125 } else { 2 };
+            assert_eq!(output.status.code(), Some(status), "{value}: {said}");
+            assert!(
+                said.starts_with("error: OVERLAYFS_MOUNT_LOG=") && said.contains(why),
+                "{said}"
+            );
+            assert!(said.contains("cure: set a level"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn what_export_cannot_read_or_write_is_said_with_its_place_and_cure() {
     let sandbox = Sandbox::new();
     let repo = sandbox.repo("acme/base");
