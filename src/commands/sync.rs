@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
     let reporter = Reporter::new(!arguments.once, is_logged);
     if arguments.once {
         let report = round(&config, &settings, &|step| reporter.on_step(step))?;
-        reporter.report_ready_file(&report);
+        reporter.report_round(&report);
         let status = if report.is_success() { 0 } else { FAILED };
         return Ok(ExitCode::from(status));
     }
@@ -66,7 +66,7 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
         rounds.over(&outcome);
         match outcome {
             Ok(report) => {
-                reporter.report_ready_file(&report);
+                reporter.report_round(&report);
                 reporter.forget_problem("round");
             }
             Err(_) if settings.stop.is_set() => break,
@@ -151,7 +151,7 @@ struct Reporter {
     open: Mutex<HashMap<String, ProgressBar>>,
     /// Whether what did not change is passed over: rounds go on for days.
     is_terse: bool,
-    /// The problems that are not resolved, each by what it is about, with what was said of it last.
+    /// The problems that are not resolved and what else is said once, each by what it is about, with what was said of it last.
     problems: Mutex<HashMap<String, String>>,
 }
 
@@ -215,7 +215,13 @@ impl Reporter {
         }
     }
 
-    fn report_ready_file(&self, report: &RoundReport) {
+    fn report_round(&self, report: &RoundReport) {
+        if report.sources.is_empty() {
+            let text = "nothing to fetch: no source that is shown has a `repo`";
+            self.report_problem("nothing", format!("{text}\n"), || info!("{text}"));
+        } else {
+            self.forget_problem("nothing");
+        }
         match &report.ready_problem {
             Some(failed) => self.report_problem("ready file", problem_text("the ready file", failed), || {
                 warn!(error = %failed, cure = failed.cure, "the ready file is not as it should be");

@@ -214,6 +214,18 @@ fn a_log_variable_that_cannot_be_read_is_said_with_its_cure() {
 }
 
 #[test]
+fn sync_says_that_there_is_nothing_to_fetch() {
+    let sandbox = Sandbox::new();
+    sandbox.shell("mkdir mine");
+    sandbox.configure("    - {path: mine, name: me/mine}", "");
+    let text = "nothing to fetch: no source that is shown has a `repo`";
+    assert_eq!(said(&sandbox, &["sync", "--once"]), format!("{text}\n"));
+    let logged = said(&sandbox, &["sync", "--once", "--log-format", "text"]);
+    assert!(logged.contains(" INFO ") && logged.contains(text), "{logged}");
+    sandbox.succeed(&["sync", "--once"]);
+}
+
+#[test]
 fn what_export_cannot_read_or_write_is_said_with_its_place_and_cure() {
     let sandbox = Sandbox::new();
     let repo = sandbox.repo("acme/base");
