@@ -36,7 +36,7 @@ pub struct CheckArgs {
 struct CheckReport {
     config: String,
     revision: String,
-    sources: Vec<SourceReport>,
+    sources: Vec<CheckedSource>,
     surfaces: Vec<SurfaceReport>,
     hides: Vec<EntryReport>,
     findings: Vec<FindingReport>,
@@ -45,7 +45,7 @@ struct CheckReport {
 }
 
 #[derive(Serialize)]
-struct SourceReport {
+struct CheckedSource {
     name: String,
     #[serde(rename = "ref")]
     git_ref: Option<String>,
@@ -145,8 +145,8 @@ fn origin(origin: &Origin) -> String {
     }
 }
 
-fn sources(snapshot: &Snapshot) -> Vec<SourceReport> {
-    let reports = snapshot.sources.iter().map(|source| SourceReport {
+fn sources(snapshot: &Snapshot) -> Vec<CheckedSource> {
+    let reports = snapshot.sources.iter().map(|source| CheckedSource {
         name: source.label.clone(),
         git_ref: source.git_ref.clone(),
         is_live: source.is_live,

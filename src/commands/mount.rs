@@ -15,7 +15,7 @@ use crate::config::resolved::Config;
 use crate::config::{self, ConfigError};
 use crate::control::http::Address;
 use crate::daemon::{self, Audience, DaemonError, Given, KeptBy, LogTo, OwnLog, Plan, Stopped};
-use crate::machine::background::{self, Launch, Side};
+use crate::machine::background::{self, Launch, ProcessSide};
 use crate::machine::keeper::Keeper;
 use crate::machine::run_dir::RunDir;
 use crate::machine::{descriptor, mountpoint, passthrough};
@@ -85,9 +85,9 @@ pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
     // Wrong usage and configuration are said here, before anything is started.
     let plan = if background::is_launched() { plan_quietly(arguments)? } else { plan(arguments)? };
     let ready = match background::part(given_number(arguments))? {
-        Side::Caller(Launch::Ready(_pid)) => return Ok(ExitCode::SUCCESS),
-        Side::Caller(Launch::Failed(status)) => return Ok(ExitCode::from(status)),
-        Side::Daemon(ready) => ready,
+        ProcessSide::Caller(Launch::Ready(_pid)) => return Ok(ExitCode::SUCCESS),
+        ProcessSide::Caller(Launch::Failed(status)) => return Ok(ExitCode::from(status)),
+        ProcessSide::Daemon(ready) => ready,
     };
     let log = start_log(&plan.mountpoint, arguments, false)?;
     serve(arguments, &plan, log, || ready.announce().map_err(DaemonError::from))

@@ -20,7 +20,9 @@ use crate::control::tally::Rounds;
 use crate::daemon::{self, LogTo};
 use crate::machine::confinement;
 use crate::sync::Moved;
-use crate::sync::cycle::{Cycle, Failed, RoundReport, Settings, SourceReport, Step, round};
+use crate::sync::cycle::{
+    Cycle, Failed, RoundReport, RoundSettings, RoundStep, SourceReport, round,
+};
 use crate::sync::fetch::Stop;
 use crate::union::object::Oid;
 
@@ -46,7 +48,7 @@ pub struct SyncArgs {
 /// Does one round, or rounds until a signal ends them.
 pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
     let config = input::config(&arguments.config)?;
-    let settings = Settings { launch: confinement::launch, ..Settings::default() };
+    let settings = RoundSettings { launch: confinement::launch, ..RoundSettings::default() };
     stop_on_signals(&settings.stop)?;
     let is_logged = start_log(arguments)?;
     let reporter = Reporter::new(!arguments.once, is_logged);
@@ -161,9 +163,9 @@ impl Reporter {
         Self { is_logged, bars, open: Mutex::default(), is_terse, problems: Mutex::default() }
     }
 
-    fn on_step(&self, step: Step<'_>) {
+    fn on_step(&self, step: RoundStep<'_>) {
         match (step, &self.bars) {
-            (Step::Started { label }, Some(bars)) => {
+            (RoundStep::Started { label }, Some(bars)) => {
                 let bar = bars.add(ProgressBar::new_spinner());
                 let style = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg}");
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
@@ -172,14 +174,14 @@ impl Reporter {
                 let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
                 open.insert(label.to_owned(), bar);
             }
-            (Step::Progress { label, said }, Some(_)) => {
+            (RoundStep::Progress { label, said }, Some(_)) => {
                 let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(bar) = open.get(label) {
                     bar.set_message(said.chars().filter(|c| !c.is_control()).collect::<String>());
                 }
             }
-            (Step::Started { .. } | Step::Progress { .. }, None) => {}
-            (Step::Finished { label, sources }, _) => {
+            (RoundStep::Started { .. } | RoundStep::Progress { .. }, None) => {}
+            (RoundStep::Finished { label, sources }, _) => {
                 let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(bar) = open.remove(label) {
                     bar.finish_and_clear();

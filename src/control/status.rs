@@ -163,7 +163,7 @@ mod tests {
             key: [0; 16],
             store: Arc::new(Nothing),
             signals: Vec::new(),
-            pinning: crate::snapshot::PinState::new(crate::snapshot::Pinning::NotAsked),
+            pinning: crate::snapshot::SharedPinning::new(crate::snapshot::Pinning::NotAsked),
             git: None,
             git_directory: GitDirectory::NotAsked,
         })

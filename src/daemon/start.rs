@@ -10,7 +10,7 @@ use super::attach::{Attached, Given, attach, clear_stale, owner, raise_read_ahea
 use super::configuration::{config_stamp, keep_mounted};
 use super::courier;
 use super::kept_by::KeptBy;
-use super::opening::{Begun, Opened, open};
+use super::opening::{OpenedView, Start, open};
 use super::operator::{Doors, Seen};
 use super::stop::{Ending, Stopped};
 use super::update::{self, Following};
@@ -174,11 +174,11 @@ fn run_on(
 fn serve(
     plan: &Plan,
     way: Way,
-    opened: Opened,
+    opened: OpenedView,
     (ending, vitals): (Ending, Arc<Vitals>),
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
-    let Opened { view, caches, fetching, begun } = opened;
+    let OpenedView { view, caches, fetching, begun } = opened;
     let (pins, blobs) = (caches.pins.clone(), caches.shared.blobs.clone());
     let is_resumed = begun.is_resumed();
     let courier = begun.courier();
@@ -255,13 +255,13 @@ pub fn remove_old_logs() {
 fn begin<'a>(
     plan: &'a Plan,
     way: Way,
-    begun: &'a Begun,
+    begun: &'a Start,
 ) -> Result<(Attached<'a>, Beginning<'a>), DaemonError> {
     Ok(match (way, begun) {
-        (Way::Kept(keeper), Begun::First { device, journal, .. }) => {
+        (Way::Kept(keeper), Start::First { device, journal, .. }) => {
             (keeper.attached(device)?, Beginning::Recorded(journal))
         }
-        (Way::Kept(keeper), Begun::Again { device, agreed, .. }) => {
+        (Way::Kept(keeper), Start::Again { device, agreed, .. }) => {
             let Handshake { request, reply } = agreed;
             let agreed = Agreed { request, reply, is_to_refuse: keeper.is_to_refuse() };
             (keeper.attached(device)?, Beginning::TakenOver(agreed))

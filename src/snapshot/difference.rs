@@ -53,7 +53,7 @@ pub struct SourceAt {
 /// What happens to an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ChangeKind {
+pub enum EntryChangeKind {
     /// There was none at its path.
     Appears,
     /// There is none any more.
@@ -64,7 +64,7 @@ pub enum ChangeKind {
     Content,
 }
 
-impl ChangeKind {
+impl EntryChangeKind {
     /// The word for it, as in the document.
     pub fn word(self) -> &'static str {
         match self {
@@ -84,7 +84,7 @@ pub struct EntryChange {
     /// The surface it is on; nothing for a source that is shown whole.
     pub surface: Option<String>,
     /// What happens to it.
-    pub change: ChangeKind,
+    pub change: EntryChangeKind,
     /// What was shown.
     pub before: Option<EntryAt>,
     /// What is shown.
@@ -143,15 +143,15 @@ impl DifferenceReport {
     }
 }
 
-fn kind(pairs: &Pairs, old: Option<&Shown>, new: Option<&Shown>) -> Option<ChangeKind> {
+fn kind(pairs: &Pairs, old: Option<&Shown>, new: Option<&Shown>) -> Option<EntryChangeKind> {
     match (old, new) {
         (None, None) => None,
-        (None, Some(_)) => Some(ChangeKind::Appears),
-        (Some(_), None) => Some(ChangeKind::Vanishes),
+        (None, Some(_)) => Some(EntryChangeKind::Appears),
+        (Some(_), None) => Some(EntryChangeKind::Vanishes),
         (Some(old), Some(new)) if !pairs.are_one(old.source, new.source) => {
-            Some(ChangeKind::Winner)
+            Some(EntryChangeKind::Winner)
         }
-        (Some(old), Some(new)) => (old.object != new.object).then_some(ChangeKind::Content),
+        (Some(old), Some(new)) => (old.object != new.object).then_some(EntryChangeKind::Content),
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::report::{EntriesReport, EntryReport};
 use super::{GitDirectory, Snapshot, Source};
 use crate::store::walk::{self, Walked};
-use crate::union::explain::{Absence, Explanation, Hidden, HidingReason, Origin, explain};
+use crate::union::explain::{Absence, EntryOrigin, Explanation, Hidden, HidingReason, explain};
 use crate::union::name::{Name, RelPath};
 use crate::union::source::SourceId;
 use crate::union::surface::SurfaceId;
@@ -296,7 +296,7 @@ impl Words<'_> {
         }
     }
 
-    fn winner(&self, winner: &Origin, below: &RelPath) -> WinnerReport {
+    fn winner(&self, winner: &EntryOrigin, below: &RelPath) -> WinnerReport {
         let source = self.snapshot.source(winner.source);
         WinnerReport {
             source: source.label.clone(),
@@ -309,7 +309,7 @@ impl Words<'_> {
     }
 
     /// Why the place below an entry does not exist; `None` if it does.
-    fn missing(&self, winner: &Origin, below: &RelPath) -> Option<String> {
+    fn missing(&self, winner: &EntryOrigin, below: &RelPath) -> Option<String> {
         if below.is_root() {
             return None;
         }

@@ -130,7 +130,7 @@ pub struct Source {
     /// The files whose change says that the source may have moved.
     pub signals: Vec<PathBuf>,
     /// Whether what it serves stays readable whatever happens to its repository.
-    pub pinning: PinState,
+    pub pinning: SharedPinning,
     /// Its git store, where it has one.
     pub git: Option<Arc<GitStore>>,
     /// The `.git` that it has where it is shown whole.
@@ -227,9 +227,9 @@ impl SourceState {
 
 /// The [`Pinning`] of a source, shared and replaced while the source is served: a mount does not wait for its pins.
 #[derive(Debug)]
-pub struct PinState(Mutex<Pinning>);
+pub struct SharedPinning(Mutex<Pinning>);
 
-impl PinState {
+impl SharedPinning {
     /// Starts with what is known.
     pub fn new(pinning: Pinning) -> Self {
         Self(Mutex::new(pinning))

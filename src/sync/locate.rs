@@ -33,12 +33,12 @@ pub(super) fn locate(
         match open(config, &place, repositories) {
             Ok(repository) => return Ok(Located { place, repository }),
             Err(problem) => {
-                is_private_there |= matches!(problem, Problem::Private);
+                is_private_there |= matches!(problem, PlaceProblem::Private);
                 let (problem, is_there, is_momentary) = match problem {
-                    Problem::Absent => ("does not exist".to_owned(), false, false),
-                    Problem::Private => (PRIVATE.to_owned(), false, false),
-                    Problem::Other(problem) => (problem, true, false),
-                    Problem::Momentary(problem) => (problem, true, true),
+                    PlaceProblem::Absent => ("does not exist".to_owned(), false, false),
+                    PlaceProblem::Private => (PRIVATE.to_owned(), false, false),
+                    PlaceProblem::Other(problem) => (problem, true, false),
+                    PlaceProblem::Momentary(problem) => (problem, true, true),
                 };
                 is_anything_there |= is_there;
                 tried.push(Tried { path: place, problem });
@@ -86,7 +86,7 @@ pub(super) fn path(bytes: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(bytes))
 }
 
-enum Problem {
+enum PlaceProblem {
     Absent,
     /// A public view may not read it.
     Private,
@@ -99,25 +99,27 @@ fn open(
     config: &Config,
     place: &Path,
     repositories: &Repositories,
-) -> Result<Arc<Repository>, Problem> {
+) -> Result<Arc<Repository>, PlaceProblem> {
     match place.metadata() {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let is_link = place.is_symlink();
-            let dangles = || Problem::Other("is a link to nothing".to_owned());
-            return Err(if is_link { dangles() } else { Problem::Absent });
+            let dangles = || PlaceProblem::Other("is a link to nothing".to_owned());
+            return Err(if is_link { dangles() } else { PlaceProblem::Absent });
         }
-        Err(error) if is_momentary(&error) => return Err(Problem::Momentary(error.to_string())),
-        Err(error) => return Err(Problem::Other(error.to_string())),
+        Err(error) if is_momentary(&error) => {
+            return Err(PlaceProblem::Momentary(error.to_string()));
+        }
+        Err(error) => return Err(PlaceProblem::Other(error.to_string())),
     }
     let problem = |error: OpenError| {
-        let kind = if error.is_momentary { Problem::Momentary } else { Problem::Other };
+        let kind = if error.is_momentary { PlaceProblem::Momentary } else { PlaceProblem::Other };
         kind(error.to_string())
     };
     let repository = repositories.open(place).map_err(problem)?;
     let parts = [place, repository.git_dir(), repository.common_dir(), repository.objects_dir()];
     if parts.into_iter().any(|part| is_refused(config, part)) {
-        return Err(Problem::Private);
+        return Err(PlaceProblem::Private);
     }
     Ok(repository)
 }
