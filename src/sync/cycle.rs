@@ -6,9 +6,6 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -17,6 +14,7 @@ use thiserror::Error;
 use super::fetch::{FetchCause, Git, GitLaunch, Stop, as_itself};
 use super::lock::lock;
 use super::mirror::{MirrorUpdater, Moved};
+use super::parallel::in_parallel;
 use super::places::MirrorPlaces;
 use super::ready;
 use super::signals::Stamp;
@@ -224,8 +222,9 @@ impl Cycle {
             None => true,
         };
         let due: Vec<&Mirror> = mirrors.iter().filter(|mirror| is_due(mirror)).collect();
-        let done =
-            in_turn(&due, settings.parallel, |mirror| report(&updater, mirror, token_file, watch));
+        let done = in_parallel(&due, settings.parallel, |_, mirror| {
+            report(&updater, mirror, token_file, watch)
+        });
         let mut done: HashMap<RepositoryKey, Vec<SourceReport>> =
             due.iter().map(|mirror| key(mirror)).zip(done).collect();
         let mut sources = Vec::new();
@@ -337,32 +336,6 @@ fn report(
     }
     watch(RoundStep::Finished { label, sources: &reports });
     reports
-}
-
-/// Does something for each, so many at once; the results are in order.
-fn in_turn<T: Sync, R: Send>(items: &[T], width: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let run = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(index) else { return };
-            let result = work(item);
-            let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            done.push((index, result));
-        }
-    };
-    thread::scope(|scope| {
-        // This thread works too: where no other can be started, alone.
-        for _ in 1..width.clamp(1, items.len().max(1)) {
-            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
-                break;
-            }
-        }
-        run();
-    });
-    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Writes the ready file, or takes it away.

@@ -3,16 +3,15 @@
 //! Only entry lists are read; how much lies below the entries makes no difference.
 
 pub(super) mod merge;
-mod parallel;
 
 use std::sync::Arc;
 
-use self::parallel::in_parallel;
 use super::error::{BuildError, SourceCause, SourceError};
 use super::label::labels;
 use super::layer::{self, Layers, ListingFailure};
 use super::locate::places;
 use super::open::{OpenedSource, OpenedWith, open, reopen, source_key};
+use super::parallel::{in_parallel, threads_that_read};
 use super::pin::Pins;
 use super::shared::Shared;
 use super::signals::{of_directory, of_places};
@@ -62,7 +61,7 @@ pub fn rebuild(
     let labels = labels(&specs);
     let with_git = with_git(config, &specs);
     let means = OpenedWith { shared, pins, last, with_git: &with_git };
-    let taken = in_parallel(&specs, |index, spec| {
+    let taken = in_parallel(&specs, threads_that_read(specs.len()), |index, spec| {
         take(config, spec, id_at(index), open(config, spec, id_at(index), means), last)
     });
     let mut built = Built { last: last.map(|last| last.sources.clone()), ..Built::default() };
