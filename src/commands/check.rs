@@ -15,6 +15,7 @@ use crate::lint;
 use crate::snapshot::report::{EntriesReport, EntryReport};
 use crate::snapshot::{Snapshot, SourceState};
 use crate::sync::inspect;
+use crate::union::name::Printable;
 use crate::union::source::SourceId;
 
 /// Arguments of `check`.
@@ -35,7 +36,7 @@ pub struct CheckArgs {
 struct CheckReport {
     config: String,
     revision: String,
-    sources: Vec<SourceReport>,
+    sources: Vec<CheckedSource>,
     surfaces: Vec<SurfaceReport>,
     hides: Vec<EntryReport>,
     findings: Vec<FindingReport>,
@@ -44,15 +45,18 @@ struct CheckReport {
 }
 
 #[derive(Serialize)]
-struct SourceReport {
+struct CheckedSource {
     name: String,
     #[serde(rename = "ref")]
     git_ref: Option<String>,
+    #[serde(rename = "live")]
+    is_live: bool,
     revision: String,
     visibility: String,
     state: &'static str,
     place: String,
     error: Option<String>,
+    cure: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -141,15 +145,17 @@ fn origin(origin: &Origin) -> String {
     }
 }
 
-fn sources(snapshot: &Snapshot) -> Vec<SourceReport> {
-    let reports = snapshot.sources.iter().map(|source| SourceReport {
+fn sources(snapshot: &Snapshot) -> Vec<CheckedSource> {
+    let reports = snapshot.sources.iter().map(|source| CheckedSource {
         name: source.label.clone(),
         git_ref: source.git_ref.clone(),
+        is_live: source.is_live,
         revision: source.revision.to_string(),
         visibility: source.visibility.to_string(),
         state: source.state.word(),
         place: source.place.display().to_string(),
         error: source.state.error().map(str::to_owned),
+        cure: source.state.fault().and_then(|fault| fault.cure.clone()),
     });
     reports.collect()
 }
@@ -175,7 +181,7 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
     let rows = report.sources.iter().map(|source| {
         vec![
             source.name.clone(),
-            source.git_ref.clone().unwrap_or_else(|| "HEAD".into()),
+            output::git_ref(source.git_ref.as_deref(), Some(source.is_live)).to_owned(),
             short(&source.revision).to_owned(),
             source.visibility.clone(),
             source.state.to_owned(),
@@ -208,6 +214,9 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
     for source in &report.sources {
         if let Some(error) = &source.error {
             write!(text, "\nwarning: {error}")?;
+            if let Some(cure) = &source.cure {
+                write!(text, "\n  cure: {}", Printable(cure))?;
+            }
         }
     }
     for finding in &report.findings {

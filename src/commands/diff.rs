@@ -160,5 +160,6 @@ fn text(report: &DifferenceReport) -> Result<String, std::fmt::Error> {
 }
 
 fn revision(at: &SourceAt) -> String {
-    format!("{} ({})", at.git_ref.as_deref().unwrap_or("HEAD"), short(&at.revision))
+    let git_ref = output::git_ref(at.git_ref.as_deref(), Some(at.is_live));
+    format!("{git_ref} ({})", short(&at.revision))
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use super::cli::ConfigArgs;
 use super::failure::{FAILED, Failure};
 use super::{input, output};
-use crate::machine::doctor::{self, Check, Outcome, Seen};
+use crate::machine::doctor::{self, Check, CheckOutcome, Outcome};
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -57,26 +57,26 @@ fn of_configuration(arguments: &DoctorArgs) -> Vec<Check> {
         Ok(Some(config)) => config,
         Ok(None) => {
             let cure = "name one with `-c FILE`, `--values FILE` or `--source SPEC`";
-            return vec![named(Seen::warn(
+            return vec![named(CheckOutcome::warn(
                 "there is none: mount point and sources are not looked at",
                 cure,
             ))];
         }
         Err(failure) => {
             let cure = failure.cure().unwrap_or("overlayfs-mount check").to_owned();
-            return vec![named(Seen::fail(failure.message(), cure))];
+            return vec![named(CheckOutcome::fail(failure.message(), cure))];
         }
     };
-    let mut checks = vec![named(Seen::ok("can be read"))];
+    let mut checks = vec![named(CheckOutcome::ok("can be read"))];
     checks.extend(doctor::checks_of(&config.mount.at));
     checks.push(Check::new("sources", "the sources", sources(&config)));
     checks
 }
 
-fn sources(config: &crate::config::resolved::Config) -> Seen {
+fn sources(config: &crate::config::resolved::Config) -> CheckOutcome {
     let snapshot = match input::snapshot(config) {
         Ok(snapshot) => snapshot,
-        Err(failure) => return Seen::fail(failure.message(), "overlayfs-mount check"),
+        Err(failure) => return CheckOutcome::fail(failure.message(), "overlayfs-mount check"),
     };
     let bad: Vec<_> = snapshot
         .sources
@@ -84,8 +84,8 @@ fn sources(config: &crate::config::resolved::Config) -> Seen {
         .filter_map(|source| Some(format!("{}: {}", source.label, source.state.error()?)))
         .collect();
     if bad.is_empty() {
-        Seen::ok(format!("{}, all can be read", snapshot.sources.len()))
+        CheckOutcome::ok(format!("{}, all can be read", snapshot.sources.len()))
     } else {
-        Seen::warn(bad.join("; "), "overlayfs-mount check")
+        CheckOutcome::warn(bad.join("; "), "overlayfs-mount check")
     }
 }

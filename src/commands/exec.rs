@@ -17,7 +17,7 @@ use nix::unistd::getpid;
 use super::cli::{ConfigArgs, LogFormat};
 use super::failure::Failure;
 use super::input;
-use super::mount::{Options, plan_at, warn_if_emptied};
+use super::mount::{Options, plan_at};
 use crate::config::resolved::Config;
 use crate::daemon::{self, Audience, DaemonError, LogTo};
 use crate::machine::background::{self, HowItWent, Leash, Ready};
@@ -80,13 +80,11 @@ pub(super) fn run(arguments: &ExecArgs) -> ExitCode {
 fn call(arguments: &ExecArgs) -> Result<ExitCode, Failure> {
     let directory = std::env::current_dir().ok();
     let site = {
-        let mut config = input::config(&arguments.config)?;
         let options = Options::parse(&arguments.options)?;
-        options.overrides.apply(&mut config);
+        let config = input::config_with(&arguments.config, &options.overrides)?;
         let site = site(arguments, &config)?;
         // Everything that can be wrong is said before anything is started.
-        let plan = plan_at(config, site.mountpoint.clone(), &options, Audience::OneCommand)?;
-        warn_if_emptied(&plan);
+        plan_at(config, site.mountpoint.clone(), &options, Audience::OneCommand)?;
         site
     };
     let may_mount = user::has_sys_admin();

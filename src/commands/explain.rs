@@ -116,7 +116,11 @@ fn text(report: &ExplanationReport) -> Result<String, std::fmt::Error> {
         }
         (Shows::Entry, Some(winner), _) => {
             writeln!(text, "{path} comes from {}", winner.source)?;
-            writeln!(text, "  ref       {}", winner.git_ref.as_deref().unwrap_or("HEAD"))?;
+            writeln!(
+                text,
+                "  ref       {}",
+                output::git_ref(winner.git_ref.as_deref(), winner.is_live)
+            )?;
             writeln!(text, "  revision  {}", short(&winner.revision))?;
             writeln!(text, "  path      {}", winner.source_path)?;
             if winner.entry != *path {

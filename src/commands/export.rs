@@ -48,7 +48,7 @@ const PIECE_BYTES: usize = 1024 * 1024;
 /// Writes the view, or one surface of it.
 pub(super) fn run(arguments: &ExportArgs) -> Result<ExitCode, Failure> {
     let config = input::config(&arguments.config)?;
-    let place = Place::new(&arguments.directory)?;
+    let place = Destination::new(&arguments.directory)?;
     place.check()?;
     let histories = Histories::new(None, Stop::default());
     let shared = Shared::with_histories(&config, histories);
@@ -104,14 +104,14 @@ fn start(
 }
 
 /// A directory to be written, and what is there now.
-struct Place {
+struct Destination {
     directory: PathBuf,
     parent: PathBuf,
     /// The file beside it that says which directory we wrote.
     marker: PathBuf,
 }
 
-impl Place {
+impl Destination {
     fn new(directory: &Path) -> Result<Self, Failure> {
         let absolute = std::path::absolute(directory).map_err(|error| failed(directory, &error))?;
         let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
@@ -192,19 +192,19 @@ struct Export<'a> {
 }
 
 /// A name that a listing gave.
-struct Listed {
+struct ListedName {
     name: Vec<u8>,
     attr: Attr,
     is_unreadable: bool,
 }
 
 /// Collects a listing.
-struct Names(Vec<Listed>);
+struct NameCollector(Vec<ListedName>);
 
-impl Sink for Names {
+impl Sink for NameCollector {
     fn take(&mut self, offered: Offered<'_>) -> bool {
         let Offered { name, attr, is_unreadable, .. } = offered;
-        self.0.push(Listed { name: name.to_vec(), attr, is_unreadable });
+        self.0.push(ListedName { name: name.to_vec(), attr, is_unreadable });
         true
     }
 }
@@ -212,10 +212,10 @@ impl Sink for Names {
 impl Export<'_> {
     fn directory(&self, number: Option<Number>, to: &Path) -> Result<(), Failure> {
         let Some(number) = number else { return Ok(()) };
-        let mut names = Names(Vec::new());
+        let mut names = NameCollector(Vec::new());
         let unreadable = |error| self.unreadable(to, &error);
         self.view.list(number, 0, Depth::Attributes, &mut names).map_err(unreadable)?;
-        for Listed { name, attr, is_unreadable } in names.0 {
+        for ListedName { name, attr, is_unreadable } in names.0 {
             if name == b"." || name == b".." {
                 continue;
             }

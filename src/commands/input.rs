@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::cli::{ConfigArgs, LogFormat};
 use super::failure::Failure;
-use crate::config::resolved::{Config, Origin};
-use crate::config::{self, ConfigError, Environment, Loaded};
+use crate::config::resolved::{Access, Config, Origin, Overrides};
+use crate::config::{self, ConfigError, Environment, KeyPath, Loaded, Problem};
 use crate::control::http::Address;
 use crate::daemon::{self, LogLines, LogTo, OwnLog};
 use crate::snapshot::Snapshot;
@@ -17,11 +17,37 @@ use crate::sync::build::build;
 /// The configuration that the arguments name. Its warnings go to standard error.
 pub(super) fn config(arguments: &ConfigArgs) -> Result<Config, Failure> {
     let Loaded { config, warnings, .. } = load(arguments)?;
+    warn(&warnings);
+    Ok(config)
+}
+
+/// As [`config()`], with what mount options say in its place. What they overrule is not warned of, and what they bring about is.
+pub(super) fn config_with(
+    arguments: &ConfigArgs,
+    overrides: &Overrides,
+) -> Result<Config, Failure> {
+    let Loaded { mut config, mut warnings, .. } = load(arguments)?;
+    overrides.apply(&mut config);
+    let key = KeyPath::top("access");
+    if overrides.access.is_some() {
+        warnings.retain(|warning| warning.key != key);
+    }
+    warn(&warnings);
+    if let (Some(access), Some((about, what, cure))) =
+        (overrides.access, config::why_empty(&config))
+        && about == key
+    {
+        let cure = if access == Access::None { "leave it out, or give `access=all`" } else { cure };
+        Failure::new(format!("`-o access`: {what}")).with_cure(cure).warn();
+    }
+    Ok(config)
+}
+
+fn warn(warnings: &[Problem]) {
     let mut err = anstream::stderr().lock();
     for warning in warnings {
         writeln!(err, "{warning}").unwrap_or_default();
     }
-    Ok(config)
 }
 
 /// As [`config()`], where the warnings were seen already.
@@ -95,6 +121,10 @@ pub(super) fn start_log(to: &LogTo, format: LogFormat) -> Result<Option<OwnLog>,
         LogFormat::Json => LogLines::Json,
         LogFormat::Auto | LogFormat::Text | LogFormat::Journald => LogLines::Text,
     };
+    daemon::check_log_variable().map_err(|error| {
+        Failure::usage(error)
+            .with_cure("set a level (error, warn, info, debug, trace, off), or levels by module, as `info,overlayfs_mount::sync=debug`")
+    })?;
     daemon::start_log(to, lines).map_err(|error| {
         let failure = Failure::new(format!("the log cannot be written to {to}: {error}"));
         failure.with_cure(match to {

@@ -15,7 +15,7 @@ use crate::config::resolved::Config;
 use crate::config::{self, ConfigError};
 use crate::control::http::Address;
 use crate::daemon::{self, Audience, DaemonError, Given, KeptBy, LogTo, OwnLog, Plan, Stopped};
-use crate::machine::background::{self, Launch, Side};
+use crate::machine::background::{self, Launch, ProcessSide};
 use crate::machine::keeper::Keeper;
 use crate::machine::run_dir::RunDir;
 use crate::machine::{descriptor, mountpoint, passthrough};
@@ -85,9 +85,9 @@ pub(super) fn run(arguments: &MountArgs) -> Result<ExitCode, Failure> {
     // Wrong usage and configuration are said here, before anything is started.
     let plan = if background::is_launched() { plan_quietly(arguments)? } else { plan(arguments)? };
     let ready = match background::part(given_number(arguments))? {
-        Side::Caller(Launch::Ready(_pid)) => return Ok(ExitCode::SUCCESS),
-        Side::Caller(Launch::Failed(status)) => return Ok(ExitCode::from(status)),
-        Side::Daemon(ready) => ready,
+        ProcessSide::Caller(Launch::Ready(_pid)) => return Ok(ExitCode::SUCCESS),
+        ProcessSide::Caller(Launch::Failed(status)) => return Ok(ExitCode::from(status)),
+        ProcessSide::Daemon(ready) => ready,
     };
     let log = start_log(&plan.mountpoint, arguments, false)?;
     serve(arguments, &plan, log, || ready.announce().map_err(DaemonError::from))
@@ -203,18 +203,8 @@ pub(super) fn finish(
 }
 
 fn plan(arguments: &MountArgs) -> Result<Plan, Failure> {
-    let plan = complete(arguments, input::config(&arguments.config)?)?;
-    warn_if_emptied(&plan);
-    Ok(plan)
-}
-
-/// Warns where an option leaves a view without any source. What a configuration says so has been told with it.
-pub(super) fn warn_if_emptied(plan: &Plan) {
-    if let (Some(_), Some((_, what, cure))) =
-        (plan.overrides.access, config::why_empty(&plan.config))
-    {
-        Failure::new(format!("`-o access`: {what}")).with_cure(cure).warn();
-    }
+    let overrides = Options::parse(&arguments.options)?.overrides;
+    complete(arguments, input::config_with(&arguments.config, &overrides)?)
 }
 
 /// As [`plan`], for the process whose caller has seen the warnings already.

@@ -32,6 +32,16 @@ pub(super) fn short(revision: &str) -> &str {
     revision.get(..12).unwrap_or(revision)
 }
 
+/// What stands for the ref of a source, for people: a live directory has none, and of some it is not told.
+pub(super) fn git_ref(git_ref: Option<&str>, is_live: Option<bool>) -> &str {
+    match (git_ref, is_live) {
+        (Some(git_ref), _) => git_ref,
+        (None, Some(true)) => "live",
+        (None, Some(false)) => "HEAD",
+        (None, None) => "-",
+    }
+}
+
 /// A text of several lines, each shown so that it can do nothing to a terminal.
 pub(super) struct Lines<'a>(pub(super) &'a str);
 

@@ -160,6 +160,9 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
             writeln!(text, "  {}", Printable(reason))?;
         }
         for source in &status.sources {
+            if let Some(cure) = &source.cure {
+                writeln!(text, "  cure for `{}`: {}", source.name, Printable(cure))?;
+            }
             if let Some(reason) = &source.unpinned_because {
                 writeln!(text, "  `{}` is not pinned: {reason}", source.name)?;
             }
@@ -176,7 +179,7 @@ fn row(source: &SourceStatus) -> Vec<String> {
     let error = source.error.as_ref();
     vec![
         source.name.clone(),
-        source.git_ref.clone().unwrap_or_else(|| "HEAD".into()),
+        output::git_ref(source.git_ref.as_deref(), Some(source.is_live)).to_owned(),
         source.revision.as_deref().map_or("-", short).to_owned(),
         source.visibility.clone(),
         source.state.word().to_owned(),

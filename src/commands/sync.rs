@@ -20,7 +20,9 @@ use crate::control::tally::Rounds;
 use crate::daemon::{self, LogTo};
 use crate::machine::confinement;
 use crate::sync::Moved;
-use crate::sync::cycle::{Cycle, Failed, RoundReport, Settings, SourceReport, Step, round};
+use crate::sync::cycle::{
+    Cycle, Failed, RoundReport, RoundSettings, RoundStep, SourceReport, round,
+};
 use crate::sync::fetch::Stop;
 use crate::union::object::Oid;
 
@@ -46,13 +48,13 @@ pub struct SyncArgs {
 /// Does one round, or rounds until a signal ends them.
 pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
     let config = input::config(&arguments.config)?;
-    let settings = Settings { launch: confinement::launch, ..Settings::default() };
+    let settings = RoundSettings { launch: confinement::launch, ..RoundSettings::default() };
     stop_on_signals(&settings.stop)?;
     let is_logged = start_log(arguments)?;
     let reporter = Reporter::new(!arguments.once, is_logged);
     if arguments.once {
         let report = round(&config, &settings, &|step| reporter.on_step(step))?;
-        reporter.report_ready_file(&report);
+        reporter.report_round(&report);
         let status = if report.is_success() { 0 } else { FAILED };
         return Ok(ExitCode::from(status));
     }
@@ -66,7 +68,7 @@ pub(super) fn run(arguments: &SyncArgs) -> Result<ExitCode, Failure> {
         rounds.over(&outcome);
         match outcome {
             Ok(report) => {
-                reporter.report_ready_file(&report);
+                reporter.report_round(&report);
                 reporter.forget_problem("round");
             }
             Err(_) if settings.stop.is_set() => break,
@@ -151,7 +153,7 @@ struct Reporter {
     open: Mutex<HashMap<String, ProgressBar>>,
     /// Whether what did not change is passed over: rounds go on for days.
     is_terse: bool,
-    /// The problems that are not resolved, each by what it is about, with what was said of it last.
+    /// The problems that are not resolved and what else is said once, each by what it is about, with what was said of it last.
     problems: Mutex<HashMap<String, String>>,
 }
 
@@ -161,9 +163,9 @@ impl Reporter {
         Self { is_logged, bars, open: Mutex::default(), is_terse, problems: Mutex::default() }
     }
 
-    fn on_step(&self, step: Step<'_>) {
+    fn on_step(&self, step: RoundStep<'_>) {
         match (step, &self.bars) {
-            (Step::Started { label }, Some(bars)) => {
+            (RoundStep::Started { label }, Some(bars)) => {
                 let bar = bars.add(ProgressBar::new_spinner());
                 let style = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg}");
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
@@ -172,14 +174,14 @@ impl Reporter {
                 let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
                 open.insert(label.to_owned(), bar);
             }
-            (Step::Progress { label, said }, Some(_)) => {
+            (RoundStep::Progress { label, said }, Some(_)) => {
                 let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(bar) = open.get(label) {
                     bar.set_message(said.chars().filter(|c| !c.is_control()).collect::<String>());
                 }
             }
-            (Step::Started { .. } | Step::Progress { .. }, None) => {}
-            (Step::Finished { label, sources }, _) => {
+            (RoundStep::Started { .. } | RoundStep::Progress { .. }, None) => {}
+            (RoundStep::Finished { label, sources }, _) => {
                 let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(bar) = open.remove(label) {
                     bar.finish_and_clear();
@@ -215,7 +217,13 @@ impl Reporter {
         }
     }
 
-    fn report_ready_file(&self, report: &RoundReport) {
+    fn report_round(&self, report: &RoundReport) {
+        if report.sources.is_empty() {
+            let text = "nothing to fetch: no source that is shown has a `repo`";
+            self.report_problem("nothing", format!("{text}\n"), || info!("{text}"));
+        } else {
+            self.forget_problem("nothing");
+        }
         match &report.ready_problem {
             Some(failed) => self.report_problem("ready file", problem_text("the ready file", failed), || {
                 warn!(error = %failed, cure = failed.cure, "the ready file is not as it should be");

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::input;
 use super::mount::{MountArgs, Options, finish, is_supervised, log_failure, start_log};
 use crate::daemon::{self, DaemonError, KeptBy, OwnLog, ViewsPlan};
-use crate::machine::background::{self, Launch, Side};
+use crate::machine::background::{self, Launch, ProcessSide};
 use crate::machine::broker;
 use crate::machine::keeper::Keeper;
 
@@ -41,9 +41,9 @@ pub(super) fn run(arguments: &MountArgs, dir: &Path) -> Result<ExitCode, Failure
     }
     let plan = plan(arguments, dir)?;
     let ready = match background::part(None)? {
-        Side::Caller(Launch::Ready(_pid)) => return Ok(ExitCode::SUCCESS),
-        Side::Caller(Launch::Failed(status)) => return Ok(ExitCode::from(status)),
-        Side::Daemon(ready) => ready,
+        ProcessSide::Caller(Launch::Ready(_pid)) => return Ok(ExitCode::SUCCESS),
+        ProcessSide::Caller(Launch::Failed(status)) => return Ok(ExitCode::from(status)),
+        ProcessSide::Daemon(ready) => ready,
     };
     let log = start_log(&plan.dir, arguments, false)?;
     serve(arguments, &plan, log, || {

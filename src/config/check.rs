@@ -8,7 +8,7 @@ use super::key_path::KeyPath;
 use super::nearest::{list, nearest};
 use super::problem::Severity;
 use super::report::Report;
-use super::yaml::{Content, Entry, Node};
+use super::yaml::{MapEntry, NodeContent, YamlNode};
 
 /// What happens to keys that the schema does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) enum UnknownKeys {
 
 /// The value of `tree` as `schema` reads it. What does not fit is left out of it, and is a problem in `report`.
 pub(super) fn check(
-    tree: &Node,
+    tree: &YamlNode,
     schema: &Value,
     unknown: UnknownKeys,
     report: &mut Report,
@@ -30,7 +30,7 @@ pub(super) fn check(
     let value = if tree.is_null() {
         None
     } else {
-        checker.value(tree, schema, &Place { key: KeyPath::default(), line: tree.line })
+        checker.value(tree, schema, &KeyPlace { key: KeyPath::default(), line: tree.line })
     };
     for flaw in checker.flaws {
         if flaw.is_value {
@@ -50,14 +50,14 @@ struct Checker<'s> {
     flaws: Vec<Flaw>,
 }
 
-struct Place {
+struct KeyPlace {
     key: KeyPath,
     line: usize,
 }
 
 struct Flaw {
     severity: Severity,
-    place: Place,
+    place: KeyPlace,
     /// Whether a value was left out because of it, so that what depends on that value cannot be judged. False for an unknown key.
     is_value: bool,
     what: String,
@@ -66,7 +66,7 @@ struct Flaw {
 
 impl<'s> Checker<'s> {
     /// The value of a node; `None` where it does not fit, after a flaw was added.
-    fn value(&mut self, node: &Node, schema: &'s Value, place: &Place) -> Option<Value> {
+    fn value(&mut self, node: &YamlNode, schema: &'s Value, place: &KeyPlace) -> Option<Value> {
         let schema = self.target(schema);
         if let Some(allowed) = self.allowed(schema) {
             return self.word(node, &allowed, place);
@@ -82,15 +82,15 @@ impl<'s> Checker<'s> {
             return Some(Value::Null);
         }
         let value = match &node.content {
-            Content::Scalar { .. } if node.is_null() => None,
-            Content::Scalar { text, is_plain } => scalar(text, *is_plain, &types),
-            Content::Sequence(items) if types.contains(&"array") => {
+            NodeContent::Scalar { .. } if node.is_null() => None,
+            NodeContent::Scalar { text, is_plain } => scalar(text, *is_plain, &types),
+            NodeContent::Sequence(items) if types.contains(&"array") => {
                 Some(self.items(items, schema, place))
             }
-            Content::Mapping(entries) if types.contains(&"object") => {
+            NodeContent::Mapping(entries) if types.contains(&"object") => {
                 Some(self.entries(entries, schema, place))
             }
-            Content::Sequence(_) | Content::Mapping(_) => None,
+            NodeContent::Sequence(_) | NodeContent::Mapping(_) => None,
         };
         let Some(value) = value else {
             return self.refuse(node, schema, place);
@@ -133,17 +133,17 @@ impl<'s> Checker<'s> {
     }
 
     /// The value of a node that has to be one of `allowed`.
-    fn word(&mut self, node: &Node, allowed: &[&Value], place: &Place) -> Option<Value> {
+    fn word(&mut self, node: &YamlNode, allowed: &[&Value], place: &KeyPlace) -> Option<Value> {
         if node.is_null() && allowed.contains(&&Value::Null) {
             return Some(Value::Null);
         }
         let words: Vec<&str> = allowed.iter().filter_map(|value| value.as_str()).collect();
         let cure = format!("write one of: {}", list(&words));
         match &node.content {
-            Content::Scalar { text, .. } if words.contains(&text.as_str()) => {
+            NodeContent::Scalar { text, .. } if words.contains(&text.as_str()) => {
                 Some(Value::String(text.clone()))
             }
-            Content::Scalar { text, .. } => {
+            NodeContent::Scalar { text, .. } => {
                 let cure = match nearest(text, words.iter().copied()) {
                     Some(word) => format!("did you mean `{word}`? {cure}"),
                     None => cure,
@@ -151,7 +151,7 @@ impl<'s> Checker<'s> {
                 self.error(place, format!("{} is not allowed", shown(text, true)), cure);
                 None
             }
-            Content::Sequence(_) | Content::Mapping(_) => {
+            NodeContent::Sequence(_) | NodeContent::Mapping(_) => {
                 self.error(place, format!("is {}", kind(node)), cure);
                 None
             }
@@ -162,10 +162,10 @@ impl<'s> Checker<'s> {
     /// its kind of node.
     fn branch(
         &mut self,
-        node: &Node,
+        node: &YamlNode,
         schema: &'s Value,
         branches: &'s [Value],
-        place: &Place,
+        place: &KeyPlace,
     ) -> Option<Value> {
         let before = self.flaws.len();
         for branch in branches {
@@ -176,9 +176,9 @@ impl<'s> Checker<'s> {
             self.flaws.truncate(before);
         }
         let wanted = match &node.content {
-            Content::Scalar { .. } => return self.refuse(node, schema, place),
-            Content::Sequence(_) => "array",
-            Content::Mapping(_) => "object",
+            NodeContent::Scalar { .. } => return self.refuse(node, schema, place),
+            NodeContent::Sequence(_) => "array",
+            NodeContent::Mapping(_) => "object",
         };
         match branches.iter().find(|branch| types(self.target(branch)).contains(&wanted)) {
             Some(branch) => self.value(node, branch, place),
@@ -186,22 +186,22 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn items(&mut self, items: &[Node], schema: &'s Value, place: &Place) -> Value {
+    fn items(&mut self, items: &[YamlNode], schema: &'s Value, place: &KeyPlace) -> Value {
         let inner = schema.get("items").unwrap_or(&ANYTHING);
         let read = items.iter().enumerate().map(|(i, item)| {
-            let place = Place { key: place.key.index(i), line: item.line };
+            let place = KeyPlace { key: place.key.index(i), line: item.line };
             // An item that does not fit leaves an empty one, so that those after it keep their numbers.
             self.value(item, inner, &place).unwrap_or_else(|| Value::Object(Map::new()))
         });
         Value::Array(read.collect())
     }
 
-    fn entries(&mut self, entries: &[Entry], schema: &'s Value, place: &Place) -> Value {
+    fn entries(&mut self, entries: &[MapEntry], schema: &'s Value, place: &KeyPlace) -> Value {
         let known = schema.get("properties").and_then(Value::as_object);
         let others = schema.get("additionalProperties").filter(|others| **others != false);
         let mut read = Map::new();
         for entry in entries {
-            let inner = Place { key: place.key.key(&entry.key), line: entry.line };
+            let inner = KeyPlace { key: place.key.key(&entry.key), line: entry.line };
             match known.and_then(|known| known.get(&entry.key)).or(others) {
                 Some(schema) => {
                     if let Some(value) = self.value(&entry.value, schema, &inner) {
@@ -214,7 +214,7 @@ impl<'s> Checker<'s> {
         Value::Object(read)
     }
 
-    fn unknown(&mut self, key: &str, known: Option<&Map<String, Value>>, place: Place) {
+    fn unknown(&mut self, key: &str, known: Option<&Map<String, Value>>, place: KeyPlace) {
         let keys: Vec<&str> = known.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
         let near = nearest(key, keys.iter().copied());
         let hint = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
@@ -228,7 +228,7 @@ impl<'s> Checker<'s> {
     }
 
     /// Checks a number against the schema's bounds; `None` where it is outside, after a flaw was added.
-    fn range(&mut self, value: &Value, schema: &Value, place: &Place) -> Option<()> {
+    fn range(&mut self, value: &Value, schema: &Value, place: &KeyPlace) -> Option<()> {
         let Some(number) = value.as_u64() else { return Some(()) };
         let bound = |name| schema.get(name).and_then(Value::as_u64);
         let least = bound("minimum").unwrap_or(0);
@@ -247,15 +247,15 @@ impl<'s> Checker<'s> {
     }
 
     /// Adds the flaw that a node is not what the schema wants. Always `None`.
-    fn refuse(&mut self, node: &Node, schema: &'s Value, place: &Place) -> Option<Value> {
+    fn refuse(&mut self, node: &YamlNode, schema: &'s Value, place: &KeyPlace) -> Option<Value> {
         let what = match &node.content {
-            Content::Scalar { .. } if node.is_null() => "has no value".to_owned(),
-            Content::Scalar { text, is_plain } => {
+            NodeContent::Scalar { .. } if node.is_null() => "has no value".to_owned(),
+            NodeContent::Scalar { text, is_plain } => {
                 format!("{} is not allowed", shown(text, *is_plain))
             }
-            Content::Sequence(_) | Content::Mapping(_) => format!("is {}", kind(node)),
+            NodeContent::Sequence(_) | NodeContent::Mapping(_) => format!("is {}", kind(node)),
         };
-        let quoted = matches!(&node.content, Content::Scalar { is_plain: false, .. });
+        let quoted = matches!(&node.content, NodeContent::Scalar { is_plain: false, .. });
         let hint = if quoted { ", without quotes" } else { "" };
         self.error(place, what, format!("write {}{hint}", self.wanted(schema).join(" or ")));
         None
@@ -282,8 +282,8 @@ impl<'s> Checker<'s> {
         words.map(|word| (*word).to_owned()).collect()
     }
 
-    fn error(&mut self, place: &Place, what: String, cure: String) {
-        let place = Place { key: place.key.clone(), line: place.line };
+    fn error(&mut self, place: &KeyPlace, what: String, cure: String) {
+        let place = KeyPlace { key: place.key.clone(), line: place.line };
         self.flaws.push(Flaw { severity: Severity::Error, place, is_value: true, what, cure });
     }
 }
@@ -325,22 +325,22 @@ fn scalar(text: &str, is_plain: bool, types: &[&str]) -> Option<Value> {
 }
 
 /// The node without any reading: scalars as text.
-fn as_written(node: &Node) -> Value {
+fn as_written(node: &YamlNode) -> Value {
     match &node.content {
-        Content::Scalar { .. } if node.is_null() => Value::Null,
-        Content::Scalar { text, .. } => Value::String(text.clone()),
-        Content::Sequence(items) => Value::Array(items.iter().map(as_written).collect()),
-        Content::Mapping(entries) => Value::Object(
+        NodeContent::Scalar { .. } if node.is_null() => Value::Null,
+        NodeContent::Scalar { text, .. } => Value::String(text.clone()),
+        NodeContent::Sequence(items) => Value::Array(items.iter().map(as_written).collect()),
+        NodeContent::Mapping(entries) => Value::Object(
             entries.iter().map(|entry| (entry.key.clone(), as_written(&entry.value))).collect(),
         ),
     }
 }
 
-fn kind(node: &Node) -> &'static str {
+fn kind(node: &YamlNode) -> &'static str {
     match &node.content {
-        Content::Scalar { .. } => "text",
-        Content::Sequence(_) => "a list",
-        Content::Mapping(_) => "a mapping",
+        NodeContent::Scalar { .. } => "text",
+        NodeContent::Sequence(_) => "a list",
+        NodeContent::Mapping(_) => "a mapping",
     }
 }
 

@@ -6,7 +6,7 @@ use super::environment::Environment;
 use super::key_path::KeyPath;
 use super::load::Loaded;
 use super::problem::ConfigError;
-use super::raw::{RawConfig, RawOverlays, RawSource, Text};
+use super::raw::{RawConfig, RawOverlays, RawSource, Verbatim};
 use super::report::Report;
 use super::resolve::resolve;
 use super::resolved::Origin;
@@ -84,6 +84,6 @@ fn repository(spec: &str, key: &KeyPath, report: &mut Report) -> Option<RawSourc
         let cure = format!("write `{repo}@REF`, or `{repo}` for its HEAD");
         report.error(key, format!("`{spec}` has no ref after `@`"), cure);
     }
-    let git_ref = git_ref.map(|text| Text(text.to_owned()));
+    let git_ref = git_ref.map(|text| Verbatim(text.to_owned()));
     Some(RawSource { repo: Some(repo.to_owned()), git_ref, ..RawSource::default() })
 }

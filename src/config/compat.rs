@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::environment::Environment;
 use super::key_path::KeyPath;
-use super::raw::{Given, RawConfig, RawOverlays, RawToolServer, Text};
+use super::raw::{GivenText, RawConfig, RawOverlays, RawToolServer, Verbatim};
 use super::report::Report;
 use super::resolve::{REPO_CACHE, resolve};
 use super::resolved::{Config, Origin, PlatformRepository, PlatformValues};
@@ -51,7 +51,7 @@ struct RawPlatformCache {
     /// Repositories that it keeps besides the sources.
     repositories: Option<Vec<RawRepository>>,
     /// Refs by repository.
-    repository_refs: Option<BTreeMap<String, Option<Text>>>,
+    repository_refs: Option<BTreeMap<String, Option<Verbatim>>>,
 }
 
 /// A repository that the platform keeps: `owner/repo`, or a mapping.
@@ -74,7 +74,7 @@ struct RawRepositoryRow {
     repo: Option<String>,
     /// Its ref.
     #[serde(rename = "ref")]
-    git_ref: Option<Text>,
+    git_ref: Option<Verbatim>,
     /// Its visibility.
     visibility: Option<String>,
 }
@@ -97,8 +97,8 @@ pub(super) fn resolve_values(
     report: &mut Report,
 ) -> Config {
     let mut tool_server = values.tool_server.unwrap_or_default();
-    if tool_server.repo == Given::Absent {
-        tool_server.repo = Given::Text(TOOL_SERVER_REPO.to_owned());
+    if tool_server.repo == GivenText::Absent {
+        tool_server.repo = GivenText::Text(TOOL_SERVER_REPO.to_owned());
     }
     let raw = RawConfig {
         overlays: values.overlays,
@@ -148,7 +148,7 @@ fn repository(raw: &RawRepository) -> Option<PlatformRepository> {
 }
 
 /// The text of a value that is neither absent nor empty.
-fn written(text: Option<&Text>) -> Option<String> {
+fn written(text: Option<&Verbatim>) -> Option<String> {
     text.map(|text| text.0.clone()).filter(|text| !text.is_empty())
 }
 

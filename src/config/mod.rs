@@ -15,6 +15,7 @@ mod fixture;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod git_ref;
+mod git_url;
 mod key_path;
 mod load;
 pub mod nearest;
@@ -35,6 +36,7 @@ mod yaml;
 pub use command_line::from_sources;
 pub use environment::{CONFIG_VARIABLE, Environment};
 pub use git_ref::refusal as ref_refusal;
+pub use git_url::Transport;
 pub use key_path::{KeyPath, Step};
 pub use load::{Loaded, discover, load_file, load_text, load_values, schema};
 pub use problem::{ConfigError, Problem, Severity};

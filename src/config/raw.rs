@@ -45,7 +45,7 @@ pub(super) struct RawSource {
     pub(super) repo: Option<String>,
     /// Branch, tag, full ref name or full commit id; omitted or empty means the repository's HEAD.
     #[serde(rename = "ref")]
-    pub(super) git_ref: Option<Text>,
+    pub(super) git_ref: Option<Verbatim>,
     /// `public`, in any case and with blanks around; anything else is private.
     pub(super) visibility: Option<String>,
     /// Where to clone the repository from.
@@ -55,17 +55,17 @@ pub(super) struct RawSource {
     /// The source's name of two components; `owner/repo` or `local/<directory>` unless given.
     pub(super) name: Option<String>,
     /// Sub-directory shown in `tools`; `tools` unless given, empty or null for off.
-    pub(super) tools_subdir: Given,
+    pub(super) tools_subdir: GivenText,
     /// Sub-directory shown in `workflows`; `workflows` unless given, empty or null for off.
-    pub(super) workflows_subdir: Given,
+    pub(super) workflows_subdir: GivenText,
     /// Sub-directory shown in `.agents/skills`; `.agents/skills` unless given, empty or null for off.
-    pub(super) skills_subdir: Given,
+    pub(super) skills_subdir: GivenText,
     /// Sub-directory shown in `personas`; off unless given.
-    pub(super) personas_subdir: Given,
+    pub(super) personas_subdir: GivenText,
     /// File or directory shown in `prompts`; off unless given.
-    pub(super) prompt_path: Given,
+    pub(super) prompt_path: GivenText,
     /// Sub-directories by surface name, for any row of `surfaces`.
-    pub(super) subdirs: Option<BTreeMap<String, Given>>,
+    pub(super) subdirs: Option<BTreeMap<String, GivenText>>,
     /// Whether a mount fails without this source; true unless given.
     pub(super) required: Option<bool>,
     /// Whether LFS pointers are served as the objects they name; false unless given.
@@ -84,10 +84,10 @@ pub(super) struct RawToolServer {
     /// Whether these sources count; true unless given.
     pub(super) enabled: Option<bool>,
     /// The repository of the first source as `owner/repo`; empty means no sources.
-    pub(super) repo: Given,
+    pub(super) repo: GivenText,
     /// Its ref; omitted or empty means HEAD.
     #[serde(rename = "ref")]
-    pub(super) git_ref: Option<Text>,
+    pub(super) git_ref: Option<Verbatim>,
     /// Its sub-directory with tools; omitted or empty means `tools`.
     pub(super) subdir: Option<String>,
     /// Its visibility: `public`, anything else is private.
@@ -105,7 +105,7 @@ pub(super) struct RawExtraSource {
     pub(super) repo: Option<String>,
     /// Its ref; omitted or empty means HEAD.
     #[serde(rename = "ref")]
-    pub(super) git_ref: Option<Text>,
+    pub(super) git_ref: Option<Verbatim>,
     /// Its visibility: `public`, anything else is private.
     pub(super) visibility: Option<String>,
     /// Its sub-directory with tools; omitted or empty means `tools`.
@@ -124,7 +124,7 @@ pub(super) struct RawSurface {
     /// Where it appears in the view; a new row needs it.
     pub(super) at: Option<String>,
     /// The sub-directory of a source that says nothing else; a new row takes `at`, empty or null means off.
-    pub(super) subdir: Given,
+    pub(super) subdir: GivenText,
     /// What counts as an entry; `children` for a new row.
     pub(super) entries: Option<RawEntries>,
     /// The file that makes a directory a package; `pyproject.toml` unless given. Only with `entries: packages`.
@@ -157,7 +157,7 @@ pub(super) struct RawState {
     /// Its directory; `/var/lib/overlayfs-mount` for root, else `$XDG_STATE_HOME/overlayfs-mount`.
     pub(super) dir: Option<String>,
     /// The most that cached content may take, in bytes or as `2GiB`; that unless given.
-    pub(super) cache_bytes: Option<Text>,
+    pub(super) cache_bytes: Option<Verbatim>,
 }
 
 /// How the view is mounted and what it shows.
@@ -268,7 +268,7 @@ pub(super) enum RawAuto {
 
 /// A text for which absent and empty differ: absent means a default, `""` and null mean off.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) enum Given {
+pub(super) enum GivenText {
     /// The key is not there.
     #[default]
     Absent,
@@ -278,7 +278,7 @@ pub(super) enum Given {
     Text(String),
 }
 
-impl<'de> Deserialize<'de> for Given {
+impl<'de> Deserialize<'de> for GivenText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(match Option::<String>::deserialize(deserializer)? {
             None => Self::Empty,
@@ -288,7 +288,7 @@ impl<'de> Deserialize<'de> for Given {
     }
 }
 
-impl JsonSchema for Given {
+impl JsonSchema for GivenText {
     fn inline_schema() -> bool {
         true
     }
@@ -305,9 +305,9 @@ impl JsonSchema for Given {
 /// Text taken as written, also where YAML reads a number.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Text(pub(super) String);
+pub(super) struct Verbatim(pub(super) String);
 
-impl JsonSchema for Text {
+impl JsonSchema for Verbatim {
     fn inline_schema() -> bool {
         true
     }

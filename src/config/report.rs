@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::key_path::KeyPath;
 use super::problem::{ConfigError, Problem, Severity};
-use super::yaml::Node;
+use super::yaml::YamlNode;
 
 /// The problems found so far in one configuration, each with its line.
 #[derive(Debug)]
 pub(super) struct Report {
     file: Option<PathBuf>,
-    tree: Option<Node>,
+    tree: Option<YamlNode>,
     shadowed: Vec<KeyPath>,
     problems: Vec<Problem>,
 }
@@ -27,7 +27,7 @@ impl Report {
     }
 
     /// Takes the file's content as the place to look lines up in.
-    pub(super) fn set_tree(&mut self, tree: Node) {
+    pub(super) fn set_tree(&mut self, tree: YamlNode) {
         self.tree = Some(tree);
     }
 

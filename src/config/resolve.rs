@@ -13,7 +13,7 @@ use super::raw::{
 use super::report::Report;
 use super::resolved::{
     Access, AllowOther, Config, Links, Location, MountSettings, Origin, PlatformValues, RepoCache,
-    State,
+    StateSettings,
 };
 use super::sources::{EntryReader, directory};
 use super::surfaces;
@@ -50,7 +50,7 @@ pub(super) fn resolve(
     };
     let sources = EntryReader { list, base, surfaces: &surfaces, shows_sources, report }
         .read(entries.unwrap_or_default(), raw.tool_server.as_ref());
-    let mut settings = Settings { base, report };
+    let mut settings = SettingsReader { base, report };
     let config = Config {
         origin,
         surfaces,
@@ -95,12 +95,12 @@ pub fn why_empty(config: &Config) -> Option<(KeyPath, &'static str, &'static str
     Some(why)
 }
 
-struct Settings<'a> {
+struct SettingsReader<'a> {
     base: &'a Path,
     report: &'a mut Report,
 }
 
-impl Settings<'_> {
+impl SettingsReader<'_> {
     fn repo_cache(&mut self, raw: &RawRepoCache) -> RepoCache {
         let key = KeyPath::top("repoCache");
         let interval_key = key.key("interval");
@@ -121,7 +121,7 @@ impl Settings<'_> {
         }
     }
 
-    fn state(&mut self, raw: &RawState, env: &Environment) -> State {
+    fn state(&mut self, raw: &RawState, env: &Environment) -> StateSettings {
         let key = KeyPath::top("state");
         let cache_bytes = match &raw.cache_bytes {
             None => CACHE_BYTES,
@@ -132,7 +132,7 @@ impl Settings<'_> {
             }),
         };
         let dir = self.path(raw.dir.as_deref(), &key.key("dir"), &env.state_dir());
-        State { dir, cache_bytes }
+        StateSettings { dir, cache_bytes }
     }
 
     fn mount(&mut self, raw: &RawMount) -> MountSettings {

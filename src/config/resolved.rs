@@ -22,7 +22,7 @@ pub struct Config {
     /// Where repositories are looked for and kept.
     pub repo_cache: RepoCache,
     /// Where the daemon keeps what it needs itself.
-    pub state: State,
+    pub state: StateSettings,
     /// How the view is mounted.
     pub mount: MountSettings,
     /// What only the platform's own programs read, for their environment.
@@ -135,7 +135,7 @@ pub struct RepoCache {
 
 /// What the daemon keeps for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct StateSettings {
     /// Its directory, absolute.
     pub dir: PathBuf,
     /// The most that cached content may take there.

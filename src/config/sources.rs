@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use super::command_line::OPTION;
 use super::environment::normalize;
 use super::git_ref;
+use super::git_url::Transport;
 use super::key_path::{KeyPath, Step};
 use super::nearest::{list, nearest};
-use super::raw::{Given, RawMode, RawPin, RawSource, RawToolServer, Text};
+use super::raw::{GivenText, RawMode, RawPin, RawSource, RawToolServer, Verbatim};
 use super::report::Report;
 use super::resolved::{Location, Mode, Pin, SourceSpec};
 use super::surfaces::subdir;
@@ -51,7 +52,7 @@ impl EntryReader<'_> {
     fn tool_server(&mut self, server: &RawToolServer) -> Vec<SourceSpec> {
         let key = KeyPath::top("toolServer");
         let extra = server.extra_sources.as_deref().unwrap_or_default();
-        let Given::Text(repo) = &server.repo else {
+        let GivenText::Text(repo) = &server.repo else {
             if !extra.is_empty() {
                 let cure = "set `toolServer.repo`, or list all sources in `overlays.sources`";
                 let what = "counts for nothing without `toolServer.repo`";
@@ -150,6 +151,10 @@ impl EntryReader<'_> {
         if url.starts_with('-') || url.chars().any(|c| c.is_control() || c == ' ') {
             let what = "is no URL: it starts with `-`, or holds a blank or a control character";
             self.report.error(key, what, "write it as `https://git.example/owner/repo.git`");
+        } else if Transport::of(url).is_none() {
+            // What is in the cache already can be shown all the same.
+            let what = "is no https, ssh or file URL: `sync` cannot clone from it";
+            self.report.warning(key, what, "write it as `https://git.example/owner/repo.git`");
         }
         let authority = url.split_once("://").and_then(|(_, rest)| rest.split('/').next());
         let user = authority.and_then(|authority| authority.rsplit_once('@'));
@@ -181,7 +186,7 @@ impl EntryReader<'_> {
         }
     }
 
-    fn git_ref(&mut self, text: Option<&Text>, key: &KeyPath) -> Option<String> {
+    fn git_ref(&mut self, text: Option<&Verbatim>, key: &KeyPath) -> Option<String> {
         let text = text.map(|text| text.0.as_str()).filter(|text| !text.is_empty())?;
         if let Some(refusal) = git_ref::refusal(text) {
             let cure = "write a branch, a tag, a full ref name or a full commit id";
@@ -198,7 +203,7 @@ impl EntryReader<'_> {
         let row = |surface: &Surface| {
             let own = own
                 .iter()
-                .find(|(row, _, given)| *row == surface.name && **given != Given::Absent)
+                .find(|(row, _, given)| *row == surface.name && **given != GivenText::Absent)
                 .map(|(_, key, given)| (*key, *given));
             let other = by_name.and_then(|by_name| by_name.get(&surface.name));
             let in_map = key.key("subdirs").key(&surface.name);
@@ -213,15 +218,15 @@ impl EntryReader<'_> {
                 }
             };
             match given {
-                Given::Absent => surface.subdir.clone(),
-                Given::Empty => None,
-                Given::Text(text) => subdir(text, &at, self.report),
+                GivenText::Absent => surface.subdir.clone(),
+                GivenText::Empty => None,
+                GivenText::Text(text) => subdir(text, &at, self.report),
             }
         };
         surfaces.iter().map(row).collect()
     }
 
-    fn check_subdir_names(&mut self, by_name: Option<&BTreeMap<String, Given>>, key: &KeyPath) {
+    fn check_subdir_names(&mut self, by_name: Option<&BTreeMap<String, GivenText>>, key: &KeyPath) {
         let known: Vec<&str> = self.surfaces.iter().map(|row| row.name.as_str()).collect();
         for name in by_name.into_iter().flat_map(BTreeMap::keys) {
             if known.contains(&name.as_str()) {
@@ -294,7 +299,7 @@ impl EntryReader<'_> {
 }
 
 /// The built-in surfaces whose sub-directory has a key of its own, with key and value.
-fn own_subdirs(raw: &RawSource) -> [(&'static str, &'static str, &Given); 5] {
+fn own_subdirs(raw: &RawSource) -> [(&'static str, &'static str, &GivenText); 5] {
     [
         ("tools", "toolsSubdir", &raw.tools_subdir),
         ("workflows", "workflowsSubdir", &raw.workflows_subdir),
@@ -311,10 +316,10 @@ fn own_key_path(key: &KeyPath, name: &str) -> KeyPath {
 }
 
 /// In `toolServer` an empty sub-directory means the default.
-fn or_default(text: Option<&str>) -> Given {
+fn or_default(text: Option<&str>) -> GivenText {
     match text {
-        None | Some("") => Given::Absent,
-        Some(text) => Given::Text(text.to_owned()),
+        None | Some("") => GivenText::Absent,
+        Some(text) => GivenText::Text(text.to_owned()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::key_path::KeyPath;
-use super::raw::{Given, RawEntries, RawSurface};
+use super::raw::{GivenText, RawEntries, RawSurface};
 use super::report::Report;
 use crate::union::name::{Name, RelPath};
 use crate::union::surface::{EntryRule, Presence, Surface};
@@ -76,7 +76,7 @@ fn new_row(name: &str, change: &RawSurface, key: &KeyPath, report: &mut Report) 
         never_shown: Vec::new(),
     };
     alter(&mut row, change, key, report);
-    if change.subdir == Given::Absent {
+    if change.subdir == GivenText::Absent {
         row.subdir = Some(row.at.clone());
     }
     Some(row)
@@ -89,9 +89,9 @@ fn alter(row: &mut Surface, change: &RawSurface, key: &KeyPath, report: &mut Rep
         row.at = at;
     }
     match &change.subdir {
-        Given::Absent => {}
-        Given::Empty => row.subdir = None,
-        Given::Text(text) => row.subdir = subdir(text, &key.key("subdir"), report),
+        GivenText::Absent => {}
+        GivenText::Empty => row.subdir = None,
+        GivenText::Text(text) => row.subdir = subdir(text, &key.key("subdir"), report),
     }
     if let Some(entries) = change.entries {
         set_rule(row, entries);

@@ -19,16 +19,16 @@ const MAX_DEPTH: usize = 64;
 
 /// A value with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Node {
+pub(super) struct YamlNode {
     /// The line, from 1.
     pub(super) line: usize,
     /// What is there.
-    pub(super) content: Content,
+    pub(super) content: NodeContent,
 }
 
-/// What a [`Node`] holds.
+/// What a [`YamlNode`] holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum NodeContent {
     /// Text as written.
     Scalar {
         /// The text, without quotes.
@@ -37,26 +37,26 @@ pub(super) enum Content {
         is_plain: bool,
     },
     /// Items in order.
-    Sequence(Vec<Node>),
+    Sequence(Vec<YamlNode>),
     /// Entries in order, no key twice.
-    Mapping(Vec<Entry>),
+    Mapping(Vec<MapEntry>),
 }
 
 /// One entry of a mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct MapEntry {
     /// The key.
     pub(super) key: String,
     /// The line of the key, from 1.
     pub(super) line: usize,
     /// The value.
-    pub(super) value: Node,
+    pub(super) value: YamlNode,
 }
 
-impl Node {
+impl YamlNode {
     /// True for a plain scalar that YAML reads as null.
     pub(super) fn is_null(&self) -> bool {
-        matches!(&self.content, Content::Scalar { text, is_plain: true }
+        matches!(&self.content, NodeContent::Scalar { text, is_plain: true }
             if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
@@ -65,35 +65,38 @@ impl Node {
         let (mut node, mut line) = (self, self.line);
         for step in steps {
             match (step, &node.content) {
-                (Step::Key(key), Content::Mapping(entries)) => {
+                (Step::Key(key), NodeContent::Mapping(entries)) => {
                     let Some(entry) = entries.iter().find(|entry| entry.key == *key) else { break };
                     (node, line) = (&entry.value, entry.line);
                 }
-                (Step::Index(index), Content::Sequence(items)) => {
+                (Step::Index(index), NodeContent::Sequence(items)) => {
                     let Some(item) = items.get(*index) else { break };
                     (node, line) = (item, item.line);
                 }
-                (_, Content::Scalar { .. } | Content::Sequence(_) | Content::Mapping(_)) => break,
+                (
+                    _,
+                    NodeContent::Scalar { .. } | NodeContent::Sequence(_) | NodeContent::Mapping(_),
+                ) => break,
             }
         }
         line
     }
 
     fn empty(line: usize) -> Self {
-        Self { line, content: Content::Mapping(Vec::new()) }
+        Self { line, content: NodeContent::Mapping(Vec::new()) }
     }
 
     fn size(&self) -> usize {
         1 + match &self.content {
-            Content::Scalar { .. } => 0,
-            Content::Sequence(items) => items.iter().map(Node::size).sum(),
-            Content::Mapping(entries) => entries.iter().map(|entry| entry.value.size()).sum(),
+            NodeContent::Scalar { .. } => 0,
+            NodeContent::Sequence(items) => items.iter().map(YamlNode::size).sum(),
+            NodeContent::Mapping(entries) => entries.iter().map(|entry| entry.value.size()).sum(),
         }
     }
 }
 
 /// The document in `bytes`; an empty one is an empty mapping. `None` where it cannot be read at all.
-pub(super) fn compose(bytes: &[u8], report: &mut Report) -> Option<Node> {
+pub(super) fn compose(bytes: &[u8], report: &mut Report) -> Option<YamlNode> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => {
@@ -116,18 +119,18 @@ pub(super) fn compose(bytes: &[u8], report: &mut Report) -> Option<Node> {
 }
 
 /// The file cannot be read further; why is in the report.
-struct Stopped;
+struct Unreadable;
 
 struct Composer<'t, 'r> {
     text: &'t str,
     events: Parser<'t, StrInput<'t>>,
-    anchors: HashMap<usize, Node>,
+    anchors: HashMap<usize, YamlNode>,
     nodes: usize,
     report: &'r mut Report,
 }
 
 impl<'t> Composer<'t, '_> {
-    fn document(&mut self) -> Result<Node, Stopped> {
+    fn document(&mut self) -> Result<YamlNode, Unreadable> {
         let mut root = None;
         loop {
             let (event, span) = self.next()?;
@@ -136,7 +139,7 @@ impl<'t> Composer<'t, '_> {
                 | Event::StreamStart
                 | Event::DocumentStart(_)
                 | Event::DocumentEnd => {}
-                Event::StreamEnd => return Ok(root.unwrap_or_else(|| Node::empty(1))),
+                Event::StreamEnd => return Ok(root.unwrap_or_else(|| YamlNode::empty(1))),
                 Event::Alias(_)
                 | Event::Scalar(..)
                 | Event::SequenceStart(..)
@@ -156,7 +159,7 @@ impl<'t> Composer<'t, '_> {
         }
     }
 
-    fn next(&mut self) -> Result<(Event<'t>, Span), Stopped> {
+    fn next(&mut self) -> Result<(Event<'t>, Span), Unreadable> {
         match self.events.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => Err(self.syntax(&error)),
@@ -164,7 +167,7 @@ impl<'t> Composer<'t, '_> {
         }
     }
 
-    fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node, Stopped> {
+    fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<YamlNode, Unreadable> {
         let line = span.start.line().max(1);
         self.count(1, line)?;
         if depth > MAX_DEPTH {
@@ -176,15 +179,15 @@ impl<'t> Composer<'t, '_> {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = self.is_tagged_text(tag.as_deref(), line);
                 let is_plain = style == ScalarStyle::Plain && !is_text;
-                (anchor, Content::Scalar { text: text.into_owned(), is_plain })
+                (anchor, NodeContent::Scalar { text: text.into_owned(), is_plain })
             }
             Event::SequenceStart(anchor, tag) => {
                 self.is_tagged_text(tag.as_deref(), line);
-                (anchor, Content::Sequence(self.items(depth)?))
+                (anchor, NodeContent::Sequence(self.items(depth)?))
             }
             Event::MappingStart(anchor, tag) => {
                 self.is_tagged_text(tag.as_deref(), line);
-                (anchor, Content::Mapping(self.entries(depth)?))
+                (anchor, NodeContent::Mapping(self.entries(depth)?))
             }
             Event::Nothing
             | Event::StreamStart
@@ -196,14 +199,14 @@ impl<'t> Composer<'t, '_> {
                 return Err(self.stop(line, "ends too early", "complete or remove the last line"));
             }
         };
-        let node = Node { line, content };
+        let node = YamlNode { line, content };
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
     }
 
-    fn items(&mut self, depth: usize) -> Result<Vec<Node>, Stopped> {
+    fn items(&mut self, depth: usize) -> Result<Vec<YamlNode>, Unreadable> {
         let mut items = Vec::new();
         loop {
             let (event, span) = self.next()?;
@@ -214,8 +217,8 @@ impl<'t> Composer<'t, '_> {
         }
     }
 
-    fn entries(&mut self, depth: usize) -> Result<Vec<Entry>, Stopped> {
-        let (mut entries, mut merged) = (Vec::<Entry>::new(), Vec::new());
+    fn entries(&mut self, depth: usize) -> Result<Vec<MapEntry>, Unreadable> {
+        let (mut entries, mut merged) = (Vec::<MapEntry>::new(), Vec::new());
         let mut lines = HashMap::<String, usize>::new();
         loop {
             let (event, span) = self.next()?;
@@ -226,7 +229,7 @@ impl<'t> Composer<'t, '_> {
             let (event, span) = self.next()?;
             let value = self.node(event, span, depth + 1)?;
             let line = key.line;
-            let Content::Scalar { text: key, is_plain } = key.content else {
+            let NodeContent::Scalar { text: key, is_plain } = key.content else {
                 self.flaw(line, "a key is a list or a mapping", "write the key as plain text");
                 continue;
             };
@@ -237,7 +240,7 @@ impl<'t> Composer<'t, '_> {
                 self.flaw(line, what, "remove one of the two");
             } else {
                 lines.insert(key.clone(), line);
-                entries.push(Entry { key, line, value });
+                entries.push(MapEntry { key, line, value });
             }
         }
         for value in merged {
@@ -247,27 +250,27 @@ impl<'t> Composer<'t, '_> {
     }
 
     /// Adds the entries of a merge key's value whose keys are not there yet (YAML 1.1's `<<`, which Helm reads).
-    fn merge(&mut self, value: Node, entries: &mut Vec<Entry>) {
+    fn merge(&mut self, value: YamlNode, entries: &mut Vec<MapEntry>) {
         match value.content {
-            Content::Mapping(more) => {
+            NodeContent::Mapping(more) => {
                 for entry in more {
                     if entries.iter().all(|old| old.key != entry.key) {
                         entries.push(entry);
                     }
                 }
             }
-            Content::Sequence(items) => {
+            NodeContent::Sequence(items) => {
                 for item in items {
                     self.merge(item, entries);
                 }
             }
-            Content::Scalar { .. } => {
+            NodeContent::Scalar { .. } => {
                 self.flaw(value.line, "`<<` merges no mapping", "give it an alias of a mapping");
             }
         }
     }
 
-    fn alias(&mut self, anchor: usize, line: usize) -> Result<Node, Stopped> {
+    fn alias(&mut self, anchor: usize, line: usize) -> Result<YamlNode, Unreadable> {
         let Some(node) = self.anchors.get(&anchor) else {
             return Err(self.stop(line, "an alias stands inside what it names", "write it out"));
         };
@@ -276,7 +279,7 @@ impl<'t> Composer<'t, '_> {
         Ok(node)
     }
 
-    fn count(&mut self, more: usize, line: usize) -> Result<(), Stopped> {
+    fn count(&mut self, more: usize, line: usize) -> Result<(), Unreadable> {
         self.nodes = self.nodes.saturating_add(more);
         if self.nodes > MAX_NODES {
             let what = format!("stands for more than {MAX_NODES} values");
@@ -297,7 +300,7 @@ impl<'t> Composer<'t, '_> {
         is_plain_mark || (tag.is_yaml_core_schema() && tag.suffix == "str")
     }
 
-    fn syntax(&mut self, error: &ScanError) -> Stopped {
+    fn syntax(&mut self, error: &ScanError) -> Unreadable {
         let line = error.marker().line().max(1);
         let start = line.saturating_sub(2);
         let is_tabbed = self
@@ -314,9 +317,9 @@ impl<'t> Composer<'t, '_> {
         self.stop(line, format!("is no YAML: {}", error.info()), cure)
     }
 
-    fn stop(&mut self, line: usize, what: impl Into<String>, cure: &str) -> Stopped {
+    fn stop(&mut self, line: usize, what: impl Into<String>, cure: &str) -> Unreadable {
         self.flaw(line, what, cure);
-        Stopped
+        Unreadable
     }
 
     fn flaw(&mut self, line: usize, what: impl Into<String>, cure: &str) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::protocol::{REPLY_MAX, ReloadReport, Reply, Request};
+use super::protocol::{ControlReply, ControlRequest, REPLY_MAX, ReloadReport};
 use super::status::Status;
 use super::{ControlError, socket};
 
@@ -24,7 +24,7 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Nobody listens, this user may not ask, or there is no sensible answer in time.
 pub fn status(socket: &Path) -> Result<Status, ControlError> {
-    ask(socket, &Request::Status, PATIENCE)
+    ask(socket, &ControlRequest::Status, PATIENCE)
 }
 
 /// Asks several daemons how they are, each in turn. A socket that a daemon left behind gives [`ControlError::NoDaemon`].
@@ -40,7 +40,11 @@ pub fn reload(socket: &Path, patience: Duration) -> Result<ReloadReport, Control
     let deadline = Instant::now() + patience;
     loop {
         let before = status_when_settled(socket)?;
-        match ask(socket, &Request::Reload, deadline.saturating_duration_since(Instant::now())) {
+        match ask(
+            socket,
+            &ControlRequest::Reload,
+            deadline.saturating_duration_since(Instant::now()),
+        ) {
             // A confined worker that may not open what the new configuration needs is replaced: the next one is asked.
             Err(
                 ControlError::Answer { .. }
@@ -66,7 +70,7 @@ pub fn upgrade(socket: &Path, patience: Duration) -> Result<Status, ControlError
     let deadline = Instant::now() + patience;
     let before = status(socket)?;
     // If all goes well there is no answer: the daemon is ended while it is waited for.
-    match ask::<()>(socket, &Request::Upgrade, patience) {
+    match ask::<()>(socket, &ControlRequest::Upgrade, patience) {
         Ok(()) | Err(ControlError::Answer { .. } | ControlError::Io { .. }) => {}
         Err(error) => return Err(error),
     }
@@ -107,12 +111,12 @@ fn wait_for_successor(socket: &Path, pid: u32, deadline: Instant) -> Result<Stat
 /// # Errors
 /// As for [`status`]; and the daemon's own reason, if it is no path.
 pub fn explain(socket: &Path, path: &[u8]) -> Result<serde_json::Value, ControlError> {
-    ask(socket, &Request::Explain { path: path.into() }, PATIENCE)
+    ask(socket, &ControlRequest::Explain { path: path.into() }, PATIENCE)
 }
 
 fn ask<T: DeserializeOwned>(
     socket: &Path,
-    request: &Request,
+    request: &ControlRequest,
     patience: Duration,
 ) -> Result<T, ControlError> {
     let line = converse(socket, request, patience).map_err(|error| cause(socket, error))?;
@@ -121,14 +125,14 @@ fn ask<T: DeserializeOwned>(
         return Err(answer("nothing".to_owned()));
     }
     match serde_json::from_slice(&line).map_err(|error| answer(error.to_string()))? {
-        Reply::Ok(answer) => Ok(answer),
-        Reply::Error(refusal) => {
+        ControlReply::Ok(answer) => Ok(answer),
+        ControlReply::Error(refusal) => {
             Err(ControlError::Refused { message: refusal.message, cure: refusal.cure })
         }
     }
 }
 
-fn converse(socket: &Path, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {
+fn converse(socket: &Path, request: &ControlRequest, patience: Duration) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + patience;
     let mut stream = socket::connect(socket)?;
     stream.set_write_timeout(Some(patience))?;

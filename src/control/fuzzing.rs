@@ -2,17 +2,17 @@
 
 use super::http::{Observed, answer};
 use super::metrics::Page;
-use super::protocol::Request;
+use super::protocol::ControlRequest;
 
 /// Reads bytes as a line on the control socket.
 ///
 /// # Panics
 /// What must hold of the answer does not.
 pub fn request(bytes: &[u8]) {
-    let Ok(request) = serde_json::from_slice::<Request>(bytes) else { return };
+    let Ok(request) = serde_json::from_slice::<ControlRequest>(bytes) else { return };
     let line = serde_json::to_vec(&request).expect("a request is text");
     assert!(!line.contains(&b'\n'), "a request is one line");
-    assert_eq!(serde_json::from_slice::<Request>(&line).ok(), Some(request));
+    assert_eq!(serde_json::from_slice::<ControlRequest>(&line).ok(), Some(request));
 }
 
 /// Reads bytes as an HTTP request: as they come, one by one as long as that is quick, and all at once.

@@ -8,7 +8,7 @@ use prometheus::{Histogram, TextEncoder};
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Grows until the process ends.
     Counter,
     /// Goes up and down.
@@ -40,7 +40,7 @@ pub struct Metric {
     /// Its name, with its unit.
     pub name: &'static str,
     /// What it is.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
     /// Who tells it.
@@ -55,7 +55,7 @@ macro_rules! metrics {
             #[doc = $help]
             pub(super) const $id: Metric = Metric {
                 name: concat!("overlayfs_mount_", $name),
-                kind: Kind::$kind,
+                kind: MetricKind::$kind,
                 labels: &[$($label),*],
                 teller: Teller::$teller,
                 help: $help,
@@ -162,9 +162,9 @@ impl Page {
         family.set_name(metric.name.to_owned());
         family.set_help(metric.help.to_owned());
         family.set_field_type(match metric.kind {
-            Kind::Counter => MetricType::COUNTER,
-            Kind::Gauge => MetricType::GAUGE,
-            Kind::Histogram => MetricType::HISTOGRAM,
+            MetricKind::Counter => MetricType::COUNTER,
+            MetricKind::Gauge => MetricType::GAUGE,
+            MetricKind::Histogram => MetricType::HISTOGRAM,
         });
         family.set_metric(samples);
         self.families.push(family);
@@ -193,12 +193,12 @@ fn sample(metric: &Metric, labels: Vec<String>, value: f64) -> Sample {
     let pairs = metric.labels.iter().zip(labels).map(|(name, value)| pair(name, value));
     let mut sample = Sample::from_label(pairs.collect());
     match metric.kind {
-        Kind::Counter => {
+        MetricKind::Counter => {
             let mut counter = Counter::default();
             counter.set_value(value);
             sample.set_counter(counter);
         }
-        Kind::Gauge | Kind::Histogram => {
+        MetricKind::Gauge | MetricKind::Histogram => {
             let mut gauge = Gauge::default();
             gauge.set_value(value);
             sample.set_gauge(gauge);
@@ -226,9 +226,9 @@ mod tests {
         for metric in ALL {
             let is_plain = |c: char| c.is_ascii_lowercase() || c == '_';
             assert!(metric.name.chars().all(is_plain), "{}", metric.name);
-            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"));
+            assert_eq!(metric.kind == MetricKind::Counter, metric.name.ends_with("_total"));
             assert!(metric.help.ends_with('.'), "{}", metric.name);
-            if metric.kind == Kind::Histogram {
+            if metric.kind == MetricKind::Histogram {
                 assert!(metric.name.ends_with("_seconds"));
             }
         }

@@ -13,7 +13,7 @@ pub const REPLY_MAX: u64 = 64 * 1024 * 1024;
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase")]
-pub enum Request {
+pub enum ControlRequest {
     /// What the daemon shows, and how its sources are.
     Status,
     /// Reading configuration and refs anew.
@@ -59,16 +59,16 @@ impl From<&[u8]> for WirePath {
 /// What a daemon answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Reply<T> {
+pub enum ControlReply<T> {
     /// What was asked for.
     Ok(T),
     /// Why it was not done.
-    Error(Refusal),
+    Error(ControlRefusal),
 }
 
 /// Why a daemon did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct ControlRefusal {
     /// What failed, and where.
     pub message: String,
     /// What to do about it.
@@ -120,25 +120,25 @@ mod tests {
 
     #[test]
     fn requests_are_written_as_documented() {
-        let explain = |path: &[u8]| Request::Explain { path: path.into() };
+        let explain = |path: &[u8]| ControlRequest::Explain { path: path.into() };
         for (request, text) in [
-            (Request::Status, r#"{"command":"status"}"#),
-            (Request::Reload, r#"{"command":"reload"}"#),
-            (Request::Upgrade, r#"{"command":"upgrade"}"#),
+            (ControlRequest::Status, r#"{"command":"status"}"#),
+            (ControlRequest::Reload, r#"{"command":"reload"}"#),
+            (ControlRequest::Upgrade, r#"{"command":"upgrade"}"#),
             (explain(b"tools/x"), r#"{"command":"explain","path":"tools/x"}"#),
             (explain(b"a\xff"), r#"{"command":"explain","path":[97,255]}"#),
         ] {
             assert_eq!(serde_json::to_string(&request).unwrap(), text);
-            assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
+            assert_eq!(serde_json::from_str::<ControlRequest>(text).unwrap(), request);
         }
     }
 
     #[test]
     fn answers_are_written_as_documented() {
-        assert_eq!(serde_json::to_string(&Reply::Ok(1)).unwrap(), r#"{"ok":1}"#);
-        let refusal = Refusal { message: "no".to_owned(), cure: None };
+        assert_eq!(serde_json::to_string(&ControlReply::Ok(1)).unwrap(), r#"{"ok":1}"#);
+        let refusal = ControlRefusal { message: "no".to_owned(), cure: None };
         assert_eq!(
-            serde_json::to_string(&Reply::<()>::Error(refusal)).unwrap(),
+            serde_json::to_string(&ControlReply::<()>::Error(refusal)).unwrap(),
             r#"{"error":{"message":"no","cure":null}}"#
         );
     }

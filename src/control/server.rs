@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{Shutdown, shutdown};
 use serde::Serialize;
 
-use super::protocol::{REQUEST_MAX, Refusal, ReloadReport, Reply, Request};
+use super::protocol::{ControlRefusal, ControlReply, ControlRequest, REQUEST_MAX, ReloadReport};
 use super::status::Status;
 use super::{ControlError, socket};
 
@@ -210,17 +210,20 @@ fn serve(stream: &UnixStream, operator: &dyn Operator) -> io::Result<()> {
         }
         Err(error) => return Err(error),
     };
-    let refused = |error: &ControlError| Refusal { message: error.to_string(), cure: error.cure() };
+    let refused =
+        |error: &ControlError| ControlRefusal { message: error.to_string(), cure: error.cure() };
     match serde_json::from_slice(&line) {
-        Ok(Request::Status) => reply(stream, &Reply::Ok(operator.status())),
-        Ok(Request::Reload) => match operator.reload() {
-            Ok(report) => reply(stream, &Reply::Ok(report)),
-            Err(error) => reply(stream, &Reply::<()>::Error(refused(&error))),
+        Ok(ControlRequest::Status) => reply(stream, &ControlReply::Ok(operator.status())),
+        Ok(ControlRequest::Reload) => match operator.reload() {
+            Ok(report) => reply(stream, &ControlReply::Ok(report)),
+            Err(error) => reply(stream, &ControlReply::<()>::Error(refused(&error))),
         },
-        Ok(Request::Upgrade) => reply(stream, &Reply::<()>::Error(refused(&operator.upgrade()))),
-        Ok(Request::Explain { path }) => match operator.explain(path.as_bytes()) {
-            Ok(explanation) => reply(stream, &Reply::Ok(explanation)),
-            Err(error) => reply(stream, &Reply::<()>::Error(refused(&error))),
+        Ok(ControlRequest::Upgrade) => {
+            reply(stream, &ControlReply::<()>::Error(refused(&operator.upgrade())))
+        }
+        Ok(ControlRequest::Explain { path }) => match operator.explain(path.as_bytes()) {
+            Ok(explanation) => reply(stream, &ControlReply::Ok(explanation)),
+            Err(error) => reply(stream, &ControlReply::<()>::Error(refused(&error))),
         },
         Err(error) => {
             refuse(
@@ -264,13 +267,13 @@ fn read_line(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
 }
 
 fn refuse(stream: &UnixStream, message: &str, cure: &str) {
-    let refusal = Refusal { message: message.to_owned(), cure: Some(cure.to_owned()) };
-    if let Err(error) = reply(stream, &Reply::<()>::Error(refusal)) {
+    let refusal = ControlRefusal { message: message.to_owned(), cure: Some(cure.to_owned()) };
+    if let Err(error) = reply(stream, &ControlReply::<()>::Error(refusal)) {
         tracing::debug!(%error, "control socket: a client went away");
     }
 }
 
-fn reply<T: Serialize>(mut stream: &UnixStream, reply: &Reply<T>) -> io::Result<()> {
+fn reply<T: Serialize>(mut stream: &UnixStream, reply: &ControlReply<T>) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
     stream.write_all(&line)

@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
     use crate::snapshot::status::SourceNote;
-    use crate::snapshot::{GitDirectory, Source, SourceState};
+    use crate::snapshot::{Fault, GitDirectory, Source, SourceState};
     use crate::store::{Attributes, Listed, Store, StoreError};
     use crate::union::namespace::Namespace;
     use crate::union::object::Object;
@@ -153,6 +153,7 @@ mod tests {
             name: SourceName::parse(name).unwrap(),
             label: name.to_owned(),
             git_ref: Some("main".to_owned()),
+            is_live: false,
             place: "/cache".into(),
             revision,
             visibility: Visibility::Private,
@@ -162,7 +163,7 @@ mod tests {
             key: [0; 16],
             store: Arc::new(Nothing),
             signals: Vec::new(),
-            pinning: crate::snapshot::PinState::new(crate::snapshot::Pinning::NotAsked),
+            pinning: crate::snapshot::SharedPinning::new(crate::snapshot::Pinning::NotAsked),
             git: None,
             git_directory: GitDirectory::NotAsked,
         })
@@ -173,7 +174,10 @@ mod tests {
     }
 
     fn snapshot() -> Snapshot {
-        let missing = SourceState::Missing { error: "not in /cache/b/c".to_owned() };
+        let missing = SourceState::Missing(Fault {
+            error: "not in /cache/b/c".to_owned(),
+            cure: Some("put it at /cache/b/c".to_owned()),
+        });
         Snapshot {
             id: RevisionSetId([0xab; 32]),
             since: at(1_700_000_000),
@@ -188,7 +192,7 @@ mod tests {
             findings: Vec::new(),
             notes: vec![SourceNote {
                 since: at(1_700_000_060),
-                stale: Some("fetch failed".to_owned()),
+                stale: Some(Fault { error: "fetch failed".to_owned(), cure: None }),
             }],
             texts: std::sync::OnceLock::new(),
         }
@@ -214,7 +218,7 @@ mod tests {
         let id = "ab".repeat(32);
         let listing = "01".repeat(32);
         let expected = format!(
-            r#"{{"state":"degraded","revision":"{id}","since":"2023-11-14T22:13:20Z","pid":7,"supervisor_pid":null,"mountpoint":"/mnt","config":"/etc/overlays.yaml","sources":[{{"name":"a/b","ref":"main","revision":"{listing}","visibility":"private","state":"stale","since":"2023-11-14T22:14:20Z","error":"fetch failed","pinned":null,"unpinned_because":null}},{{"name":"b/c","ref":"main","revision":null,"visibility":"private","state":"missing","since":"2023-11-14T22:13:20Z","error":"not in /cache/b/c","pinned":null,"unpinned_because":null}}],"confinement":null}}"#
+            r#"{{"state":"degraded","revision":"{id}","since":"2023-11-14T22:13:20Z","pid":7,"supervisor_pid":null,"mountpoint":"/mnt","config":"/etc/overlays.yaml","sources":[{{"name":"a/b","ref":"main","revision":"{listing}","visibility":"private","state":"stale","since":"2023-11-14T22:14:20Z","error":"fetch failed","pinned":null,"unpinned_because":null,"live":false,"cure":null}},{{"name":"b/c","ref":"main","revision":null,"visibility":"private","state":"missing","since":"2023-11-14T22:13:20Z","error":"not in /cache/b/c","pinned":null,"unpinned_because":null,"live":false,"cure":"put it at /cache/b/c"}}],"confinement":null}}"#
         );
         assert_eq!(text, expected);
     }

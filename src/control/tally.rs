@@ -13,9 +13,9 @@ use crate::sync::cycle::{RoundError, RoundReport};
 
 /// A number that grows.
 #[derive(Debug, Default)]
-struct Count(AtomicU64);
+struct Counter(AtomicU64);
 
-impl Count {
+impl Counter {
     fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
@@ -44,11 +44,11 @@ impl LastTime {
 /// What keeping a view up to date came to.
 #[derive(Debug)]
 pub struct Tally {
-    flips: Count,
+    flips: Counter,
     durations: Histogram,
-    changed_names: Count,
-    rebuilds: Count,
-    rebuild_failures: Count,
+    changed_names: Counter,
+    rebuilds: Counter,
+    rebuild_failures: Counter,
     look: LastTime,
     /// Whether the next set could not be built.
     is_behind: AtomicBool,
@@ -64,11 +64,11 @@ impl Default for Tally {
         let metric = metrics::FLIP_DURATION;
         let options = HistogramOpts::new(metric.name, metric.help).buckets(DURATIONS.to_vec());
         Self {
-            flips: Count::default(),
+            flips: Counter::default(),
             durations: Histogram::with_opts(options).expect("the name is valid, the bounds grow"),
-            changed_names: Count::default(),
-            rebuilds: Count::default(),
-            rebuild_failures: Count::default(),
+            changed_names: Counter::default(),
+            rebuilds: Counter::default(),
+            rebuild_failures: Counter::default(),
             look: LastTime::default(),
             is_behind: AtomicBool::new(false),
             has_wrong_config: AtomicBool::new(false),
@@ -121,8 +121,8 @@ impl Tally {
 /// What keeping a repo cache came to.
 #[derive(Debug, Default)]
 pub struct Rounds {
-    successes: Count,
-    failures: Count,
+    successes: Counter,
+    failures: Counter,
     success: LastTime,
     is_first_over: AtomicBool,
     /// Whether each source failed in the last round, by label.

@@ -27,21 +27,21 @@ const PACE: Duration = Duration::from_secs(1);
 pub(super) struct Confines {
     confined: Confined,
     /// `None` where all paths are open.
-    held: Option<Held>,
+    held: Option<OpenedPaths>,
     since: Instant,
 }
 
 /// What can be opened.
 #[derive(Debug)]
-struct Held {
-    read: Vec<Place>,
-    lend: Vec<Place>,
-    write: Vec<Place>,
+struct OpenedPaths {
+    read: Vec<OpenedPath>,
+    lend: Vec<OpenedPath>,
+    write: Vec<OpenedPath>,
 }
 
 /// A path, and what was there when it was opened to this process.
 #[derive(Debug)]
-struct Place {
+struct OpenedPath {
     path: PathBuf,
     identity: Option<(u64, u64)>,
 }
@@ -67,7 +67,7 @@ impl Confines {
         for warning in &confined.warnings {
             warn!("{warning}");
         }
-        let held = confined.is_bound_to_paths().then(|| Held::of(&reach));
+        let held = confined.is_bound_to_paths().then(|| OpenedPaths::of(&reach));
         Self { confined, held, since: Instant::now() }
     }
 
@@ -75,7 +75,7 @@ impl Confines {
     pub(super) fn closed(&self, reach: &Reach) -> BTreeSet<PathBuf> {
         let Some(held) = &self.held else { return BTreeSet::new() };
         let Reach { read, lend, write } = reach.clone();
-        let is_closed = |path: &PathBuf, open: &[&[Place]]| {
+        let is_closed = |path: &PathBuf, open: &[&[OpenedPath]]| {
             !open.iter().flat_map(|places| places.iter()).any(|place| place.opens(path))
         };
         let (any, lent) =
@@ -146,15 +146,16 @@ fn paths(reach: &Reach, run_dir: Option<RunDir>) -> Paths {
     paths
 }
 
-impl Held {
+impl OpenedPaths {
     fn of(reach: &Reach) -> Self {
-        let places = |paths: &BTreeSet<PathBuf>| paths.iter().map(|path| Place::of(path)).collect();
+        let places =
+            |paths: &BTreeSet<PathBuf>| paths.iter().map(|path| OpenedPath::of(path)).collect();
         let Reach { read, lend, write } = reach;
         Self { read: places(read), lend: places(lend), write: places(write) }
     }
 }
 
-impl Place {
+impl OpenedPath {
     fn of(path: &Path) -> Self {
         Self { path: path.to_owned(), identity: identity(path) }
     }

@@ -16,27 +16,28 @@ use super::guard::survived;
 use crate::config::resolved::{Config, RepoCache};
 use crate::control::tally::Rounds;
 use crate::machine::confinement;
+use crate::snapshot::Fault;
 use crate::sync::Moved;
-use crate::sync::cycle::{Cycle, RoundReport, Settings};
+use crate::sync::cycle::{Cycle, RoundReport, RoundSettings};
 use crate::sync::fetch::Stop;
 
 /// Why sources could not be fetched, by label, as of the last round.
-pub(super) type Problems = BTreeMap<String, String>;
+pub(super) type Problems = BTreeMap<String, Fault>;
 
 /// How often whoever waits for a round looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// All caches that this process keeps.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Fetchers(Arc<Mutex<Vec<Weak<Keeping>>>>);
+pub(super) struct Fetchers(Arc<Mutex<Vec<Weak<KeptCache>>>>);
 
 /// A cache that is kept, as others see the thread that does it.
 #[derive(Debug)]
-struct Keeping {
+struct KeptCache {
     kept: RepoCache,
     members: Arc<Mutex<Members>>,
     rounds: Arc<Rounds>,
-    requests: Option<Sender<Request>>,
+    requests: Option<Sender<RoundRequest>>,
     stop: Stop,
     thread: Option<JoinHandle<()>>,
 }
@@ -45,11 +46,11 @@ struct Keeping {
 #[derive(Debug, Default)]
 struct Members {
     next: u64,
-    by_id: BTreeMap<u64, Member>,
+    by_id: BTreeMap<u64, CacheUser>,
 }
 
 #[derive(Debug)]
-struct Member {
+struct CacheUser {
     config: Config,
     problems: Problems,
     /// Whether a round for it is over.
@@ -57,14 +58,14 @@ struct Member {
 }
 
 /// A round, at once; somebody may wait for it.
-struct Request {
+struct RoundRequest {
     done: Option<SyncSender<()>>,
 }
 
 /// What one view has fetched, for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Fetching {
-    keeping: Arc<Keeping>,
+    keeping: Arc<KeptCache>,
     id: u64,
 }
 
@@ -75,7 +76,7 @@ impl Fetchers {
             return Ok(None);
         }
         let mut known = lock(&self.0);
-        let same = |keeping: &Arc<Keeping>| keeping.kept == config.repo_cache;
+        let same = |keeping: &Arc<KeptCache>| keeping.kept == config.repo_cache;
         if let Some(keeping) = known.iter().find_map(|known| known.upgrade().filter(same)) {
             let id = lock(&keeping.members).join(config);
             let fetching = Fetching { keeping, id };
@@ -84,7 +85,7 @@ impl Fetchers {
         }
         let mut members = Members::default();
         let id = members.join(config);
-        let keeping = Arc::new(Keeping::start(config.repo_cache.clone(), members)?);
+        let keeping = Arc::new(KeptCache::start(config.repo_cache.clone(), members)?);
         known.retain(|keeping| keeping.strong_count() > 0);
         known.push(Arc::downgrade(&keeping));
         Ok(Some(Fetching { keeping, id }))
@@ -148,7 +149,7 @@ impl Fetching {
     fn ask(&self, done: Option<SyncSender<()>>) {
         if let Some(requests) = &self.keeping.requests {
             // Whoever waits learns from the end of the channel that nobody is there.
-            requests.send(Request { done }).unwrap_or_default();
+            requests.send(RoundRequest { done }).unwrap_or_default();
         }
     }
 }
@@ -162,15 +163,16 @@ impl Drop for Fetching {
 impl Members {
     fn join(&mut self, config: &Config) -> u64 {
         self.next += 1;
-        let member = Member { config: config.clone(), problems: Problems::new(), is_tried: false };
+        let member =
+            CacheUser { config: config.clone(), problems: Problems::new(), is_tried: false };
         self.by_id.insert(self.next, member);
         self.next
     }
 }
 
-impl Keeping {
+impl KeptCache {
     fn start(kept: RepoCache, members: Members) -> Result<Self, DaemonError> {
-        let settings = Settings { launch: confinement::launch, ..Settings::default() };
+        let settings = RoundSettings { launch: confinement::launch, ..RoundSettings::default() };
         let stop = settings.stop.clone();
         let (members, rounds) = (Arc::new(Mutex::new(members)), Arc::<Rounds>::default());
         let (sender, requests) = mpsc::channel();
@@ -189,7 +191,7 @@ impl Keeping {
     }
 }
 
-impl Drop for Keeping {
+impl Drop for KeptCache {
     fn drop(&mut self) {
         self.stop.set();
         drop(self.requests.take());
@@ -201,14 +203,14 @@ impl Drop for Keeping {
 
 struct Fetcher {
     kept: RepoCache,
-    settings: Settings,
+    settings: RoundSettings,
     cycle: Cycle,
     members: Arc<Mutex<Members>>,
     rounds: Arc<Rounds>,
 }
 
 impl Fetcher {
-    fn run(mut self, requests: &Receiver<Request>) {
+    fn run(mut self, requests: &Receiver<RoundRequest>) {
         self.round();
         loop {
             match requests.recv_timeout(self.cycle.pause(&self.kept)) {
@@ -246,7 +248,7 @@ impl Fetcher {
         match outcome {
             Ok(report) => problems(&report, &mut found),
             Err(error) => {
-                let said = format!("{error}; cure: {}", error.cure());
+                let said = Fault { error: error.to_string(), cure: Some(error.cure()) };
                 for (problems, config) in found.iter_mut().zip(&configs) {
                     let shown = config.shown_sources();
                     *problems =
@@ -275,7 +277,8 @@ fn problems(report: &RoundReport, found: &mut [Problems]) {
             Ok(Moved::Unchanged(_)) => {}
             Ok(moved) => info!(source = source.label, ?moved, "fetched"),
             Err(failed) => {
-                let said = format!("{}; cure: {}", failed.cause, failed.cure);
+                let (error, cure) = (failed.cause.to_string(), failed.cure.clone());
+                let said = Fault { error, cure: Some(cure) };
                 if let Some(problems) = found.get_mut(source.of) {
                     problems.insert(source.label.clone(), said);
                 }

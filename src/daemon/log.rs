@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use tracing::Subscriber;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::fmt as lines;
 use tracing_subscriber::layer::{Identity, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -114,12 +114,38 @@ fn says_trouble(line: &str) -> bool {
     level.is_some_and(|level| level == "WARN" || level == "ERROR")
 }
 
+/// What the variable has logged, `info` if it is not set or empty.
+fn filter() -> Result<EnvFilter, String> {
+    let Some(value) = std::env::var_os(LOG_VARIABLE).filter(|value| !value.is_empty()) else {
+        return Ok(EnvFilter::new("info"));
+    };
+    let text = value.to_string_lossy();
+    let refused = |why: &str| format!("{LOG_VARIABLE}=`{text}`: {why}");
+    // A single word that is no level would be taken for a module, of which there is none, and all others would be silent.
+    let is_known =
+        |word: &str| word.contains(['=', ':', '[', '_']) || word.parse::<LevelFilter>().is_ok();
+    if let Some(word) =
+        text.split(',').map(str::trim).find(|word| !word.is_empty() && !is_known(word))
+    {
+        return Err(refused(&format!("`{word}` is no level")));
+    }
+    EnvFilter::try_new(&text).map_err(|error| refused(&error.to_string()))
+}
+
+/// Whether the variable that sets what is logged can be read.
+///
+/// # Errors
+/// It holds something else than levels, or levels by module.
+pub fn check_log_variable() -> Result<(), String> {
+    filter().map(drop)
+}
+
 /// Starts the log of this process. Gives that of the daemon's own, where it is one.
 ///
 /// # Errors
 /// The file cannot be written to, or journald is asked for and does not run.
 pub fn start_log(to: &LogTo, lines: LogLines) -> io::Result<Option<OwnLog>> {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = filter().unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     let mut own = None;
     let layer = layer(to, lines, &mut own)?;

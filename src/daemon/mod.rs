@@ -28,7 +28,7 @@ pub use attach::Given;
 pub use error::DaemonError;
 pub use keeper::{keep, keep_views};
 pub use kept_by::KeptBy;
-pub use log::{LogLines, LogTo, OwnLog, start_log};
+pub use log::{LogLines, LogTo, OwnLog, check_log_variable, start_log};
 pub use start::{
     Audience, Plan, announce_to_systemd, remove_old_logs, run, run_for_keeper, run_given,
 };

@@ -29,15 +29,15 @@ use crate::union::revision::RevisionSetId;
 use crate::view::{self, Handshake, Journal, Number, Past, PastView, Settings, StillOpen, View};
 
 /// A view, and what keeps it up to date.
-pub(super) struct Opened {
+pub(super) struct OpenedView {
     pub(super) view: Arc<View>,
     pub(super) caches: Caches,
     pub(super) fetching: Option<Fetching>,
-    pub(super) begun: Begun,
+    pub(super) begun: Start,
 }
 
 /// Where a view begins.
-pub(super) enum Begun {
+pub(super) enum Start {
     /// With nothing, and nobody goes on after it.
     Alone,
     /// With nothing; what it does is written down for those who come after.
@@ -53,7 +53,7 @@ pub(super) enum Begun {
     },
 }
 
-impl Begun {
+impl Start {
     /// Who writes to the kernel what may have to wait, where that is not this process.
     pub(super) fn courier(&self) -> Option<Courier> {
         match self {
@@ -83,7 +83,7 @@ pub(super) fn open(
     vitals: &Vitals,
     keeper: Option<&KeptBy>,
     stop: &Stop,
-) -> Result<Opened, DaemonError> {
+) -> Result<OpenedView, DaemonError> {
     match keeper {
         Some(keeper) if !keeper.is_first() => {
             let opened = again(plan, vitals, keeper, stop);
@@ -102,11 +102,11 @@ fn anew(
     vitals: &Vitals,
     keeper: Option<&KeptBy>,
     stop: &Stop,
-) -> Result<Opened, DaemonError> {
+) -> Result<OpenedView, DaemonError> {
     let caches = Caches::open(plan, stop);
     let (snapshot, fetching) = first(&plan.config, &caches, vitals, stop)?;
     let begun = match keeper {
-        None => Begun::Alone,
+        None => Start::Alone,
         Some(keeper) => {
             let handed = keeper.ask()?;
             let journal = Journal::begin(handed.journal).map_err(|error| DaemonError::Start {
@@ -126,18 +126,18 @@ fn anew(
                 );
             }
             let courier = of_keeper(handed.courier);
-            Begun::First { device: handed.device, journal: Arc::new(journal), courier }
+            Start::First { device: handed.device, journal: Arc::new(journal), courier }
         }
     };
     let journal = match &begun {
-        Begun::First { journal, .. } => Some(journal.clone()),
-        Begun::Alone | Begun::Again { .. } => None,
+        Start::First { journal, .. } => Some(journal.clone()),
+        Start::Alone | Start::Again { .. } => None,
     };
     let view = View::start(Arc::new(snapshot), settings(plan), caches.view_archive(), journal);
     if let Some(keeper) = keeper {
         view.note_configuration(keeper.text());
     }
-    Ok(Opened { view: Arc::new(view), caches, fetching, begun })
+    Ok(OpenedView { view: Arc::new(view), caches, fetching, begun })
 }
 
 /// Goes on where a worker before was killed.
@@ -146,7 +146,7 @@ fn again(
     vitals: &Vitals,
     keeper: &KeptBy,
     stop: &Stop,
-) -> Result<Opened, DaemonError> {
+) -> Result<OpenedView, DaemonError> {
     let lost = |reason: String| DaemonError::Resume { reason };
     // The worker before has ended once this is answered, and what it held can be taken.
     let handed = keeper.ask()?;
@@ -171,8 +171,8 @@ fn again(
     let fetching = fetching(&plan.config, &caches.fetchers, vitals)?;
     let courier = of_keeper(handed.courier);
     let (device, left) = (handed.device, left_open);
-    let begun = Begun::Again { device, agreed, courier, journal, left };
-    Ok(Opened { view: Arc::new(view), caches, fetching, begun })
+    let begun = Start::Again { device, agreed, courier, journal, left };
+    Ok(OpenedView { view: Arc::new(view), caches, fetching, begun })
 }
 
 fn settings(plan: &Plan) -> Settings {

@@ -56,14 +56,14 @@ impl Doors {
     /// Opens the control socket of a mount point.
     pub(super) fn open(mountpoint: &Path, seen: Seen, reload: Reload) -> Result<Self, DaemonError> {
         let socket = RunDir::make()?.socket(mountpoint);
-        let daemon = Daemon { seen, reload };
+        let daemon = OperatedDaemon { seen, reload };
         Ok(Self { _server: Server::start(&socket, Arc::new(daemon))? })
     }
 
     /// Opens the control socket of a view that one command sees. Where none can be had, or none is told, the view does without.
     pub(super) fn open_inside(mountpoint: &Path, seen: Seen, reload: Reload) -> Option<Self> {
         let socket = inside::own_socket(mountpoint)?;
-        let daemon = Daemon { seen, reload };
+        let daemon = OperatedDaemon { seen, reload };
         let server = Server::start(&socket, Arc::new(daemon));
         let server = server.inspect_err(|error| warn!(%error, "the view cannot be asked"));
         Some(Self { _server: server.ok()? })
@@ -114,12 +114,12 @@ impl Seen {
 }
 
 /// A daemon, as its operator sees it.
-struct Daemon {
+struct OperatedDaemon {
     seen: Seen,
     reload: Reload,
 }
 
-impl Operator for Daemon {
+impl Operator for OperatedDaemon {
     fn status(&self) -> Status {
         let mut context = self.seen.context.clone();
         context.error = self.seen.trouble.get();

@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::control::protocol::{CHANGES_MAX, ChangeKind, ChangeReport, ReloadReport};
 use crate::snapshot::collisions::Collision;
 use crate::snapshot::status::SourceNote;
-use crate::snapshot::{Snapshot, Source, SourceState};
+use crate::snapshot::{Fault, Snapshot, Source, SourceState};
 use crate::union::change::{Change, Side};
 
 /// At most so many new collisions are told one by one.
@@ -73,8 +73,10 @@ pub(super) fn without_git(snapshot: &Snapshot) -> Vec<String> {
 pub(super) fn notes(
     before: &Snapshot,
     next: &Snapshot,
-    stale: Vec<(usize, String)>,
+    stale: Vec<(usize, Fault)>,
 ) -> Vec<SourceNote> {
+    // A cure names a line, which moves with what stands above it.
+    let error = |fault: Option<&Fault>| fault.map(|fault| fault.error.clone());
     let mut stale: HashMap<_, _> = stale.into_iter().collect();
     let note = |(index, source): (usize, &Arc<Source>)| {
         let stale = stale.remove(&index);
@@ -82,8 +84,9 @@ pub(super) fn notes(
         let since = old.and_then(|(old, position)| {
             let note = before.notes.get::<usize>(position);
             let is_same = old.revision == source.revision
-                && old.state == source.state
-                && note.and_then(|note| note.stale.as_ref()) == stale.as_ref();
+                && old.state.word() == source.state.word()
+                && old.state.error() == source.state.error()
+                && error(note.and_then(|note| note.stale.as_ref())) == error(stale.as_ref());
             is_same.then(|| note.map_or(before.since, |note| note.since))
         });
         SourceNote { since: since.unwrap_or_else(SystemTime::now), stale }

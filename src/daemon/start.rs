@@ -10,12 +10,13 @@ use super::attach::{Attached, Given, attach, clear_stale, owner, raise_read_ahea
 use super::configuration::{config_stamp, keep_mounted};
 use super::courier;
 use super::kept_by::KeptBy;
-use super::opening::{Begun, Opened, open};
+use super::opening::{OpenedView, Start, open};
 use super::operator::{Doors, Seen};
 use super::stop::{Ending, Stopped};
 use super::update::{self, Following};
 use super::vitals::{Mounted, Vitals};
 use crate::config::resolved::{Config, Overrides};
+use crate::config::why_empty;
 use crate::control::http::Address;
 use crate::fuse::{self, Agreed, Beginning, Serving};
 use crate::machine::keeper::Word;
@@ -23,8 +24,8 @@ use crate::machine::mountpoint::Claim;
 use crate::machine::passthrough::StackDepth;
 use crate::machine::run_dir::RunDir;
 use crate::machine::{confinement, memory};
-use crate::snapshot::Snapshot;
 use crate::snapshot::collisions::hidden_entries;
+use crate::snapshot::{Fault, Snapshot};
 use crate::sync::Stamp;
 use crate::view::{Handshake, Superblock};
 
@@ -173,11 +174,11 @@ fn run_on(
 fn serve(
     plan: &Plan,
     way: Way,
-    opened: Opened,
+    opened: OpenedView,
     (ending, vitals): (Ending, Arc<Vitals>),
     ready: impl FnOnce() -> Result<(), DaemonError>,
 ) -> Result<Stopped, DaemonError> {
-    let Opened { view, caches, fetching, begun } = opened;
+    let OpenedView { view, caches, fetching, begun } = opened;
     let (pins, blobs) = (caches.pins.clone(), caches.shared.blobs.clone());
     let is_resumed = begun.is_resumed();
     let courier = begun.courier();
@@ -254,13 +255,13 @@ pub fn remove_old_logs() {
 fn begin<'a>(
     plan: &'a Plan,
     way: Way,
-    begun: &'a Begun,
+    begun: &'a Start,
 ) -> Result<(Attached<'a>, Beginning<'a>), DaemonError> {
     Ok(match (way, begun) {
-        (Way::Kept(keeper), Begun::First { device, journal, .. }) => {
+        (Way::Kept(keeper), Start::First { device, journal, .. }) => {
             (keeper.attached(device)?, Beginning::Recorded(journal))
         }
-        (Way::Kept(keeper), Begun::Again { device, agreed, .. }) => {
+        (Way::Kept(keeper), Start::Again { device, agreed, .. }) => {
             let Handshake { request, reply } = agreed;
             let agreed = Agreed { request, reply, is_to_refuse: keeper.is_to_refuse() };
             (keeper.attached(device)?, Beginning::TakenOver(agreed))
@@ -272,12 +273,13 @@ fn begin<'a>(
 
 /// Says what is served.
 pub(super) fn announce(plan: &Plan, snapshot: &Snapshot) {
-    if snapshot.sources.is_empty() {
-        warn!("no sources: the view is empty");
+    if let Some((_, why, cure)) = why_empty(&plan.config) {
+        warn!(mountpoint = %plan.mountpoint.display(), why, cure, "the view is empty");
     }
     for source in &snapshot.sources {
-        if let Some(error) = source.state.error() {
-            warn!(source = %source.label, state = source.state.word(), error, "a source is not served");
+        if let Some(Fault { error, cure }) = source.state.fault() {
+            let state = source.state.word();
+            warn!(source = %source.label, state, error, cure, "a source is not served");
         }
         if let Some(reason) = source.git_directory.left_out() {
             warn!(source = %source.label, reason, "a source has no `.git`");

@@ -35,7 +35,7 @@ pub enum Stopped {
 }
 
 /// What may happen while a view is served.
-enum Event {
+enum ServingEvent {
     Signal(i32),
     Ended(Result<(), SessionError>),
 }
@@ -74,8 +74,8 @@ impl Mounter {
 /// Hears signals from before the mount on, so that none is lost.
 #[derive(Debug)]
 pub(super) struct Ending {
-    sender: Sender<Event>,
-    events: Receiver<Event>,
+    sender: Sender<ServingEvent>,
+    events: Receiver<ServingEvent>,
     /// What is begun before the view can be read ends early by it.
     stop: Stop,
 }
@@ -98,7 +98,7 @@ impl Ending {
                         wish.set();
                     }
                     // Nobody listens any more once the view has ended.
-                    heard.send(Event::Signal(signal)).unwrap_or_default();
+                    heard.send(ServingEvent::Signal(signal)).unwrap_or_default();
                 }
             })
             .map_err(started)?;
@@ -122,22 +122,23 @@ impl Ending {
         let sender = self.sender;
         thread::Builder::new()
             .name("end".into())
-            .spawn(move || sender.send(Event::Ended(served.wait())).unwrap_or_default())
+            .spawn(move || sender.send(ServingEvent::Ended(served.wait())).unwrap_or_default())
             .map_err(|error| DaemonError::Start { step: "waiting for the end", error })?;
         loop {
             match self.events.recv() {
-                Ok(Event::Ended(outcome)) => {
+                Ok(ServingEvent::Ended(outcome)) => {
                     info!(mountpoint = %plan.mountpoint.display(), "unmounted");
                     return outcome.map(|()| Stopped::Unmounted).map_err(DaemonError::from);
                 }
-                Ok(Event::Signal(SIGHUP)) => {
+                Ok(ServingEvent::Signal(SIGHUP)) => {
                     if let Err(error) = updates.reload() {
                         warn!(%error, cure = error.cure(), "SIGHUP: the view stays as it is");
                     }
                 }
                 // The keeper unmounts; the session ends with that.
-                Ok(Event::Signal(_)) if mounter.keeper().is_some_and(|keeper| keeper.stop()) => {}
-                Ok(Event::Signal(signal)) => {
+                Ok(ServingEvent::Signal(_))
+                    if mounter.keeper().is_some_and(|keeper| keeper.stop()) => {}
+                Ok(ServingEvent::Signal(signal)) => {
                     let name = signal_name(signal);
                     info!(signal = name, "stopping");
                     vitals.stop();
@@ -157,7 +158,7 @@ pub(super) fn signal_name(signal: i32) -> String {
 }
 
 /// Unmounts; what is held is detached, served for a while, and then cut off.
-fn stop(plan: &Plan, events: &Receiver<Event>, mounter: Mounter) -> Result<(), DaemonError> {
+fn stop(plan: &Plan, events: &Receiver<ServingEvent>, mounter: Mounter) -> Result<(), DaemonError> {
     match mounter {
         // The end of this process cuts off whoever the command has left behind.
         Mounter::Us(_) if plan.audience == Audience::OneCommand => {
@@ -190,7 +191,7 @@ fn stop(plan: &Plan, events: &Receiver<Event>, mounter: Mounter) -> Result<(), D
 
 fn stop_for_all(
     plan: &Plan,
-    events: &Receiver<Event>,
+    events: &Receiver<ServingEvent>,
     connection: Option<u32>,
 ) -> Result<(), DaemonError> {
     let patience = plan.config.mount.stop_timeout;
@@ -222,13 +223,13 @@ pub(super) fn take_away(mountpoint: &Path, patience: Duration) -> Result<(), Mac
 pub(super) const ABORTED: Duration = Duration::from_secs(2);
 
 /// Waits for the end of the session, for at most `patience`.
-fn ended(events: &Receiver<Event>, patience: Duration) -> bool {
+fn ended(events: &Receiver<ServingEvent>, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match events.recv_timeout(left) {
-            Ok(Event::Ended(_)) | Err(RecvTimeoutError::Disconnected) => return true,
-            Ok(Event::Signal(_)) => {}
+            Ok(ServingEvent::Ended(_)) | Err(RecvTimeoutError::Disconnected) => return true,
+            Ok(ServingEvent::Signal(_)) => {}
             Err(RecvTimeoutError::Timeout) => return false,
         }
     }

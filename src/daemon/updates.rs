@@ -12,13 +12,13 @@ use crate::sync::fetch::Stop;
 /// The way to ask for an update.
 #[derive(Debug, Clone)]
 pub(super) struct Updates {
-    requests: Sender<Request>,
+    requests: Sender<UpdateRequest>,
     /// The wish that what takes long ends early.
     stop: Stop,
 }
 
 /// What the thread that keeps a view up to date is asked for.
-pub(super) enum Request {
+pub(super) enum UpdateRequest {
     /// Update at once, and answer.
     Reload(Box<dyn FnOnce(Result<ReloadReport, ControlError>) + Send>),
     /// Something happened near a file that is watched.
@@ -29,14 +29,14 @@ pub(super) enum Request {
 
 /// Waits for what is asked for next, until a time.
 pub(super) fn wait(
-    requests: &Receiver<Request>,
+    requests: &Receiver<UpdateRequest>,
     until: Instant,
-) -> Result<Request, RecvTimeoutError> {
+) -> Result<UpdateRequest, RecvTimeoutError> {
     requests.recv_timeout(until.saturating_duration_since(Instant::now()))
 }
 
 impl Updates {
-    pub(super) fn new(requests: Sender<Request>, stop: Stop) -> Self {
+    pub(super) fn new(requests: Sender<UpdateRequest>, stop: Stop) -> Self {
         Self { requests, stop }
     }
 
@@ -53,14 +53,14 @@ impl Updates {
         &self,
         done: impl FnOnce(Result<ReloadReport, ControlError>) + Send + 'static,
     ) -> Result<(), ControlError> {
-        self.requests.send(Request::Reload(Box::new(done))).map_err(|_| gone())
+        self.requests.send(UpdateRequest::Reload(Box::new(done))).map_err(|_| gone())
     }
 
     /// Ends the updating thread when it is done with what it does.
     pub(super) fn end(&self) {
         self.stop.set();
         // It may have ended by itself.
-        self.requests.send(Request::End).unwrap_or_default();
+        self.requests.send(UpdateRequest::End).unwrap_or_default();
     }
 }
 

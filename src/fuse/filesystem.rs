@@ -24,7 +24,7 @@ use super::attr::{BLOCK_BYTES, file_attr};
 use super::counts::{Count, Counts};
 use super::kernel::Courier;
 use super::passthrough::{OpenFiles, Passthrough};
-use super::reply::{GENERATION, Names, NamesWithAttributes, absent, sized};
+use super::reply::{GENERATION, NamesReply, NamesWithAttributes, absent, sized};
 use super::session::Owner;
 use super::waiting::{LongRead, Waiting};
 use crate::union::name::NAME_MAX;
@@ -259,7 +259,7 @@ impl fuser::Filesystem for Filesystem {
         let _answering = view.answering();
         self.counts.readdir.one();
         trace!(ino = ino.0, offset, "readdir");
-        let mut names = Names(reply);
+        let mut names = NamesReply(reply);
         match self.ask(&self.counts.readdir, ino, |view, number| {
             view.list(number, offset, Depth::Names, &mut names)
         }) {

@@ -42,9 +42,9 @@ pub(super) fn sized(reply: ReplyXattr, value: &[u8], size: u32) {
 }
 
 /// A listing with names, numbers and types.
-pub(super) struct Names(pub(super) ReplyDirectory);
+pub(super) struct NamesReply(pub(super) ReplyDirectory);
 
-impl Sink for Names {
+impl Sink for NamesReply {
     fn take(&mut self, offered: Offered<'_>) -> bool {
         let ino = INodeNo(u64::from(offered.attr.number.0));
         let kind = file_type(offered.attr.kind);

@@ -29,14 +29,14 @@ pub struct Lint {
 
 /// A visible place, for messages that name two.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct VisiblePlace {
     /// Where it is in the view.
     pub path: RelPath,
     /// What commands call its source.
     pub source: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for VisiblePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` of {}", self.path, self.source)
     }
@@ -69,14 +69,14 @@ pub enum LintKind {
         /// The name.
         name: String,
         /// The first file with it.
-        first: Place,
+        first: VisiblePlace,
     },
     /// A tool has a script of the same name as another tool's.
     SameScriptName {
         /// The name.
         name: String,
         /// The first tool with it.
-        first: Place,
+        first: VisiblePlace,
     },
     /// The marker of a tool names no project.
     NoToolName,
@@ -211,8 +211,8 @@ impl<'a> Visit<'a> {
         self.found.push(Lint { path: path.clone(), source: self.placed.source, kind });
     }
 
-    fn place(&self, path: &RelPath) -> Place {
+    fn place(&self, path: &RelPath) -> VisiblePlace {
         let source = self.snapshot.source(self.placed.source).label.clone();
-        Place { path: path.clone(), source }
+        VisiblePlace { path: path.clone(), source }
     }
 }

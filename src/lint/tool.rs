@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use toml_edit::{DocumentMut, TableLike};
 
-use super::{LintKind, Place, Visit};
+use super::{LintKind, VisiblePlace, Visit};
 use crate::union::entries::Key;
 use crate::union::name::Name;
 
@@ -14,7 +14,7 @@ const MARKER: &[u8] = b"pyproject.toml";
 /// The scripts of the packages that were seen so far.
 #[derive(Default)]
 pub(super) struct Tools {
-    first: HashMap<String, Place>,
+    first: HashMap<String, VisiblePlace>,
 }
 
 impl Tools {

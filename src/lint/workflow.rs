@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::content::unreadable;
-use super::{LintKind, Place, Visit};
+use super::{LintKind, VisiblePlace, Visit};
 use crate::union::name::{Name, RelPath};
 use crate::union::object::{Kind, Object};
 
@@ -15,7 +15,7 @@ const NAMES_MAX: usize = 100_000;
 /// The workflows that were seen so far.
 #[derive(Default)]
 pub(super) struct Workflows {
-    first: HashMap<String, Place>,
+    first: HashMap<String, VisiblePlace>,
     names: usize,
 }
 

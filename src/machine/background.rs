@@ -47,7 +47,7 @@ fn failed(step: &'static str) -> impl Fn(io::Error) -> MachineError {
 
 /// Which of the two processes this is.
 #[derive(Debug)]
-pub enum Side {
+pub enum ProcessSide {
     /// The one that was called.
     Caller(Launch),
     /// The new one.
@@ -59,12 +59,12 @@ pub enum Side {
 ///
 /// # Errors
 /// No process can be started or waited for, or the daemon's cannot leave its caller.
-pub fn part(kept: Option<RawFd>) -> Result<Side, MachineError> {
+pub fn part(kept: Option<RawFd>) -> Result<ProcessSide, MachineError> {
     if is_launched() {
-        return Ready::detach_self_but(kept).map(Side::Daemon);
+        return Ready::detach_self_but(kept).map(ProcessSide::Daemon);
     }
     if !is_single_threaded() {
-        return launch().map(Side::Caller);
+        return launch().map(ProcessSide::Caller);
     }
     let (mut reader, writer) = io::pipe().map_err(failed("pipe"))?;
     // What the copy writes to is copied page by page, with all other processors told of it once it has threads: what nobody uses is made anew instead.
@@ -77,13 +77,13 @@ pub fn part(kept: Option<RawFd>) -> Result<Side, MachineError> {
             unblocked.map_err(io::Error::from).map_err(failed("signal mask"))?;
             let null = null(true)?;
             dup2_stdout(null).map_err(io::Error::from).map_err(failed("standard output"))?;
-            Ready::detach(OwnedFd::from(writer), kept).map(Side::Daemon)
+            Ready::detach(OwnedFd::from(writer), kept).map(ProcessSide::Daemon)
         }
         Some(daemon) => {
             drop(writer);
             let pid = daemon.as_raw().unsigned_abs();
             let code = outcome(&mut reader, || status_of(daemon))?;
-            Ok(Side::Caller(code.map_or(Launch::Ready(pid), Launch::Failed)))
+            Ok(ProcessSide::Caller(code.map_or(Launch::Ready(pid), Launch::Failed)))
         }
     }
 }

@@ -21,7 +21,7 @@ pub fn is_abandoned(connection: u32) -> bool {
 ///
 /// Its number alone does not say so: the kernel gives the numbers of mounts that are gone to others, while descriptors of those may still be held.
 pub fn is_held_by_others(connection: u32, device: BorrowedFd<'_>, than: &[u32]) -> bool {
-    let is_same = |holder: &Holder| {
+    let is_same = |holder: &ConnectionHolder| {
         let is_same = |number| is_same_file(device, holder.process, number).unwrap_or(true);
         holder.numbers.iter().copied().any(is_same)
     };
@@ -40,21 +40,25 @@ fn is_same_file(device: BorrowedFd<'_>, process: u32, number: i32) -> Option<boo
     (order >= 0).then_some(order == 0)
 }
 
-struct Holder {
+struct ConnectionHolder {
     process: u32,
     /// Its descriptors of the connection.
     numbers: Vec<i32>,
     is_killed: bool,
 }
 
-fn holders(connection: u32) -> impl Iterator<Item = Holder> {
+fn holders(connection: u32) -> impl Iterator<Item = ConnectionHolder> {
     numbered(Path::new("/proc")).filter_map(move |process| {
         // The first thread of a dying process has often ended, and with that shows no descriptors.
         let mut threads = numbered(&process.join("task"));
         let (numbers, thread) =
             threads.find_map(|thread| Some((held(&thread, connection)?, thread)))?;
         let process = process.file_name()?.to_str()?.parse().ok()?;
-        (!numbers.is_empty()).then(|| Holder { process, numbers, is_killed: is_killed(&thread) })
+        (!numbers.is_empty()).then(|| ConnectionHolder {
+            process,
+            numbers,
+            is_killed: is_killed(&thread),
+        })
     })
 }
 

@@ -30,7 +30,7 @@ pub struct MountRequest {
 
 /// A mount that waits for its file system.
 #[derive(Debug)]
-pub struct Mounted {
+pub struct NewMount {
     /// The descriptor over which the kernel speaks to the file system.
     pub fd: OwnedFd,
     /// Who mounted.
@@ -52,7 +52,7 @@ pub enum Via {
 ///
 /// # Errors
 /// The mount point cannot be used (see [`mountpoint::check`]), or the kernel or `fusermount3` refused. Then nothing is mounted.
-pub fn mount(request: &MountRequest) -> Result<Mounted, MachineError> {
+pub fn mount(request: &MountRequest) -> Result<NewMount, MachineError> {
     mountpoint::check(&request.mountpoint)?;
     mount_over(request)
 }
@@ -61,11 +61,11 @@ pub fn mount(request: &MountRequest) -> Result<Mounted, MachineError> {
 ///
 /// # Errors
 /// The kernel or `fusermount3` refused. Then nothing is mounted.
-pub fn mount_over(request: &MountRequest) -> Result<Mounted, MachineError> {
+pub fn mount_over(request: &MountRequest) -> Result<NewMount, MachineError> {
     if user::has_sys_admin() {
-        Ok(Mounted { fd: mount_for(user::effective_ids(), request)?, via: Via::Kernel })
+        Ok(NewMount { fd: mount_for(user::effective_ids(), request)?, via: Via::Kernel })
     } else {
-        Ok(Mounted { fd: fusermount::mount(request)?, via: Via::Fusermount })
+        Ok(NewMount { fd: fusermount::mount(request)?, via: Via::Fusermount })
     }
 }
 

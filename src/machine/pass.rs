@@ -33,13 +33,15 @@ pub struct Passing {
     /// The users that may serve.
     allowed: Vec<u32>,
     request: MountRequest,
+    claim: Claim,
 }
 
 impl Passing {
-    /// Listens on a socket. Whom the directory lets in may connect; only the `allowed` are given anything.
+    /// Makes the mount point if it is missing, and listens on a socket. Whom the directory lets in may connect; only the `allowed` are given
+    /// anything.
     ///
     /// # Errors
-    /// The socket cannot be made, or somebody listens there.
+    /// The mount point cannot be made or is no directory, the socket cannot be made, or somebody listens there.
     pub fn listen(
         socket: &Path,
         allowed: Vec<u32>,
@@ -49,6 +51,7 @@ impl Passing {
             |step| move |error| MachineError::Pass { path: socket.to_owned(), step, error };
         let wanted: SigSet =
             [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+        let claim = claim(&request.mountpoint)?;
         wanted.thread_block().map_err(io::Error::from).map_err(failed("signals"))?;
         let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
         let signals = signals.map_err(io::Error::from).map_err(failed("signals"))?;
@@ -61,17 +64,16 @@ impl Passing {
         let listener = UnixListener::bind(socket).map_err(failed("listening"))?;
         fs::set_permissions(socket, Permissions::from_mode(0o666))
             .map_err(failed("opening it to others"))?;
-        Ok(Self { socket: socket.to_owned(), listener, signals, allowed, request })
+        Ok(Self { socket: socket.to_owned(), listener, signals, allowed, request, claim })
     }
 
     /// Mounts for one after the other who comes, and unmounts when that one goes, until a signal asks for the end.
     ///
     /// # Errors
-    /// The mount point cannot be made, or waiting fails. That a mount is refused is logged, and the other side sees it.
+    /// Waiting fails. That a mount is refused is logged, and the other side sees it.
     pub fn run(self) -> Result<(), MachineError> {
-        let claim = Claim::make(&self.request.mountpoint)?;
         let outcome = self.serve();
-        claim.release();
+        self.claim.release();
         fs::remove_file(&self.socket).unwrap_or_default();
         outcome
     }
@@ -164,6 +166,18 @@ impl Passing {
             Ok(()) => info!(mountpoint = %self.request.mountpoint.display(), "unmounted"),
             Err(MachineError::NotMounted { .. }) => {}
             Err(error) => warn!(%error, cure = error.cure(), "not unmounted"),
+        }
+    }
+}
+
+/// Claims a mount point on which something can be mounted. A view that is there may end until somebody comes.
+fn claim(mountpoint: &Path) -> Result<Claim, MachineError> {
+    let claim = Claim::make(mountpoint)?;
+    match mountpoint::check(mountpoint) {
+        Ok(()) | Err(MachineError::MountpointTaken { .. }) => Ok(claim),
+        Err(error) => {
+            claim.release();
+            Err(error)
         }
     }
 }

@@ -109,7 +109,7 @@ impl Site {
     }
 
     /// Everything in the directory that will be covered, held apart from it.
-    fn entries(&self) -> Result<Vec<Entry>, MachineError> {
+    fn entries(&self) -> Result<Vec<CoveredEntry>, MachineError> {
         let listing = fs::read_dir(&self.existing);
         let listing = listing.map_err(|error| self.failed_io("listing it", &error))?;
         let mut entries = Vec::new();
@@ -118,17 +118,19 @@ impl Site {
             let path = entry.path();
             let Ok(kind) = entry.file_type() else { continue };
             let content = if kind.is_symlink() {
-                fs::read_link(&path).map(Content::Link)
+                fs::read_link(&path).map(CoveredContent::Link)
             } else {
                 let flags = OpenTreeFlags::OPEN_TREE_CLONE
                     | OpenTreeFlags::OPEN_TREE_CLOEXEC
                     | OpenTreeFlags::AT_RECURSIVE
                     | OpenTreeFlags::AT_NO_AUTOMOUNT
                     | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-                open_tree(CWD, &path, flags).map(Content::Tree).map_err(io::Error::from)
+                open_tree(CWD, &path, flags).map(CoveredContent::Tree).map_err(io::Error::from)
             };
             match content {
-                Ok(content) => entries.push(Entry { name: entry.file_name(), kind, content }),
+                Ok(content) => {
+                    entries.push(CoveredEntry { name: entry.file_name(), kind, content })
+                }
                 // It went away after it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
@@ -140,7 +142,7 @@ impl Site {
     }
 
     /// Mounts a file system in memory on `target`, and in it what was held, and the directories that are missing.
-    fn cover(&self, target: &Path, entries: &[Entry]) -> Result<(), MachineError> {
+    fn cover(&self, target: &Path, entries: &[CoveredEntry]) -> Result<(), MachineError> {
         let found = fs::metadata(&self.existing);
         let mode = found.map_err(|error| self.failed_io("looking at it", &error))?.mode() & 0o7777;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -155,15 +157,15 @@ impl Site {
         made.map_err(|error| self.failed_io("making its directories", &error))
     }
 
-    fn put(&self, path: &Path, entry: &Entry) -> Result<(), MachineError> {
+    fn put(&self, path: &Path, entry: &CoveredEntry) -> Result<(), MachineError> {
         let step = || format!("putting `{}` back", path.display());
         let made = match &entry.content {
-            Content::Link(target) => symlink(target, path),
-            Content::Tree(_) if entry.kind.is_dir() => fs::create_dir(path),
-            Content::Tree(_) => File::create_new(path).map(drop),
+            CoveredContent::Link(target) => symlink(target, path),
+            CoveredContent::Tree(_) if entry.kind.is_dir() => fs::create_dir(path),
+            CoveredContent::Tree(_) => File::create_new(path).map(drop),
         };
         made.map_err(|error| self.failed_io(&step(), &error))?;
-        let Content::Tree(tree) = &entry.content else { return Ok(()) };
+        let CoveredContent::Tree(tree) = &entry.content else { return Ok(()) };
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(tree, "", CWD, path, flags)
             .map_err(|error| self.failed(&step(), Errno::from_raw(error.raw_os_error())))
@@ -200,13 +202,13 @@ impl Site {
 }
 
 /// Something in a directory that is going to be covered.
-struct Entry {
+struct CoveredEntry {
     name: OsString,
     kind: FileType,
-    content: Content,
+    content: CoveredContent,
 }
 
-enum Content {
+enum CoveredContent {
     /// A link, with its target.
     Link(PathBuf),
     /// Anything else, with all that is mounted in it.

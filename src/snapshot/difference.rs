@@ -43,6 +43,9 @@ pub struct SourceAt {
     /// Its ref as configured.
     #[serde(rename = "ref")]
     pub git_ref: Option<String>,
+    /// Whether it is a live directory, which has no ref.
+    #[serde(rename = "live")]
+    pub is_live: bool,
     /// Its revision.
     pub revision: String,
 }
@@ -50,7 +53,7 @@ pub struct SourceAt {
 /// What happens to an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ChangeKind {
+pub enum EntryChangeKind {
     /// There was none at its path.
     Appears,
     /// There is none any more.
@@ -61,7 +64,7 @@ pub enum ChangeKind {
     Content,
 }
 
-impl ChangeKind {
+impl EntryChangeKind {
     /// The word for it, as in the document.
     pub fn word(self) -> &'static str {
         match self {
@@ -81,7 +84,7 @@ pub struct EntryChange {
     /// The surface it is on; nothing for a source that is shown whole.
     pub surface: Option<String>,
     /// What happens to it.
-    pub change: ChangeKind,
+    pub change: EntryChangeKind,
     /// What was shown.
     pub before: Option<EntryAt>,
     /// What is shown.
@@ -140,15 +143,15 @@ impl DifferenceReport {
     }
 }
 
-fn kind(pairs: &Pairs, old: Option<&Shown>, new: Option<&Shown>) -> Option<ChangeKind> {
+fn kind(pairs: &Pairs, old: Option<&Shown>, new: Option<&Shown>) -> Option<EntryChangeKind> {
     match (old, new) {
         (None, None) => None,
-        (None, Some(_)) => Some(ChangeKind::Appears),
-        (Some(_), None) => Some(ChangeKind::Vanishes),
+        (None, Some(_)) => Some(EntryChangeKind::Appears),
+        (Some(_), None) => Some(EntryChangeKind::Vanishes),
         (Some(old), Some(new)) if !pairs.are_one(old.source, new.source) => {
-            Some(ChangeKind::Winner)
+            Some(EntryChangeKind::Winner)
         }
-        (Some(old), Some(new)) => (old.object != new.object).then_some(ChangeKind::Content),
+        (Some(old), Some(new)) => (old.object != new.object).then_some(EntryChangeKind::Content),
     }
 }
 
@@ -195,6 +198,7 @@ fn at(source: &Source) -> SourceAt {
     SourceAt {
         source: source.label.clone(),
         git_ref: source.git_ref.clone(),
+        is_live: source.is_live,
         revision: source.revision.to_string(),
     }
 }

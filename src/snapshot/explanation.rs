@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::report::{EntriesReport, EntryReport};
 use super::{GitDirectory, Snapshot, Source};
-use crate::store::walk;
-use crate::union::explain::{Absence, Explanation, Hidden, HidingReason, Origin, explain};
+use crate::store::walk::{self, Walked};
+use crate::union::explain::{Absence, EntryOrigin, Explanation, Hidden, HidingReason, explain};
 use crate::union::name::{Name, RelPath};
 use crate::union::source::SourceId;
 use crate::union::surface::SurfaceId;
@@ -51,6 +51,9 @@ pub struct WinnerReport {
     /// Its ref as configured.
     #[serde(rename = "ref")]
     pub git_ref: Option<String>,
+    /// Whether it is a live directory, which has no ref; nothing where only `.overlay` could be read, which tells no refs.
+    #[serde(default, rename = "live")]
+    pub is_live: Option<bool>,
     /// Its revision.
     pub revision: String,
     /// The entry, in the view.
@@ -107,7 +110,7 @@ impl ExplanationReport {
                 report.winner = Some(words.winner(&winner, &below));
             }
             Explanation::Absent(absence) => {
-                let (surface, reason, hidden) = words.absence(&absence);
+                let (surface, reason, hidden) = words.absence(path, &absence);
                 report.surface = surface;
                 report.absence = Some(reason);
                 report.hidden = hidden;
@@ -135,6 +138,7 @@ impl ExplanationReport {
             report.winner = Some(WinnerReport {
                 source: entry.source.clone(),
                 git_ref: None,
+                is_live: None,
                 revision: entry.revision.clone(),
                 entry: entry.path.clone(),
                 source_path: format!("{}{below}", entry.source_path),
@@ -253,6 +257,20 @@ fn missing_git(source: &Source, path: &RelPath) -> Option<String> {
     }
 }
 
+/// Whether there is a fifo, a socket or a device at a path of a source.
+fn is_special(source: &Source, path: &RelPath) -> bool {
+    let (Some(above), Some(name)) = (path.parent(), path.last()) else { return false };
+    match walk::resolve(source.store.as_ref(), &above) {
+        Ok(Walked::Found { object, .. }) => source.store.has_special_file(&object, name),
+        Ok(Walked::Absent | Walked::Leaves | Walked::Loop) | Err(_) => false,
+    }
+}
+
+fn special(source: &Source, path: &RelPath) -> String {
+    let label = &source.label;
+    format!("`{path}` of source {label} is a fifo, a socket or a device, and these are never shown")
+}
+
 /// Puts names to positions.
 struct Words<'a> {
     snapshot: &'a Snapshot,
@@ -278,11 +296,12 @@ impl Words<'_> {
         }
     }
 
-    fn winner(&self, winner: &Origin, below: &RelPath) -> WinnerReport {
+    fn winner(&self, winner: &EntryOrigin, below: &RelPath) -> WinnerReport {
         let source = self.snapshot.source(winner.source);
         WinnerReport {
             source: source.label.clone(),
             git_ref: source.git_ref.clone(),
+            is_live: Some(source.is_live),
             revision: source.revision.to_string(),
             entry: winner.path.to_string(),
             source_path: winner.source_path.concat(below).to_string(),
@@ -290,7 +309,7 @@ impl Words<'_> {
     }
 
     /// Why the place below an entry does not exist; `None` if it does.
-    fn missing(&self, winner: &Origin, below: &RelPath) -> Option<String> {
+    fn missing(&self, winner: &EntryOrigin, below: &RelPath) -> Option<String> {
         if below.is_root() {
             return None;
         }
@@ -302,6 +321,7 @@ impl Words<'_> {
         }
         match walk::find(source.store.as_ref(), &path) {
             Ok(Some(_)) => None,
+            Ok(None) if is_special(source, &path) => Some(special(source, &path)),
             Ok(None) => Some(format!(
                 "`{}` of source {} has no `{below}`; entries are shown whole, so that no other source can add it",
                 winner.path, source.label
@@ -310,7 +330,23 @@ impl Words<'_> {
         }
     }
 
-    fn absence(&self, absence: &Absence) -> (Option<String>, String, Vec<HiddenBy>) {
+    /// What stands at a path of a surface in a live source and is no entry.
+    fn special_at(&self, surface: SurfaceId, path: &RelPath) -> Option<String> {
+        let below = path.strip_prefix(&self.snapshot.surface(surface).at)?;
+        let sources = self.snapshot.sources.iter().filter(|source| source.is_live).rev();
+        let mut places = sources.filter_map(|source| {
+            let subdir = source.subdirs.get(surface.index())?.as_ref()?;
+            Some((source, subdir.concat(&below)))
+        });
+        let (source, place) = places.find(|(source, place)| is_special(source, place))?;
+        Some(special(source, &place))
+    }
+
+    fn absence(
+        &self,
+        path: &RelPath,
+        absence: &Absence,
+    ) -> (Option<String>, String, Vec<HiddenBy>) {
         match absence {
             Absence::NoSuchPlace { existing } => (
                 None,
@@ -329,7 +365,11 @@ impl Words<'_> {
             }
             Absence::NoEntry { surface, existing } => (
                 Some(self.surface(*surface)),
-                format!("no source has such an entry; `{existing}` is the last part that exists"),
+                self.special_at(*surface, path).unwrap_or_else(|| {
+                    format!(
+                        "no source has such an entry; `{existing}` is the last part that exists"
+                    )
+                }),
                 Vec::new(),
             ),
             Absence::Hidden { surface, hidden } => (

@@ -107,8 +107,10 @@ pub struct Source {
     pub name: SourceName,
     /// What commands call it: the name alone, or `name@ref` or `name#2` where the name occurs twice.
     pub label: String,
-    /// The ref as configured.
+    /// The ref as configured; `None` for HEAD and for a live directory.
     pub git_ref: Option<String>,
+    /// Whether it is served from a directory as it is on disk; else from a commit.
+    pub is_live: bool,
     /// Where it is on this machine.
     pub place: PathBuf,
     /// What it resolved to.
@@ -128,7 +130,7 @@ pub struct Source {
     /// The files whose change says that the source may have moved.
     pub signals: Vec<PathBuf>,
     /// Whether what it serves stays readable whatever happens to its repository.
-    pub pinning: PinState,
+    pub pinning: SharedPinning,
     /// Its git store, where it has one.
     pub git: Option<Arc<GitStore>>,
     /// The `.git` that it has where it is shown whole.
@@ -177,15 +179,26 @@ pub enum SourceState {
     /// It is served at its revision.
     Ready,
     /// It is not there; an empty source stands for it.
-    Missing {
-        /// What was looked for and where.
-        error: String,
-    },
+    Missing(Fault),
     /// It is there and cannot be read; an empty source stands for it.
-    Broken {
-        /// What failed.
-        error: String,
-    },
+    Broken(Fault),
+}
+
+/// What is wrong with a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What failed, and where.
+    pub error: String,
+    /// What to do about it, where that is known.
+    pub cure: Option<String>,
+}
+
+/// Prints both in one line.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)?;
+        self.cure.as_ref().map_or(Ok(()), |cure| write!(f, "; cure: {cure}"))
+    }
 }
 
 impl SourceState {
@@ -193,25 +206,30 @@ impl SourceState {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Ready => "ready",
-            Self::Missing { .. } => "missing",
-            Self::Broken { .. } => "broken",
+            Self::Missing(_) => "missing",
+            Self::Broken(_) => "broken",
         }
     }
 
     /// What is wrong, if anything is.
-    pub fn error(&self) -> Option<&str> {
+    pub fn fault(&self) -> Option<&Fault> {
         match self {
             Self::Ready => None,
-            Self::Missing { error } | Self::Broken { error } => Some(error),
+            Self::Missing(fault) | Self::Broken(fault) => Some(fault),
         }
+    }
+
+    /// What failed, if anything did.
+    pub fn error(&self) -> Option<&str> {
+        self.fault().map(|fault| fault.error.as_str())
     }
 }
 
 /// The [`Pinning`] of a source, shared and replaced while the source is served: a mount does not wait for its pins.
 #[derive(Debug)]
-pub struct PinState(Mutex<Pinning>);
+pub struct SharedPinning(Mutex<Pinning>);
 
-impl PinState {
+impl SharedPinning {
     /// Starts with what is known.
     pub fn new(pinning: Pinning) -> Self {
         Self(Mutex::new(pinning))

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Pinning, Snapshot, Source, SourceState};
+use super::{Fault, Pinning, Snapshot, Source, SourceState};
 use crate::union::revision::Revision;
 
 /// How a view is.
@@ -102,6 +102,12 @@ pub struct SourceStatus {
     /// Why it is not pinned, if it is not.
     #[serde(default)]
     pub unpinned_because: Option<String>,
+    /// Whether it is a live directory, which has no ref.
+    #[serde(default, rename = "live")]
+    pub is_live: bool,
+    /// What to do about what is wrong, where that is known.
+    #[serde(default)]
+    pub cure: Option<String>,
     /// Why it has no `.git`, if it should have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_git_because: Option<String>,
@@ -113,7 +119,7 @@ pub struct SourceNote {
     /// Since when it is as it is now.
     pub since: SystemTime,
     /// Why it could not be brought up to date, if that is so.
-    pub stale: Option<String>,
+    pub stale: Option<Fault>,
 }
 
 impl ViewStatus {
@@ -143,6 +149,7 @@ impl ViewStatus {
         for source in &mut status.sources {
             source.unpinned_because = None;
             source.no_git_because = None;
+            source.cure = None;
             source.error = match source.state {
                 SourceCondition::Ready => None,
                 SourceCondition::Stale => Some("it cannot be brought up to date"),
@@ -156,12 +163,12 @@ impl ViewStatus {
 }
 
 fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime) -> SourceStatus {
-    let stale = note.and_then(|note| note.stale.as_deref());
-    let (state, error) = match (&source.state, stale) {
+    let stale = note.and_then(|note| note.stale.as_ref());
+    let (state, fault) = match (&source.state, stale) {
         (SourceState::Ready, None) => (SourceCondition::Ready, None),
-        (SourceState::Ready, Some(error)) => (SourceCondition::Stale, Some(error)),
-        (SourceState::Missing { error }, _) => (SourceCondition::Missing, Some(error.as_str())),
-        (SourceState::Broken { error }, _) => (SourceCondition::Broken, Some(error.as_str())),
+        (SourceState::Ready, Some(fault)) => (SourceCondition::Stale, Some(fault)),
+        (SourceState::Missing(fault), _) => (SourceCondition::Missing, Some(fault)),
+        (SourceState::Broken(fault), _) => (SourceCondition::Broken, Some(fault)),
     };
     let revision = match &source.revision {
         Revision::Missing => None,
@@ -180,9 +187,11 @@ fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime
         visibility: source.visibility.to_string(),
         state,
         since: rfc3339(note.map_or(built, |note| note.since)),
-        error: error.map(str::to_owned),
+        error: fault.map(|fault| fault.error.clone()),
         pinned,
         unpinned_because,
+        is_live: source.is_live,
+        cure: fault.and_then(|fault| fault.cure.clone()),
         no_git_because: source.git_directory.left_out().map(str::to_owned),
     }
 }

@@ -279,6 +279,15 @@ impl Store for DirStore {
         child(file.as_fd(), path.join(&name), &text)
     }
 
+    fn has_special_file(&self, directory: &Object, name: &Name) -> bool {
+        let Ok(Some((file, _))) = self.open_directory(directory, OFlag::O_PATH) else {
+            return false;
+        };
+        let child = beneath(file.as_fd(), name.as_bytes(), OFlag::O_PATH | OFlag::O_NOFOLLOW);
+        let metadata = child.map(File::from).ok().and_then(|child| child.metadata().ok());
+        metadata.is_some_and(|metadata| kind_of(&metadata).is_none())
+    }
+
     fn attributes(&self, object: &Object) -> Result<Attributes, StoreError> {
         if matches!(object, Object::Empty) {
             return Ok(EMPTY_DIRECTORY);

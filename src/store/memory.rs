@@ -14,18 +14,18 @@ use crate::union::object::{Kind, Object, Oid};
 /// What will be in a [`MemoryStore`].
 #[derive(Debug, Default)]
 pub struct MemoryBuilder {
-    root: Growing,
+    root: GrowingMemory,
     unreadable: Vec<RelPath>,
 }
 
 #[derive(Debug)]
-enum Growing {
-    Directory(BTreeMap<Name, Growing>),
+enum GrowingMemory {
+    Directory(BTreeMap<Name, GrowingMemory>),
     Leaf(Kind, Vec<u8>),
     Empty,
 }
 
-impl Default for Growing {
+impl Default for GrowingMemory {
     fn default() -> Self {
         Self::Directory(BTreeMap::new())
     }
@@ -53,13 +53,13 @@ impl MemoryBuilder {
     /// Adds a directory, which may stay empty.
     #[must_use]
     pub fn directory(self, path: &str) -> Self {
-        self.put(path, Growing::default())
+        self.put(path, GrowingMemory::default())
     }
 
     /// Adds a submodule: a directory in which nothing is shown.
     #[must_use]
     pub fn submodule(self, path: &str) -> Self {
-        self.put(path, Growing::Empty)
+        self.put(path, GrowingMemory::Empty)
     }
 
     /// Makes every question about the object at this path, once built, an error. Equal objects elsewhere share it.
@@ -73,18 +73,18 @@ impl MemoryBuilder {
     }
 
     fn leaf(self, path: &str, kind: Kind, content: &[u8]) -> Self {
-        self.put(path, Growing::Leaf(kind, content.to_vec()))
+        self.put(path, GrowingMemory::Leaf(kind, content.to_vec()))
     }
 
-    fn put(mut self, path: &str, what: Growing) -> Self {
+    fn put(mut self, path: &str, what: GrowingMemory) -> Self {
         let path = RelPath::parse(path).unwrap();
         let (last, above) = path.names().split_last().unwrap();
         let mut at = &mut self.root;
         for name in above {
-            let Growing::Directory(children) = at else { panic!("`{path}` is below a file") };
+            let GrowingMemory::Directory(children) = at else { panic!("`{path}` is below a file") };
             at = children.entry(name.clone()).or_default();
         }
-        let Growing::Directory(children) = at else { panic!("`{path}` is below a file") };
+        let GrowingMemory::Directory(children) = at else { panic!("`{path}` is below a file") };
         children.insert(last.clone(), what);
         self
     }
@@ -100,15 +100,15 @@ impl MemoryBuilder {
     }
 }
 
-fn freeze(growing: Growing, nodes: &mut HashMap<Object, Node>) -> Object {
+fn freeze(growing: GrowingMemory, nodes: &mut HashMap<Object, MemoryNode>) -> Object {
     let (kind, node) = match growing {
-        Growing::Empty => return Object::Empty,
-        Growing::Leaf(kind, content) => (kind, Node::Content(content)),
-        Growing::Directory(children) => {
+        GrowingMemory::Empty => return Object::Empty,
+        GrowingMemory::Leaf(kind, content) => (kind, MemoryNode::Content(content)),
+        GrowingMemory::Directory(children) => {
             let children = children.into_iter();
             let listed =
                 children.map(|(name, child)| Listed { name, object: freeze(child, nodes) });
-            (Kind::Directory, Node::Directory(listed.collect()))
+            (Kind::Directory, MemoryNode::Directory(listed.collect()))
         }
     };
     let digest = Sha256::digest(format!("{node:?}"));
@@ -122,12 +122,12 @@ fn freeze(growing: Growing, nodes: &mut HashMap<Object, Node>) -> Object {
 #[derive(Debug)]
 pub struct MemoryStore {
     root: Object,
-    nodes: HashMap<Object, Node>,
+    nodes: HashMap<Object, MemoryNode>,
     unreadable: HashSet<Object>,
 }
 
 #[derive(Debug)]
-enum Node {
+enum MemoryNode {
     Directory(Vec<Listed>),
     Content(Vec<u8>),
 }
@@ -145,7 +145,7 @@ impl MemoryStore {
         })
     }
 
-    fn node(&self, object: &Object) -> Result<&Node, StoreError> {
+    fn node(&self, object: &Object) -> Result<&MemoryNode, StoreError> {
         if self.unreadable.contains(object) {
             let oid = object.oid().ok_or(StoreError::Gone)?;
             let cause = "made unreadable".to_owned();
@@ -165,8 +165,8 @@ impl Store for MemoryStore {
             return Ok(Vec::new());
         }
         match self.node(directory)? {
-            Node::Directory(children) => Ok(children.clone()),
-            Node::Content(_) => Err(StoreError::NotADirectory),
+            MemoryNode::Directory(children) => Ok(children.clone()),
+            MemoryNode::Content(_) => Err(StoreError::NotADirectory),
         }
     }
 
@@ -181,8 +181,8 @@ impl Store for MemoryStore {
             return Ok(EMPTY_DIRECTORY);
         }
         let size_bytes = match self.node(object)? {
-            Node::Directory(_) => 0,
-            Node::Content(content) => content.len() as u64,
+            MemoryNode::Directory(_) => 0,
+            MemoryNode::Content(content) => content.len() as u64,
         };
         Ok(Attributes { kind: object.kind(), size_bytes, modified: None })
     }
@@ -192,8 +192,8 @@ impl Store for MemoryStore {
             return Err(StoreError::IsADirectory);
         }
         match self.node(file)? {
-            Node::Directory(_) => Err(StoreError::IsADirectory),
-            Node::Content(content) => {
+            MemoryNode::Directory(_) => Err(StoreError::IsADirectory),
+            MemoryNode::Content(content) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
                 let end = start.saturating_add(len).min(content.len());
                 Ok(content[start..end].to_vec())

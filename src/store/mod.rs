@@ -106,6 +106,11 @@ pub trait Store: Send + Sync + Debug {
     /// `directory` is none, is gone, or cannot be read.
     fn lookup(&self, directory: &Object, name: &[u8]) -> Result<Option<Object>, StoreError>;
 
+    /// Whether the name in a directory is a fifo, a socket or a device, which are never shown (S29). Nothing else is asked of it.
+    fn has_special_file(&self, _directory: &Object, _name: &Name) -> bool {
+        false
+    }
+
     /// Size and times of an object, without reading its content.
     ///
     /// # Errors

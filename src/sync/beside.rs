@@ -9,7 +9,7 @@ use crate::union::namespace::{Directory, Item, Namespace, Shown};
 use crate::union::object::Object;
 
 /// What an entry is, times apart.
-type Identity = ([u8; 16], RelPath, Object);
+type EntryFingerprint = ([u8; 16], RelPath, Object);
 
 /// Where another view shows the same set of the same sources, its snapshot; else `first` with the times that others show its entries with, where
 /// they differ the latest.
@@ -17,7 +17,7 @@ pub fn beside(first: Snapshot, others: &[Arc<Snapshot>]) -> Arc<Snapshot> {
     if let Some(same) = others.iter().find(|other| is_same(&first, other)) {
         return same.clone();
     }
-    let mut times: HashMap<Identity, i64> = HashMap::new();
+    let mut times: HashMap<EntryFingerprint, i64> = HashMap::new();
     for other in others {
         for (_, shown) in other.namespace.root().entries() {
             let time = times.entry(identity(other, shown)).or_insert(shown.time_secs);
@@ -41,7 +41,7 @@ fn is_same(one: &Snapshot, other: &Snapshot) -> bool {
     one.id == other.id && described(one) == described(other)
 }
 
-fn identity(snapshot: &Snapshot, shown: &Shown) -> Identity {
+fn identity(snapshot: &Snapshot, shown: &Shown) -> EntryFingerprint {
     let source = snapshot.source(shown.source);
     (source.key, shown.source_path.clone(), shown.object.clone())
 }
@@ -49,7 +49,7 @@ fn identity(snapshot: &Snapshot, shown: &Shown) -> Identity {
 fn with_times(
     snapshot: &Snapshot,
     directory: &Arc<Directory>,
-    times: &HashMap<Identity, i64>,
+    times: &HashMap<EntryFingerprint, i64>,
 ) -> Arc<Directory> {
     let items = directory.items.iter().map(|(name, item)| {
         let item = match item {

@@ -6,18 +6,16 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::fetch::{FetchCause, Git, Launch, Stop, as_itself};
+use super::fetch::{FetchCause, Git, GitLaunch, Stop, as_itself};
 use super::lock::lock;
-use super::mirror::{Moved, Updater};
-use super::places::Places;
+use super::mirror::{MirrorUpdater, Moved};
+use super::parallel::in_parallel;
+use super::places::MirrorPlaces;
 use super::ready;
 use super::signals::Stamp;
 use super::wanted::{Mirror, wanted};
@@ -29,11 +27,11 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// How rounds are done, apart from what the configuration says.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct RoundSettings {
     /// The `git` program.
     pub git: PathBuf,
     /// How it is started.
-    pub launch: Launch,
+    pub launch: GitLaunch,
     /// So many repositories are fetched at once.
     pub parallel: usize,
     /// The most time that fetching one repository may take.
@@ -46,7 +44,7 @@ pub struct Settings {
     pub stop: Stop,
 }
 
-impl Default for Settings {
+impl Default for RoundSettings {
     fn default() -> Self {
         Self {
             git: PathBuf::from("git"),
@@ -62,7 +60,7 @@ impl Default for Settings {
 
 /// What is told of a round while it goes on. Sources that share a repository are told of together.
 #[derive(Debug)]
-pub enum Step<'a> {
+pub enum RoundStep<'a> {
     /// A repository is asked for.
     Started {
         /// The label of its first source.
@@ -165,8 +163,8 @@ impl RoundError {
 /// The cache cannot be locked or written to; nothing was touched then. What a source lacks is in the report.
 pub fn round(
     config: &Config,
-    settings: &Settings,
-    watch: &(dyn Fn(Step<'_>) + Sync),
+    settings: &RoundSettings,
+    watch: &(dyn Fn(RoundStep<'_>) + Sync),
 ) -> Result<RoundReport, RoundError> {
     Cycle::default().round(&[config], settings, watch)
 }
@@ -174,10 +172,10 @@ pub fn round(
 /// Rounds one after the other. A source that fails is asked less and less often.
 #[derive(Debug, Default)]
 pub struct Cycle {
-    failing: HashMap<Key, Failing>,
+    failing: HashMap<RepositoryKey, Failing>,
 }
 
-type Key = (SourceName, Visibility);
+type RepositoryKey = (SourceName, Visibility);
 
 /// A repository that failed in the last round that asked for it.
 #[derive(Debug)]
@@ -197,8 +195,8 @@ impl Cycle {
     pub fn round(
         &mut self,
         configs: &[&Config],
-        settings: &Settings,
-        watch: &(dyn Fn(Step<'_>) + Sync),
+        settings: &RoundSettings,
+        watch: &(dyn Fn(RoundStep<'_>) + Sync),
     ) -> Result<RoundReport, RoundError> {
         let Some(first) = configs.first() else {
             return Ok(RoundReport { sources: Vec::new(), ready_problem: None });
@@ -207,7 +205,7 @@ impl Cycle {
         let cache = kept.path.as_path();
         let lock = lock(cache, settings)?;
         let token_file = kept.token_file.as_path();
-        let updater = Updater {
+        let updater = MirrorUpdater {
             cache,
             git: Git { program: &settings.git, launch: settings.launch, lock: &lock, token_file },
             fetch_timeout: settings.fetch_timeout,
@@ -224,9 +222,10 @@ impl Cycle {
             None => true,
         };
         let due: Vec<&Mirror> = mirrors.iter().filter(|mirror| is_due(mirror)).collect();
-        let done =
-            in_turn(&due, settings.parallel, |mirror| report(&updater, mirror, token_file, watch));
-        let mut done: HashMap<Key, Vec<SourceReport>> =
+        let done = in_parallel(&due, settings.parallel, |_, mirror| {
+            report(&updater, mirror, token_file, watch)
+        });
+        let mut done: HashMap<RepositoryKey, Vec<SourceReport>> =
             due.iter().map(|mirror| key(mirror)).zip(done).collect();
         let mut sources = Vec::new();
         let mut failing = HashMap::new();
@@ -288,7 +287,7 @@ fn asked_with(mirror: &Mirror, token: Stamp) -> String {
     format!("{mirror:?} {token:?}")
 }
 
-fn key(mirror: &Mirror) -> Key {
+fn key(mirror: &Mirror) -> RepositoryKey {
     (mirror.repo.clone(), mirror.visibility)
 }
 
@@ -300,18 +299,18 @@ fn jitter(pause: Duration) -> Duration {
 
 /// Brings one repository up to date and says what came of it.
 fn report(
-    updater: &Updater<'_>,
+    updater: &MirrorUpdater<'_>,
     mirror: &Mirror,
     token_file: &Path,
-    watch: &(dyn Fn(Step<'_>) + Sync),
+    watch: &(dyn Fn(RoundStep<'_>) + Sync),
 ) -> Vec<SourceReport> {
     let label = mirror.wants.first().map_or("", |want| want.label.as_str());
-    watch(Step::Started { label });
+    watch(RoundStep::Started { label });
     let hear = |piece: &[u8]| {
         let text = String::from_utf8_lossy(piece);
         let mut lines = text.split(['\r', '\n']).map(str::trim);
         if let Some(said) = lines.rfind(|line| line.contains('%')) {
-            watch(Step::Progress { label, said });
+            watch(RoundStep::Progress { label, said });
         }
     };
     let started = Instant::now();
@@ -319,7 +318,7 @@ fn report(
         Ok(outcomes) => outcomes,
         Err(cause) => vec![Err(cause); mirror.wants.len()],
     };
-    let place = Places::of(updater.cache, mirror).mirror;
+    let place = MirrorPlaces::of(updater.cache, mirror).mirror;
     let reports = mirror.wants.iter().zip(outcomes).map(|(want, outcome)| SourceReport {
         label: want.label.clone(),
         git_ref: want.git_ref.clone(),
@@ -335,34 +334,8 @@ fn report(
         let took = started.elapsed();
         tracing::debug!(source = source.label, outcome = ?source.outcome, ?took, "synced");
     }
-    watch(Step::Finished { label, sources: &reports });
+    watch(RoundStep::Finished { label, sources: &reports });
     reports
-}
-
-/// Does something for each, so many at once; the results are in order.
-fn in_turn<T: Sync, R: Send>(items: &[T], width: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let run = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(index) else { return };
-            let result = work(item);
-            let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            done.push((index, result));
-        }
-    };
-    thread::scope(|scope| {
-        // This thread works too: where no other can be started, alone.
-        for _ in 1..width.clamp(1, items.len().max(1)) {
-            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
-                break;
-            }
-        }
-        run();
-    });
-    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Writes the ready file, or takes it away.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::config::resolved::{Origin, SourceSpec};
-use crate::snapshot::SourceState;
+use crate::snapshot::{Fault, SourceState};
 
 /// At most so many refs are proposed in the place of one that is not there.
 const PROPOSALS_MAX: usize = 10;
@@ -41,6 +41,8 @@ pub struct SourceError {
     pub git_ref: Option<String>,
     /// Where it is configured: a file name with a line, or the command line.
     pub configured_at: String,
+    /// Whether nothing is mounted without the source.
+    pub is_required: bool,
     /// What is wrong.
     pub cause: SourceCause,
 }
@@ -70,6 +72,14 @@ pub enum SourceCause {
         tried: Vec<Tried>,
         /// Whether it may pass by itself.
         is_momentary: bool,
+    },
+    /// What is at its places is private, and the view is public.
+    #[error("only a private one is there, and this view is public; tried {}", list_tried(tried))]
+    Private {
+        /// Every place in the order of the look-up.
+        tried: Vec<Tried>,
+        /// Where a public one belongs; nothing where the place is written in the configuration.
+        public: Option<PathBuf>,
     },
     /// The repository lacks the ref.
     #[error("ref `{git_ref}` is not in `{}`", place.display())]
@@ -131,6 +141,7 @@ impl SourceCause {
             | Self::Unreadable { is_momentary, .. }
             | Self::Directory { is_momentary, .. } => *is_momentary,
             Self::NotFound { .. }
+            | Self::Private { .. }
             | Self::NoSuchRef { .. }
             | Self::NoHead { .. }
             | Self::NoWorkTree { .. } => false,
@@ -147,17 +158,28 @@ impl SourceError {
     /// Puts a cause together with where its source is configured.
     pub(super) fn new(label: &str, spec: &SourceSpec, origin: &Origin, cause: SourceCause) -> Self {
         let configured_at = configured_at(spec.line, origin);
-        Self { label: label.to_owned(), git_ref: spec.git_ref.clone(), configured_at, cause }
+        Self {
+            label: label.to_owned(),
+            git_ref: spec.git_ref.clone(),
+            configured_at,
+            is_required: spec.is_required,
+            cause,
+        }
     }
 
     /// What to do about it.
     pub fn cure(&self) -> String {
         let at = &self.configured_at;
+        let or_place = if self.is_required {
+            format!(", correct its place ({at}), or set `required: false`")
+        } else {
+            format!(", or correct its place ({at})")
+        };
         match &self.cause {
             SourceCause::NotFound { tried } => {
                 let first = tried.first().map(|tried| tried.path.display().to_string());
                 let first = first.unwrap_or_default();
-                format!("put it at `{first}`, correct its place ({at}), or set `required: false`")
+                format!("put it at `{first}`{or_place}")
             }
             SourceCause::NotOpened { is_momentary: true, .. }
             | SourceCause::Unreadable { is_momentary: true, .. }
@@ -165,7 +187,16 @@ impl SourceError {
                 "it is tried again; if it stays, raise the limit that is reached (descriptors, memory), or look at the disk".to_owned()
             }
             SourceCause::NotOpened { is_momentary: false, .. } => {
-                format!("repair it or correct its place ({at}), or set `required: false`")
+                format!("repair it{or_place}")
+            }
+            SourceCause::Private { public, .. } => {
+                let put = match public {
+                    Some(place) => {
+                        format!("put a repository that everybody may see at `{}`", place.display())
+                    }
+                    None => format!("name a directory that everybody may see ({at})"),
+                };
+                format!("{put}, or remove `visibility: public` ({at}): a public view leaves a private source out")
             }
             SourceCause::NoSuchRef { available, .. } if !available.is_empty() => {
                 format!("set `ref` ({at}) to one of: {}", available.join(", "))
@@ -198,18 +229,19 @@ impl SourceError {
 
     /// The state of a source that is not required.
     pub(super) fn state(&self) -> SourceState {
-        let error = self.to_string();
+        let fault = Fault { error: self.to_string(), cure: Some(self.cure()) };
         let is_missing = match &self.cause {
             SourceCause::NotFound { .. }
             | SourceCause::NoSuchRef { .. }
             | SourceCause::NoHead { .. }
             | SourceCause::Directory { is_absent: true, .. } => true,
             SourceCause::NotOpened { .. }
+            | SourceCause::Private { .. }
             | SourceCause::Unreadable { .. }
             | SourceCause::NoWorkTree { .. }
             | SourceCause::Directory { is_absent: false, .. } => false,
         };
-        if is_missing { SourceState::Missing { error } } else { SourceState::Broken { error } }
+        if is_missing { SourceState::Missing(fault) } else { SourceState::Broken(fault) }
     }
 }
 

@@ -19,12 +19,12 @@ pub(super) struct Layers {
     /// What was found while listing them.
     pub(super) findings: Vec<Finding>,
     /// Where the operating system failed: what is listed may lack anything then.
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<ListingFailure>,
 }
 
 /// A failure of the operating system.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct ListingFailure {
     /// What it said.
     pub(super) problem: String,
     /// Whether it may pass by itself.
@@ -85,7 +85,7 @@ struct Lister<'a> {
     links: Links,
     source: SourceId,
     findings: &'a mut Vec<Finding>,
-    failure: &'a mut Option<Failure>,
+    failure: &'a mut Option<ListingFailure>,
 }
 
 impl Lister<'_> {
@@ -199,7 +199,7 @@ impl Lister<'_> {
     fn unreadable(&mut self, path: &RelPath, error: &StoreError) {
         let is_momentary = error.is_momentary();
         if is_momentary || matches!(error, StoreError::Io(_)) {
-            let failure = || Failure { problem: error.to_string(), is_momentary };
+            let failure = || ListingFailure { problem: error.to_string(), is_momentary };
             self.failure.get_or_insert_with(failure);
         }
         // A live file that went away while it was listed is no fault: the next listing knows.

@@ -9,6 +9,9 @@ use crate::config::resolved::{Access, Config, Location, SourceSpec};
 use crate::store::git::{OpenError, Repository};
 use crate::store::is_momentary;
 
+/// What is said of a place that [`is_refused`].
+pub(super) const PRIVATE: &str = "is below the cache's `private` directory";
+
 /// A repository at the place where it was found.
 #[derive(Debug)]
 pub(super) struct Located {
@@ -25,15 +28,17 @@ pub(super) fn locate(
     repositories: &Repositories,
 ) -> Result<Located, SourceCause> {
     let mut tried = Vec::new();
-    let mut is_anything_there = false;
+    let (mut is_anything_there, mut is_private_there) = (false, false);
     for place in places(config, spec) {
         match open(config, &place, repositories) {
             Ok(repository) => return Ok(Located { place, repository }),
             Err(problem) => {
+                is_private_there |= matches!(problem, PlaceProblem::Private);
                 let (problem, is_there, is_momentary) = match problem {
-                    Problem::Absent => ("does not exist".to_owned(), false, false),
-                    Problem::Other(problem) => (problem, true, false),
-                    Problem::Momentary(problem) => (problem, true, true),
+                    PlaceProblem::Absent => ("does not exist".to_owned(), false, false),
+                    PlaceProblem::Private => (PRIVATE.to_owned(), false, false),
+                    PlaceProblem::Other(problem) => (problem, true, false),
+                    PlaceProblem::Momentary(problem) => (problem, true, true),
                 };
                 is_anything_there |= is_there;
                 tried.push(Tried { path: place, problem });
@@ -46,6 +51,13 @@ pub(super) fn locate(
     }
     if is_anything_there {
         return Err(SourceCause::NotOpened { tried, is_momentary: false });
+    }
+    if is_private_there {
+        let public = match spec.location {
+            Location::Repo { .. } => tried.first().map(|tried| tried.path.clone()),
+            Location::Path(_) => None,
+        };
+        return Err(SourceCause::Private { tried, public });
     }
     Err(SourceCause::NotFound { tried })
 }
@@ -74,8 +86,10 @@ pub(super) fn path(bytes: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(bytes))
 }
 
-enum Problem {
+enum PlaceProblem {
     Absent,
+    /// A public view may not read it.
+    Private,
     Other(String),
     /// It may pass by itself.
     Momentary(String),
@@ -85,27 +99,27 @@ fn open(
     config: &Config,
     place: &Path,
     repositories: &Repositories,
-) -> Result<Arc<Repository>, Problem> {
+) -> Result<Arc<Repository>, PlaceProblem> {
     match place.metadata() {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let is_link = place.is_symlink();
-            let dangles = || Problem::Other("is a link to nothing".to_owned());
-            return Err(if is_link { dangles() } else { Problem::Absent });
+            let dangles = || PlaceProblem::Other("is a link to nothing".to_owned());
+            return Err(if is_link { dangles() } else { PlaceProblem::Absent });
         }
-        Err(error) if is_momentary(&error) => return Err(Problem::Momentary(error.to_string())),
-        Err(error) => return Err(Problem::Other(error.to_string())),
+        Err(error) if is_momentary(&error) => {
+            return Err(PlaceProblem::Momentary(error.to_string()));
+        }
+        Err(error) => return Err(PlaceProblem::Other(error.to_string())),
     }
     let problem = |error: OpenError| {
-        let kind = if error.is_momentary { Problem::Momentary } else { Problem::Other };
+        let kind = if error.is_momentary { PlaceProblem::Momentary } else { PlaceProblem::Other };
         kind(error.to_string())
     };
     let repository = repositories.open(place).map_err(problem)?;
     let parts = [place, repository.git_dir(), repository.common_dir(), repository.objects_dir()];
     if parts.into_iter().any(|part| is_refused(config, part)) {
-        let problem =
-            "is below the cache's `private` directory, and this view shows public sources only";
-        return Err(Problem::Other(problem.to_owned()));
+        return Err(PlaceProblem::Private);
     }
     Ok(repository)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::cycle::{RoundError, Settings};
+use super::cycle::{RoundError, RoundSettings};
 use super::fetch::FetchCause;
 
 /// The file in the cache whose lock a round holds.
@@ -16,7 +16,7 @@ const LOCK: &str = ".overlayfs-mount-sync.lock";
 const LOCK_TICK: Duration = Duration::from_millis(100);
 
 /// Locks the cache, once others are done with it.
-pub(super) fn lock(cache: &Path, settings: &Settings) -> Result<Flock<File>, RoundError> {
+pub(super) fn lock(cache: &Path, settings: &RoundSettings) -> Result<Flock<File>, RoundError> {
     let place = cache.join(LOCK);
     let failed = |error: &std::io::Error| {
         let cause = FetchCause::of_cache(cache, error);

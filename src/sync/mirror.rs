@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::error::nearest;
-use super::fetch::{Advertised, Child, Depth, FetchCause, Git, Remote, Stop};
-use super::places::Places;
+use super::fetch::{Advertised, ChildRun, FetchCause, Git, HistoryDepth, Remote, Stop};
+use super::places::MirrorPlaces;
 use super::resolve::{Refs, resolve};
 use super::shallow;
 use super::wanted::{Mirror, Pair, REMOTE_HEAD, Want};
@@ -34,7 +34,7 @@ pub enum Moved {
 }
 
 /// What bringing mirrors up to date needs.
-pub(super) struct Updater<'a> {
+pub(super) struct MirrorUpdater<'a> {
     /// The repo cache.
     pub(super) cache: &'a Path,
     /// The program that fetches.
@@ -52,11 +52,11 @@ pub(super) struct Updater<'a> {
 /// What became of each ref that was wanted, in order; or why nothing could be done for any.
 type Outcomes = Result<Vec<Result<Moved, FetchCause>>, FetchCause>;
 
-impl Updater<'_> {
+impl MirrorUpdater<'_> {
     /// Clones or fetches a repository. `hear` is given what git says of its progress.
     pub(super) fn update(&self, mirror: &Mirror, hear: &dyn Fn(&[u8])) -> Outcomes {
         let remote = mirror.remote.as_ref().map_err(Clone::clone)?;
-        let places = Places::of(self.cache, mirror);
+        let places = MirrorPlaces::of(self.cache, mirror);
         places.refuse_foreign()?;
         if mirror.twin.is_none() {
             places.take_from_other_part()?;
@@ -82,10 +82,10 @@ impl Updater<'_> {
 
 /// One repository on its way.
 struct Update<'a> {
-    updater: &'a Updater<'a>,
+    updater: &'a MirrorUpdater<'a>,
     mirror: &'a Mirror,
     remote: &'a Remote,
-    places: &'a Places,
+    places: &'a MirrorPlaces,
     hear: &'a dyn Fn(&[u8]),
 }
 
@@ -235,7 +235,7 @@ impl Update<'_> {
         }
         let refspecs: Vec<String> = pairs.iter().map(Pair::refspec).collect();
         let (updater, hear) = (self.updater, self.hear);
-        let child = Child { timeout: updater.fetch_timeout, stop: updater.stop, hear };
+        let child = ChildRun { timeout: updater.fetch_timeout, stop: updater.stop, hear };
         updater.git.fetch(git_dir, self.remote, &refspecs, self.depth(git_dir), &child)
     }
 
@@ -294,14 +294,14 @@ impl Update<'_> {
     }
 
     /// Tips only, unless the history is wanted or there already: what is whole is never made shallow.
-    fn depth(&self, git_dir: &Path) -> Depth {
+    fn depth(&self, git_dir: &Path) -> HistoryDepth {
         let is_shallow = shallow::is_shallow(git_dir);
         let is_new = git_dir == self.places.clone;
         match (is_shallow, self.updater.wants_history) {
-            (true, true) => Depth::Unshallow,
-            (true, false) => Depth::Tips,
-            (false, false) if is_new => Depth::Tips,
-            (false, _) => Depth::All,
+            (true, true) => HistoryDepth::Unshallow,
+            (true, false) => HistoryDepth::Tips,
+            (false, false) if is_new => HistoryDepth::Tips,
+            (false, _) => HistoryDepth::All,
         }
     }
 
@@ -331,15 +331,15 @@ impl Update<'_> {
     fn tidy(&self) {
         let (git, place) = (&self.updater.git, &self.places.mirror);
         let (timeout, stop) = (self.updater.fetch_timeout, self.updater.stop);
-        let child = Child { timeout, stop, hear: &|_| {} };
+        let child = ChildRun { timeout, stop, hear: &|_| {} };
         if let Err(cause) = git.local(place, ["gc", "--auto", "--quiet"], &child) {
             tracing::warn!(mirror = %place.display(), %cause, "packing failed");
         }
     }
 
-    fn answer(&self) -> Child<'_> {
+    fn answer(&self) -> ChildRun<'_> {
         let (timeout, stop) = (self.updater.answer_timeout, self.updater.stop);
-        Child { timeout, stop, hear: &|_| {} }
+        ChildRun { timeout, stop, hear: &|_| {} }
     }
 }
 

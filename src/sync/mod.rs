@@ -27,6 +27,7 @@ mod locate;
 mod lock;
 mod mirror;
 mod open;
+mod parallel;
 pub mod pin;
 mod pin_root;
 mod places;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::digest::Fields;
 use super::error::{SourceCause, Tried};
-use super::history::Asked;
-use super::locate::{Located, is_refused, locate, places};
+use super::history::WantedGit;
+use super::locate::{Located, PRIVATE, is_refused, locate, places};
 use super::pin::Pins;
 use super::resolve::resolve;
 use super::shared::Shared;
@@ -23,7 +23,7 @@ use crate::union::source::SourceId;
 
 /// A source that can be read.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedSource {
     pub(super) store: Arc<dyn Store>,
     /// The commit; `None` for a live directory.
     pub(super) commit: Option<Oid>,
@@ -44,7 +44,7 @@ pub(super) struct Opened {
 
 /// What a source is opened with.
 #[derive(Clone, Copy)]
-pub(super) struct Means<'a> {
+pub(super) struct OpenedWith<'a> {
     pub(super) shared: &'a Shared,
     /// Where what it serves is pinned, if that is asked for.
     pub(super) pins: Option<&'a Pins>,
@@ -59,8 +59,8 @@ pub(super) fn open(
     config: &Config,
     spec: &SourceSpec,
     id: SourceId,
-    means: Means<'_>,
-) -> Result<Opened, SourceCause> {
+    means: OpenedWith<'_>,
+) -> Result<OpenedSource, SourceCause> {
     match (spec.mode, &spec.location) {
         (Mode::Git, Location::Repo { .. } | Location::Path(_)) => open_git(config, spec, id, means),
         (Mode::Live, Location::Path(path)) => open_directory(config, path),
@@ -79,8 +79,8 @@ fn open_git(
     config: &Config,
     spec: &SourceSpec,
     id: SourceId,
-    means: Means<'_>,
-) -> Result<Opened, SourceCause> {
+    means: OpenedWith<'_>,
+) -> Result<OpenedSource, SourceCause> {
     let located = locate(config, spec, &means.shared.repositories)?;
     let git_ref = spec.git_ref.as_deref();
     let (oid, commit) = resolve(&located.repository, &located.place, git_ref)?;
@@ -111,7 +111,7 @@ fn open_git(
         let store = GitStore::new(repository, oid, means.shared.blobs.clone(), lfs);
         Arc::new(store.map_err(|error| unreadable(spec, &located, &error))?)
     };
-    let asked = Asked {
+    let asked = WantedGit {
         name: &spec.name,
         visibility: spec.visibility,
         git_ref,
@@ -125,7 +125,7 @@ fn open_git(
         None if has_git => GitDirectory::NotMade,
         Some(_) | None => GitDirectory::NotAsked,
     };
-    Ok(Opened {
+    Ok(OpenedSource {
         git_directory,
         git: Some(store.clone()),
         store,
@@ -161,12 +161,10 @@ fn used_before(
     same.next().cloned()
 }
 
-fn open_directory(config: &Config, path: &Path) -> Result<Opened, SourceCause> {
+fn open_directory(config: &Config, path: &Path) -> Result<OpenedSource, SourceCause> {
     if is_refused(config, path) {
-        let problem =
-            "is below the cache's `private` directory, and this view shows public sources only";
-        let tried = vec![Tried { path: path.to_owned(), problem: problem.to_owned() }];
-        return Err(SourceCause::NotOpened { tried, is_momentary: false });
+        let tried = vec![Tried { path: path.to_owned(), problem: PRIVATE.to_owned() }];
+        return Err(SourceCause::Private { tried, public: None });
     }
     let opened = DirStore::open(path).and_then(|store| {
         let root = store.root()?;
@@ -182,7 +180,7 @@ fn open_directory(config: &Config, path: &Path) -> Result<Opened, SourceCause> {
     let (place, signals) = (path.to_owned(), Vec::new());
     let (store, pinning) = (Arc::new(store), Pinning::NotAsked);
     let git_directory = GitDirectory::NotAsked;
-    Ok(Opened {
+    Ok(OpenedSource {
         store,
         commit: None,
         listing: None,
@@ -202,7 +200,7 @@ pub(super) fn reopen(
     spec: &SourceSpec,
     last: &Snapshot,
     is_momentary: bool,
-) -> Option<(SourceId, Opened)> {
+) -> Option<(SourceId, OpenedSource)> {
     let is_same = |source: &Source| {
         source.name == spec.name
             && source.git_ref == spec.git_ref
@@ -225,7 +223,7 @@ pub(super) fn reopen(
         let (store, time_secs) = (source.store.clone(), source.time_secs);
         let (signals, pinning) = (source.signals.clone(), source.pinning.get());
         let (git, git_directory) = (source.git.clone(), source.git_directory.clone());
-        let opened = Opened {
+        let opened = OpenedSource {
             store,
             commit,
             listing,

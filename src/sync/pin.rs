@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use tracing::info;
 
 use super::fetch::Stop;
-use super::pin_root::Root;
+use super::pin_root::PinRoot;
 use crate::snapshot::Pinning;
 use crate::store::git::Repository;
 use crate::store::git::lfs::LfsObjects;
@@ -23,7 +23,7 @@ use crate::union::object::Oid;
 #[derive(Debug)]
 pub struct Pins {
     /// Where they are, or why there can be none.
-    root: Result<Root, String>,
+    root: Result<PinRoot, String>,
     repositories: Mutex<HashMap<[u8; 16], OfRepository>>,
     /// As `repositories`, where the objects are copies.
     copies: Mutex<HashMap<[u8; 16], OfRepository>>,
@@ -32,11 +32,11 @@ pub struct Pins {
 }
 
 /// The pins of one repository, the newest last.
-type OfRepository = Arc<Mutex<Vec<Known>>>;
+type OfRepository = Arc<Mutex<Vec<UsedPin>>>;
 
 /// A repository that is read from a pin, while a store uses it.
 #[derive(Debug)]
-struct Known {
+struct UsedPin {
     pinned: Weak<Repository>,
     /// The commits that were found in it since its lenders have looked as they do.
     found: HashSet<Oid>,
@@ -45,7 +45,7 @@ struct Known {
     copied: HashSet<(Oid, Option<[u8; 32]>)>,
 }
 
-impl Known {
+impl UsedPin {
     /// One in which nothing was looked for yet.
     fn of(pinned: &Arc<Repository>) -> Self {
         let (found, stamps, copied) = Default::default();
@@ -57,7 +57,7 @@ impl Pins {
     /// Takes the root of a mount, and what an earlier daemon left there: [`Pins::left`] gives it once. Without a mount it is a root that goes
     /// with this daemon. Where there can be no root, nothing is pinned.
     pub fn open(state_dir: &Path, mountpoint: Option<&Path>) -> Self {
-        let root = Root::open(state_dir, mountpoint).map_err(|error| {
+        let root = PinRoot::open(state_dir, mountpoint).map_err(|error| {
             format!("nothing can be kept in the state directory `{}`: {error}", state_dir.display())
         });
         let (repositories, copies, said) = Default::default();
@@ -66,7 +66,7 @@ impl Pins {
 
     /// Where a mount keeps what is to outlive its daemon; nothing where there is no such place.
     pub fn directory(&self) -> Option<&Path> {
-        self.root.as_ref().ok().map(Root::path)
+        self.root.as_ref().ok().map(PinRoot::path)
     }
 
     /// The pins that an earlier daemon left. Those that nobody takes are removed when the last of them is dropped.
@@ -77,7 +77,7 @@ impl Pins {
             let Ok(pinned) = Repository::open_left(directory, key) else { continue };
             let pinned = Arc::new(pinned);
             let of_repository = held(&self.repositories).entry(key).or_default().clone();
-            held(&of_repository).insert(0, Known::of(&pinned));
+            held(&of_repository).insert(0, UsedPin::of(&pinned));
             left.push(pinned);
         }
         left
@@ -145,7 +145,7 @@ impl Pins {
 
     fn try_copy(
         &self,
-        root: &Root,
+        root: &PinRoot,
         repository: &Arc<Repository>,
         commit: &Oid,
         lfs: Option<&LfsObjects>,
@@ -171,7 +171,7 @@ impl Pins {
         let of_repository = held(&self.copies).entry(repository.key()).or_default().clone();
         let mut known = held(&of_repository);
         if is_new {
-            known.push(Known::of(&pinned));
+            known.push(UsedPin::of(&pinned));
         }
         if let Some(known) = known.last_mut() {
             known.copied.insert((*commit, lfs.map(LfsObjects::digest)));
@@ -198,7 +198,7 @@ impl Pins {
 
     fn try_pin(
         &self,
-        root: &Root,
+        root: &PinRoot,
         repository: &Arc<Repository>,
         commit: &Oid,
     ) -> Result<Arc<Repository>, PinError> {
@@ -236,13 +236,13 @@ impl Pins {
             Err(PinError::Incomplete(_)) => pin_anew(root, &lenders, repository, commit),
             pinned => pinned,
         }?;
-        known.push(Known { found: HashSet::from([*commit]), stamps, ..Known::of(&pinned) });
+        known.push(UsedPin { found: HashSet::from([*commit]), stamps, ..UsedPin::of(&pinned) });
         Ok(pinned)
     }
 }
 
 fn pin_anew(
-    root: &Root,
+    root: &PinRoot,
     lenders: &Lenders,
     repository: &Arc<Repository>,
     commit: &Oid,
@@ -255,11 +255,11 @@ fn pin_anew(
 }
 
 /// An empty directory for the objects of a repository, open.
-fn open_empty(root: &Root, repository: &Arc<Repository>) -> Result<Repository, PinError> {
+fn open_empty(root: &PinRoot, repository: &Arc<Repository>) -> Result<Repository, PinError> {
     create(root, repository).and_then(|directory| open(repository, directory))
 }
 
-fn create(root: &Root, repository: &Repository) -> Result<PinDirectory, PinError> {
+fn create(root: &PinRoot, repository: &Repository) -> Result<PinDirectory, PinError> {
     let (name, id_len) = (root.next(&repository.key()), repository.id_len());
     PinDirectory::create(root.path(), &name, id_len, root.removal())
 }

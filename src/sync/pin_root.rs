@@ -34,7 +34,7 @@ pub(super) const SETS: &str = "sets";
 
 /// The directory of one mount.
 #[derive(Debug)]
-pub(super) struct Root {
+pub(super) struct PinRoot {
     path: PathBuf,
     device: u64,
     removal: Sender<PathBuf>,
@@ -47,7 +47,7 @@ pub(super) struct Root {
     lock: File,
 }
 
-impl Root {
+impl PinRoot {
     /// Takes the directory of a mount, made if need be; without a mount one that goes with this daemon.
     pub(super) fn open(state_dir: &Path, mountpoint: Option<&Path>) -> io::Result<Self> {
         let all = state_dir.join("pins");
@@ -136,7 +136,7 @@ impl Root {
     }
 }
 
-impl Drop for Root {
+impl Drop for PinRoot {
     fn drop(&mut self) {
         if !self.is_kept.load(Ordering::Relaxed) {
             remove(&self.path);

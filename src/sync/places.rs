@@ -15,7 +15,7 @@ const MARKER: &str = "overlayfs-mount-mirror";
 
 /// The paths of one mirror.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct MirrorPlaces {
     /// The mirror: `<cache>/<visibility>/<owner>/<repo>.git`.
     pub(super) mirror: PathBuf,
     /// Where a clone is made before it becomes the mirror.
@@ -33,7 +33,7 @@ pub(super) struct Places {
     mark: String,
 }
 
-impl Places {
+impl MirrorPlaces {
     /// The paths of a mirror in a cache.
     pub(super) fn of(cache: &Path, mirror: &Mirror) -> Self {
         let owner = path(mirror.repo.owner.as_bytes());

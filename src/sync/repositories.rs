@@ -12,10 +12,10 @@ use crate::store::git::{OpenError, Repository};
 
 /// The repositories that are open, by their place.
 #[derive(Debug, Default)]
-pub(super) struct Repositories(Mutex<HashMap<PathBuf, Known>>);
+pub(super) struct Repositories(Mutex<HashMap<PathBuf, OpenRepository>>);
 
 #[derive(Debug)]
-struct Known {
+struct OpenRepository {
     repository: Weak<Repository>,
     look: Look,
 }
@@ -59,7 +59,7 @@ impl Repositories {
         let look = Look::at(place, &repository);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, known| known.repository.strong_count() > 0);
-        let known = Known { repository: Arc::downgrade(&repository), look };
+        let known = OpenRepository { repository: Arc::downgrade(&repository), look };
         all.insert(place.to_owned(), known);
         Ok(repository)
     }

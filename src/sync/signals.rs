@@ -81,10 +81,10 @@ fn to_path(path: &RelPath) -> PathBuf {
 
 /// What a look at a file saw: enough to tell that it was written, replaced or removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stamp(Option<Seen>);
+pub struct Stamp(Option<FileLook>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
+struct FileLook {
     file: (u64, u64),
     size_bytes: u64,
     modified: (i64, i64),
@@ -94,7 +94,7 @@ struct Seen {
 impl Stamp {
     /// Looks at a file, through links.
     pub fn of(path: &Path) -> Self {
-        Self(fs::metadata(path).ok().map(|found| Seen {
+        Self(fs::metadata(path).ok().map(|found| FileLook {
             file: (found.dev(), found.ino()),
             size_bytes: found.len(),
             modified: (found.mtime(), found.mtime_nsec()),

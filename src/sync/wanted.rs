@@ -112,7 +112,7 @@ pub(super) fn wanted(configs: &[&Config]) -> Vec<Mirror> {
     for (config, of) in configs.iter().zip(0..) {
         draft(config, of, &mut drafts);
     }
-    let mut mirrors: Vec<_> = drafts.into_iter().map(Draft::finish).collect();
+    let mut mirrors: Vec<_> = drafts.into_iter().map(MirrorDraft::finish).collect();
     for position in 0..mirrors.len() {
         let repo = mirrors[position].repo.clone();
         if let Some(first) = mirrors[..position].iter_mut().find(|first| first.repo == repo) {
@@ -123,7 +123,7 @@ pub(super) fn wanted(configs: &[&Config]) -> Vec<Mirror> {
     mirrors
 }
 
-fn draft(config: &Config, of: usize, drafts: &mut Vec<Draft>) {
+fn draft(config: &Config, of: usize, drafts: &mut Vec<MirrorDraft>) {
     for row in &config.platform.repositories {
         let Ok(repo) = SourceName::parse(&row.repo) else {
             tracing::warn!(repo = %row.repo, "`repoCache.repositories` lists what is no `owner/repo`");
@@ -136,7 +136,7 @@ fn draft(config: &Config, of: usize, drafts: &mut Vec<Draft>) {
         }
         let visibility = row.visibility.or(source.map(|(spec, _)| spec.visibility));
         let visibility = visibility.unwrap_or(Visibility::Private);
-        Draft::of(drafts, &repo, visibility, None).wants.push(Want {
+        MirrorDraft::of(drafts, &repo, visibility, None).wants.push(Want {
             label: repo.to_string(),
             git_ref: git_ref.filter(|git_ref| !git_ref.is_empty()).cloned(),
             configured_at: configured_at(None, &config.origin),
@@ -148,7 +148,7 @@ fn draft(config: &Config, of: usize, drafts: &mut Vec<Draft>) {
         let (Location::Repo { repo, url }, Mode::Git) = (&spec.location, spec.mode) else {
             continue;
         };
-        Draft::of(drafts, repo, spec.visibility, url.as_deref()).wants.push(Want {
+        MirrorDraft::of(drafts, repo, spec.visibility, url.as_deref()).wants.push(Want {
             label,
             git_ref: spec.git_ref.clone(),
             configured_at: configured_at(spec.line, &config.origin),
@@ -158,7 +158,7 @@ fn draft(config: &Config, of: usize, drafts: &mut Vec<Draft>) {
 }
 
 /// A mirror while its sources are read.
-struct Draft {
+struct MirrorDraft {
     repo: SourceName,
     visibility: Visibility,
     /// The different URLs that its sources give.
@@ -166,7 +166,7 @@ struct Draft {
     wants: Vec<Want>,
 }
 
-impl Draft {
+impl MirrorDraft {
     /// The mirror of a repository in one part of the cache.
     fn of<'a>(
         drafts: &'a mut Vec<Self>,

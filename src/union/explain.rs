@@ -57,7 +57,7 @@ fn starts_with(path: &RelPath, prefix: &RelPath) -> bool {
 
 /// An entry, by where it comes from and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub struct EntryOrigin {
     /// Its source.
     pub source: SourceId,
     /// Its surface; `None` for a source that is shown whole.
@@ -72,9 +72,9 @@ pub struct Origin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hidden {
     /// The entry.
-    pub origin: Origin,
+    pub origin: EntryOrigin,
     /// The entry that hides it; it may be hidden itself.
-    pub by: Origin,
+    pub by: EntryOrigin,
     /// Why that hides it.
     pub reason: HidingReason,
 }
@@ -94,7 +94,7 @@ pub enum Explanation {
     /// An entry, or a place in one.
     Entry {
         /// The entry that is shown.
-        winner: Origin,
+        winner: EntryOrigin,
         /// The components of the path below the entry; its source says whether that place exists.
         below: RelPath,
         /// The entries that the winner hides, bottom first.
@@ -157,7 +157,7 @@ pub fn explain(
     namespace: &Namespace,
     path: &RelPath,
 ) -> Explanation {
-    let places = Places { stacks, surfaces };
+    let places = Surfaces { stacks, surfaces };
     match namespace.resolve(path) {
         Some((Item::Entry(shown), below)) => places.entry(&shown, path, below),
         Some((Item::Directory(directory), _)) => {
@@ -177,12 +177,12 @@ pub fn explain(
 }
 
 /// The surfaces with their stacks.
-struct Places<'a> {
+struct Surfaces<'a> {
     stacks: &'a [Stack],
     surfaces: &'a [Surface],
 }
 
-impl<'a> Places<'a> {
+impl<'a> Surfaces<'a> {
     fn ids(&self) -> impl Iterator<Item = (SurfaceId, &'a Surface)> {
         (0..).map(SurfaceId).zip(self.surfaces)
     }
@@ -198,8 +198,8 @@ impl<'a> Places<'a> {
         self.stacks.get(surface.index()).map_or(&[], |stack| stack.placed.as_slice())
     }
 
-    fn origin(&self, surface: SurfaceId, placed: &Placed) -> Origin {
-        Origin {
+    fn origin(&self, surface: SurfaceId, placed: &Placed) -> EntryOrigin {
+        EntryOrigin {
             source: placed.source,
             surface: Some(surface),
             path: self.surfaces[surface.index()].at.concat(&placed.entry.path),
@@ -227,7 +227,7 @@ impl<'a> Places<'a> {
 
     fn entry(&self, shown: &Shown, path: &RelPath, below: RelPath) -> Explanation {
         let above = path.names().len() - below.names().len();
-        let winner = Origin {
+        let winner = EntryOrigin {
             source: shown.source,
             surface: shown.surface,
             path: path.names()[..above].iter().cloned().collect(),
@@ -238,7 +238,7 @@ impl<'a> Places<'a> {
     }
 
     /// What the shown entry of this origin hides, also where a still later entry hides it too.
-    fn hidden_by(&self, surface: SurfaceId, winner: &Origin) -> Vec<Hidden> {
+    fn hidden_by(&self, surface: SurfaceId, winner: &EntryOrigin) -> Vec<Hidden> {
         let stack = self.stack(surface);
         let at = &self.surfaces[surface.index()].at;
         let position = stack.iter().rposition(|placed| {

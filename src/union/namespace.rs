@@ -197,7 +197,7 @@ impl Namespace {
         always: impl IntoIterator<Item = RelPath>,
         floor_secs: i64,
     ) -> Self {
-        let mut root = Growing::default();
+        let mut root = GrowingDirectory::default();
         for path in always {
             root.directory(path.names());
         }
@@ -234,29 +234,29 @@ impl Namespace {
 
 /// A merged directory while entries are put into it.
 #[derive(Default)]
-struct Growing {
-    children: BTreeMap<Name, Place>,
+struct GrowingDirectory {
+    children: BTreeMap<Name, GrowingItem>,
 }
 
-enum Place {
-    Directory(Growing),
+enum GrowingItem {
+    Directory(GrowingDirectory),
     Entry(Shown),
 }
 
-impl Growing {
+impl GrowingDirectory {
     fn directory(&mut self, path: &[Name]) -> Option<&mut Self> {
         let Some((first, rest)) = path.split_first() else { return Some(self) };
         let place = self.children.entry(first.clone());
-        match place.or_insert_with(|| Place::Directory(Self::default())) {
-            Place::Directory(directory) => directory.directory(rest),
-            Place::Entry(_) => None,
+        match place.or_insert_with(|| GrowingItem::Directory(Self::default())) {
+            GrowingItem::Directory(directory) => directory.directory(rest),
+            GrowingItem::Entry(_) => None,
         }
     }
 
     fn insert(&mut self, path: &[Name], shown: Shown) {
         let Some((name, above)) = path.split_last() else { return };
         if let Some(directory) = self.directory(above) {
-            directory.children.insert(name.clone(), Place::Entry(shown));
+            directory.children.insert(name.clone(), GrowingItem::Entry(shown));
         }
     }
 
@@ -265,12 +265,12 @@ impl Growing {
         let mut time_secs = floor_secs;
         for (name, place) in self.children {
             let item = match place {
-                Place::Directory(growing) => {
+                GrowingItem::Directory(growing) => {
                     let directory = growing.finish(floor_secs);
                     time_secs = time_secs.max(directory.time_secs);
                     Item::Directory(Arc::new(directory))
                 }
-                Place::Entry(shown) => {
+                GrowingItem::Entry(shown) => {
                     time_secs = time_secs.max(shown.time_secs);
                     Item::Entry(Arc::new(shown))
                 }

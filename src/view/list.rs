@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::attr::{Attr, Lifetime};
-use super::lookup::Candidate;
+use super::lookup::{Candidate, LookedInto};
 use super::merged::Merged;
 use super::moment::{INDEX_BITS, Moment, set_bits};
 use super::nodes::{Node, Number};
@@ -244,13 +244,14 @@ impl Listing<'_> {
         let snapshot = merged.snapshot(&self.set.snapshot).clone();
         let directory = merged.directory(&snapshot)?;
         let place = merged.place();
+        let looked_into = LookedInto { snapshot: &snapshot, number, merged };
         for (index, (name, item)) in directory.items.iter().enumerate().skip(self.set.skip()) {
             let lifetime = if self.set.is_current {
                 self.moment.lifetime(&place, name)
             } else {
                 Lifetime::None
             };
-            let candidate = self.view.item(&snapshot, number, merged, name, item, lifetime)?;
+            let candidate = self.view.item(looked_into, name, item, lifetime)?;
             if let Some(candidate) = candidate
                 && !self.offer(name, index, candidate)?
             {

@@ -40,6 +40,14 @@ pub(super) struct Candidate {
     pub(super) name_lifetime: Lifetime,
 }
 
+/// A merged directory that is looked into, and the snapshot that says what is in it.
+#[derive(Clone, Copy)]
+pub(super) struct LookedInto<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) number: Number,
+    pub(super) merged: &'a Merged,
+}
+
 impl View {
     /// Looks a name up in a directory.
     ///
@@ -128,9 +136,9 @@ impl View {
         let Some(item) = directory.get(name) else {
             return Self::named(name, &place, moment, |_| Ok(None));
         };
+        let looked_into = LookedInto { snapshot, number: parent, merged };
         let (candidate, lifetime) = Self::named(name, &place, moment, |name| {
-            let lifetime = moment.lifetime(&place, name);
-            self.item(snapshot, parent, merged, name, item, lifetime)
+            self.item(looked_into, name, item, moment.lifetime(&place, name))
         })?;
         // A name of a live source is decided by the disk, from one moment to the next; one that a flip changes is not kept even so long.
         let absence = if candidate.is_some() { lifetime } else { lifetime.min(Lifetime::Live) };
@@ -140,9 +148,7 @@ impl View {
     /// What an item of a merged directory stands for; `None` for a live entry that is not on the disk any more.
     pub(super) fn item(
         &self,
-        snapshot: &Snapshot,
-        parent: Number,
-        merged: &Merged,
+        LookedInto { snapshot, number: parent, merged }: LookedInto<'_>,
         name: &Name,
         item: &Item,
         name_lifetime: Lifetime,

@@ -66,9 +66,10 @@ impl View {
         }
         let seat = Arc::new(Seat::first());
         let root = Node::Merged(Arc::new(Merged::root(seat.clone())));
-        let made = Made { seat, started_secs: now_secs(), archive, journal, past: None };
-        let (nodes, numbers) = (Arc::new(Nodes::new(root)), Numbers::new(made.journal.clone()));
-        Self::at(made, settings, (nodes, numbers), Moment::of(snapshot))
+        let (nodes, numbers) = (Arc::new(Nodes::new(root)), Numbers::new(journal.clone()));
+        let (started_secs, past) = (now_secs(), None);
+        let made = Made { seat, settings, nodes, numbers, started_secs, archive, journal, past };
+        Self::at(made, Moment::of(snapshot))
     }
 
     /// Shows nothing but its root, which is this. What an earlier process told the kernel of files is known to it.
@@ -87,17 +88,13 @@ impl View {
             (journal, _) => (Numbers::new(journal), None),
         };
         let seat = Arc::new(Seat::first());
-        let made = Made { seat, started_secs, archive: None, journal, past };
-        let moment = Moment::of(Arc::new(Snapshot::default()));
-        Self::at(made, settings, (Arc::new(Nodes::new(root)), numbers), moment)
+        let (nodes, archive) = (Arc::new(Nodes::new(root)), None);
+        let made = Made { seat, settings, nodes, numbers, started_secs, archive, journal, past };
+        Self::at(made, Moment::of(Arc::new(Snapshot::default())))
     }
 
-    fn at(
-        Made { seat, started_secs, archive, journal, past }: Made,
-        settings: Settings,
-        (nodes, numbers): (Arc<Nodes>, Numbers),
-        moment: Moment,
-    ) -> Self {
+    fn at(made: Made, moment: Moment) -> Self {
+        let Made { seat, settings, nodes, numbers, started_secs, archive, journal, past } = made;
         let (now, fence, streams) = (Now::new(moment), Fence::default(), Streams::default());
         for begun in past.iter().flat_map(|past| past.listings(seat.id)) {
             streams.recall(begun.clone());
@@ -133,8 +130,10 @@ impl View {
         }
         let numbers = self.numbers.beside(journal.clone());
         let (seat, past) = (Arc::new(seat), self.past.clone());
-        let made = Made { seat, started_secs: self.started_secs, archive, journal, past };
-        Self::at(made, self.settings, (self.nodes.clone(), numbers), Moment::of(snapshot))
+        let (settings, nodes, started_secs) =
+            (self.settings, self.nodes.clone(), self.started_secs);
+        let made = Made { seat, settings, nodes, numbers, started_secs, archive, journal, past };
+        Self::at(made, Moment::of(snapshot))
     }
 
     /// A view of the same superblock that an earlier process has served.
@@ -149,8 +148,9 @@ impl View {
         let (journal, past) = (self.journal_of(&seat), self.past.clone());
         let (moment, started_secs) = (moment_of(&view, snapshot, kept), self.started_secs);
         let numbers = self.numbers.beside_again(journal.clone(), &mut view);
-        let made = Made { seat: Arc::new(seat), started_secs, archive, journal, past };
-        Self::at(made, self.settings, (self.nodes.clone(), numbers), moment)
+        let (seat, settings, nodes) = (Arc::new(seat), self.settings, self.nodes.clone());
+        let made = Made { seat, settings, nodes, numbers, started_secs, archive, journal, past };
+        Self::at(made, moment)
     }
 
     fn journal_of(&self, seat: &Seat) -> Option<ViewJournal> {
@@ -173,8 +173,9 @@ impl View {
         let seat = Arc::new(Seat::first());
         let root = Node::Merged(Arc::new(Merged::root(seat.clone())));
         let (journal, past) = (Some(journal), Some(Arc::new(past)));
-        let made = Made { seat, started_secs, archive, journal, past };
-        Self::at(made, settings, (Arc::new(Nodes::new(root)), numbers), moment)
+        let nodes = Arc::new(Nodes::new(root));
+        let made = Made { seat, settings, nodes, numbers, started_secs, archive, journal, past };
+        Self::at(made, moment)
     }
 
     /// Writes the configuration's file down as it was read, for a process that comes after this one and finds it damaged.
@@ -239,6 +240,9 @@ impl View {
 /// What a view is made of that has nothing to do with what it shows.
 struct Made {
     seat: Arc<Seat>,
+    settings: Settings,
+    nodes: Arc<Nodes>,
+    numbers: Numbers,
     started_secs: i64,
     archive: Option<Arc<dyn Archive>>,
     journal: Option<ViewJournal>,

@@ -13,7 +13,7 @@ use super::nodes::Number;
 use super::numbers::{self, Key};
 use super::past_view::{PastView, StillOpen};
 use super::reading::{Block, Reading};
-use super::records::{Appending, Place, Records, bytes_at, frame, framed, read_at};
+use super::records::{Appending, RecordPlace, Records, bytes_at, frame, framed, read_at};
 use super::streams::{Begins, Begun, NOTED_MAX};
 use super::superblock::ViewId;
 use super::tree::Tree;
@@ -198,7 +198,7 @@ impl Past {
         blocks.shrink_to_fit();
     }
 
-    fn take(&mut self, place: Place, record: Record, reading: &mut Reading) {
+    fn take(&mut self, place: RecordPlace, record: Record, reading: &mut Reading) {
         match record {
             Record::Started { .. } | Record::Again => {}
             Record::Configured { view, text } => self.with(view, |view| view.configure(text)),

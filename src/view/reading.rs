@@ -5,7 +5,7 @@ use std::mem;
 
 use super::journal::What;
 use super::numbers;
-use super::records::Place;
+use super::records::RecordPlace;
 use super::superblock::ViewId;
 use crate::union::revision::RevisionSetId;
 
@@ -19,7 +19,7 @@ pub(super) struct Block {
     pub(super) len: u32,
     /// If it is of the directories in a directory, the first number of the files in that.
     pub(super) files: u32,
-    pub(super) place: Place,
+    pub(super) place: RecordPlace,
     /// The view that gave it out.
     pub(super) view: ViewId,
     pub(super) is_of_files: bool,
@@ -27,7 +27,12 @@ pub(super) struct Block {
 
 impl Block {
     /// A block of which a view wrote down at this place what it is.
-    pub(super) fn of(given: &numbers::Block, what: &What, place: Place, view: ViewId) -> Self {
+    pub(super) fn of(
+        given: &numbers::Block,
+        what: &What,
+        place: RecordPlace,
+        view: ViewId,
+    ) -> Self {
         let (first, len) = (given.first, given.len);
         let files = if let What::Directories { files, .. } = what { *files } else { 0 };
         Self { first, len, files, place, view, is_of_files: what.is_of_files() }

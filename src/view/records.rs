@@ -20,7 +20,7 @@ pub(super) const HEADER: u64 = 8;
 
 /// Where a record is: offset and size in bytes, without the length that stands before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RecordPlace {
     pub(super) offset: u64,
     pub(super) size_bytes: u32,
 }
@@ -43,12 +43,12 @@ pub(super) fn frame(bytes: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// The record at a place.
-pub(super) fn read_at(file: &File, place: Place) -> io::Result<Record> {
+pub(super) fn read_at(file: &File, place: RecordPlace) -> io::Result<Record> {
     decode(&bytes_at(file, place)?)
 }
 
 /// The bytes of the record at a place.
-pub(super) fn bytes_at(file: &File, place: Place) -> io::Result<Vec<u8>> {
+pub(super) fn bytes_at(file: &File, place: RecordPlace) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; place.size_bytes as usize];
     file.read_exact_at(&mut bytes, place.offset)?;
     Ok(bytes)
@@ -152,7 +152,7 @@ impl<'a> Records<'a> {
     }
 
     /// The next record, and its place. `None` at the end, or before one that was cut short.
-    pub(super) fn next(&mut self) -> io::Result<Option<(Place, Record)>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<(RecordPlace, Record)>> {
         let mut size = [0; 4];
         if self.end + 4 > self.len {
             return Ok(None);
@@ -167,6 +167,6 @@ impl<'a> Records<'a> {
         self.reader.read_exact(&mut bytes)?;
         let record = decode(&bytes)?;
         self.end = offset + u64::from(size_bytes);
-        Ok(Some((Place { offset, size_bytes }, record)))
+        Ok(Some((RecordPlace { offset, size_bytes }, record)))
     }
 }

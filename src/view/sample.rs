@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use crate::snapshot::{GitDirectory, PinState, Pinning, Snapshot, Source, SourceState};
+use crate::snapshot::{GitDirectory, Pinning, SharedPinning, Snapshot, Source, SourceState};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::union::name::RelPath;
@@ -56,6 +56,7 @@ pub(crate) fn source_of(name: &str, key: u8, store: Arc<dyn Store>) -> Arc<Sourc
         name: SourceName::parse(name).unwrap(),
         label: name.into(),
         git_ref: None,
+        is_live: false,
         place: std::path::PathBuf::new(),
         revision: Revision::Missing,
         visibility: Visibility::Private,
@@ -65,7 +66,7 @@ pub(crate) fn source_of(name: &str, key: u8, store: Arc<dyn Store>) -> Arc<Sourc
         key: [key; 16],
         store,
         signals: Vec::new(),
-        pinning: PinState::new(Pinning::NotAsked),
+        pinning: SharedPinning::new(Pinning::NotAsked),
         git: None,
         git_directory: GitDirectory::NotAsked,
     })

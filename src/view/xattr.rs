@@ -26,6 +26,7 @@ impl View {
         };
         let value = match name {
             "source" => Some(source.label.clone().into_bytes()),
+            "ref" if source.is_live => None,
             "ref" => Some(source.git_ref.clone().unwrap_or_else(|| "HEAD".into()).into_bytes()),
             "revision" => Some(source.revision.to_string().into_bytes()),
             "path" => Some(path.to_bytes()),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::fixture::{Sandbox, can_mount};
+use crate::fixture::{Sandbox, can_mount, has_program};
 
 fn two_sources(sandbox: &Sandbox) -> (String, String) {
     let base = sandbox.repo("acme/base");
@@ -66,6 +66,83 @@ fn check_says_what_hides_what_and_fails_without_a_required_source() {
 }
 
 #[test]
+fn s135_a_live_directory_has_no_ref() {
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "plan\n").commit();
+    sandbox
+        .shell("mkdir -p mine/.agents/skills/own && echo own > mine/.agents/skills/own/SKILL.md");
+    sandbox.configure("    - repo: acme/base\n    - {path: mine, name: me/mine}", "");
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&sandbox.succeed(&[arguments, &["--json"]].concat())).unwrap()
+    };
+    let second_words = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(str::trim_start);
+        let rows =
+            lines.filter(|line| line.starts_with("acme/base") || line.starts_with("me/mine"));
+        rows.map(|row| row.split_whitespace().nth(1).unwrap().to_owned()).collect()
+    };
+    assert_eq!(second_words(&sandbox.succeed(&["check"])), ["HEAD", "live"]);
+    let check = json(&["check"]);
+    assert_eq!(check["sources"][0]["live"], false);
+    assert!(check["sources"][1]["ref"].is_null() && check["sources"][1]["live"] == true, "{check}");
+    for (skill, word) in [("plan", "HEAD"), ("own", "live")] {
+        let path = format!(".agents/skills/{skill}");
+        let text = sandbox.succeed(&["explain", &path]);
+        assert!(text.contains(&format!("\n  ref       {word}\n")), "{text}");
+        assert_eq!(json(&["explain", &path])["winner"]["live"], word == "live");
+    }
+    if !can_mount() {
+        return;
+    }
+    let mount = sandbox.mount_with(&["-o", "xattrs"]);
+    assert_eq!(second_words(&sandbox.succeed(&["status", "view"])), ["HEAD", "live"]);
+    assert_eq!(json(&["status", "view"])["sources"][1]["live"], true);
+    if has_program("python3", "apt-get install python3") {
+        let script = "import os\ntry: os.getxattr(os.environ['VIEW'] + '/.agents/skills/own', 'user.overlayfs-mount.ref')\nexcept OSError as e: print(e.strerror)";
+        assert_eq!(sandbox.shell(&format!("python3 -c \"{script}\"")), "No data available\n");
+    }
+    mount.unmount();
+}
+
+#[test]
+fn s136_a_source_that_is_not_required_has_its_cure_too() {
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "plan\n").commit();
+    let sources = "    - repo: acme/base\n    - {repo: acme/gone, required: false}\n    - {path: nowhere, name: me/mine, required: false}";
+    sandbox.configure(sources, "");
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&sandbox.succeed(&[arguments, &["--json"]].concat())).unwrap()
+    };
+    let put = format!(
+        "put it at `{}`, or correct its place (overlays.yaml:4)",
+        sandbox.path("repos/private/acme/gone").display()
+    );
+    let create = format!(
+        "create `{}`, or correct `path` (overlays.yaml:5)",
+        sandbox.path("nowhere").display()
+    );
+    let text = sandbox.succeed(&["check"]);
+    assert!(text.contains(&format!("\n  cure: {put}\n")), "{text}");
+    assert!(text.contains(&format!("\n  cure: {create}\n")), "{text}");
+    let cures = |report: &serde_json::Value| -> Vec<String> {
+        let sources = report["sources"].as_array().unwrap().iter();
+        sources.map(|source| source["cure"].as_str().unwrap_or("-").to_owned()).collect()
+    };
+    assert_eq!(cures(&json(&["check"])), ["-", &put, &create]);
+    if !can_mount() {
+        return;
+    }
+    let mount = sandbox.mount();
+    let text = sandbox.succeed(&["status", "view"]);
+    assert!(text.contains(&format!("\n  cure for `acme/gone`: {put}\n")), "{text}");
+    assert_eq!(cures(&json(&["status", "view"])), ["-", &put, &create]);
+    // It names paths of the host.
+    let inside = sandbox.shell("cat $VIEW/.overlay/status.json");
+    assert!(!inside.contains("nowhere"), "{inside}");
+    mount.unmount();
+}
+
+#[test]
 fn explain_names_winner_and_hidden_ones_or_why_nothing_is_there() {
     let sandbox = Sandbox::new();
     two_sources(&sandbox);
@@ -77,6 +154,25 @@ fn explain_names_winner_and_hidden_ones_or_why_nothing_is_there() {
         serde_json::from_str(&sandbox.succeed(&["explain", ".agents/skills/review", "--json"]))
             .unwrap();
     assert!(json.is_object());
+}
+
+#[test]
+fn explain_says_that_special_files_are_no_entries() {
+    let sandbox = Sandbox::new();
+    sandbox.shell(
+        "mkdir -p mine/.agents/skills/own mine/tools && mkfifo mine/.agents/skills/pipe mine/.agents/skills/own/pipe && \
+         python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"mine/tools/door\")'",
+    );
+    sandbox.configure("    - {path: mine, name: me/mine}", "");
+    for path in [".agents/skills/pipe", ".agents/skills/own/pipe", "tools/door"] {
+        let text = sandbox.succeed(&["explain", path]);
+        let expected = format!(
+            "{path} shows nothing: `{path}` of source me/mine is a fifo, a socket or a device"
+        );
+        assert!(text.starts_with(&expected), "{text}");
+    }
+    let text = sandbox.succeed(&["explain", ".agents/skills/none"]);
+    assert!(text.contains("no source has such an entry"), "{text}");
 }
 
 #[test]

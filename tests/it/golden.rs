@@ -216,6 +216,7 @@ fn check_tells_all_that_a_mount_would_show() {
     .agents/skills/review of acme/team hides that of acme/base
 
     warning: source `acme/gone`: not found; tried `[sandbox]/repos/private/acme/gone` (does not exist), `[sandbox]/repos/acme/gone` (does not exist), `[sandbox]/repos/private/acme/gone.git` (does not exist), `[sandbox]/repos/acme/gone.git` (does not exist)
+      cure: put it at `[sandbox]/repos/private/acme/gone`, or correct its place (overlays.yaml:5)
     note: source acme/team: workflows: is a file: nothing of it is shown on its surface
     note: source acme/base: model.bin: LFS pointer, shown as the pointer
     exit 0
@@ -316,6 +317,7 @@ fn status_tells_the_view_and_its_sources() {
       acme/base  main  b878a8c042a4  public      ready    yes
       acme/team  HEAD  c27b4dd3af08  private     ready    yes
       acme/gone  HEAD  -             private     missing  -       since [since]: source `acme/gone`: not found; tried `[sandbox]/repos/private/acme/gone` (does not exist), `[sandbox]/repos/acme/gone` (does not exist), `[sandbox]/repos/private/acme/gone.git` (does not exist), `[sandbox]/repos/acme/gone.git` (does not exist)
+      cure for `acme/gone`: put it at `[sandbox]/repos/private/acme/gone`, or correct its place (overlays.yaml:5)
     exit 1
     ");
     mount.unmount();

@@ -169,10 +169,60 @@ fn an_option_that_leaves_a_view_without_sources_is_warned_of() {
     let sandbox = Sandbox::new();
     sandbox.repo("acme/base").skill("plan", "one\n").commit();
     sandbox.configure("    - {repo: acme/base, ref: main}", "");
-    let guard = sandbox.guard();
-    let said = said(&sandbox, &["mount", "-o", "access=public"]);
-    assert!(said.contains("all are private\n  cure: set `visibility: public`"), "{said}");
-    guard.unmount();
+    let mounting = |access: &str| {
+        let guard = sandbox.guard();
+        let said = said(&sandbox, &["mount", "-o", access]);
+        guard.unmount();
+        said
+    };
+    let text = mounting("access=public");
+    assert!(text.contains("all are private\n  cure: set `visibility: public`"), "{text}");
+    // What the option overrules is not so.
+    let file = sandbox.path("overlays.yaml");
+    let all = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{all}access: none\n")).unwrap();
+    let text = mounting("access=all");
+    assert_eq!(text, "");
+    let text = mounting("access=none");
+    assert_eq!(text.matches("warning").count(), 1, "{text}");
+    assert!(text.contains("`-o access`: `none` shows no source\n  cure: leave it out"), "{text}");
+    let text = said(&sandbox, &["exec", "-o", "access=all", "--", "true"]);
+    assert_eq!(text, "");
+}
+
+#[test]
+fn a_log_variable_that_cannot_be_read_is_said_with_its_cure() {
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "one\n").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    for (value, why) in [("foo=bar=baz", "foo=bar=baz"), ("info,loud", "`loud` is no level")] {
+        for arguments in
+            [&["mount"][..], &["exec", "--", "true"], &["sync", "--log-format=text", "--once"]]
+        {
+            let mut command = sandbox.overlay(arguments);
+            let output = command.env("OVERLAYFS_MOUNT_LOG", value).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            let status = if arguments[0] == "exec" { 125 } else { 2 };
+            assert_eq!(output.status.code(), Some(status), "{value}: {said}");
+            assert!(
+                said.starts_with("error: OVERLAYFS_MOUNT_LOG=") && said.contains(why),
+                "{said}"
+            );
+            assert!(said.contains("cure: set a level"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn sync_says_that_there_is_nothing_to_fetch() {
+    let sandbox = Sandbox::new();
+    sandbox.shell("mkdir mine");
+    sandbox.configure("    - {path: mine, name: me/mine}", "");
+    let text = "nothing to fetch: no source that is shown has a `repo`";
+    assert_eq!(said(&sandbox, &["sync", "--once"]), format!("{text}\n"));
+    let logged = said(&sandbox, &["sync", "--once", "--log-format", "text"]);
+    assert!(logged.contains(" INFO ") && logged.contains(text), "{logged}");
+    sandbox.succeed(&["sync", "--once"]);
 }
 
 #[test]

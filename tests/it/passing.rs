@@ -72,6 +72,29 @@ fn skill(sandbox: &Sandbox) -> Option<String> {
 }
 
 #[test]
+fn pass_says_at_once_that_nothing_can_be_mounted() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.shell("touch file");
+    for (at, what) in [
+        ("file", "is not a directory"),
+        ("file/below", "Not a directory"),
+        ("/proc/none/view", "cannot be used"),
+    ] {
+        let said = sandbox.shell_output(&format!(
+            "timeout 20 {} pass --socket door {at}",
+            env!("CARGO_BIN_EXE_overlayfs-mount")
+        ));
+        let (status, said) = (said.status.code(), String::from_utf8_lossy(&said.stderr));
+        assert_eq!(status, Some(1), "{at}: {said}");
+        assert!(said.contains(what) && said.contains("cure: "), "{at}: {said}");
+        assert!(!sandbox.path("door").exists(), "{at}: the socket stays");
+    }
+}
+
+#[test]
 fn a_daemon_without_privileges_serves_what_another_mounts() {
     if !can_mount() {
         return;

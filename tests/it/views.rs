@@ -62,6 +62,21 @@ pub(crate) fn serve_with<'a>(sandbox: &'a Sandbox, more: &[&str]) -> Serving<'a>
     Serving { sandbox, pid: Pid::from_raw(i32::try_from(pid).unwrap()), _mount: mount }
 }
 
+#[test]
+fn an_option_that_empties_a_view_of_many_is_in_the_log() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = sandbox();
+    view(&sandbox, "one", &["base"], "");
+    let serving = serve_with(&sandbox, &["-o", "access=public"]);
+    let log = fs::read_to_string(sandbox.path("log")).unwrap();
+    let line = log.lines().find(|line| line.contains("the view is empty")).expect(&log);
+    assert!(line.contains("WARN") && line.contains("at/one"), "{line}");
+    assert!(line.contains("all are private") && line.contains("visibility: public"), "{line}");
+    drop(serving);
+}
+
 impl Serving<'_> {
     /// How many requests of the kernel about files there were, by the daemon's word in its log.
     fn requests(&self, at: &str) -> u64 {

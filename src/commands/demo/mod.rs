@@ -125,9 +125,9 @@ impl Demo {
             .map_err(|error| Failure::new(format!("writing the configuration: {error}")))
     }
 
-    fn mount(&self) -> Result<Mounted<'_>, Failure> {
+    fn mount(&self) -> Result<DemoMount<'_>, Failure> {
         self.ourselves(&["mount", "-c"], &[&self.path("overlays.yaml"), &self.view()])?;
-        Ok(Mounted { demo: self, is_mounted: true })
+        Ok(DemoMount { demo: self, is_mounted: true })
     }
 
     /// Shows what a reader sees.
@@ -209,19 +209,19 @@ impl Demo {
 }
 
 /// The mount of the demo, taken back on every way out.
-struct Mounted<'a> {
+struct DemoMount<'a> {
     demo: &'a Demo,
     is_mounted: bool,
 }
 
-impl Mounted<'_> {
+impl DemoMount<'_> {
     fn unmount(mut self) -> Result<(), Failure> {
         self.is_mounted = false;
         self.demo.ourselves(&["unmount"], &[&self.demo.view()]).map(drop)
     }
 }
 
-impl Drop for Mounted<'_> {
+impl Drop for DemoMount<'_> {
     fn drop(&mut self) {
         if self.is_mounted {
             let outcome = self.demo.ourselves(&["unmount", "--lazy"], &[&self.demo.view()]);

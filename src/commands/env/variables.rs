@@ -49,7 +49,7 @@ struct Rules<'a> {
 
 /// From where a program sees the sources.
 #[derive(Clone, Copy)]
-enum Seen {
+enum SourcesSeen {
     /// In the repo cache.
     Cache,
     /// In the view.
@@ -60,13 +60,13 @@ impl<'a> Rules<'a> {
     fn api(&self) -> Result<Variables, Failure> {
         let mut variables = Variables::new();
         for (name, surface) in [("TOOL_DIRS", "tools"), ("WORKFLOW_DIRS", "workflows")] {
-            let directories = self.directories(surface, Seen::Cache, false)?;
+            let directories = self.directories(surface, SourcesSeen::Cache, false)?;
             let instead = || format!("{APP}/{surface}");
             variables.insert(name.to_owned(), directories.unwrap_or_else(instead));
         }
-        let public = self.directories("tools", Seen::Cache, true)?;
+        let public = self.directories("tools", SourcesSeen::Cache, true)?;
         variables.extend(public.map(|value| ("KUBERNETES_PUBLIC_TOOL_DIRS".to_owned(), value)));
-        let workflows = self.directories("workflows", Seen::View, false)?;
+        let workflows = self.directories("workflows", SourcesSeen::View, false)?;
         variables.extend(workflows.map(|value| ("KUBERNETES_WORKFLOW_DIRS".to_owned(), value)));
         self.tool_sources(&mut variables);
         // Of two variables of one name Kubernetes takes the later, which is the operator's. Who asks for the union wants the union.
@@ -118,7 +118,7 @@ impl<'a> Rules<'a> {
         for (name, is_public) in
             [("CENTAUR_SKILL_DIRS", false), ("CENTAUR_PUBLIC_SKILL_DIRS", true)]
         {
-            let directories = self.directories("skills", Seen::View, is_public)?;
+            let directories = self.directories("skills", SourcesSeen::View, is_public)?;
             variables.extend(directories.map(|value| (name.to_owned(), value)));
         }
         Ok(variables)
@@ -129,7 +129,7 @@ impl<'a> Rules<'a> {
         let explicit = explicit.filter(|value| self.style == EnvStyle::List && !value.is_empty());
         let configured = match explicit {
             Some(explicit) => Some(explicit.clone()),
-            None => self.directories("workflows", Seen::View, false)?,
+            None => self.directories("workflows", SourcesSeen::View, false)?,
         };
         let value = match configured {
             Some(value) => value,
@@ -194,7 +194,7 @@ impl<'a> Rules<'a> {
     fn directories(
         &self,
         surface: &str,
-        seen: Seen,
+        seen: SourcesSeen,
         is_public: bool,
     ) -> Result<Option<String>, Failure> {
         let sources = self.with(surface);
@@ -218,15 +218,15 @@ impl<'a> Rules<'a> {
     }
 
     /// Where a program finds a source; `None` if that would be in a cache that there is not.
-    fn place(&self, source: &SourceSpec, seen: Seen) -> Option<PathBuf> {
+    fn place(&self, source: &SourceSpec, seen: SourcesSeen) -> Option<PathBuf> {
         let has_cache = self.config.platform.has_repo_cache;
         match (&source.location, seen) {
             (Location::Repo { .. }, _) if !has_cache => None,
-            (Location::Repo { repo, .. }, Seen::Cache) => {
+            (Location::Repo { repo, .. }, SourcesSeen::Cache) => {
                 Some(self.config.repo_cache.path.join(path(&repo.to_path())))
             }
-            (Location::Path(directory), Seen::Cache) => Some(directory.clone()),
-            (_, Seen::View) => Some(self.config.mount.at.join(path(&source.name.to_path()))),
+            (Location::Path(directory), SourcesSeen::Cache) => Some(directory.clone()),
+            (_, SourcesSeen::View) => Some(self.config.mount.at.join(path(&source.name.to_path()))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What users read when a configuration breaks a rule: the whole text, so that a change of it is seen.
 
-use crate::config::fixture::refusal;
+use crate::config::fixture::{own, refusal, warnings};
 
 #[test]
 fn every_step_reports_in_one_run() {
@@ -115,6 +115,24 @@ fn an_entry_is_a_repository_or_a_directory() {
     error: overlays.yaml:7: `overlays.sources[4].pin`: counts for nothing in a live source
       cure: set `mode: git` to serve commits, or remove `pin`
     "#);
+}
+
+#[test]
+fn a_url_that_cannot_be_cloned_from_is_told() {
+    let text = concat!(
+        "overlays:\n",
+        "  sources:\n",
+        "    - {repo: a/b, url: \"git://me:secret@git.example/a/b\"}\n",
+        "    - {repo: a/c, url: \"https://git.example/a/c\"}\n",
+    );
+    let warnings = warnings(&own(text).unwrap()).join("\n");
+    assert!(!warnings.contains("secret"), "{warnings}");
+    insta::assert_snapshot!(warnings, @r"
+    warning: overlays.yaml:3: `overlays.sources[0].url`: is no https, ssh or file URL: `sync` cannot clone from it
+      cure: write it as `https://git.example/owner/repo.git`
+    warning: overlays.yaml:3: `overlays.sources[0].url`: holds a password, which every process list shows
+      cure: remove `user:password@` and set `repoCache.tokenFile`
+    ");
 }
 
 #[test]

@@ -11,7 +11,7 @@ const FIELDS_MAX: usize = 64;
 
 /// An answer to one request, after which the connection ends.
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
+struct HttpAnswer {
     status: &'static str,
     content: &'static str,
     body: String,
@@ -19,7 +19,7 @@ struct Answer {
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-impl Answer {
+impl HttpAnswer {
     fn text(status: &'static str, body: impl Into<String>) -> Self {
         let mut body = body.into();
         body.push('\n');
@@ -61,42 +61,44 @@ pub(in crate::control) fn answer(sent: &[u8], observed: &dyn Observed) -> Option
         }
         Ok(httparse::Status::Partial) if sent.len() < HEAD_MAX => return None,
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-            Answer::text("431 Request Header Fields Too Large", "the request is too long")
+            HttpAnswer::text("431 Request Header Fields Too Large", "the request is too long")
         }
-        Err(error) => Answer::text("400 Bad Request", format!("this is no request: {error}")),
+        Err(error) => HttpAnswer::text("400 Bad Request", format!("this is no request: {error}")),
     };
     Some(answer.bytes(true))
 }
 
-fn route(method: &str, target: &str, observed: &dyn Observed) -> Answer {
+fn route(method: &str, target: &str, observed: &dyn Observed) -> HttpAnswer {
     // A target may name scheme and host (RFC 9112, section 3.2.2).
     let after_host =
         target.strip_prefix("http://").map(|rest| rest.find('/').map_or("/", |at| &rest[at..]));
     let path = after_host.unwrap_or(target).split(['?', '#']).next().unwrap_or("");
-    let respond: fn(&dyn Observed) -> Answer = match path {
+    let respond: fn(&dyn Observed) -> HttpAnswer = match path {
         "/metrics" => metrics,
-        "/healthz" => |observed| Answer::state(observed.health()),
-        "/readyz" => |observed| Answer::state(observed.readiness()),
-        _ => return Answer::text("404 Not Found", "here are /metrics, /healthz and /readyz"),
+        "/healthz" => |observed| HttpAnswer::state(observed.health()),
+        "/readyz" => |observed| HttpAnswer::state(observed.readiness()),
+        _ => return HttpAnswer::text("404 Not Found", "here are /metrics, /healthz and /readyz"),
     };
     if !matches!(method, "GET" | "HEAD") {
-        return Answer::text("405 Method Not Allowed", "only GET and HEAD are answered");
+        return HttpAnswer::text("405 Method Not Allowed", "only GET and HEAD are answered");
     }
     // A panic costs this answer and no other.
     catch_unwind(AssertUnwindSafe(|| respond(observed))).unwrap_or_else(|_panic| {
         tracing::error!(path, "answering panicked; please report this");
-        Answer::text("500 Internal Server Error", "the answer could not be made")
+        HttpAnswer::text("500 Internal Server Error", "the answer could not be made")
     })
 }
 
-fn metrics(observed: &dyn Observed) -> Answer {
+fn metrics(observed: &dyn Observed) -> HttpAnswer {
     match observed.metrics().text() {
-        Ok(body) => {
-            Answer { status: "200 OK", content: "text/plain; version=0.0.4; charset=utf-8", body }
-        }
+        Ok(body) => HttpAnswer {
+            status: "200 OK",
+            content: "text/plain; version=0.0.4; charset=utf-8",
+            body,
+        },
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written; please report this");
-            Answer::text("500 Internal Server Error", "the metrics cannot be written")
+            HttpAnswer::text("500 Internal Server Error", "the metrics cannot be written")
         }
     }
 }

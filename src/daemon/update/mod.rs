@@ -22,14 +22,14 @@ use super::kept_by::{KeptBy, widen};
 use super::opening::Caches;
 use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
 use super::start::Plan;
-use super::updates::{Request, Updates, Updating, wait};
+use super::updates::{UpdateRequest, Updates, Updating, wait};
 use super::vitals::Vitals;
 use crate::config::resolved::{Config, Overrides};
 use crate::control::ControlError;
 use crate::fuse::KernelCache;
 use crate::machine::memory;
 use crate::snapshot::collisions::new_collisions;
-use crate::snapshot::{Pinning, Snapshot};
+use crate::snapshot::{Fault, Pinning, Snapshot};
 use crate::sync::archive::Archive;
 use crate::sync::build::{Rebuilt, rebuild};
 use crate::sync::fetch::Stop;
@@ -77,7 +77,7 @@ pub(super) fn start(
     let ((sender, requests), stop) = (mpsc::channel(), Stop::default());
     let looks = sender.clone();
     // The last look may be asked for when the thread has ended already.
-    let notice = move || looks.send(Request::Look).unwrap_or_default();
+    let notice = move || looks.send(UpdateRequest::Look).unwrap_or_default();
     let notices = caches.notices.clone();
     let watch = Watch::start(notices, config_file(&plan.config.origin), notice);
     let retry = Retry::first(&view.snapshot(), is_resumed);
@@ -165,7 +165,7 @@ const MANY_NODES: usize = 4096;
 
 impl Updater {
     /// Until nobody asks any more. `taking` is let go of once what the last daemon left is there, where somebody waits for that.
-    fn run(&mut self, requests: &Receiver<Request>, taking: Option<Sender<()>>) {
+    fn run(&mut self, requests: &Receiver<UpdateRequest>, taking: Option<Sender<()>>) {
         self.watch.listen();
         // What happened before there were notices is found by the first look.
         let mut next = self.looked_at + SETTLE;
@@ -177,11 +177,11 @@ impl Updater {
             let retry_at = self.retry.when().map(|at| at.max(self.looked_at + PACE));
             let until = retry_at.map_or(next, |at| at.min(next));
             match asked.take().unwrap_or_else(|| wait(requests, until)) {
-                Ok(Request::Reload(answer)) => {
+                Ok(UpdateRequest::Reload(answer)) => {
                     let outcome = guarded(|| self.reload_asked()).map(Followed::whole);
                     answer(outcome);
                 }
-                Ok(Request::Look) => {
+                Ok(UpdateRequest::Look) => {
                     next = next.min((Instant::now() + SETTLE).max(self.looked_at + PACE));
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -190,7 +190,7 @@ impl Updater {
                     self.looked_at = Instant::now();
                     next = self.looked_at + self.pause();
                 }
-                Ok(Request::End) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(UpdateRequest::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
@@ -325,7 +325,10 @@ impl Updater {
             warnings.push(warning);
         }
         self.problems = self.fetch_problems();
-        let unread = stale.into_iter().map(|(id, error)| (id.index(), error.cause.to_string()));
+        let unread = stale.into_iter().map(|(id, error)| {
+            let fault = Fault { error: error.cause.to_string(), cure: Some(error.cure()) };
+            (id.index(), fault)
+        });
         let labels = next.sources.iter().map(|source| source.label.as_str()).zip(0..);
         let unfetched = labels.filter_map(|(label, position)| {
             self.problems.get(label).map(|problem| (position, problem.clone()))

@@ -44,21 +44,21 @@ pub struct Check {
 
 impl Check {
     /// A check that was made.
-    pub fn new(id: &'static str, title: &'static str, seen: Seen) -> Self {
-        let Seen { outcome, evidence, cure } = seen;
+    pub fn new(id: &'static str, title: &'static str, seen: CheckOutcome) -> Self {
+        let CheckOutcome { outcome, evidence, cure } = seen;
         Self { id, title, outcome, evidence, cure }
     }
 }
 
 /// The outcome of a check before it has a name.
 #[derive(Debug)]
-pub struct Seen {
+pub struct CheckOutcome {
     outcome: Outcome,
     evidence: String,
     cure: Option<String>,
 }
 
-impl Seen {
+impl CheckOutcome {
     /// Nothing to do.
     pub fn ok(evidence: impl Into<String>) -> Self {
         Self { outcome: Outcome::Ok, evidence: evidence.into(), cure: None }
@@ -117,27 +117,29 @@ pub fn checks_of(mountpoint: &Path) -> Vec<Check> {
     ]
 }
 
-fn kernel_version() -> Seen {
+fn kernel_version() -> CheckOutcome {
     let release = kernel::release();
     match kernel::version(&release) {
         Some(version) if version < kernel::OLDEST => {
-            Seen::fail(format!("Linux {release}"), "use Linux 5.10 or newer")
+            CheckOutcome::fail(format!("Linux {release}"), "use Linux 5.10 or newer")
         }
-        Some(_) => Seen::ok(format!("Linux {release}")),
-        None => Seen::warn(format!("`{release}`"), "use Linux 5.10 or newer"),
+        Some(_) => CheckOutcome::ok(format!("Linux {release}")),
+        None => CheckOutcome::warn(format!("`{release}`"), "use Linux 5.10 or newer"),
     }
 }
 
-fn proc() -> Seen {
+fn proc() -> CheckOutcome {
     match MountTable::read() {
-        Ok(table) => Seen::ok(format!("{} mounts in this name space", table.mounts().len())),
-        Err(error) => Seen::fail(error.to_string(), error.cure().unwrap_or_default()),
+        Ok(table) => {
+            CheckOutcome::ok(format!("{} mounts in this name space", table.mounts().len()))
+        }
+        Err(error) => CheckOutcome::fail(error.to_string(), error.cure().unwrap_or_default()),
     }
 }
 
 /// `fusermount3` opens the device with the rights of the user who calls it, so this holds for ordinary users too.
-fn device() -> Seen {
-    let Err(error) = mount::open_device() else { return Seen::ok("can be opened") };
+fn device() -> CheckOutcome {
+    let Err(error) = mount::open_device() else { return CheckOutcome::ok("can be opened") };
     let more = match fs::metadata("/dev/fuse") {
         Ok(found) => format!("mode {:04o} of user {}", found.mode() & 0o7777, found.uid()),
         Err(_) if has_filesystem("fuse") => {
@@ -145,7 +147,7 @@ fn device() -> Seen {
         }
         Err(_) => "the kernel has no FUSE, or its module is not loaded".to_owned(),
     };
-    Seen::fail(format!("{error}; {more}"), error.cure().unwrap_or_default())
+    CheckOutcome::fail(format!("{error}; {more}"), error.cure().unwrap_or_default())
 }
 
 /// Whether the kernel knows a file system by now; a module may be loaded later.
@@ -154,39 +156,41 @@ fn has_filesystem(name: &str) -> bool {
         .is_ok_and(|text| text.lines().any(|line| line.split_whitespace().last() == Some(name)))
 }
 
-fn privileges() -> Seen {
+fn privileges() -> CheckOutcome {
     let (uid, _) = user::effective_ids();
     if user::has_sys_admin() {
-        return Seen::ok(format!("user {uid} has CAP_SYS_ADMIN and mounts itself"));
+        return CheckOutcome::ok(format!("user {uid} has CAP_SYS_ADMIN and mounts itself"));
     }
-    Seen::ok(format!("user {uid} has no CAP_SYS_ADMIN and mounts through fusermount3"))
+    CheckOutcome::ok(format!("user {uid} has no CAP_SYS_ADMIN and mounts through fusermount3"))
 }
 
-fn no_new_privs() -> Seen {
+fn no_new_privs() -> CheckOutcome {
     match (user::has_no_new_privs(), user::has_sys_admin()) {
-        (false, _) => Seen::ok("setuid programs have an effect"),
-        (true, true) => Seen::ok("no_new_privs is set, and this user needs no setuid program"),
-        (true, false) => Seen::fail(
+        (false, _) => CheckOutcome::ok("setuid programs have an effect"),
+        (true, true) => {
+            CheckOutcome::ok("no_new_privs is set, and this user needs no setuid program")
+        }
+        (true, false) => CheckOutcome::fail(
             "no_new_privs is set: fusermount3 has no privileges",
             "allow privilege escalation (NoNewPrivileges=no, allowPrivilegeEscalation: true), or use `overlayfs-mount exec`",
         ),
     }
 }
 
-fn git() -> Seen {
+fn git() -> CheckOutcome {
     let mut command = Command::new("git");
     match command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output() {
         Ok(output) if output.status.success() => {
-            Seen::ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+            CheckOutcome::ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
         }
-        Ok(_) | Err(_) => Seen::warn(
+        Ok(_) | Err(_) => CheckOutcome::warn(
             "`git` cannot be run: nothing can be cloned or fetched",
             "install git, for example with `apt-get install git`",
         ),
     }
 }
 
-fn fusermount_program() -> Seen {
+fn fusermount_program() -> CheckOutcome {
     let candidates = fusermount::candidates();
     let is_needed = !user::has_sys_admin();
     let list = |candidates: &[fusermount::Fusermount]| {
@@ -197,12 +201,12 @@ fn fusermount_program() -> Seen {
             .join(", ")
     };
     match candidates.iter().position(|candidate| candidate.is_setuid_root) {
-        Some(_) if is_needed && !Path::new(fusermount::MTAB).exists() => Seen::warn(
+        Some(_) if is_needed && !Path::new(fusermount::MTAB).exists() => CheckOutcome::warn(
             format!("{} is missing: fusermount3 mounts, and cannot unmount", fusermount::MTAB),
             fusermount::MTAB_CURE,
         ),
-        Some(0) => Seen::ok(list(&candidates[..1])),
-        Some(chosen) => Seen::warn(
+        Some(0) => CheckOutcome::ok(list(&candidates[..1])),
+        Some(chosen) => CheckOutcome::warn(
             format!(
                 "{} is setuid, but {} comes before it",
                 list(&candidates[chosen..=chosen]),
@@ -210,23 +214,23 @@ fn fusermount_program() -> Seen {
             ),
             format!("export FUSERMOUNT_PATH={}", list(&candidates[chosen..=chosen])),
         ),
-        None if !is_needed => Seen::ok("not needed: this user mounts itself"),
+        None if !is_needed => CheckOutcome::ok("not needed: this user mounts itself"),
         None if candidates.is_empty() => {
             let error = MachineError::FusermountMissing;
-            Seen::fail(error.to_string(), error.cure().unwrap_or_default())
+            CheckOutcome::fail(error.to_string(), error.cure().unwrap_or_default())
         }
-        None => Seen::fail(
+        None => CheckOutcome::fail(
             format!("{} is not owned by root and setuid", list(&candidates)),
             format!("chown root '{0}' && chmod u+s '{0}'", candidates[0].program.display()),
         ),
     }
 }
 
-fn allow_other() -> Seen {
+fn allow_other() -> CheckOutcome {
     if user::may_allow_other() {
-        Seen::ok("this user may mount for others")
+        CheckOutcome::ok("this user may mount for others")
     } else {
-        Seen::warn(
+        CheckOutcome::warn(
             "`user_allow_other` is not in /etc/fuse.conf: only this user will see the view",
             "write `user_allow_other` into /etc/fuse.conf, as root",
         )
@@ -234,39 +238,39 @@ fn allow_other() -> Seen {
 }
 
 /// What is asked of the state directory when a view is mounted is left out: here it is not known.
-fn passthrough() -> Seen {
+fn passthrough() -> CheckOutcome {
     if kernel::version(&kernel::release()).is_some_and(|version| version < kernel::PASSES_THROUGH) {
-        return Seen::warn(
+        return CheckOutcome::warn(
             "this kernel is too old for `-o passthrough`",
             "use Linux 6.9 or newer, or do without `-o passthrough`",
         );
     }
     match super::passthrough::allowed(Path::new("/")) {
-        Ok(_) => Seen::ok("`-o passthrough` is possible"),
-        Err(error) => Seen::warn(error.to_string(), error.cure().unwrap_or_default()),
+        Ok(_) => CheckOutcome::ok("`-o passthrough` is possible"),
+        Err(error) => CheckOutcome::warn(error.to_string(), error.cure().unwrap_or_default()),
     }
 }
 
-fn run_dir() -> Seen {
+fn run_dir() -> CheckOutcome {
     match RunDir::make() {
-        Ok(dir) => Seen::ok(dir.path().display().to_string()),
-        Err(error) => Seen::warn(error.to_string(), error.cure().unwrap_or_default()),
+        Ok(dir) => CheckOutcome::ok(dir.path().display().to_string()),
+        Err(error) => CheckOutcome::warn(error.to_string(), error.cure().unwrap_or_default()),
     }
 }
 
-fn connections() -> Seen {
+fn connections() -> CheckOutcome {
     if super::connections::is_control_mounted() {
-        Seen::ok("/sys/fs/fuse/connections is mounted")
+        CheckOutcome::ok("/sys/fs/fuse/connections is mounted")
     } else {
-        Seen::warn(
+        CheckOutcome::warn(
             "/sys/fs/fuse/connections is not mounted: a view that hangs cannot be aborted",
             "mount -t fusectl fusectl /sys/fs/fuse/connections",
         )
     }
 }
 
-fn stale() -> Seen {
-    let Ok(table) = MountTable::read() else { return Seen::ok("none") };
+fn stale() -> CheckOutcome {
+    let Ok(table) = MountTable::read() else { return CheckOutcome::ok("none") };
     let mut dead = Vec::new();
     for mount in table.ours() {
         match probe(&mount.mountpoint, Duration::from_secs(1)) {
@@ -275,8 +279,8 @@ fn stale() -> Seen {
         }
     }
     match dead.first() {
-        None => Seen::ok(format!("{} mounted, all answer", table.ours().count())),
-        Some(first) => Seen::warn(
+        None => CheckOutcome::ok(format!("{} mounted, all answer", table.ours().count())),
+        Some(first) => CheckOutcome::warn(
             format!("nobody answers for {}", dead.join(", ")),
             format!("overlayfs-mount unmount --lazy '{first}'"),
         ),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fuser::{BackgroundSession, Config, Filesystem, Session, SessionACL};
 use tempfile::TempDir;
 
-use super::mount::{MountRequest, Mounted, Via, mount};
+use super::mount::{MountRequest, NewMount, Via, mount};
 use super::mountinfo::MountTable;
 use super::stale::{Liveness, detach, probe};
 use super::{
@@ -100,7 +100,7 @@ impl Place {
     }
 
     fn mount(&self) -> OwnedFd {
-        let Mounted { fd, via } = mount(&self.request()).unwrap();
+        let NewMount { fd, via } = mount(&self.request()).unwrap();
         assert_eq!(via, Via::Kernel);
         fd
     }

@@ -60,7 +60,7 @@ fn as_an_ordinary_user() {
         let error = mount(&MountRequest { allow_other: true, ..request.clone() }).unwrap_err();
         assert!(error.cure().unwrap().contains("user_allow_other"), "{error}");
     }
-    let Mounted { fd, via } = mount(&request).unwrap();
+    let NewMount { fd, via } = mount(&request).unwrap();
     assert_eq!(via, Via::Fusermount);
     let session = serve(fd);
     let table = MountTable::read().unwrap();
@@ -72,7 +72,7 @@ fn as_an_ordinary_user() {
     assert!(error.to_string().contains(&format!("sleep (pid {})", sleeper.id())), "{error}");
     unmount(&path, false).unwrap();
     drop(session);
-    let Mounted { fd, .. } = mount(&request).unwrap();
+    let NewMount { fd, .. } = mount(&request).unwrap();
     let connection = MountTable::read().unwrap().topmost_at(&path).unwrap().minor;
     assert_eq!(probe(&path, Duration::from_millis(50)), Liveness::Silent);
     assert!(connections::waiting(connection).is_some_and(|waiting| waiting > 0));

@@ -30,7 +30,7 @@ pub(super) struct CacheDirectory {
 }
 
 /// A file of the directory, as eviction sees it.
-struct Kept {
+struct EvictableFile {
     used: SystemTime,
     size_bytes: u64,
     path: PathBuf,
@@ -156,7 +156,7 @@ impl CacheDirectory {
     }
 
     /// The blobs that have a name.
-    fn kept(&self) -> io::Result<Vec<Kept>> {
+    fn kept(&self) -> io::Result<Vec<EvictableFile>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
@@ -167,7 +167,7 @@ impl CacheDirectory {
             let Ok(metadata) = entry.metadata() else { continue };
             if is_id && metadata.is_file() {
                 let used = metadata.modified()?;
-                found.push(Kept { used, size_bytes: metadata.len(), path: entry.path() });
+                found.push(EvictableFile { used, size_bytes: metadata.len(), path: entry.path() });
             }
         }
         Ok(found)

@@ -17,7 +17,7 @@ use quick_cache::{DefaultHashBuilder, Weighter};
 use super::budget::Budget;
 use super::directory::CacheDirectory;
 use super::draft::Draft;
-use super::opened::{Opened, Storage};
+use super::opened::{OpenedBlob, Storage};
 use super::{BlobKey, BlobLimits, BlobOrigin, Streamed, options};
 use crate::store::StoreError;
 use crate::union::object::Oid;
@@ -42,12 +42,12 @@ pub(super) struct LargeBlobs {
     trouble: Mutex<Option<String>>,
     /// Whether it was said in the log that large blobs are kept in memory.
     is_memory_used: AtomicBool,
-    open: Cache<BlobKey, Arc<Opened>, LargeWeight>,
+    open: Cache<BlobKey, Arc<OpenedBlob>, LargeWeight>,
     /// The blob that was decoded last: the cache may not admit it beside the ones that it holds, and without it
     /// each of the many reads of one pass would decode it anew.
-    last: Mutex<Option<(BlobKey, Arc<Opened>)>>,
+    last: Mutex<Option<(BlobKey, Arc<OpenedBlob>)>>,
     /// For each blob that is open or waited for a lock, so that only one thread decodes it, with the blob for those who waited.
-    flights: Mutex<HashMap<Oid, Arc<Mutex<Weak<Opened>>>>>,
+    flights: Mutex<HashMap<Oid, Arc<Mutex<Weak<OpenedBlob>>>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,8 +55,8 @@ struct LargeWeight {
     most: u64,
 }
 
-impl Weighter<BlobKey, Arc<Opened>> for LargeWeight {
-    fn weight(&self, _key: &BlobKey, blob: &Arc<Opened>) -> u64 {
+impl Weighter<BlobKey, Arc<OpenedBlob>> for LargeWeight {
+    fn weight(&self, _key: &BlobKey, blob: &Arc<OpenedBlob>) -> u64 {
         // A file with a name takes its place on the disk whether it is open or not: closing it saves a descriptor and nothing else.
         let least = (self.most / OPEN_FILES).max(1);
         let bytes = if blob.has_name { least } else { blob.size_bytes() };
@@ -67,7 +67,7 @@ impl Weighter<BlobKey, Arc<Opened>> for LargeWeight {
 
 /// Where a large blob is put.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum BlobPlace {
     Disk,
     /// On disk, after everything else there has gone.
     EmptiedDisk,
@@ -123,7 +123,7 @@ impl LargeBlobs {
     }
 
     /// A blob that is open.
-    pub(super) fn held(&self, key: &BlobKey) -> Option<Arc<Opened>> {
+    pub(super) fn held(&self, key: &BlobKey) -> Option<Arc<OpenedBlob>> {
         if let Some(blob) = self.open.get(key) {
             return Some(blob);
         }
@@ -137,7 +137,7 @@ impl LargeBlobs {
         key: BlobKey,
         size_bytes: u64,
         origin: &dyn BlobOrigin,
-    ) -> Result<Arc<Opened>, StoreError> {
+    ) -> Result<Arc<OpenedBlob>, StoreError> {
         if let Some(blob) = self.held(&key) {
             return Ok(blob);
         }
@@ -146,7 +146,7 @@ impl LargeBlobs {
         let blob = match known.upgrade() {
             Some(blob) if blob.size_bytes() == size_bytes => blob,
             Some(_) | None => match self.directory.open(&key.oid, size_bytes) {
-                Some(file) => Arc::new(Opened::new(Storage::File(file), size_bytes, true)),
+                Some(file) => Arc::new(OpenedBlob::new(Storage::File(file), size_bytes, true)),
                 None => Arc::new(self.decoded(&key.oid, size_bytes, origin)?),
             },
         };
@@ -165,10 +165,10 @@ impl LargeBlobs {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn flight(&self, oid: &Oid) -> Arc<Mutex<Weak<Opened>>> {
+    fn flight(&self, oid: &Oid) -> Arc<Mutex<Weak<OpenedBlob>>> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if !flights.contains_key(oid) {
-            let is_used = |flight: &Arc<Mutex<Weak<Opened>>>| {
+            let is_used = |flight: &Arc<Mutex<Weak<OpenedBlob>>>| {
                 Arc::strong_count(flight) > 1
                     || flight.try_lock().is_ok_and(|blob| blob.strong_count() > 0)
             };
@@ -195,10 +195,10 @@ impl LargeBlobs {
         oid: &Oid,
         size_bytes: u64,
         origin: &dyn BlobOrigin,
-    ) -> Result<Opened, StoreError> {
+    ) -> Result<OpenedBlob, StoreError> {
         let mut said = None;
-        for place in [Place::Disk, Place::EmptiedDisk, Place::Memory] {
-            if matches!(place, Place::Memory) && size_bytes > self.limits.memory_bytes {
+        for place in [BlobPlace::Disk, BlobPlace::EmptiedDisk, BlobPlace::Memory] {
+            if matches!(place, BlobPlace::Memory) && size_bytes > self.limits.memory_bytes {
                 continue;
             }
             match self.decoded_to(place, oid, size_bytes, origin) {
@@ -223,20 +223,20 @@ impl LargeBlobs {
 
     fn decoded_to(
         &self,
-        place: Place,
+        place: BlobPlace,
         oid: &Oid,
         size_bytes: u64,
         origin: &dyn BlobOrigin,
-    ) -> Result<Opened, Missing> {
+    ) -> Result<OpenedBlob, Missing> {
         let mut draft = match place {
-            Place::Disk => self.draft_on_disk(oid, size_bytes)?,
-            Place::EmptiedDisk => {
+            BlobPlace::Disk => self.draft_on_disk(oid, size_bytes)?,
+            BlobPlace::EmptiedDisk => {
                 self.open.clear();
                 *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 self.directory.empty().map_err(Missing::NoRoom)?;
                 self.draft_on_disk(oid, size_bytes)?
             }
-            Place::Memory => self.draft_in_memory(oid, size_bytes),
+            BlobPlace::Memory => self.draft_in_memory(oid, size_bytes),
         };
         if let Err(error) = self.fill(&mut draft, oid, size_bytes, origin) {
             return Err(match draft.failure() {
@@ -251,7 +251,7 @@ impl LargeBlobs {
         };
         // Files that other daemons have evicted take their place on the disk until they are closed here.
         self.open.retain(|_, blob| !blob.has_name || blob.is_linked());
-        Ok(Opened::new(storage, size_bytes, has_name))
+        Ok(OpenedBlob::new(storage, size_bytes, has_name))
     }
 
     fn fill(

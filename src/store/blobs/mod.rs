@@ -27,7 +27,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use self::large::LargeBlobs;
-use self::opened::Opened;
+use self::opened::OpenedBlob;
 use super::StoreError;
 use crate::union::object::Oid;
 
@@ -191,7 +191,7 @@ impl BlobCache {
         &self,
         key: BlobKey,
         origin: &dyn BlobOrigin,
-        question: impl Fn(&Arc<Opened>) -> Result<T, StoreError>,
+        question: impl Fn(&Arc<OpenedBlob>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let size_bytes = self.size(key, origin)?;
         match question(&self.large.get(key, size_bytes, origin)?) {

@@ -36,7 +36,7 @@ pub(super) enum Storage {
 
 /// A large blob, whole and checked.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedBlob {
     storage: Storage,
     size_bytes: u64,
     /// Whether its file had a name in the cache directory when it was opened: then closing it frees nothing.
@@ -48,7 +48,7 @@ pub(super) struct Opened {
     is_let_go: AtomicBool,
 }
 
-impl Opened {
+impl OpenedBlob {
     pub(super) fn new(storage: Storage, size_bytes: u64, has_name: bool) -> Self {
         let renewed_secs = AtomicU64::new(0);
         if let Storage::File(file) = &storage {

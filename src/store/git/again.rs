@@ -35,7 +35,7 @@ struct Second {
 }
 
 /// What came of asking once more.
-pub(super) enum Asked<T> {
+pub(super) enum SecondLook<T> {
     /// An answer.
     Answer(T),
     /// It is not there, or damaged.
@@ -61,14 +61,14 @@ impl Again {
         path: &Path,
         id: gix::ObjectId,
         question: impl Fn(&gix::Repository, gix::ObjectId) -> Result<T, gix::Error>,
-    ) -> Asked<T> {
+    ) -> SecondLook<T> {
         let ask = |repository: &ThreadSafeRepository| {
             let ask = || question(&repository.to_thread_local(), id);
             catch_unwind(AssertUnwindSafe(ask)).ok()
         };
         let known = self.second().repository.clone();
         if let Some(Ok(answer)) = known.as_deref().and_then(ask) {
-            return Asked::Answer(answer);
+            return SecondLook::Answer(answer);
         }
         let trouble = match self.open(path) {
             Opening::TooSoon => self.second().trouble.clone(),
@@ -78,14 +78,14 @@ impl Again {
                 Some(Ok(answer)) => {
                     let mut second = self.second();
                     (second.repository, second.trouble) = (Some(repository), None);
-                    return Asked::Answer(answer);
+                    return SecondLook::Answer(answer);
                 }
                 Some(Err(error)) => momentary(&error).or_else(|| lacking(&repository)),
                 None => None,
             },
         };
         self.second().trouble.clone_from(&trouble);
-        trouble.map_or(Asked::Nothing, Asked::Unknown)
+        trouble.map_or(SecondLook::Nothing, SecondLook::Unknown)
     }
 
     /// Opens the repository, unless that was tried a moment ago.

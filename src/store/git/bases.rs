@@ -22,11 +22,11 @@ const OBJECT_BYTES_MAX: usize = 1 << 20;
 const DELTAS_MIN: u32 = 2;
 
 /// The number of an open repository, of a pack in it, and the place in the pack.
-type Key = (u64, u32, u64);
+type BaseKey = (u64, u32, u64);
 
 /// An object as the library wants it back.
 #[derive(Clone)]
-struct Base {
+struct BaseObject {
     bytes: Arc<[u8]>,
     kind: Kind,
     encoded_bytes: usize,
@@ -35,13 +35,13 @@ struct Base {
 #[derive(Clone)]
 struct BaseWeight;
 
-impl Weighter<Key, Base> for BaseWeight {
-    fn weight(&self, _key: &Key, base: &Base) -> u64 {
+impl Weighter<BaseKey, BaseObject> for BaseWeight {
+    fn weight(&self, _key: &BaseKey, base: &BaseObject) -> u64 {
         base.bytes.len() as u64 + 128
     }
 }
 
-static KEPT: LazyLock<Cache<Key, Base, BaseWeight>> = LazyLock::new(|| {
+static KEPT: LazyLock<Cache<BaseKey, BaseObject, BaseWeight>> = LazyLock::new(|| {
     let options = OptionsBuilder::new()
         .weight_capacity(KEPT_BYTES)
         .estimated_items_capacity(1024)
@@ -58,10 +58,10 @@ static KEPT: LazyLock<Cache<Key, Base, BaseWeight>> = LazyLock::new(|| {
 
 /// The delta bases that are kept of one open repository.
 #[derive(Clone)]
-pub(super) struct Bases(Arc<Known>);
+pub(super) struct Bases(Arc<SharedBases>);
 
 /// What all handles of a repository share.
-struct Known {
+struct SharedBases {
     /// The repository's number in the keys. It is replaced by a new one so that nothing that was kept is found any more.
     number: AtomicU64,
     /// Whether any base was found since.
@@ -71,7 +71,7 @@ struct Known {
 impl Bases {
     /// Nothing yet.
     pub(super) fn new() -> Self {
-        Self(Arc::new(Known { number: fresh().into(), is_used: false.into() }))
+        Self(Arc::new(SharedBases { number: fresh().into(), is_used: false.into() }))
     }
 
     /// Forgets what was kept until now. False if none of it had been used: then it cannot have done harm.
@@ -80,7 +80,7 @@ impl Bases {
         self.0.is_used.swap(false, Ordering::Relaxed)
     }
 
-    fn key(&self, pack: u32, offset: u64) -> Key {
+    fn key(&self, pack: u32, offset: u64) -> BaseKey {
         (self.0.number.load(Ordering::Relaxed), pack, offset)
     }
 
@@ -108,7 +108,7 @@ impl DecodeEntry for Chain {
         let deltas = std::mem::take(&mut self.deltas);
         if deltas >= DELTAS_MIN && bytes.len() <= OBJECT_BYTES_MAX {
             let key = self.bases.key(pack, offset);
-            KEPT.insert(key, Base { bytes: bytes.into(), kind, encoded_bytes });
+            KEPT.insert(key, BaseObject { bytes: bytes.into(), kind, encoded_bytes });
         }
     }
 
@@ -162,7 +162,7 @@ mod tests {
     }
 
     /// What is kept of a repository.
-    fn kept(repository: &Repository) -> Vec<(Key, Base)> {
+    fn kept(repository: &Repository) -> Vec<(BaseKey, BaseObject)> {
         let number = repository.bases().0.number.load(Ordering::Relaxed);
         KEPT.iter().filter(|(key, _)| key.0 == number).collect()
     }
@@ -190,7 +190,7 @@ mod tests {
         }
         for (key, base) in kept(&repository) {
             let bytes = base.bytes.iter().map(|byte| byte ^ 1).collect();
-            KEPT.insert(key, Base { bytes, ..base });
+            KEPT.insert(key, BaseObject { bytes, ..base });
         }
         for (id, bytes) in &blobs {
             assert!(repository.bytes(id).unwrap() == *bytes);

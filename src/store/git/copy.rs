@@ -94,7 +94,7 @@ struct Copy<'a> {
 }
 
 /// What is still to be done; the last is next.
-enum Step {
+enum CopyStep {
     /// Copy what is below a tree, and then itself.
     Tree(Oid),
     /// Write a tree; all that is below it is there.
@@ -105,14 +105,14 @@ impl Copy<'_> {
     fn commit(&mut self, commit: &Oid, is_stopped: &dyn Fn() -> bool) -> Result<bool, PinError> {
         let incomplete = |error: super::StoreError| PinError::Incomplete(error.to_string());
         let tree = self.from.commit(commit).map_err(incomplete)?.tree;
-        let mut steps = vec![Step::Tree(tree)];
+        let mut steps = vec![CopyStep::Tree(tree)];
         while let Some(step) = steps.pop() {
             if is_stopped() {
                 return Ok(false);
             }
             match step {
-                Step::Tree(oid) => self.open(oid, &mut steps)?,
-                Step::Write(oid, bytes) => self.write(&oid, GitKind::Tree, &bytes)?,
+                CopyStep::Tree(oid) => self.open(oid, &mut steps)?,
+                CopyStep::Write(oid, bytes) => self.write(&oid, GitKind::Tree, &bytes)?,
             }
         }
         let bytes = self.from.object(commit, GitKind::Commit).map_err(incomplete)?;
@@ -120,18 +120,18 @@ impl Copy<'_> {
         Ok(true)
     }
 
-    fn open(&mut self, oid: Oid, steps: &mut Vec<Step>) -> Result<(), PinError> {
+    fn open(&mut self, oid: Oid, steps: &mut Vec<CopyStep>) -> Result<(), PinError> {
         // LFS objects may have come since a tree was copied.
         if self.lfs.is_none() && self.has(&oid) {
             return Ok(());
         }
         let Ok(bytes) = self.from.object(&oid, GitKind::Tree) else { return Ok(()) };
         let listed = tree::decode(&bytes, oid.as_bytes().len());
-        steps.push(Step::Write(oid, bytes));
+        steps.push(CopyStep::Write(oid, bytes));
         let Ok((listed, _)) = listed else { return Ok(()) };
         for listed in listed {
             match listed.object {
-                Object::Frozen { kind: Kind::Directory, oid } => steps.push(Step::Tree(oid)),
+                Object::Frozen { kind: Kind::Directory, oid } => steps.push(CopyStep::Tree(oid)),
                 Object::Frozen { kind: Kind::File { .. } | Kind::Link, oid } => self.blob(&oid)?,
                 Object::Empty | Object::Live { .. } => {}
             }

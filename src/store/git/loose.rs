@@ -28,7 +28,7 @@ pub(super) fn path_of(objects_dir: &Path, hex: &str) -> PathBuf {
 
 /// What stands in the place of a loose object.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum LoosePlace {
     /// Nothing that can be read.
     Empty,
     /// A file, behind links.
@@ -44,7 +44,7 @@ pub(super) struct LooseFile {
     len: u64,
 }
 
-impl Place {
+impl LoosePlace {
     /// Looks at the place of an object below an object directory.
     pub(super) fn of(id: &ObjectId, objects_dir: &Path) -> Self {
         let path = path_of(objects_dir, &id.to_hex().to_string());
@@ -108,7 +108,9 @@ mod tests {
         for hex in listed.lines() {
             let id = ObjectId::from_hex(hex.as_bytes()).unwrap();
             let wanted = library.find_object(id).unwrap().detach();
-            let Place::File(file) = Place::of(&id, &objects) else { panic!("{hex} is not loose") };
+            let LoosePlace::File(file) = LoosePlace::of(&id, &objects) else {
+                panic!("{hex} is not loose")
+            };
             assert_eq!(file.header().unwrap(), (wanted.kind, wanted.data.len() as u64));
             assert_eq!(file.object().unwrap(), (wanted.kind, wanted.data));
         }
@@ -121,10 +123,12 @@ mod tests {
         let objects = made.path.join(".git/objects");
         let id = made.git(&["rev-parse", "HEAD:file"]);
         let id = ObjectId::try_from(oid(id.trim().as_bytes()).unwrap().as_bytes()).unwrap();
-        let Place::File(file) = Place::of(&id, &objects) else { panic!("it is not loose") };
+        let LoosePlace::File(file) = LoosePlace::of(&id, &objects) else {
+            panic!("it is not loose")
+        };
         let whole = fs::read(&file.path).unwrap();
         fs::remove_file(&file.path).unwrap();
-        assert_eq!(Place::of(&id, &objects), Place::Empty);
+        assert_eq!(LoosePlace::of(&id, &objects), LoosePlace::Empty);
         for wrong in [&whole[..whole.len() - 1], &[&whole[..], b"more"].concat(), b"", b"text"] {
             fs::write(&file.path, wrong).unwrap();
             assert_eq!(file.object(), None, "{wrong:?}");
@@ -137,6 +141,6 @@ mod tests {
         );
         fs::remove_file(&file.path).unwrap();
         symlink("/dev/null", &file.path).unwrap();
-        assert_eq!(Place::of(&id, &objects), Place::Special);
+        assert_eq!(LoosePlace::of(&id, &objects), LoosePlace::Special);
     }
 }

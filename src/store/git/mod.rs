@@ -61,13 +61,13 @@ pub struct GitStore {
 }
 
 /// Where the bytes of a file are.
-enum Content {
+enum BlobBytes {
     Blob,
     Lfs(Pointer),
 }
 
 /// A blob, and the LFS object that stands for it.
-type Located<'a> = (&'a Oid, Option<(&'a LfsObjects, Pointer)>);
+type LocatedBlob<'a> = (&'a Oid, Option<(&'a LfsObjects, Pointer)>);
 
 impl GitStore {
     /// Serves the tree of a commit. With `lfs` a pointer whose object is among these is served as the object.
@@ -136,7 +136,7 @@ impl GitStore {
     }
 
     /// The blob of a file, and the LFS object that is served in its place, if there is one.
-    fn located<'a>(&'a self, file: &'a Object) -> Result<Located<'a>, StoreError> {
+    fn located<'a>(&'a self, file: &'a Object) -> Result<LocatedBlob<'a>, StoreError> {
         let oid = match file {
             Object::Frozen { kind: Kind::File { .. }, oid } => oid,
             Object::Frozen { kind: Kind::Directory, .. } | Object::Empty => {
@@ -148,7 +148,7 @@ impl GitStore {
             Object::Live { .. } => return Err(StoreError::Gone),
         };
         if let Some(lfs) = &self.lfs
-            && let (Content::Lfs(pointer), _) = self.content(oid)?
+            && let (BlobBytes::Lfs(pointer), _) = self.content(oid)?
         {
             return Ok((oid, Some((lfs, pointer))));
         }
@@ -172,7 +172,7 @@ impl GitStore {
     }
 
     /// Where the bytes of a blob are, and how many there are.
-    fn content(&self, oid: &Oid) -> Result<(Content, u64), StoreError> {
+    fn content(&self, oid: &Oid) -> Result<(BlobBytes, u64), StoreError> {
         let size_bytes = self.blob_size(oid)?;
         if let Some(lfs) = &self.lfs
             && size_bytes < POINTER_BYTES
@@ -180,10 +180,10 @@ impl GitStore {
         {
             let bytes = self.blob_bytes(oid, 0, usize::MAX)?;
             if let Some(pointer) = Pointer::parse(&bytes).filter(|pointer| lfs.holds(pointer)) {
-                return Ok((Content::Lfs(pointer), pointer.size_bytes));
+                return Ok((BlobBytes::Lfs(pointer), pointer.size_bytes));
             }
         }
-        Ok((Content::Blob, size_bytes))
+        Ok((BlobBytes::Blob, size_bytes))
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::{MutexGuard, PoisonError};
 
 use gix::objs::Kind as GitKind;
 
-use super::again::{Asked, momentary};
+use super::again::{SecondLook, momentary};
 #[cfg(test)]
 use super::bases::Bases;
 use super::commit::{self, Commit};
-use super::loose::{LooseFile, Place};
+use super::loose::{LooseFile, LoosePlace};
 use super::repository::{Repository, words};
 use crate::store::StoreError;
 use crate::union::object::Oid;
@@ -147,12 +147,15 @@ impl Repository {
         let id = gix::ObjectId::try_from(oid.as_bytes())
             .map_err(|error| unreadable(oid, &error.to_string()))?;
         // A pin holds links to regular files and nothing else.
-        let place =
-            if self.pin.is_none() { Place::of(&id, self.objects_dir()) } else { Place::Empty };
+        let place = if self.pin.is_none() {
+            LoosePlace::of(&id, self.objects_dir())
+        } else {
+            LoosePlace::Empty
+        };
         match &place {
-            Place::Empty => {}
-            Place::Special => return Err(unreadable(oid, "it is not a regular file")),
-            Place::File(file) => {
+            LoosePlace::Empty => {}
+            LoosePlace::Special => return Err(unreadable(oid, "it is not a regular file")),
+            LoosePlace::File(file) => {
                 let answer = catch_unwind(AssertUnwindSafe(|| loose(file)));
                 if let Ok(Some(answer)) = answer {
                     return Ok(Some(answer));
@@ -179,10 +182,10 @@ impl Repository {
             Err(_) => None,
         };
         match (self.again.ask(self.git_dir(), id, &question), error) {
-            (Asked::Answer(answer), _) => Ok(Some(answer)),
-            (Asked::Unknown(cause), _) => Err(unavailable(oid, cause)),
-            (Asked::Nothing, None) => Err(unreadable(oid, "it cannot be decoded")),
-            (Asked::Nothing, Some(error)) => match momentary(&error) {
+            (SecondLook::Answer(answer), _) => Ok(Some(answer)),
+            (SecondLook::Unknown(cause), _) => Err(unavailable(oid, cause)),
+            (SecondLook::Nothing, None) => Err(unreadable(oid, "it cannot be decoded")),
+            (SecondLook::Nothing, Some(error)) => match momentary(&error) {
                 Some(cause) => Err(unavailable(oid, cause)),
                 None if error.is_not_found() => Ok(None),
                 None => Err(unreadable(oid, &words(&error))),

@@ -127,7 +127,7 @@ impl Lenders {
     }
 
     /// Every file that holds objects, in the order in which they are to be linked.
-    fn list(&self) -> Result<Vec<Lent<'_>>, PinError> {
+    fn list(&self) -> Result<Vec<LentFile<'_>>, PinError> {
         let mut found = Vec::new();
         for dir in &self.0 {
             list_packs(dir, &mut found)?;
@@ -140,7 +140,7 @@ impl Lenders {
 }
 
 /// A file that holds objects.
-struct Lent<'a> {
+struct LentFile<'a> {
     /// The object directory.
     dir: &'a Path,
     /// `pack`, or the first two digits.
@@ -148,7 +148,7 @@ struct Lent<'a> {
     name: OsString,
 }
 
-impl Lent<'_> {
+impl LentFile<'_> {
     fn below(&self) -> PathBuf {
         Path::new(&self.above).join(&self.name)
     }
@@ -184,7 +184,7 @@ fn names(dir: &Path) -> Result<Vec<(OsString, bool)>, PinError> {
     entries.map(name).collect::<io::Result<_>>().map_err(failed("listing", dir))
 }
 
-fn list_packs<'a>(dir: &'a Path, found: &mut Vec<Lent<'a>>) -> Result<(), PinError> {
+fn list_packs<'a>(dir: &'a Path, found: &mut Vec<LentFile<'a>>) -> Result<(), PinError> {
     let packs = dir.join("pack");
     let files: std::collections::HashMap<_, _> = names(&packs)?.into_iter().collect();
     for name in files.keys() {
@@ -197,7 +197,7 @@ fn list_packs<'a>(dir: &'a Path, found: &mut Vec<Lent<'a>>) -> Result<(), PinErr
         for extension in PACK_FILES {
             let name = path.with_extension(extension).into_os_string();
             match files.get(&name) {
-                Some(true) => found.push(Lent { dir, above: "pack".into(), name }),
+                Some(true) => found.push(LentFile { dir, above: "pack".into(), name }),
                 Some(false) => return Err(PinError::NotAFile(packs.join(name))),
                 None => {}
             }
@@ -206,7 +206,7 @@ fn list_packs<'a>(dir: &'a Path, found: &mut Vec<Lent<'a>>) -> Result<(), PinErr
     expect_few(dir, found.len())
 }
 
-fn list_loose<'a>(dir: &'a Path, found: &mut Vec<Lent<'a>>) -> Result<(), PinError> {
+fn list_loose<'a>(dir: &'a Path, found: &mut Vec<LentFile<'a>>) -> Result<(), PinError> {
     let is_hex = |name: &OsStr, lengths: &[usize]| {
         let bytes = name.as_encoded_bytes();
         lengths.contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_hexdigit)
@@ -222,7 +222,7 @@ fn list_loose<'a>(dir: &'a Path, found: &mut Vec<Lent<'a>>) -> Result<(), PinErr
             if !is_file {
                 return Err(PinError::NotAFile(dir.join(&above).join(name)));
             }
-            found.push(Lent { dir, above: above.clone(), name });
+            found.push(LentFile { dir, above: above.clone(), name });
         }
         expect_few(dir, found.len())?;
     }
@@ -336,7 +336,7 @@ impl PinDirectory {
         for round in 0..ROUNDS {
             let listed = lenders.list()?;
             if had_any && round == 0 {
-                let present: HashSet<_> = listed.iter().map(Lent::key).collect();
+                let present: HashSet<_> = listed.iter().map(LentFile::key).collect();
                 if !linked.is_subset(&present) {
                     return Ok(Filled::Outgrown);
                 }
@@ -361,7 +361,7 @@ impl PinDirectory {
     }
 
     /// Links one file; false if it is gone.
-    fn link(&self, lent: &Lent<'_>, below: &Path) -> Result<bool, PinError> {
+    fn link(&self, lent: &LentFile<'_>, below: &Path) -> Result<bool, PinError> {
         let (from, to) = (lent.dir.join(below), self.path.join("objects").join(below));
         let mut outcome = fs::hard_link(&from, &to);
         if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {

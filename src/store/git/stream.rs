@@ -52,7 +52,7 @@ impl BlobOrigin for Repository {
 }
 
 /// Where a blob is stored.
-enum Found {
+enum StoredBlob {
     Loose(File),
     /// The pack, at the beginning of the encoded bytes.
     Packed(File),
@@ -103,15 +103,15 @@ impl Repository {
     }
 }
 
-fn find_loose(directory: &Path, id: &ObjectId) -> io::Result<Option<Found>> {
+fn find_loose(directory: &Path, id: &ObjectId) -> io::Result<Option<StoredBlob>> {
     match File::open(loose::path_of(directory, &id.to_hex().to_string())) {
-        Ok(file) => Ok(Some(Found::Loose(file))),
+        Ok(file) => Ok(Some(StoredBlob::Loose(file))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn find_packed(directory: &Path, id: &ObjectId) -> io::Result<Option<Found>> {
+fn find_packed(directory: &Path, id: &ObjectId) -> io::Result<Option<StoredBlob>> {
     let mut is_delta = false;
     for entry in fs::read_dir(directory.join("pack"))? {
         let path = entry?.path();
@@ -123,16 +123,16 @@ fn find_packed(directory: &Path, id: &ObjectId) -> io::Result<Option<Found>> {
         let Some(position) = index.lookup(id) else { continue };
         let offset = index.pack_offset_at_index(position);
         match open_packed(&path.with_extension("pack"), offset, id.kind()) {
-            Ok(Found::Delta) => is_delta = true,
+            Ok(StoredBlob::Delta) => is_delta = true,
             Ok(found) => return Ok(Some(found)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(is_delta.then_some(Found::Delta))
+    Ok(is_delta.then_some(StoredBlob::Delta))
 }
 
-fn open_packed(path: &Path, offset: u64, hash: HashKind) -> io::Result<Found> {
+fn open_packed(path: &Path, offset: u64, hash: HashKind) -> io::Result<StoredBlob> {
     let mut pack = File::open(path)?;
     pack.seek(SeekFrom::Start(offset))?;
     let mut reader = BufReader::with_capacity(HEADER_BYTES, &pack);
@@ -140,10 +140,10 @@ fn open_packed(path: &Path, offset: u64, hash: HashKind) -> io::Result<Found> {
     match entry.header {
         data::entry::Header::Blob => {
             pack.seek(SeekFrom::Start(entry.data_offset))?;
-            Ok(Found::Packed(pack))
+            Ok(StoredBlob::Packed(pack))
         }
         data::entry::Header::OfsDelta { .. } | data::entry::Header::RefDelta { .. } => {
-            Ok(Found::Delta)
+            Ok(StoredBlob::Delta)
         }
         data::entry::Header::Commit | data::entry::Header::Tree | data::entry::Header::Tag => {
             Err(io::Error::other("it is not a blob"))
@@ -151,11 +151,11 @@ fn open_packed(path: &Path, offset: u64, hash: HashKind) -> io::Result<Found> {
     }
 }
 
-fn copy(found: Found, oid: &Oid, draft: &mut Draft) -> Result<Streamed, StoreError> {
+fn copy(found: StoredBlob, oid: &Oid, draft: &mut Draft) -> Result<Streamed, StoreError> {
     let (file, is_loose) = match found {
-        Found::Loose(file) => (file, true),
-        Found::Packed(file) => (file, false),
-        Found::Delta => return Ok(Streamed::NotAStream),
+        StoredBlob::Loose(file) => (file, true),
+        StoredBlob::Packed(file) => (file, false),
+        StoredBlob::Delta => return Ok(Streamed::NotAStream),
     };
     advise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
     let damaged = |error: io::Error| unreadable(oid, &error.to_string());

@@ -15,7 +15,7 @@ pub(super) struct Bytes(pub(super) Vec<u8>);
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Form {
+enum WrittenBytes {
     Text(String),
     Hex { hex: String },
 }
@@ -57,8 +57,8 @@ impl Bytes {
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let form = match std::str::from_utf8(&self.0) {
-            Ok(text) => Form::Text(text.to_owned()),
-            Err(_) => Form::Hex { hex: hex::Hex(&self.0).to_string() },
+            Ok(text) => WrittenBytes::Text(text.to_owned()),
+            Err(_) => WrittenBytes::Hex { hex: hex::Hex(&self.0).to_string() },
         };
         form.serialize(serializer)
     }
@@ -67,15 +67,15 @@ impl Serialize for Bytes {
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wrong = || serde::de::Error::custom("not pairs of hexadecimal digits");
-        match Form::deserialize(deserializer)? {
-            Form::Text(text) => Ok(Self(text.into_bytes())),
-            Form::Hex { hex } if hex.is_ascii() && hex.len() % 2 == 0 => {
+        match WrittenBytes::deserialize(deserializer)? {
+            WrittenBytes::Text(text) => Ok(Self(text.into_bytes())),
+            WrittenBytes::Hex { hex } if hex.is_ascii() && hex.len() % 2 == 0 => {
                 let pairs = (0..hex.len()).step_by(2).map(|at| &hex[at..at + 2]);
                 let bytes =
                     pairs.map(|pair| u8::from_str_radix(pair, 16)).collect::<Result<_, _>>();
                 bytes.map(Self).map_err(|_| wrong())
             }
-            Form::Hex { .. } => Err(wrong()),
+            WrittenBytes::Hex { .. } => Err(wrong()),
         }
     }
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
-use self::record::{ContentRecord, LfsRecord, Record, SourceRecord};
+use self::record::{ContentRecord, LfsRecord, SetRecord, SourceRecord};
 use super::pin::Pins;
 use super::pin_root::{SETS, name_of};
 use super::shared::Shared;
@@ -42,14 +42,14 @@ pub struct Archive {
     /// What records do not say.
     like: Config,
     shared: Arc<Shared>,
-    sets: Mutex<HashMap<RevisionSetId, Repositories>>,
+    sets: Mutex<HashMap<RevisionSetId, SetRepositories>>,
 }
 
 /// Since when the root of a set has been there, and its time.
-type Root = (u64, i64);
+type SetRoot = (u64, i64);
 
 /// The repository of each source of a set, where it has one. Most sets share them.
-type Repositories = Arc<[Option<Arc<Repository>>]>;
+type SetRepositories = Arc<[Option<Arc<Repository>>]>;
 
 impl Archive {
     /// The archive of a mount, empty; nothing if there is no directory for it. Where several views share their pins, each has one of its
@@ -118,7 +118,7 @@ impl Archive {
         pins: &Pins,
         left: &[Arc<Repository>],
         config: &Config,
-    ) -> Result<Option<(Repositories, Root)>, String> {
+    ) -> Result<Option<(SetRepositories, SetRoot)>, String> {
         let record = read(path)?;
         if is_forbidden(&record, config) {
             return Ok(None);
@@ -153,7 +153,7 @@ impl Archive {
 
     /// Writes a set down before it is shown. Where that fails the set stays in memory, and goes with the daemon.
     pub fn keep(&self, snapshot: &Snapshot, config: &Config) {
-        let record = Record::of(snapshot, config);
+        let record = SetRecord::of(snapshot, config);
         if let Err(error) = write(&self.dir, &snapshot.id, &record) {
             warn!(dir = %self.dir.display(), %error, "this set is kept in memory only");
             return;
@@ -167,7 +167,7 @@ impl Archive {
         let repositories: Vec<_> =
             repositories.map(|source| source.git.as_ref().map(|git| git.repository())).collect();
         let mut sets = self.sets();
-        let is_same = |known: &&Repositories| {
+        let is_same = |known: &&SetRepositories| {
             known.len() == repositories.len()
                 && known.iter().zip(&repositories).all(is_same_repository)
         };
@@ -223,7 +223,7 @@ impl Archive {
         found
     }
 
-    fn sets(&self) -> MutexGuard<'_, HashMap<RevisionSetId, Repositories>> {
+    fn sets(&self) -> MutexGuard<'_, HashMap<RevisionSetId, SetRepositories>> {
         self.sets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -287,7 +287,7 @@ fn is_same_repository(pair: (&Option<Arc<Repository>>, &Option<Arc<Repository>>)
 }
 
 /// True if a set shows what the configuration does not let a view show.
-fn is_forbidden(record: &Record, config: &Config) -> bool {
+fn is_forbidden(record: &SetRecord, config: &Config) -> bool {
     match config.access {
         Access::All => false,
         Access::None => !record.sources.is_empty(),
@@ -305,9 +305,9 @@ fn path_of(dir: &Path, id: &RevisionSetId) -> PathBuf {
     dir.join(format!("{id}.json"))
 }
 
-fn read(path: &Path) -> Result<Record, String> {
+fn read(path: &Path) -> Result<SetRecord, String> {
     let bytes = fs::read(path).map_err(|error| format!("its record cannot be read: {error}"))?;
-    let record = serde_json::from_slice::<Record>(&bytes);
+    let record = serde_json::from_slice::<SetRecord>(&bytes);
     let record = record.map_err(|error| format!("its record is damaged: {error}"))?;
     if record.has_known_form() {
         return Ok(record);
@@ -315,7 +315,7 @@ fn read(path: &Path) -> Result<Record, String> {
     Err("its record is of another version of this program".to_owned())
 }
 
-fn write(dir: &Path, id: &RevisionSetId, record: &Record) -> io::Result<()> {
+fn write(dir: &Path, id: &RevisionSetId, record: &SetRecord) -> io::Result<()> {
     let (path, beside) = (path_of(dir, id), dir.join(format!("{id}.new")));
     let written = File::create(&beside).and_then(|file| {
         let mut file = io::BufWriter::new(file);

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::record::{ContentRecord, EntryRecord, Record, SourceRecord};
+use super::record::{ContentRecord, EntryRecord, SetRecord, SourceRecord};
 use crate::config::resolved::{Config, Links, Location, Mode, Pin, SourceSpec};
-use crate::snapshot::{GitDirectory, PinState, Pinning, Snapshot, Source, SourceState};
+use crate::snapshot::{Fault, GitDirectory, Pinning, SharedPinning, Snapshot, Source, SourceState};
 use crate::store::blobs::BlobCache;
 use crate::store::dir::DirStore;
 use crate::store::empty::EmptyStore;
@@ -12,7 +12,7 @@ use crate::store::git::{GitStore, Repository};
 use crate::store::{Store, StoreError};
 use crate::sync::build::merge::snapshot;
 use crate::sync::build::{Built, id_at, with_git};
-use crate::sync::history::Asked;
+use crate::sync::history::WantedGit;
 use crate::sync::layer::{self, Layers};
 use crate::sync::shared::Shared;
 use crate::union::namespace::Namespace;
@@ -26,7 +26,7 @@ const DAMAGED: &str = "its record is damaged";
 /// Makes the set of a record again. `like` says what records do not; `repositories` are those of its sources.
 pub(super) fn recall(
     id: &RevisionSetId,
-    record: &Record,
+    record: &SetRecord,
     like: &Config,
     repositories: &[Option<Arc<Repository>>],
     shared: &Shared,
@@ -37,7 +37,7 @@ pub(super) fn recall(
     let mut built = Built::default();
     for ((position, source), spec) in record.sources.iter().enumerate().zip(&config.sources) {
         let repository = repositories.get(position).and_then(Option::as_ref);
-        let again = Again { config: &config, spec, record: source, id: id_at(position) };
+        let again = RecalledSource { config: &config, spec, record: source, id: id_at(position) };
         let made = again.make(repository, &shared.blobs);
         let (mut source, layers, top) =
             made.map_err(|problem| format!("source `{}`: {problem}", source.label))?;
@@ -59,7 +59,7 @@ fn git_directory(source: &Source, shared: &Shared) -> GitDirectory {
     let (Some(histories), Revision::Commit(commit)) = (&shared.histories, &source.revision) else {
         return GitDirectory::NotAsked;
     };
-    histories.get_again(&Asked {
+    histories.get_again(&WantedGit {
         name: &source.name,
         visibility: source.visibility,
         git_ref: source.git_ref.as_deref(),
@@ -71,7 +71,7 @@ fn git_directory(source: &Source, shared: &Shared) -> GitDirectory {
 }
 
 /// The configuration of a record.
-fn config(record: &Record, like: &Config) -> Option<Config> {
+fn config(record: &SetRecord, like: &Config) -> Option<Config> {
     let mut config = like.clone();
     config.surfaces = record.surfaces()?;
     config.access = record.access()?;
@@ -98,14 +98,14 @@ fn spec(record: &SourceRecord) -> Option<SourceSpec> {
 }
 
 /// A source that is made again.
-struct Again<'a> {
+struct RecalledSource<'a> {
     config: &'a Config,
     spec: &'a SourceSpec,
     record: &'a SourceRecord,
     id: SourceId,
 }
 
-impl Again<'_> {
+impl RecalledSource<'_> {
     /// The source, what it offers, and the directory at its top.
     fn make(
         &self,
@@ -138,7 +138,7 @@ impl Again<'_> {
                 Ok((source, Layers { entries, ..Layers::default() }, top))
             }
             ContentRecord::Missing { error } => {
-                let state = SourceState::Missing { error: error.clone() };
+                let state = SourceState::Missing(Fault { error: error.clone(), cure: None });
                 let source = self.source(Revision::Missing, state, Arc::new(EmptyStore), None)?;
                 Ok((source, Layers::default(), Object::Empty))
             }
@@ -160,6 +160,7 @@ impl Again<'_> {
             name: self.spec.name.clone(),
             label: self.record.label.clone(),
             git_ref: self.spec.git_ref.clone(),
+            is_live: self.record.is_live,
             place: self.record.place.os_path(),
             revision,
             visibility: self.spec.visibility,
@@ -169,7 +170,7 @@ impl Again<'_> {
             key: self.record.key.array().ok_or(DAMAGED)?,
             store,
             signals: Vec::new(),
-            pinning: PinState::new(Pinning::NotAsked),
+            pinning: SharedPinning::new(Pinning::NotAsked),
             git,
             git_directory: GitDirectory::NotAsked,
         })

@@ -24,7 +24,7 @@ const FORM: u32 = 1;
 
 /// A set, as it is written down.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct SetRecord {
     form: u32,
     access: String,
     pub(super) shows_sources: bool,
@@ -108,7 +108,7 @@ pub(super) struct EntryRecord {
     born_nanos: String,
 }
 
-impl Record {
+impl SetRecord {
     /// Writes a set down. `config` is the one that it was built from.
     pub(super) fn of(snapshot: &Snapshot, config: &Config) -> Self {
         let mut record = Self {

@@ -3,22 +3,21 @@
 //! Only entry lists are read; how much lies below the entries makes no difference.
 
 pub(super) mod merge;
-mod parallel;
 
 use std::sync::Arc;
 
-use self::parallel::in_parallel;
 use super::error::{BuildError, SourceCause, SourceError};
 use super::label::labels;
-use super::layer::{self, Failure, Layers};
+use super::layer::{self, Layers, ListingFailure};
 use super::locate::places;
-use super::open::{Means, Opened, open, reopen, source_key};
+use super::open::{OpenedSource, OpenedWith, open, reopen, source_key};
+use super::parallel::{in_parallel, threads_that_read};
 use super::pin::Pins;
 use super::shared::Shared;
 use super::signals::{of_directory, of_places};
-use crate::config::resolved::{Config, SourceSpec};
+use crate::config::resolved::{Config, Mode, SourceSpec};
 use crate::snapshot::{
-    Finding, FindingKind, GitDirectory, PinState, Pinning, Snapshot, Source, SourceState,
+    Finding, FindingKind, GitDirectory, Pinning, SharedPinning, Snapshot, Source, SourceState,
 };
 use crate::store::empty::EmptyStore;
 use crate::union::name::RelPath;
@@ -61,8 +60,8 @@ pub fn rebuild(
     let specs: Vec<&SourceSpec> = config.shown_sources().collect();
     let labels = labels(&specs);
     let with_git = with_git(config, &specs);
-    let means = Means { shared, pins, last, with_git: &with_git };
-    let taken = in_parallel(&specs, |index, spec| {
+    let means = OpenedWith { shared, pins, last, with_git: &with_git };
+    let taken = in_parallel(&specs, threads_that_read(specs.len()), |index, spec| {
         take(config, spec, id_at(index), open(config, spec, id_at(index), means), last)
     });
     let mut built = Built { last: last.map(|last| last.sources.clone()), ..Built::default() };
@@ -100,7 +99,7 @@ pub(super) fn id_at(index: usize) -> SourceId {
 
 /// A source that was opened and listed.
 struct Taken {
-    opened: Opened,
+    opened: OpenedSource,
     layers: Layers,
     revision: Revision,
     top: Object,
@@ -110,7 +109,7 @@ struct Taken {
 impl Taken {
     /// Why a part of it may lack, if that is so.
     fn failure(&self) -> Option<SourceCause> {
-        let Failure { problem, is_momentary } = self.layers.failure.as_ref()?;
+        let ListingFailure { problem, is_momentary } = self.layers.failure.as_ref()?;
         let (problem, is_momentary) = (problem.clone(), *is_momentary);
         let place = self.opened.place.clone();
         Some(match self.opened.commit {
@@ -128,7 +127,7 @@ fn take(
     config: &Config,
     spec: &SourceSpec,
     source: SourceId,
-    opened: Result<Opened, SourceCause>,
+    opened: Result<OpenedSource, SourceCause>,
     last: Option<&Snapshot>,
 ) -> Result<(Taken, Option<SourceCause>), SourceCause> {
     let (part, cause) = match opened {
@@ -170,7 +169,7 @@ fn listed_before(
     spec: &SourceSpec,
     source: SourceId,
     last: &Snapshot,
-    opened: &Opened,
+    opened: &OpenedSource,
 ) -> Option<Layers> {
     let before = last.sources.get(source.index())?;
     let (Some(old), Some(new)) = (&before.git, &opened.git) else { return None };
@@ -209,7 +208,7 @@ fn list(
     config: &Config,
     spec: &SourceSpec,
     source: SourceId,
-    mut opened: Opened,
+    mut opened: OpenedSource,
 ) -> Result<Taken, SourceCause> {
     let store = opened.store.clone();
     let store = store.as_ref();
@@ -224,7 +223,7 @@ fn list(
 fn finish(
     config: &Config,
     spec: &SourceSpec,
-    opened: Opened,
+    opened: OpenedSource,
     layers: Layers,
 ) -> Result<Taken, SourceCause> {
     let store = opened.store.as_ref();
@@ -272,6 +271,7 @@ impl Built {
             name: spec.name.clone(),
             label: label.to_owned(),
             git_ref: spec.git_ref.clone(),
+            is_live: spec.mode == Mode::Live,
             place: opened.place.clone(),
             revision,
             visibility: spec.visibility,
@@ -281,7 +281,7 @@ impl Built {
             key,
             store: opened.store,
             signals: opened.signals,
-            pinning: PinState::new(opened.pinning),
+            pinning: SharedPinning::new(opened.pinning),
             git: opened.git,
             git_directory: opened.git_directory,
         };
@@ -316,6 +316,7 @@ impl Built {
             name: spec.name.clone(),
             label: error.label.clone(),
             git_ref: spec.git_ref.clone(),
+            is_live: spec.mode == Mode::Live,
             place: place.clone(),
             revision: Revision::Missing,
             visibility: spec.visibility,
@@ -325,7 +326,7 @@ impl Built {
             key: source_key(spec, &place, &EmptyStore),
             store: Arc::new(EmptyStore),
             signals: of_places(places(config, spec)),
-            pinning: PinState::new(Pinning::NotAsked),
+            pinning: SharedPinning::new(Pinning::NotAsked),
             git: None,
             git_directory: GitDirectory::NotAsked,
         };

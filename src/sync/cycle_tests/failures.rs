@@ -59,7 +59,7 @@ fn a_fetch_that_takes_too_long_is_ended() {
     let fixture = Fixture::new();
     one(&fixture);
     let config = config(&fixture, "{repo: acme/base, url: UP/up}");
-    let settings = Settings {
+    let settings = RoundSettings {
         git: stub(&fixture, "sleep 300"),
         fetch_timeout: Duration::from_millis(300),
         ..settings()
@@ -80,9 +80,9 @@ fn a_wish_to_stop_ends_the_round_and_leaves_the_ready_file() {
     let config = config(&fixture, "{repo: acme/base, url: UP/up}");
     sync(&config);
     up.commit(&[("a", "2")]);
-    let settings = Settings { git: stub(&fixture, "sleep 300"), ..settings() };
+    let settings = RoundSettings { git: stub(&fixture, "sleep 300"), ..settings() };
     let report = round(&config, &settings, &|step| {
-        if matches!(step, Step::Started { .. }) {
+        if matches!(step, RoundStep::Started { .. }) {
             settings.stop.set();
         }
     });
@@ -109,7 +109,7 @@ fn two_who_sync_one_cache_take_turns_and_an_orphan_keeps_its_turn() {
     assert!(refused.to_string().contains("process 77"), "{refused}");
     holder.kill().unwrap();
     holder.wait().unwrap();
-    let patient = Settings { lock_timeout: Duration::from_secs(60), ..settings() };
+    let patient = RoundSettings { lock_timeout: Duration::from_secs(60), ..settings() };
     std::thread::scope(|scope| {
         let both = [(); 2].map(|()| scope.spawn(|| round(&config, &patient, &|_| {}).unwrap()));
         assert!(both.into_iter().all(|one| one.join().unwrap().is_success()));
@@ -125,8 +125,8 @@ fn a_source_that_fails_is_left_alone_for_a_while() {
     let mut cycle = Cycle::default();
     let next = |cycle: &mut Cycle, config: &Config| {
         asked.lock().unwrap().clear();
-        let watch = |step: Step<'_>| {
-            if let Step::Started { label } = step {
+        let watch = |step: RoundStep<'_>| {
+            if let RoundStep::Started { label } = step {
                 asked.lock().unwrap().push(label.to_owned());
             }
         };

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::Moved;
-use super::cycle::{Cycle, RoundError, RoundReport, Settings, Step, round};
+use super::cycle::{Cycle, RoundError, RoundReport, RoundSettings, RoundStep, round};
 use super::fetch::FetchCause;
 use crate::config::resolved::{Config, PlatformRepository};
 use crate::config::{Environment, load_file};
@@ -28,8 +28,8 @@ fn config(fixture: &Fixture, sources: &str) -> Config {
     load_file(&file, &Environment::of_process()).unwrap().config
 }
 
-fn settings() -> Settings {
-    Settings { lock_timeout: Duration::from_millis(300), ..Settings::default() }
+fn settings() -> RoundSettings {
+    RoundSettings { lock_timeout: Duration::from_millis(300), ..RoundSettings::default() }
 }
 
 fn sync(config: &Config) -> RoundReport {
@@ -285,7 +285,7 @@ fn a_repository_that_is_wanted_in_both_parts_stays_in_both() {
     let config = config(&fixture, sources);
     // Neither takes the place of the other, in whatever order they are fetched.
     for parallel in [1, 4, 4, 4, 4, 4, 4, 4, 4] {
-        let settings = Settings { parallel, ..settings() };
+        let settings = RoundSettings { parallel, ..settings() };
         let report = round(&config, &settings, &|_| {}).unwrap();
         assert!(report.is_success(), "{report:?}");
         for part in ["public", "private"] {
@@ -311,7 +311,7 @@ fn nothing_of_a_token_is_kept_or_said() {
     fs::write(&stub, text).unwrap();
     fs::write(fixture.path().join("token"), "s3cr3t").unwrap();
     let config = config(&fixture, "{repo: a/a, url: 'https://me:pass@git.example/a.git'}");
-    let settings = Settings { git: stub, ..settings() };
+    let settings = RoundSettings { git: stub, ..settings() };
     let report = round(&config, &settings, &|_| {}).unwrap();
     assert!(!fs::read_to_string(seen).unwrap().contains("s3cr3t"));
     let said = format!("{report:?} {}", cause(&report, 0));

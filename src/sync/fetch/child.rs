@@ -49,7 +49,7 @@ pub(super) enum Cut {
 }
 
 /// How a child is run.
-pub(crate) struct Child<'a> {
+pub(crate) struct ChildRun<'a> {
     /// The most time that it may take.
     pub(crate) timeout: Duration,
     /// Ends it early.
@@ -58,14 +58,14 @@ pub(crate) struct Child<'a> {
     pub(crate) hear: &'a dyn Fn(&[u8]),
 }
 
-enum Event {
+enum ChildEvent {
     Stdout(Vec<u8>),
     Stderr(Vec<u8>),
     Closed,
     Ended,
 }
 
-impl Child<'_> {
+impl ChildRun<'_> {
     /// Runs a command to its end. When this returns nobody of its process group is left.
     pub(super) fn run(&self, mut command: Command) -> Result<Ended, Cut> {
         let deadline = Instant::now() + self.timeout;
@@ -102,7 +102,7 @@ impl Child<'_> {
 
     fn until(
         &self,
-        events: &Receiver<Event>,
+        events: &Receiver<ChildEvent>,
         deadline: Instant,
         heard: &mut Heard<'_>,
     ) -> Result<(), Cut> {
@@ -128,15 +128,15 @@ impl Child<'_> {
 }
 
 /// Has all heard that a child writes, and its end.
-fn listen(child: &mut process::Child, group: Pid) -> io::Result<Receiver<Event>> {
+fn listen(child: &mut process::Child, group: Pid) -> io::Result<Receiver<ChildEvent>> {
     let (sender, events) = mpsc::channel();
-    read_pieces(child.stdout.take(), sender.clone(), Event::Stdout)?;
-    read_pieces(child.stderr.take(), sender.clone(), Event::Stderr)?;
+    read_pieces(child.stdout.take(), sender.clone(), ChildEvent::Stdout)?;
+    read_pieces(child.stderr.take(), sender.clone(), ChildEvent::Stderr)?;
     start(move || {
         // Not reaped here: while it is a zombie its number, and so its group's, means no other.
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         while waitid(Id::Pid(group), flags) == Err(Errno::EINTR) {}
-        sender.send(Event::Ended).unwrap_or_default();
+        sender.send(ChildEvent::Ended).unwrap_or_default();
     })?;
     Ok(events)
 }
@@ -176,8 +176,8 @@ fn reap_left() {
 /// Hands on what comes out of a pipe until it is closed.
 fn read_pieces(
     pipe: Option<impl Read + Send + 'static>,
-    sender: Sender<Event>,
-    event: fn(Vec<u8>) -> Event,
+    sender: Sender<ChildEvent>,
+    event: fn(Vec<u8>) -> ChildEvent,
 ) -> io::Result<()> {
     start(move || {
         let mut piece = vec![0; 16 << 10];
@@ -195,7 +195,7 @@ fn read_pieces(
                 }
             }
         }
-        sender.send(Event::Closed).unwrap_or_default();
+        sender.send(ChildEvent::Closed).unwrap_or_default();
     })
 }
 
@@ -210,15 +210,15 @@ struct Heard<'a> {
 
 impl Heard<'_> {
     /// True if this was the end of the child.
-    fn take(&mut self, event: Event) -> bool {
+    fn take(&mut self, event: ChildEvent) -> bool {
         match event {
-            Event::Ended => return true,
-            Event::Closed => self.open -= 1,
-            Event::Stdout(piece) => {
+            ChildEvent::Ended => return true,
+            ChildEvent::Closed => self.open -= 1,
+            ChildEvent::Stdout(piece) => {
                 let left = STDOUT_BYTES_MAX.saturating_sub(self.stdout.len());
                 self.stdout.extend_from_slice(&piece[..piece.len().min(left)]);
             }
-            Event::Stderr(piece) => {
+            ChildEvent::Stderr(piece) => {
                 (self.hear)(&piece);
                 self.stderr.extend_from_slice(&piece);
                 let surplus = self.stderr.len().saturating_sub(STDERR_BYTES_MAX);
@@ -228,7 +228,7 @@ impl Heard<'_> {
         false
     }
 
-    fn until_ended(&mut self, events: &Receiver<Event>, patience: Duration) -> bool {
+    fn until_ended(&mut self, events: &Receiver<ChildEvent>, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         loop {
             match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -243,7 +243,7 @@ impl Heard<'_> {
         }
     }
 
-    fn drain(&mut self, events: &Receiver<Event>) {
+    fn drain(&mut self, events: &Receiver<ChildEvent>) {
         let deadline = Instant::now() + DRAIN;
         while self.open > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -279,7 +279,7 @@ mod tests {
     }
 
     fn run(script: &str, timeout: Duration, stop: &Stop) -> Result<Ended, Cut> {
-        Child { timeout, stop, hear: &|_| {} }.run(shell(script))
+        ChildRun { timeout, stop, hear: &|_| {} }.run(shell(script))
     }
 
     fn wait_for_end(pid: &str) {

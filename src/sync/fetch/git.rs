@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::cause::FetchCause;
-use super::child::{Child, Cut, Ended};
-use super::remote::{Remote, Transport};
+use super::child::{ChildRun, Cut, Ended};
+use super::remote::Remote;
+use crate::config::Transport;
 use crate::sync::reach::local_remote;
 
 /// The variables of ours that a child sees: where programs are, keys for ssh, the way out of a closed network.
@@ -74,7 +75,7 @@ const TOKEN_FILE: &str = "OVERLAYFS_MOUNT_TOKEN_FILE";
 
 /// How much of the history is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Depth {
+pub(crate) enum HistoryDepth {
     /// The commits themselves.
     Tips,
     /// All, where there is all already or nothing yet.
@@ -125,7 +126,7 @@ impl Advertised {
 
 /// How a program is started that writes below some paths only, and reads, of what is not the machine's, these and some others: given
 /// are the program, what it writes, and what it reads.
-pub type Launch = fn(&Path, &[PathBuf], &[PathBuf]) -> Command;
+pub type GitLaunch = fn(&Path, &[PathBuf], &[PathBuf]) -> Command;
 
 /// Starts a program with nothing to keep it to that.
 pub fn as_itself(program: &Path, _writes: &[PathBuf], _reads: &[PathBuf]) -> Command {
@@ -137,7 +138,7 @@ pub(crate) struct Git<'a> {
     /// The program.
     pub(crate) program: &'a Path,
     /// How it is started.
-    pub(crate) launch: Launch,
+    pub(crate) launch: GitLaunch,
     /// The lock of the cache. A child holds it as its standard input, so that it is locked for as long as one that
     /// outlives us may write.
     pub(crate) lock: &'a File,
@@ -150,7 +151,7 @@ impl Git<'_> {
     pub(crate) fn ls_remote(
         &self,
         remote: &Remote,
-        child: &Child<'_>,
+        child: &ChildRun<'_>,
     ) -> Result<Advertised, FetchCause> {
         let mut command = self.speaking(remote, None)?;
         command.args(["ls-remote", "--symref", "--end-of-options", remote.url()]);
@@ -164,16 +165,16 @@ impl Git<'_> {
         git_dir: &Path,
         remote: &Remote,
         refspecs: &[String],
-        depth: Depth,
-        child: &Child<'_>,
+        depth: HistoryDepth,
+        child: &ChildRun<'_>,
     ) -> Result<(), FetchCause> {
         let mut command = self.speaking(remote, Some(git_dir))?;
         command.args(["fetch", "--progress", "--atomic", "--no-tags", "--no-auto-maintenance"]);
         command.args(["--no-write-fetch-head", "--no-recurse-submodules"]);
         match depth {
-            Depth::Tips => command.arg("--depth=1"),
-            Depth::All => &mut command,
-            Depth::Unshallow => command.arg("--unshallow"),
+            HistoryDepth::Tips => command.arg("--depth=1"),
+            HistoryDepth::All => &mut command,
+            HistoryDepth::Unshallow => command.arg("--unshallow"),
         };
         command.args(["--end-of-options", remote.url()]).args(refspecs);
         self.run(command, Some(remote), child).map(drop)
@@ -184,7 +185,7 @@ impl Git<'_> {
         &self,
         git_dir: &Path,
         is_sha256: bool,
-        child: &Child<'_>,
+        child: &ChildRun<'_>,
     ) -> Result<(), FetchCause> {
         let parent = git_dir.parent().unwrap_or(git_dir);
         let mut command = self.command(None, &[parent], &[])?;
@@ -199,7 +200,7 @@ impl Git<'_> {
         &self,
         git_dir: &Path,
         arguments: I,
-        child: &Child<'_>,
+        child: &ChildRun<'_>,
     ) -> Result<(), FetchCause>
     where
         I: IntoIterator<Item = S>,
@@ -255,7 +256,7 @@ impl Git<'_> {
         &self,
         command: Command,
         remote: Option<&Remote>,
-        child: &Child<'_>,
+        child: &ChildRun<'_>,
     ) -> Result<Ended, FetchCause> {
         let name = || remote.map_or_else(|| "the repo cache".to_owned(), ToString::to_string);
         match child.run(command) {
@@ -368,9 +369,10 @@ mod tests {
         let lock = File::create(directory.path().join("lock")).unwrap();
         let git = Git { program: &stub, launch: as_itself, lock: &lock, token_file: &token_file };
         let stop = Stop::default();
-        let child = Child { timeout: Duration::from_secs(60), stop: &stop, hear: &|_| {} };
+        let child = ChildRun { timeout: Duration::from_secs(60), stop: &stop, hear: &|_| {} };
         let remote = Remote::parse("https://git.example/a/b.git").unwrap();
-        git.fetch(directory.path(), &remote, &["+a:b".to_owned()], Depth::Tips, &child).unwrap();
+        git.fetch(directory.path(), &remote, &["+a:b".to_owned()], HistoryDepth::Tips, &child)
+            .unwrap();
         let seen = std::fs::read_to_string(seen).unwrap();
         assert!(seen.contains("--depth=1") && seen.contains("GIT_TERMINAL_PROMPT=0"), "{seen}");
         assert!(!seen.contains("s3cr3t") && !seen.contains("CARGO"), "{seen}");

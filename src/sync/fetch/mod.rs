@@ -14,9 +14,9 @@ mod said;
 mod stop;
 
 pub use cause::FetchCause;
-pub(super) use child::Child;
-pub(super) use git::{Advertised, Depth, Git};
-pub use git::{Launch, as_itself};
+pub(super) use child::ChildRun;
+pub(super) use git::{Advertised, Git, HistoryDepth};
+pub use git::{GitLaunch, as_itself};
 pub(super) use pack::Borrower;
 pub use pack::PackCause;
 pub(super) use remote::Remote;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::child::{Child, Cut};
+use super::child::{ChildRun, Cut};
 use super::git::{as_itself, clean};
 
 /// Settings that decide what is packed, whatever the lenders have beside their objects: indices of others over commits and packs are
@@ -61,7 +61,7 @@ impl Borrower<'_> {
         &self,
         arguments: &[&OsStr],
         input: File,
-        child: &Child<'_>,
+        child: &ChildRun<'_>,
     ) -> Result<Vec<u8>, PackCause> {
         let mut command = clean(as_itself(self.program, &[], &[]));
         command.stdin(Stdio::from(input)).env("GIT_NO_LAZY_FETCH", "1");

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::cause::FetchCause;
+use crate::config::Transport;
 use crate::union::source::SourceName;
 
 /// The host that repositories without `url` are cloned from, as on the platform.
@@ -15,17 +16,6 @@ pub(crate) struct Remote {
     transport: Transport,
 }
 
-/// How a remote is spoken to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Transport {
-    /// TLS; with scheme, host and port, and whether the URL names a user.
-    Https { origin: String, has_user: bool },
-    /// The `ssh` program.
-    Ssh,
-    /// A repository of this machine.
-    File,
-}
-
 impl Remote {
     /// Reads a URL as configured.
     ///
@@ -33,35 +23,7 @@ impl Remote {
     /// It is of another protocol than https, ssh and file, or a relative path.
     pub(crate) fn parse(url: &str) -> Result<Self, FetchCause> {
         let refused = || FetchCause::Protocol { url: without_password(url) };
-        let transport = match url.split_once("://") {
-            Some(("https", rest)) => {
-                let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-                let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-                if host.is_empty() || host.contains('=') {
-                    return Err(refused());
-                }
-                Transport::Https { origin: format!("https://{host}"), has_user: !user.is_empty() }
-            }
-            Some(("ssh", _)) => Transport::Ssh,
-            Some(("file", path)) if path.starts_with('/') => Transport::File,
-            Some(_) => return Err(refused()),
-            None if url.starts_with('/') => Transport::File,
-            // As scp has it: a colon before any slash, and not two, which is git's way to name a helper program.
-            None => match url.split_once(':') {
-                Some((host, path))
-                    if !host.is_empty()
-                        && !host.contains('/')
-                        && !path.is_empty()
-                        && !path.starts_with(':') =>
-                {
-                    Transport::Ssh
-                }
-                Some(_) | None => return Err(refused()),
-            },
-        };
-        if url.starts_with('-') || url.chars().any(char::is_control) {
-            return Err(refused());
-        }
+        let transport = Transport::of(url).ok_or_else(refused)?;
         Ok(Self { url: url.to_owned(), transport })
     }
 
@@ -123,36 +85,6 @@ pub(super) fn without_password(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_https_ssh_and_file_are_spoken() {
-        for good in [
-            "https://git.example/a/b.git",
-            "https://git.example:8443/a",
-            "ssh://git@git.example/a",
-            "git@git.example:a/b.git",
-            "file:///srv/a.git",
-            "/srv/a.git",
-        ] {
-            assert!(Remote::parse(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "http://git.example/a",
-            "git://git.example/a",
-            "ext::sh -c true",
-            "fd::7",
-            "../a",
-            "a/b",
-            "file://host/a",
-            "HTTPS://git.example/a",
-            "https:///a",
-            "-oProxyCommand=x:y",
-            "",
-        ] {
-            let refused = Remote::parse(bad);
-            assert!(matches!(refused, Err(FetchCause::Protocol { .. })), "{bad}: {refused:?}");
-        }
-    }
 
     #[test]
     fn without_url_the_platforms_host_is_asked() {

@@ -11,7 +11,7 @@ use crate::union::hex::Hex;
 
 /// What every git directory of ours is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Form {
+pub(super) struct GitDirectoryForm {
     /// Whether its ids are SHA-256.
     pub(super) is_sha256: bool,
     /// Whether there is no work tree around it.
@@ -19,7 +19,7 @@ pub(super) struct Form {
 }
 
 /// Makes a git directory with nothing in it; what is there already stays.
-pub(super) fn write(dir: &Path, form: Form, head: &str) -> io::Result<()> {
+pub(super) fn write(dir: &Path, form: GitDirectoryForm, head: &str) -> io::Result<()> {
     for below in ["objects/pack", "objects/info", "refs/heads", "refs/tags"] {
         fs::create_dir_all(dir.join(below))?;
     }

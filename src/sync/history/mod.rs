@@ -23,10 +23,10 @@ use thiserror::Error;
 use tracing::{debug, warn};
 
 use self::layout::Boundary;
-use self::packs::{Means, Packs};
+use self::packs::{Packing, Packs};
 use super::digest::Fields;
-use super::fetch::{Child, PackCause, Stop};
-use crate::snapshot::{GitDirectory, PinState, Pinning, Source, SourceState};
+use super::fetch::{ChildRun, PackCause, Stop};
+use crate::snapshot::{GitDirectory, Pinning, SharedPinning, Source, SourceState};
 use crate::store::dir::DirStore;
 use crate::store::git::Repository;
 use crate::union::hex::Hex;
@@ -64,7 +64,7 @@ enum HistoryError {
 }
 
 /// What a `.git` is asked for.
-pub(super) struct Asked<'a> {
+pub(super) struct WantedGit<'a> {
     pub(super) name: &'a SourceName,
     pub(super) visibility: Visibility,
     pub(super) git_ref: Option<&'a str>,
@@ -89,7 +89,7 @@ pub struct Histories {
 struct History {
     packs: Option<Packs>,
     /// What the view shows or may still show.
-    served: Vec<Served>,
+    served: Vec<ServedSource>,
     /// What could not be packed, when, and why.
     failed: Option<(Wanted, Instant, String)>,
 }
@@ -98,7 +98,7 @@ struct History {
 type Wanted = (String, String);
 
 #[derive(Debug)]
-struct Served {
+struct ServedSource {
     wanted: Wanted,
     serial: u64,
     source: Weak<Source>,
@@ -114,7 +114,7 @@ impl Histories {
 
     /// The `.git` of a source at a commit; packs what of its history is not here yet. `repositories` have the objects; the last is the
     /// source's own.
-    pub(super) fn get(&self, asked: &Asked<'_>, repositories: &[&Repository]) -> GitDirectory {
+    pub(super) fn get(&self, asked: &WantedGit<'_>, repositories: &[&Repository]) -> GitDirectory {
         let found = self.history(asked).and_then(|(dir, history)| {
             let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
             let found = history.get(&dir, self, asked, repositories);
@@ -124,7 +124,7 @@ impl Histories {
     }
 
     /// As [`Histories::get`], of a commit that was served before: neither packs anything nor waits for who does.
-    pub(super) fn get_again(&self, asked: &Asked<'_>) -> GitDirectory {
+    pub(super) fn get_again(&self, asked: &WantedGit<'_>) -> GitDirectory {
         let found = self.history(asked).and_then(|(dir, history)| {
             let mut history = match history.try_lock() {
                 Ok(history) => history,
@@ -136,7 +136,7 @@ impl Histories {
         found.map_or_else(|reason| GitDirectory::LeftOut { reason }, GitDirectory::Shown)
     }
 
-    fn history(&self, asked: &Asked<'_>) -> Result<(PathBuf, Arc<Mutex<History>>), String> {
+    fn history(&self, asked: &WantedGit<'_>) -> Result<(PathBuf, Arc<Mutex<History>>), String> {
         let place = self.place.get_or_init(|| self.make_place()).clone()?;
         let key = asked.key();
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,7 +179,7 @@ impl Drop for Histories {
     }
 }
 
-impl Asked<'_> {
+impl WantedGit<'_> {
     /// Names its history.
     fn key(&self) -> [u8; 16] {
         let mut fields = Fields::new("overlayfs-mount history 1");
@@ -198,6 +198,7 @@ impl Asked<'_> {
             name: self.name.clone(),
             label: self.name.to_string(),
             git_ref: self.git_ref.map(str::to_owned),
+            is_live: false,
             place: self.place.to_owned(),
             revision: Revision::Commit(self.commit),
             visibility: self.visibility,
@@ -207,7 +208,7 @@ impl Asked<'_> {
             key: self.key(),
             store: Arc::new(store),
             signals: Vec::new(),
-            pinning: PinState::new(Pinning::NotAsked),
+            pinning: SharedPinning::new(Pinning::NotAsked),
             git: None,
             git_directory: GitDirectory::NotAsked,
         }
@@ -219,7 +220,7 @@ impl History {
         &mut self,
         dir: &Path,
         histories: &Histories,
-        asked: &Asked<'_>,
+        asked: &WantedGit<'_>,
         repositories: &[&Repository],
     ) -> Result<Arc<Source>, HistoryError> {
         let boundary = match repositories.last() {
@@ -251,7 +252,7 @@ impl History {
         &mut self,
         dir: &Path,
         histories: &Histories,
-        asked: &Asked<'_>,
+        asked: &WantedGit<'_>,
     ) -> Result<Arc<Source>, HistoryError> {
         let commit = asked.commit.to_string();
         let packs = self.open(dir, asked.is_sha256)?;
@@ -283,8 +284,8 @@ impl History {
         }
         let lenders: Vec<_> =
             repositories.iter().map(|repository| repository.objects_dir().to_owned()).collect();
-        let child = Child { timeout: TIMEOUT, stop: &histories.stop, hear: &|_| {} };
-        let means = Means { program: Path::new("git"), lenders: &lenders, child };
+        let child = ChildRun { timeout: TIMEOUT, stop: &histories.stop, hear: &|_| {} };
+        let means = Packing { program: Path::new("git"), lenders: &lenders, child };
         let started = Instant::now();
         let is_sha256 = commit.len() == 64;
         let packs = self.open(dir, is_sha256)?;
@@ -305,13 +306,13 @@ impl History {
         dir: &Path,
         wanted: Wanted,
         histories: &Histories,
-        asked: &Asked<'_>,
+        asked: &WantedGit<'_>,
     ) -> Result<Arc<Source>, HistoryError> {
         self.served.retain(|served| served.source.strong_count() > 0);
         let packs = self.open(dir, asked.is_sha256)?;
         let serial = packs.serial;
         let tip = packs.record.tip(&wanted.0, &wanted.1).cloned();
-        let same = |served: &Served| {
+        let same = |served: &ServedSource| {
             let is_same = served.wanted == wanted && served.serial == serial;
             is_same.then(|| served.source.upgrade()).flatten()
         };
@@ -324,7 +325,7 @@ impl History {
         let source = store.map(|store| Arc::new(asked.source(store))).map_err(|error| {
             HistoryError::Again(format!("`{}` cannot be read: {error}", place.display()))
         })?;
-        self.served.push(Served { wanted, serial, source: Arc::downgrade(&source) });
+        self.served.push(ServedSource { wanted, serial, source: Arc::downgrade(&source) });
         Ok(source)
     }
 }

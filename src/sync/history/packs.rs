@@ -10,9 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::HistoryError;
-use super::layout::{self, Boundary, Form};
-use super::record::{Record, Tip};
-use crate::sync::fetch::{Borrower, Child, PackCause};
+use super::layout::{self, Boundary, GitDirectoryForm};
+use super::record::{HistoryRecord, Tip};
+use crate::sync::fetch::{Borrower, ChildRun, PackCause};
 
 /// From so many packs on the small ones are made one.
 const PACKS_MAX: usize = 16;
@@ -23,18 +23,18 @@ const PACK_FILES: [&str; 3] = ["pack", "rev", "idx"];
 #[derive(Debug)]
 pub(super) struct Packs {
     dir: PathBuf,
-    form: Form,
-    pub(super) record: Record,
+    form: GitDirectoryForm,
+    pub(super) record: HistoryRecord,
     /// Grows with the objects.
     pub(super) serial: u64,
     next: u64,
 }
 
 /// How the objects of a repository are packed.
-pub(super) struct Means<'a> {
+pub(super) struct Packing<'a> {
     pub(super) program: &'a Path,
     pub(super) lenders: &'a [PathBuf],
-    pub(super) child: Child<'a>,
+    pub(super) child: ChildRun<'a>,
 }
 
 fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HistoryError {
@@ -44,7 +44,7 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HistoryE
 impl Packs {
     /// Takes over what an earlier daemon left in a directory, or starts anew.
     pub(super) fn open(dir: PathBuf, is_sha256: bool) -> Result<Self, HistoryError> {
-        let record = Record::read(&dir);
+        let record = HistoryRecord::read(&dir);
         // What was served ended with the daemon that served it; without a record nothing is known of the packs.
         let stale = if record.is_some() {
             vec![dir.join("served"), dir.join("incoming")]
@@ -59,7 +59,7 @@ impl Packs {
                 Ok(()) | Err(_) => {}
             }
         }
-        let form = Form { is_sha256, is_bare: true };
+        let form = GitDirectoryForm { is_sha256, is_bare: true };
         let packs = Self { form, record: record.unwrap_or_default(), serial: 0, next: 0, dir };
         let repository = packs.repository();
         layout::write(&repository, form, "ref: refs/heads/none")
@@ -94,7 +94,7 @@ impl Packs {
         &mut self,
         commit: &str,
         boundary: &Boundary,
-        means: &Means<'_>,
+        means: &Packing<'_>,
     ) -> Result<(), HistoryError> {
         let shallow = self.repository().join("shallow");
         fs::write(&shallow, boundary.text()).map_err(failed("writing", &shallow))?;
@@ -128,13 +128,13 @@ impl Packs {
     }
 
     /// Makes one of the small packs where there are many. That there are many is no error.
-    pub(super) fn tidy(&mut self, means: &Means<'_>) {
+    pub(super) fn tidy(&mut self, means: &Packing<'_>) {
         if self.record.packs.len() < PACKS_MAX {
             return;
         }
         let (small, large) = self.small_and_large();
         let names: String = small.iter().flat_map(|name| [name.as_str(), ".pack\n"]).collect();
-        let own = Means { lenders: &[], child: Child { ..means.child }, ..*means };
+        let own = Packing { lenders: &[], child: ChildRun { ..means.child }, ..*means };
         let merged = self.pack(&["--stdin-packs"], &names, &own);
         let Ok(merged) = merged.and_then(|merged| self.put(&merged).map(|()| merged)) else {
             return;
@@ -172,7 +172,7 @@ impl Packs {
         &self,
         arguments: &[&str],
         input: &str,
-        means: &Means<'_>,
+        means: &Packing<'_>,
     ) -> Result<Vec<String>, HistoryError> {
         let incoming = self.dir.join("incoming");
         fs::remove_dir_all(&incoming).unwrap_or_default();
@@ -227,7 +227,7 @@ impl Packs {
     pub(super) fn serve(&mut self, tip: &Tip) -> Result<PathBuf, HistoryError> {
         let dir = self.dir.join("served").join(self.next.to_string());
         self.next += 1;
-        let form = Form { is_bare: false, ..self.form };
+        let form = GitDirectoryForm { is_bare: false, ..self.form };
         layout::write(&dir, form, &tip.commit).map_err(failed("making", &dir))?;
         if !tip.shallow.is_empty() {
             fs::write(dir.join("shallow"), layout::text(&tip.shallow))

@@ -13,7 +13,7 @@ const TIPS_MAX: usize = 256;
 
 /// The packs of a history, and the commits that they were made for.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct HistoryRecord {
     form: u32,
     /// The names of its packs, without an ending.
     pub(super) packs: Vec<String>,
@@ -32,7 +32,7 @@ pub(super) struct Tip {
     pub(super) shallow: Vec<String>,
 }
 
-impl Record {
+impl HistoryRecord {
     /// Reads the record in a directory; nothing if there is none that can be used.
     pub(super) fn read(dir: &Path) -> Option<Self> {
         let text = fs::read(dir.join("record.json")).ok()?;

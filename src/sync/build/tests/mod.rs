@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::resolved::{
     Access, AllowOther, Links, Location, Mode, MountSettings, Origin, Pin, PlatformValues,
-    RepoCache, State,
+    RepoCache, StateSettings,
 };
 use crate::store::git::fixture::Fixture;
 use crate::sync::inspect::{OccurrenceKind, inspect};
@@ -56,7 +56,7 @@ fn config(fixture: &Fixture, sources: Vec<SourceSpec>) -> Config {
             interval: Duration::from_secs(30),
             token_file: PathBuf::new(),
         },
-        state: State { dir: fixture.path().join("state"), cache_bytes: 1 << 20 },
+        state: StateSettings { dir: fixture.path().join("state"), cache_bytes: 1 << 20 },
         mount: MountSettings {
             at: "/mnt".into(),
             shows_sources: true,

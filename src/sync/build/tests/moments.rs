@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::{Attributes, Listed, Store, StoreError};
-use crate::sync::open::Means;
+use crate::sync::open::OpenedWith;
 
 /// A store whose directories below its top cannot be listed.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ fn s127_what_was_shown_stays_whole_where_a_part_cannot_be_read_for_a_moment() {
     let last = rebuild(&config, &shared, None, None).unwrap().snapshot;
     git.commit(&[("tools/slack/a.py", "high"), ("tools/other/pyproject.toml", "")]);
     fs::create_dir(work.path.join("tools/more")).unwrap();
-    let means = Means { shared: &shared, pins: None, last: Some(&last), with_git: &[] };
+    let means = OpenedWith { shared: &shared, pins: None, last: Some(&last), with_git: &[] };
     let taken = |index: usize, error| {
         let (id, spec) = (id_at(index), &config.sources[index]);
         let mut opened = open(&config, spec, id, means).unwrap();

@@ -27,10 +27,21 @@ fn s47_a_public_view_refuses_what_lies_below_private() {
     config.access = Access::Public;
     let error = try_build(&config).unwrap_err().to_string();
     assert!(error.contains("cache/a/b` (is below the cache's `private` directory"), "{error}");
+    assert!(error.contains("only a private one is there, and this view is public"), "{error}");
+    let place = fixture.path().join("cache/public/a/b");
+    let cure = format!("cure: put a repository that everybody may see at `{}`", place.display());
+    assert!(error.contains(&cure) && error.contains("remove `visibility: public`"), "{error}");
     config.sources[0].location = Location::Path(fixture.path().join("cache/a/b"));
-    assert!(try_build(&config).is_err());
-    config.sources[0].mode = Mode::Live;
-    assert!(try_build(&config).is_err());
+    for mode in [Mode::Git, Mode::Live] {
+        config.sources[0].mode = mode;
+        let error = try_build(&config).unwrap_err().to_string();
+        assert!(error.contains("cure: name a directory that everybody may see"), "{error}");
+    }
+    // A private one beside a broken one: the broken one is to be repaired.
+    config.sources[0] = SourceSpec { visibility: Visibility::Public, ..repo("a/b") };
+    fs::create_dir_all(&place).unwrap();
+    let error = try_build(&config).unwrap_err().to_string();
+    assert!(error.contains("cure: repair it, correct its place"), "{error}");
 }
 
 #[test]

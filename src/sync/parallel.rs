@@ -1,4 +1,4 @@
-//! The same work for many sources at once.
+//! The same work for many sources, or many mirrors, at once.
 
 use std::num::NonZero;
 use std::sync::LazyLock;
@@ -11,17 +11,22 @@ static CORES: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(
 /// For so many items there is another thread, which goes on while one waits for the disk. Fewer are done by the time that it has started.
 const MANY: usize = 16;
 
-/// How many threads do `items`.
+/// How many threads read so many sources of this machine.
+pub(super) fn threads_that_read(sources: usize) -> usize {
+    threads(sources, *CORES)
+}
+
 fn threads(items: usize, cores: usize) -> usize {
     cores.max((items / MANY).min(cores * 2)).min(items)
 }
 
-/// Does the same with each item on as many threads as make sense, and gives the results in the items' order.
+/// Does the same with each item on so many threads, this one among them, and gives the results in the items' order.
 pub(super) fn in_parallel<T: Sync, R: Send>(
     items: &[T],
+    threads: usize,
     work: impl Fn(usize, &T) -> R + Sync,
 ) -> Vec<R> {
-    let threads = threads(items.len(), *CORES);
+    let threads = threads.min(items.len());
     if threads <= 1 {
         return items.iter().enumerate().map(|(index, item)| work(index, item)).collect();
     }
@@ -74,7 +79,7 @@ mod tests {
         let items: Vec<usize> = (0..100).collect();
         IS_REFUSED.set(true);
         let me = std::thread::current().id();
-        let done = in_parallel(&items, |index, item| {
+        let done = in_parallel(&items, 4, |index, item| {
             assert_eq!(std::thread::current().id(), me);
             index + item
         });
