@@ -2,7 +2,16 @@
 
 use std::process::ExitCode;
 
+use overlayfs_mount::machine::signal_stacks;
+
+/// Runs before Rust's library begins, which then gives no thread a stack that the process would end for the lack of.
+#[used]
+#[expect(unsafe_code, reason = "there is no other way to be called before `main`")]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = signal_stacks::forgo;
+
 fn main() -> ExitCode {
+    signal_stacks::begin();
     let arguments: Vec<_> = std::env::args_os().collect();
     overlayfs_mount::commands::run(&arguments)
 }

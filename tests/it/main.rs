@@ -52,6 +52,7 @@ mod small_disks;
 mod stored;
 mod swaps;
 mod sync_faults;
+mod threads;
 mod torn;
 mod users;
 mod views;

@@ -30,8 +30,8 @@ SHORT = [
     ("fstat", "EIO", "7+5"), ("pwrite64", "ENOSPC", "1"), ("write", "ENOSPC", "2+3"), ("write", "EINTR", "1+2"), ("fsync", "EIO", "1"), ("fsync", "EIO", "3"),
     ("rename", "EIO", "1"), ("rename", "EIO", "2"), ("ftruncate", "EIO", "1"), ("mmap", "ENOMEM", "28+3"), ("syncfs", "EIO", "1"), ("read", "EIO", "9+4"),
 ]
-# What the loader says, and the language's own start of a thread: nothing of this program ran then.
-STARTING = re.compile(r"error while loading shared libraries|failed to map segment|failed to allocate an alternative stack")
+# What the loader says: nothing of this program ran then.
+STARTING = re.compile(r"error while loading shared libraries|failed to map segment")
 
 
 def tool(*arguments):
@@ -137,7 +137,7 @@ def once(total, remote, before, fault, is_new):
         wrong.append(("success", done.stderr))
     if done.returncode == 1 and (left := leftovers("repos")):
         wrong.append(("left by who failed", *left))
-    if "panicked" in done.stderr and not STARTING.search(done.stderr):
+    if "panicked" in done.stderr:
         wrong.append(("panic", done.stderr[-600:]))
     afterwards(remote, before, now, is_new, wrong)
     total.add(fault, count, done.returncode != 0, wrong)
