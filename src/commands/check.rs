@@ -211,6 +211,15 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
     if !report.hides.is_empty() {
         text.push('\n');
     }
+    remarks(&mut text, report)?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// What an operator should know, each on lines of its own.
+fn remarks(text: &mut String, report: &CheckReport) -> std::fmt::Result {
     for source in &report.sources {
         if let Some(error) = &source.error {
             write!(text, "\nwarning: {error}")?;
@@ -234,8 +243,5 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
             lint.path, lint.source, lint.what, lint.cure
         )?;
     }
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    Ok(text)
+    Ok(())
 }

@@ -74,7 +74,7 @@ pub enum Command {
     Sync(SyncArgs),
     /// Say what of this machine would stop a mount, each with its cure
     Doctor(DoctorArgs),
-    /// Mount sample sources, walk through them, update one, and unmount
+    /// Show how it works, without any file: mount samples, update one, and unmount
     Demo,
     /// Things about the configuration file
     Config(ConfigCommandArgs),
@@ -89,10 +89,10 @@ pub enum Command {
 #[derive(Debug, Clone, Default, Args)]
 #[group(multiple = false)]
 pub struct ConfigArgs {
-    /// The configuration file
+    /// The configuration file (default: `overlays.yaml` here, else the user's, else the machine's)
     #[arg(short = 'c', long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// A Helm values file of the platform, as it is
+    /// A Helm values file of the platform, in place of a configuration file
     #[arg(long, value_name = "FILE")]
     pub values: Option<PathBuf>,
     /// A source, without any file: PATH, or `owner/repo[@REF]`; repeat it, the last is on top

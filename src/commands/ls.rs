@@ -17,7 +17,7 @@ pub struct LsArgs {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Only this surface
+    /// Only this surface, as `skills` (`check` lists them)
     #[arg(value_name = "SURFACE")]
     pub surface: Option<String>,
     /// Print one JSON document

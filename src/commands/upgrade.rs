@@ -15,7 +15,7 @@ use crate::machine::run_dir::RunDir;
 /// Arguments of `upgrade`.
 #[derive(Debug, Args)]
 pub struct UpgradeArgs {
-    /// The mount point; may be left out where one view is mounted
+    /// Where it is mounted (default: the only mount)
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: Option<PathBuf>,
 }

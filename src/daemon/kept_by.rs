@@ -22,7 +22,7 @@ use crate::control::status::Confinement;
 use crate::fuse::Courier;
 use crate::machine::broker::Line;
 use crate::machine::confinement::Kept;
-use crate::machine::keeper::{Answer, Handed, Keeper, Word, journal_file};
+use crate::machine::keeper::{Handed, Keeper, KeeperAnswer, Word, journal_file};
 use crate::sync::reach::Reach;
 use crate::view::{Journal, Past};
 
@@ -207,8 +207,8 @@ impl KeptBy {
     ) -> Result<(), DaemonError> {
         let refused = self.refusals.0.clone();
         let hear = move |answer| match answer {
-            Answer::Refused => refused.send(()).unwrap_or_default(),
-            Answer::Stopping => stopping(),
+            KeeperAnswer::Refused => refused.send(()).unwrap_or_default(),
+            KeeperAnswer::Stopping => stopping(),
         };
         let orphan = self.clone();
         let gone = move || {

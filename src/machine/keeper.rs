@@ -105,14 +105,14 @@ impl Word {
 
 /// What a keeper says to its worker, beside what it hands over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum KeeperAnswer {
     /// What was asked for was not done.
     Refused,
     /// The mount is about to be taken away.
     Stopping,
 }
 
-impl Answer {
+impl KeeperAnswer {
     const REFUSED: u8 = b'X';
     const STOPPING: u8 = b'T';
 
@@ -299,14 +299,14 @@ impl Keeper {
     /// No thread can be started.
     pub fn listen(
         &self,
-        hear: impl Fn(Answer) + Send + 'static,
+        hear: impl Fn(KeeperAnswer) + Send + 'static,
         gone: impl FnOnce() + Send + 'static,
     ) -> Result<(), MachineError> {
         let mut line = self.line.try_clone().map_err(failed("listening to the keeper"))?;
         let listening = move || {
             let mut byte = [0; 1];
             while line.read_exact(&mut byte).is_ok() {
-                if let Some(answer) = Answer::of(byte[0]) {
+                if let Some(answer) = KeeperAnswer::of(byte[0]) {
                     hear(answer);
                 }
             }
@@ -347,8 +347,11 @@ mod tests {
         for (byte, word) in Word::ALL {
             assert_eq!((word.byte(), Word::of(byte)), (byte, Some(word)));
         }
-        for answer in [Answer::Refused, Answer::Stopping] {
-            assert_eq!((Answer::of(answer.byte()), Word::of(answer.byte())), (Some(answer), None));
+        for answer in [KeeperAnswer::Refused, KeeperAnswer::Stopping] {
+            assert_eq!(
+                (KeeperAnswer::of(answer.byte()), Word::of(answer.byte())),
+                (Some(answer), None)
+            );
         }
     }
 

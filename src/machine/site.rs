@@ -129,7 +129,7 @@ impl Site {
             };
             match content {
                 Ok(content) => {
-                    entries.push(CoveredEntry { name: entry.file_name(), kind, content })
+                    entries.push(CoveredEntry { name: entry.file_name(), kind, content });
                 }
                 // It went away after it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use tracing::warn;
 
 use super::broker::{self, Line};
-use super::keeper::{Answer, MARKER, Turn, Word, failed};
+use super::keeper::{KeeperAnswer, MARKER, Turn, Word, failed};
 use super::{MachineError, courier, descriptor};
 
 /// What systemd gives to the process that it started, which is the keeper.
@@ -249,7 +249,7 @@ impl Worker {
     }
 
     /// Tells it something.
-    pub fn tell(&self, answer: Answer) {
+    pub fn tell(&self, answer: KeeperAnswer) {
         // If it is gone it needs no answer.
         (&self.line).write_all(&[answer.byte()]).unwrap_or_default();
     }

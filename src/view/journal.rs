@@ -45,7 +45,7 @@ pub(super) enum Record {
     /// The blocks that begin with these numbers could be found in the present set until the end of this era.
     Leaving { era: u32, blocks: Vec<u32> },
     /// A view shows a set from now on.
-    Shown { view: u32, set: Shown },
+    Shown { view: u32, set: ShownSet },
     /// The file of a view's configuration held this when it was read.
     Configured { view: u32, text: Vec<u8> },
     /// These keys have these blocks no longer: nobody can come to what they stand for.
@@ -66,7 +66,7 @@ pub(super) enum Record {
 
 /// A set that was shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shown {
+pub struct ShownSet {
     /// Its id.
     pub id: [u8; 32],
     /// Its place in the order of snapshots.
@@ -77,7 +77,7 @@ pub struct Shown {
     pub(super) era: u32,
 }
 
-impl Shown {
+impl ShownSet {
     fn of(snapshot: &Snapshot, era: u32) -> Self {
         let since = snapshot.since.duration_since(UNIX_EPOCH).unwrap_or_default();
         let since_nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
@@ -229,7 +229,7 @@ pub(super) struct ViewJournal {
 impl ViewJournal {
     /// Writes down which set is shown from now on, and the era since which it can be read.
     pub(super) fn shown(&self, snapshot: &Snapshot, era: u32) {
-        let set = Shown::of(snapshot, era);
+        let set = ShownSet::of(snapshot, era);
         self.journal.note(&Record::Shown { view: self.view.0, set });
     }
 

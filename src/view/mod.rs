@@ -60,7 +60,7 @@ mod workers_tests;
 pub use attr::{Attr, Lifetime};
 pub use fence::Answering;
 pub use flip::{Keeping, Kernel};
-pub use journal::{Journal, Shown};
+pub use journal::{Journal, ShownSet};
 pub use kept::{Archive, Kept};
 pub use list::{Depth, Offered, Sink};
 pub use lookup::Found;

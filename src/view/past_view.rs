@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::journal::{Record, Shown};
+use super::journal::{Record, ShownSet};
 use super::nodes::Number;
 use super::numbers::{self, Key};
 use super::superblock::ViewId;
@@ -30,7 +30,7 @@ pub struct PastView {
     /// The configuration's file as it was read first and last.
     pub(super) configurations: Option<(Vec<u8>, Vec<u8>)>,
     /// The sets that were shown, the present one last.
-    pub(super) shown: Vec<Shown>,
+    pub(super) shown: Vec<ShownSet>,
     /// The names of the blocks of all that is not a file.
     pub(super) places: Vec<(Key, numbers::Block)>,
 }
@@ -70,7 +70,7 @@ impl PastView {
     }
 
     /// The set that was shown last.
-    pub fn shown(&self) -> Option<Shown> {
+    pub fn shown(&self) -> Option<ShownSet> {
         self.shown.last().copied()
     }
 
@@ -104,7 +104,7 @@ impl PastView {
         records
     }
 
-    pub(super) fn show(&mut self, set: Shown) {
+    pub(super) fn show(&mut self, set: ShownSet) {
         // The same set may have been published again; a set may come back.
         self.shown.retain(|known| known.id != set.id);
         if self.shown.len() == SHOWN_MAX {

@@ -76,7 +76,7 @@ fn help_lists_the_commands_and_the_exit_statuses() {
       wait         Wait until the sources can be read, or a view is mounted and can be read
       sync         Clone and fetch the sources into the repo cache
       doctor       Say what of this machine would stop a mount, each with its cure
-      demo         Mount sample sources, walk through them, update one, and unmount
+      demo         Show how it works, without any file: mount samples, update one, and unmount
       config       Things about the configuration file
       completions  Print a completion script for a shell
       man          Print the manual: the page of the program, or of a subcommand
@@ -103,8 +103,9 @@ fn help_of_a_command_lists_its_options() {
                     `--fuse-fd`
 
     Options:
-      -c, --config <FILE>       The configuration file
-          --values <FILE>       A Helm values file of the platform, as it is
+      -c, --config <FILE>       The configuration file (default: `overlays.yaml` here, else the user's,
+                                else the machine's)
+          --values <FILE>       A Helm values file of the platform, in place of a configuration file
           --source <SPEC>       A source, without any file: PATH, or `owner/repo[@REF]`; repeat it, the
                                 last is on top
           --views <DIR>         Serve many views: each `*.yaml` of this directory is the configuration
@@ -134,8 +135,9 @@ fn help_of_a_command_lists_its_options() {
     Usage: overlayfs-mount check [OPTIONS]
 
     Options:
-      -c, --config <FILE>  The configuration file
-          --values <FILE>  A Helm values file of the platform, as it is
+      -c, --config <FILE>  The configuration file (default: `overlays.yaml` here, else the user's, else
+                           the machine's)
+          --values <FILE>  A Helm values file of the platform, in place of a configuration file
           --source <SPEC>  A source, without any file: PATH, or `owner/repo[@REF]`; repeat it, the last
                            is on top
           --lint           Look into skills, workflows and tools for what fails where they are used;

@@ -11,7 +11,7 @@ use super::{Due, Keeping, store};
 use crate::daemon::DaemonError;
 use crate::daemon::stop::{ABORTED, signal_name, take_away};
 use crate::daemon::views;
-use crate::machine::keeper::{Answer, Turn};
+use crate::machine::keeper::{KeeperAnswer, Turn};
 use crate::machine::kernel;
 
 /// After so many deaths in a row nobody goes on with what was asked and not answered: it is what they may have died of.
@@ -68,7 +68,7 @@ impl Keeping<'_> {
             self.signal(Signal::SIGKILL);
             return Ok(());
         };
-        serving.worker.tell(Answer::Stopping);
+        serving.worker.tell(KeeperAnswer::Stopping);
         take_away(&plan.mountpoint, patience)?;
         self.due = Some((Instant::now() + patience, Due::Abort));
         Ok(())

@@ -4,7 +4,7 @@ use tracing::warn;
 
 use super::{Keeping, Serving};
 use crate::daemon::DaemonError;
-use crate::machine::keeper::{Answer, Turn};
+use crate::machine::keeper::{KeeperAnswer, Turn};
 
 impl Keeping<'_> {
     /// Has another worker take over, of the program that is on disk now or of the one that serves.
@@ -33,7 +33,7 @@ impl Keeping<'_> {
 
     pub(super) fn refuse_replacement(&self) {
         if let Some(serving) = &self.worker {
-            serving.worker.tell(Answer::Refused);
+            serving.worker.tell(KeeperAnswer::Refused);
         }
     }
 

@@ -1,9 +1,7 @@
 //! What `git` said, in one line for people.
 
-use std::fmt;
-
 use super::remote::without_password;
-use crate::union::name::write_printable;
+use crate::union::name::Printable;
 
 /// The lines that say what was fatal, in one, with nothing in them that could do anything to a terminal.
 pub(super) fn gist(all: &str) -> String {
@@ -27,13 +25,4 @@ fn is_progress(line: &str) -> bool {
             .iter()
             .any(|mark| line.starts_with(mark))
     })
-}
-
-/// Text that can do nothing to a terminal.
-struct Printable<'a>(&'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| write_printable(c, f))
-    }
 }
