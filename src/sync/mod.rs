@@ -30,6 +30,8 @@ mod open;
 mod parallel;
 pub mod pin;
 mod pin_root;
+#[cfg(test)]
+mod pin_tests;
 mod places;
 pub mod reach;
 mod ready;

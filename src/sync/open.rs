@@ -1,5 +1,6 @@
 //! One source from its configuration to a store at a revision.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,19 +8,22 @@ use super::digest::Fields;
 use super::error::{SourceCause, Tried};
 use super::history::WantedGit;
 use super::locate::{Located, PRIVATE, is_refused, locate, places};
-use super::pin::Pins;
-use super::resolve::resolve;
+use super::pin::{Pins, unless_id};
+use super::resolve::{leads_to, resolve};
 use super::shared::Shared;
 use super::signals::of_repository;
 use crate::config::resolved::{Config, Location, Mode, Pin, SourceSpec};
 use crate::snapshot::{GitDirectory, Pinning, Snapshot, Source, SourceState};
 use crate::store::dir::DirStore;
 use crate::store::git::lfs::LfsObjects;
-use crate::store::git::{GitStore, Repository};
+use crate::store::git::{Commit, GitStore, Repository};
 use crate::store::{Store, StoreError};
 use crate::union::object::Oid;
 use crate::union::revision::Revision;
 use crate::union::source::SourceId;
+
+/// So often a ref is followed that moves while its commit is pinned; then what it led to last is served as far as it can be read.
+const RESOLVED_AT_MOST: usize = 4;
 
 /// A source that can be read.
 #[derive(Debug)]
@@ -83,7 +87,6 @@ fn open_git(
 ) -> Result<OpenedSource, SourceCause> {
     let located = locate(config, spec, &means.shared.repositories)?;
     let git_ref = spec.git_ref.as_deref();
-    let (oid, commit) = resolve(&located.repository, &located.place, git_ref)?;
     let mut signals = of_repository(&located.repository, git_ref);
     if spec.serves_lfs {
         signals.push(located.repository.common_dir().join("lfs/objects"));
@@ -94,18 +97,17 @@ fn open_git(
     }
     let lfs = spec.serves_lfs.then(|| LfsObjects::scan(located.repository.common_dir()));
     let lfs = lfs.transpose().map_err(|error| unreadable(spec, &located, &error.into()))?;
-    let lent = &located.repository;
-    let (repository, pinning) = match (means.pins, spec.pin) {
-        (Some(pins), Pin::Auto) => pins.pin(lent, &oid, lfs.as_ref()),
-        (Some(pins), Pin::Copy) => pins.copied(lent, &oid, lfs.as_ref()),
-        (None, Pin::Copy) => (lent.clone(), Pinning::Awaited),
-        (None, Pin::Auto) => (lent.clone(), Pinning::NotAsked),
-    };
+    let Resolved { oid, commit, repository, mut pinning, is_whole } =
+        resolve_and_pin(spec, &located, lfs.as_ref(), means.pins)?;
     let pinned = repository.clone();
     let used =
         means.last.and_then(|last| used_before(last, &located.repository, &oid, lfs.as_ref()));
     let store = if let Some(store) = used {
-        store.adopt(repository);
+        if is_whole || store.repository().pin().is_none() {
+            store.adopt(repository);
+        } else if matches!(pinning, Pinning::Unpinned { .. }) {
+            pinning = Pinning::Pinned;
+        }
         store
     } else {
         let store = GitStore::new(repository, oid, means.shared.blobs.clone(), lfs);
@@ -136,6 +138,48 @@ fn open_git(
         signals,
         pinning,
     })
+}
+
+/// The commit of a source, and where it is read from.
+struct Resolved {
+    oid: Oid,
+    commit: Commit,
+    repository: Arc<Repository>,
+    pinning: Pinning,
+    /// Whether that is a pin which holds all of the commit.
+    is_whole: bool,
+}
+
+/// Finds the commit of a source and pins it; once more if its ref has moved meanwhile, since what is left of the first may be gone then.
+fn resolve_and_pin(
+    spec: &SourceSpec,
+    located: &Located,
+    lfs: Option<&LfsObjects>,
+    pins: Option<&Pins>,
+) -> Result<Resolved, SourceCause> {
+    let lent = &located.repository;
+    let git_ref = spec.git_ref.as_deref();
+    let mut left = RESOLVED_AT_MOST;
+    loop {
+        let (oid, commit) = resolve(lent, &located.place, git_ref)?;
+        let has_moved = Cell::new(false);
+        let is_named = || {
+            has_moved.set(!leads_to(lent, &located.place, git_ref, &oid));
+            !has_moved.get()
+        };
+        let is_named = unless_id(lent, git_ref, &is_named);
+        let (repository, pinning) = match (pins, spec.pin) {
+            (Some(pins), Pin::Auto) => pins.pin(lent, &oid, lfs, is_named),
+            (Some(pins), Pin::Copy) => pins.copied(lent, &oid, lfs),
+            (None, Pin::Copy) => (lent.clone(), Pinning::Awaited),
+            (None, Pin::Auto) => (lent.clone(), Pinning::NotAsked),
+        };
+        left -= 1;
+        if !has_moved.get() || left == 0 {
+            let is_whole = pinning == Pinning::Pinned && !has_moved.get();
+            return Ok(Resolved { oid, commit, repository, pinning, is_whole });
+        }
+    }
 }
 
 fn unreadable(spec: &SourceSpec, located: &Located, error: &StoreError) -> SourceCause {

@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
-use tracing::info;
+use tracing::{debug, info};
 
 use super::fetch::Stop;
 use super::pin_root::PinRoot;
-use crate::snapshot::Pinning;
-use crate::store::git::Repository;
+use super::resolve::leads_to;
+use crate::snapshot::{Pinning, Source};
 use crate::store::git::lfs::LfsObjects;
 use crate::store::git::pin::{Filled, Lenders, PinDirectory, PinError};
+use crate::store::git::{GitStore, Repository};
 use crate::union::object::Oid;
 
 /// The pins of one mount.
@@ -38,9 +39,8 @@ type OfRepository = Arc<Mutex<Vec<UsedPin>>>;
 #[derive(Debug)]
 struct UsedPin {
     pinned: Weak<Repository>,
-    /// The commits that were found in it since its lenders have looked as they do.
-    found: HashSet<Oid>,
-    stamps: Vec<Option<SystemTime>>,
+    /// The commits of which it holds all, with how its lenders looked when that was found last.
+    whole: HashMap<Oid, Vec<Option<SystemTime>>>,
     /// The commits that were copied into it, with a digest of the LFS objects that there were then.
     copied: HashSet<(Oid, Option<[u8; 32]>)>,
 }
@@ -48,9 +48,32 @@ struct UsedPin {
 impl UsedPin {
     /// One in which nothing was looked for yet.
     fn of(pinned: &Arc<Repository>) -> Self {
-        let (found, stamps, copied) = Default::default();
-        Self { pinned: Arc::downgrade(pinned), found, stamps, copied }
+        let (whole, copied) = Default::default();
+        Self { pinned: Arc::downgrade(pinned), whole, copied }
     }
+
+    /// Knows from now on, and says to the next daemon, that all of a commit is in it.
+    fn note(&mut self, commit: &Oid, stamps: Vec<Option<SystemTime>>) {
+        let is_new = self.whole.insert(*commit, stamps).is_none();
+        if is_new && let Some(pinned) = self.pinned.upgrade() {
+            note(&pinned, commit);
+        }
+    }
+}
+
+/// What says whether a ref leads to a commit at this moment. Without it nothing is known of that: the commit was named by its id.
+///
+/// While a ref leads to a commit `git gc` removes nothing of it, so that what was linked by then is all of it.
+pub type IsNamed<'a> = Option<&'a dyn Fn() -> bool>;
+
+/// What says whether a ref leads to a commit, where it is a ref and no id.
+pub(super) fn unless_id<'a>(
+    repository: &Repository,
+    git_ref: Option<&str>,
+    is_named: &'a dyn Fn() -> bool,
+) -> IsNamed<'a> {
+    let is_id = git_ref.is_some_and(|git_ref| repository.is_full_id(git_ref));
+    (!is_id).then_some(is_named)
 }
 
 impl Pins {
@@ -96,15 +119,23 @@ impl Pins {
         repository: &Arc<Repository>,
         commit: &Oid,
         lfs: Option<&LfsObjects>,
+        is_named: IsNamed<'_>,
     ) -> (Arc<Repository>, Pinning) {
         let pinned = self.root.as_ref().map_err(Clone::clone).and_then(|root| {
-            let pinned = self.try_pin(root, repository, commit).and_then(|pinned| {
+            let pinned = self.try_pin(root, repository, commit, is_named).and_then(|pinned| {
                 lfs.zip(pinned.pin()).map_or(Ok(()), |(lfs, pin)| pin.link_lfs(lfs))?;
                 Ok(pinned)
             });
             pinned.map_err(|error| error.to_string())
         });
         self.or_unpinned(repository, pinned)
+    }
+
+    /// As [`Pins::pin`], for a source that is served from its repository so far.
+    pub fn pin_source(&self, source: &Source, git: &GitStore) -> (Arc<Repository>, Pinning) {
+        let (lender, commit, git_ref) = (git.lender(), git.commit(), source.git_ref.as_deref());
+        let is_named = || leads_to(&lender, &source.place, git_ref, &commit);
+        self.pin(&lender, &commit, git.lfs(), unless_id(&lender, git_ref, &is_named))
     }
 
     /// The copy of a commit that is there; else the repository itself, and that a copy is to be made.
@@ -176,6 +207,7 @@ impl Pins {
         if let Some(known) = known.last_mut() {
             known.copied.insert((*commit, lfs.map(LfsObjects::digest)));
         }
+        note(&pinned, commit);
         Ok(Some(pinned))
     }
 
@@ -201,6 +233,7 @@ impl Pins {
         root: &PinRoot,
         repository: &Arc<Repository>,
         commit: &Oid,
+        is_named: IsNamed<'_>,
     ) -> Result<Arc<Repository>, PinError> {
         let lenders = Lenders::of(repository)?;
         lenders.expect_on(root.device())?;
@@ -208,36 +241,61 @@ impl Pins {
         let of_repository = held(&self.repositories).entry(repository.key()).or_default().clone();
         let mut known = held(&of_repository);
         known.retain(|known| known.pinned.strong_count() > 0);
-        for known in known.iter().rev() {
-            if known.stamps == stamps
-                && known.found.contains(commit)
-                && let Some(pinned) = known.pinned.upgrade()
-            {
-                pinned.set_lender(repository.clone());
-                return Ok(pinned);
-            }
-        }
-        if let Some(known) = known.last_mut()
-            && let Some(pinned) = known.pinned.upgrade()
-            && let Some(directory) = pinned.pin()
-            && directory.fill(&lenders)? == Filled::Whole
-            && pinned.expect_here(commit).is_ok()
-        {
+        let pinned =
+            || known.iter().rev().filter_map(|known| Some((known, known.pinned.upgrade()?)));
+        let whole = || pinned().find(|(known, _)| known.whole.contains_key(commit));
+        let unchanged = pinned().find(|(known, _)| known.whole.get(commit) == Some(&stamps));
+        // Another one might have less of a commit that no ref leads to.
+        let kept = unchanged.or_else(|| if is_named.is_none() { whole() } else { None });
+        if let Some((_, pinned)) = kept {
             pinned.set_lender(repository.clone());
-            if known.stamps != stamps {
-                known.found.clear();
-                known.stamps = stamps;
-            }
-            known.found.insert(*commit);
             return Ok(pinned);
         }
-        // A second time, for what was changed while it was linked.
-        let pinned = match pin_anew(root, &lenders, repository, commit) {
-            Err(PinError::Incomplete(_)) => pin_anew(root, &lenders, repository, commit),
-            pinned => pinned,
-        }?;
-        known.push(UsedPin { found: HashSet::from([*commit]), stamps, ..UsedPin::of(&pinned) });
+        let older = whole().map(|(_, pinned)| pinned);
+        let pinned = fill_last(&known, &lenders, commit)?;
+        let is_anew = pinned.is_none();
+        let pinned = match pinned {
+            Some(pinned) => pinned,
+            // A second time, for what was changed while it was linked.
+            None => match pin_anew(root, &lenders, repository, commit) {
+                Err(PinError::Incomplete(_)) => pin_anew(root, &lenders, repository, commit),
+                pinned => pinned,
+            }?,
+        };
+        let is_whole = is_named.is_none_or(|is_named| is_named());
+        if !is_whole && let Some(older) = older {
+            return Ok(older);
+        }
+        if is_anew {
+            known.push(UsedPin::of(&pinned));
+        }
+        if is_whole && let Some(known) = known.last_mut() {
+            known.note(commit, stamps);
+        }
+        pinned.set_lender(repository.clone());
         Ok(pinned)
+    }
+}
+
+/// The newest pin of a repository, with all that the repository holds now; nothing if there is none, if it holds what the repository has
+/// lost, or if the commit is not in it.
+fn fill_last(
+    known: &[UsedPin],
+    lenders: &Lenders,
+    commit: &Oid,
+) -> Result<Option<Arc<Repository>>, PinError> {
+    let Some(pinned) = known.last().and_then(|known| known.pinned.upgrade()) else {
+        return Ok(None);
+    };
+    let Some(directory) = pinned.pin() else { return Ok(None) };
+    let is_filled = directory.fill(lenders)? == Filled::Whole && pinned.expect_here(commit).is_ok();
+    Ok(is_filled.then_some(pinned))
+}
+
+/// Says to the next daemon that all of a commit is in a pin.
+fn note(pinned: &Repository, commit: &Oid) {
+    if let Some(Err(error)) = pinned.pin().map(|directory| directory.note(commit)) {
+        debug!(%commit, %error, "the next daemon of this mount will have to pin a commit again");
     }
 }
 

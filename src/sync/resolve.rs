@@ -50,6 +50,16 @@ pub(super) fn resolve(
     })
 }
 
+/// Whether a ref leads to a commit now; HEAD if there is none.
+pub(super) fn leads_to(
+    repository: &Repository,
+    place: &Path,
+    git_ref: Option<&str>,
+    commit: &Oid,
+) -> bool {
+    resolve(repository, place, git_ref).is_ok_and(|(found, _)| found == *commit)
+}
+
 /// The full names that a ref may stand for, in the order of the look-up.
 fn candidates(git_ref: &str) -> Vec<String> {
     let mut names = vec![format!("refs/remotes/origin/{git_ref}")];

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use crate::fixture::{Repo, Sandbox, can_mount, wait_for};
+use crate::fixture::{Repo, Sandbox, can_mount, can_take_over, wait_for};
 
 /// What makes a repository lose all that no ref leads to, and every pack and loose file that it had.
 const LOSE: &str = "git reflog expire --expire=now --all; git repack -adfq; git gc --quiet --prune=now; git prune --expire=now";
@@ -91,6 +91,43 @@ fn s67_what_is_held_is_readable_after_another_program_has_pruned_it() {
     );
     assert_eq!(sandbox.shell(&kept), "part one\n");
     assert_eq!(status(&sandbox)["sources"][0]["pinned"], true);
+    mount.unmount();
+}
+
+/// A pin that a killed worker was still linking has the commit, and not all that is below it.
+#[test]
+fn s67_a_worker_goes_on_with_what_was_pinned_whole() {
+    if !can_mount() || !can_take_over() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = one_source(&sandbox);
+    let mount = sandbox.mount_with(&["--supervised", "--pin", "--log", "log"]);
+    wait_for("the pin", || status(&sandbox)["sources"][0]["pinned"] == true);
+    let pinned = pin_directories(&sandbox).pop().unwrap();
+    let note = format!("whole-{}", repo.git(&["rev-parse", "HEAD"]));
+    wait_for("the set to be written down", || {
+        pinned.join(&note).exists() && sandbox.shell("find state/pins/*/sets -type f") != ""
+    });
+    let part = repo.git(&["rev-parse", "HEAD:.agents/skills/review/deep/part"]);
+    for number in 100..116 {
+        let name = pinned.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().0;
+        let other = pinned.with_file_name(format!("{name}-{number}"));
+        let lost = format!("objects/{}/{}", &part[..2], &part[2..]);
+        sandbox.shell(&format!(
+            "cp -al {} {other}; rm {other}/{lost} {other}/{note}",
+            pinned.display(),
+            other = other.display()
+        ));
+    }
+    force_push(&repo);
+    let worker = status(&sandbox)["pid"].as_i64().unwrap();
+    sandbox.shell(&format!("kill -9 {worker}"));
+    wait_for("the next worker", || {
+        sandbox.overlay(&["status", "view"]).output().unwrap().status.success()
+    });
+    assert_ne!(status(&sandbox)["pid"].as_i64(), Some(worker));
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/deep/part"), "part one\n");
     mount.unmount();
 }
 

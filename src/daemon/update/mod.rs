@@ -244,7 +244,7 @@ impl Updater {
             };
             let pins = &self.caches.pins;
             // Another view may have pinned it already: a pin is made of the repository itself.
-            let (repository, pinning) = pins.pin(&git.lender(), &git.commit(), git.lfs());
+            let (repository, pinning) = pins.pin_source(source, git);
             git.adopt(repository);
             source.pinning.set(pinning);
         }

@@ -17,6 +17,7 @@ pub mod lfs;
 mod loose;
 #[cfg(test)]
 mod moment_tests;
+mod noted;
 mod objects;
 pub mod pin;
 #[cfg(test)]

@@ -135,6 +135,10 @@ impl Lenders {
         for dir in &self.0 {
             list_loose(dir, &mut found)?;
         }
+        // Once more: what was packed after they were listed, and then removed before the loose objects were, is in none of the two.
+        for dir in &self.0 {
+            list_packs(dir, &mut found)?;
+        }
         Ok(found)
     }
 }

@@ -140,7 +140,11 @@ impl Archive {
         };
         let commit = Oid::from_bytes(&commit.0).ok_or("its record is damaged")?;
         let mut pinned = left.iter().filter(|pinned| pinned.key()[..] == key.0);
-        if let Some(pinned) = pinned.find(|pinned| pinned.expect_here(&commit).is_ok()) {
+        let is_whole = |pinned: &&Arc<Repository>| {
+            let is_noted = pinned.pin().is_some_and(|directory| directory.is_noted(&commit));
+            is_noted && pinned.expect_here(&commit).is_ok()
+        };
+        if let Some(pinned) = pinned.find(is_whole) {
             return Ok(Some(pinned.clone()));
         }
         let problem = |error: &dyn fmt::Display| format!("source `{}`: {error}", source.label);
@@ -148,7 +152,7 @@ impl Archive {
         let there = there.map_err(|error| problem(&error))?;
         there.commit(&commit).map_err(|error| problem(&error))?;
         let lfs = lfs.as_ref().and_then(LfsRecord::objects);
-        Ok(Some(pins.pin(&there, &commit, lfs.as_ref()).0))
+        Ok(Some(pins.pin(&there, &commit, lfs.as_ref(), None).0))
     }
 
     /// Writes a set down before it is shown. Where that fails the set stays in memory, and goes with the daemon.

@@ -1,0 +1,122 @@
+//! Which pin a commit is read from, and what that holds of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use super::pin::{IsNamed, Pins};
+use crate::snapshot::Pinning;
+use crate::store::git::fixture::{Fixture, Made};
+use crate::store::git::{Repository, oid};
+use crate::union::object::Oid;
+
+const CONTENT: &str = "dir/file";
+
+/// A repository with one commit, and the pins of a mount.
+struct Pinned {
+    fixture: Fixture,
+    made: Made,
+    repository: Arc<Repository>,
+    commit: Oid,
+    content: Oid,
+}
+
+impl Pinned {
+    fn new() -> Self {
+        let fixture = Fixture::new();
+        let made = fixture.with_files("r", &[(CONTENT, "content"), ("other", "other")]);
+        let id = |name: &str| oid(made.git(&["rev-parse", name]).as_bytes()).unwrap();
+        let (commit, content) = (id("HEAD"), id(&format!("HEAD:{CONTENT}")));
+        let repository = Arc::new(Repository::open(&made.path).unwrap());
+        Self { fixture, made, repository, commit, content }
+    }
+
+    fn pins(&self) -> Pins {
+        Pins::open(&self.fixture.path().join("state"), Some(&self.fixture.path().join("view")))
+    }
+
+    fn pin(&self, pins: &Pins, is_named: IsNamed<'_>) -> Arc<Repository> {
+        let (pinned, pinning) = pins.pin(&self.repository, &self.commit, None, is_named);
+        assert_eq!(pinning, Pinning::Pinned);
+        pinned
+    }
+
+    /// As `git gc` does to a commit that no ref leads to: some of it goes before the rest.
+    fn lose_content(&self) {
+        fs::remove_file(self.loose(&self.made.path.join(".git"), &self.content)).unwrap();
+    }
+
+    fn loose(&self, git_dir: &Path, id: &Oid) -> PathBuf {
+        let id = id.to_string();
+        git_dir.join("objects").join(&id[..2]).join(&id[2..])
+    }
+
+    /// Whether a pin has the content itself, as git sees it.
+    fn has_content(&self, pinned: &Repository) -> bool {
+        let directory = pinned.pin().unwrap().path();
+        let mut git = Command::new("git");
+        git.arg("--git-dir").arg(directory).args(["cat-file", "-e", &self.content.to_string()]);
+        git.status().unwrap().success()
+    }
+}
+
+#[test]
+fn s67_what_holds_all_of_a_commit_is_not_given_up_for_what_may_lack_some() {
+    let it = Pinned::new();
+    let pins = it.pins();
+    let first = it.pin(&pins, Some(&|| true));
+    it.lose_content();
+    for is_named in [Some(&(|| false) as &dyn Fn() -> bool), None] {
+        let again = it.pin(&pins, is_named);
+        assert!(Arc::ptr_eq(&again, &first) && it.has_content(&again));
+    }
+    // What is new has less, and is not taken for all of it.
+    drop(first);
+    let part = it.pin(&pins, Some(&|| false));
+    assert!(!it.has_content(&part));
+    let directory = part.pin().unwrap();
+    assert!(!directory.is_noted(&it.commit));
+    // It is looked at again once the ref says that it is all there.
+    it.made.git(&["hash-object", "-w", CONTENT]);
+    let whole = it.pin(&pins, Some(&|| true));
+    assert!(it.has_content(&whole) && whole.pin().unwrap().is_noted(&it.commit));
+}
+
+#[test]
+fn what_a_repository_has_packed_is_pinned_anew_while_a_ref_leads_to_it() {
+    let it = Pinned::new();
+    let pins = it.pins();
+    let first = it.pin(&pins, Some(&|| true));
+    it.made.git(&["gc", "-q"]);
+    let packed = it.pin(&pins, Some(&|| true));
+    assert!(!Arc::ptr_eq(&packed, &first) && it.has_content(&packed));
+    let again = it.pin(&pins, Some(&|| unreachable!("nothing has changed")));
+    assert!(Arc::ptr_eq(&again, &packed));
+}
+
+#[test]
+fn s67_the_next_daemon_knows_which_pin_holds_all_of_a_commit() {
+    let it = Pinned::new();
+    let pins = it.pins();
+    let first = it.pin(&pins, Some(&|| true));
+    let (directory, commit) = (first.pin().unwrap().path().to_owned(), it.commit);
+    assert!(first.pin().unwrap().is_noted(&commit));
+    // Left by who was killed while it linked.
+    let part = directory
+        .with_file_name(directory.file_name().unwrap().to_str().unwrap().replace("-0", "-7"));
+    let copied = Command::new("cp").arg("-al").args([&directory, &part]).status().unwrap();
+    assert!(copied.success());
+    fs::remove_file(it.loose(&part, &it.content)).unwrap();
+    fs::remove_file(part.join(format!("whole-{commit}"))).unwrap();
+    pins.keep();
+    drop((first, pins));
+    let pins = it.pins();
+    let left = pins.left();
+    assert_eq!(left.len(), 2);
+    for pinned in left {
+        assert!(pinned.expect_here(&commit).is_ok(), "the commit and its tree are in both");
+        let is_noted = pinned.pin().unwrap().is_noted(&commit);
+        assert_eq!(is_noted, it.has_content(&pinned));
+    }
+}
