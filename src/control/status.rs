@@ -165,6 +165,7 @@ mod tests {
             pinning: crate::snapshot::PinState::new(crate::snapshot::Pinning::NotAsked),
             git: None,
             git_directory: GitDirectory::NotAsked,
+            unread: None,
         })
     }
 

@@ -68,6 +68,7 @@ pub(crate) fn source_of(name: &str, key: u8, store: Arc<dyn Store>) -> Arc<Sourc
         pinning: PinState::new(Pinning::NotAsked),
         git: None,
         git_directory: GitDirectory::NotAsked,
+        unread: None,
     })
 }
 

@@ -78,7 +78,7 @@ def is_told(fault, text, code):
     if not text:
         # The kernel ends who cannot be mapped; and the message itself is a `write`.
         return fault[0] == "write" or (fault[0] == "mmap" and code == -signal.SIGSEGV)
-    return "cure: " in text and re.search(r"acme/base|repos|overlays\.yaml", text) or STARTING.search(text)
+    return "cure: " in text and re.search(r"acme/base|repos|overlays\.yaml|starting a thread", text) or STARTING.search(text)
 
 
 class Sum:

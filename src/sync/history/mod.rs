@@ -210,6 +210,7 @@ impl Asked<'_> {
             pinning: PinState::new(Pinning::NotAsked),
             git: None,
             git_directory: GitDirectory::NotAsked,
+            unread: None,
         }
     }
 }
