@@ -91,7 +91,9 @@ impl Keeping<'_> {
             self.abort();
         }
         let mut mounts = mem::take(&mut self.mounts);
-        mounts.iter().for_each(|mount| store::forget(self.what, mount));
+        for mount in &mounts {
+            store::forget(self.what, mount);
+        }
         let Some(last) = mounts.pop() else { return };
         match self.what {
             Kept::One(plan) => {

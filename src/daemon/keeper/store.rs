@@ -76,20 +76,17 @@ pub(super) fn left(what: Kept<'_>) -> Vec<KeptMount> {
     }
     let mut left = Vec::new();
     for (suffix, kept) in found {
-        match kept {
-            [Some(device), Some(journal)] => match connection(what, &device) {
-                Some(connection) => {
-                    info!(connection, "the mount was kept by systemd: it is gone on with");
-                    let (journal, connection) = (File::from(journal), Some(connection));
-                    left.push(KeptMount { device, journal, connection });
-                    continue;
-                }
-                None => warn!(
-                    "a mount that systemd has kept is not there any more, or is served by another process"
-                ),
-            },
-            // One that was about to be given up.
-            [Some(_), None] | [None, Some(_)] | [None, None] => {}
+        // One without the other was about to be given up.
+        if let [Some(device), Some(journal)] = kept {
+            if let Some(connection) = connection(what, &device) {
+                info!(connection, "the mount was kept by systemd: it is gone on with");
+                let (journal, connection) = (File::from(journal), Some(connection));
+                left.push(KeptMount { device, journal, connection });
+                continue;
+            }
+            warn!(
+                "a mount that systemd has kept is not there any more, or is served by another process"
+            );
         }
         forget_named(&suffix);
     }
