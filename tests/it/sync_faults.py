@@ -68,6 +68,16 @@ def injected(fault, *what):
     return [*command, *what]
 
 
+def let_go(strace):
+    """Ends strace(1), which may wait for good for a thread that has just begun a program that it has stopped: the kernel lets go of both then."""
+    strace.send_signal(signal.SIGTERM)
+    try:
+        strace.wait(20)
+    except subprocess.TimeoutExpired:
+        strace.kill()
+        strace.wait(60)
+
+
 def faults():
     with open("trace", errors="replace") as file:
         return sum("(INJECTED)" in line for line in file)
@@ -156,8 +166,7 @@ def daemon(total, remote, before, fault, _):
     # What fails for the daemon's own reading is an error, and no other bytes.
     if shown not in (before, now) and not re.search(r"Errno (5|12|24|28|4)\b", problem):
         wrong.append(("view", shown, problem))
-    child.send_signal(signal.SIGTERM)
-    child.wait(60)
+    let_go(child)
     count = faults()
     if not os.path.isdir(f"/proc/{pid}"):
         wrong.append(("the daemon is gone",))
