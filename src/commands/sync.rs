@@ -17,7 +17,7 @@ use super::failure::{FAILED, Failure};
 use super::{input, output};
 use crate::control::http::{Address, HttpServer};
 use crate::control::tally::Rounds;
-use crate::daemon::{self, LogTo};
+use crate::daemon::{self, DaemonError, LogTo};
 use crate::machine::confinement;
 use crate::sync::Moved;
 use crate::sync::cycle::{
@@ -133,7 +133,9 @@ fn start_log(arguments: &SyncArgs) -> Result<bool, Failure> {
 
 /// Has the signals that end a program end the round instead. SIGHUP does nothing: the configuration is read for each round.
 fn stop_on_signals(stop: &Stop) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::new)?;
+    let failed = |step| move |error: io::Error| DaemonError::Start { step, error };
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]);
+    let mut signals = signals.map_err(failed("listening for signals"))?;
     let stop = stop.clone();
     let stopping = move || {
         for signal in signals.forever().filter(|signal| *signal != SIGHUP) {
@@ -141,7 +143,8 @@ fn stop_on_signals(stop: &Stop) -> Result<(), Failure> {
             stop.set();
         }
     };
-    thread::Builder::new().spawn(stopping).map(drop).map_err(Failure::new)
+    let started = thread::Builder::new().name("signals".into()).spawn(stopping);
+    Ok(started.map(drop).map_err(failed("starting a thread"))?)
 }
 
 /// Reports rounds: by bars on a terminal, by one line a source elsewhere, or by events of a log.

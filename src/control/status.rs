@@ -166,6 +166,7 @@ mod tests {
             pinning: crate::snapshot::SharedPinning::new(crate::snapshot::Pinning::NotAsked),
             git: None,
             git_directory: GitDirectory::NotAsked,
+            unread: None,
         })
     }
 

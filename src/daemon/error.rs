@@ -98,8 +98,11 @@ impl DaemonError {
             | Self::NoView { .. }
             | Self::Session(_)
             | Self::Resume { .. }
-            | Self::Start { .. }
             | Self::View(_) => None,
+            Self::Start { .. } => Some(
+                "give it more memory and threads: see `ulimit -a`, and `memory.max` and `pids.max` of its control group"
+                    .to_owned(),
+            ),
             Self::Unprivileged => Some(
                 "run it as root, or mount each view by itself: `overlayfs-mount mount -c FILE`"
                     .to_owned(),

@@ -135,6 +135,17 @@ pub struct Source {
     pub git: Option<Arc<GitStore>>,
     /// The `.git` that it has where it is shown whole.
     pub git_directory: GitDirectory,
+    /// What it is shown with where a part of its entry lists cannot be read, although its revision has them.
+    pub unread: Option<Unread>,
+}
+
+/// A source of which a part cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unread {
+    /// A digest of the entries that are shown.
+    pub entries: [u8; 32],
+    /// Whether the operating system failed, so that more may be readable in a moment.
+    pub may_pass: bool,
 }
 
 impl Source {
@@ -152,7 +163,7 @@ impl Source {
             && (&self.place, &self.revision) == (&other.place, &other.revision)
             && (self.visibility, &self.state) == (other.visibility, &other.state)
             && (&self.subdirs, &self.signals) == (&other.subdirs, &other.signals)
-            && self.time_secs == other.time_secs
+            && (self.time_secs, self.unread) == (other.time_secs, other.unread)
             && self.git_directory.is_same(&other.git_directory)
     }
 }

@@ -144,6 +144,11 @@ fn put_source(fields: &mut Fields, source: &Source, mode: Mode) {
         Mode::Git => 0,
         Mode::Live => 1,
     });
+    // What is shown of a commit is not all that it has then.
+    if let Some(unread) = &source.unread {
+        fields.number(3);
+        fields.bytes(&unread.entries);
+    }
     fields.optional(source.store.lfs_digest().as_ref().map(<[u8; 32]>::as_slice));
     fields.number(source.subdirs.len() as u64);
     for subdir in &source.subdirs {

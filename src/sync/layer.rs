@@ -2,7 +2,7 @@
 
 use super::digest::Fields;
 use crate::config::resolved::{Links, SourceSpec};
-use crate::snapshot::{Finding, FindingKind};
+use crate::snapshot::{Finding, FindingKind, Unread};
 use crate::store::walk::{self, Walked};
 use crate::store::{Listed, Store, StoreError};
 use crate::union::entries::{self, Child, Entry, Offer};
@@ -52,13 +52,17 @@ pub(super) fn list(
     layers
 }
 
-/// A digest of a live source's entry lists, and of its top where that is shown.
-pub(super) fn listing_digest(
-    layers: &Layers,
-    store: &dyn Store,
-    shows_top: bool,
-) -> Result<[u8; 32], StoreError> {
-    let mut fields = Fields::new("overlayfs-mount listing 1");
+/// What a source is shown with of which a part cannot be read; nothing if all of it can.
+pub(super) fn unread(layers: &Layers) -> Option<Unread> {
+    let is_unread = |finding: &Finding| matches!(finding.kind, FindingKind::Unreadable { .. });
+    layers.findings.iter().any(is_unread).then(|| {
+        let mut fields = Fields::new("overlayfs-mount part 1");
+        put_entries(&mut fields, layers);
+        Unread { entries: fields.finish(), may_pass: layers.failure.is_some() }
+    })
+}
+
+fn put_entries(fields: &mut Fields, layers: &Layers) {
     for entries in &layers.entries {
         fields.number(entries.len() as u64);
         for entry in entries {
@@ -68,6 +72,16 @@ pub(super) fn listing_digest(
             fields.object(&entry.object);
         }
     }
+}
+
+/// A digest of a live source's entry lists, and of its top where that is shown.
+pub(super) fn listing_digest(
+    layers: &Layers,
+    store: &dyn Store,
+    shows_top: bool,
+) -> Result<[u8; 32], StoreError> {
+    let mut fields = Fields::new("overlayfs-mount listing 1");
+    put_entries(&mut fields, layers);
     let root = store.root()?;
     fields.object(&root);
     if shows_top {

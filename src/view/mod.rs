@@ -7,6 +7,7 @@
 //! kernel counts look-ups of it (`nodes`); below an entry of a git source nothing ever changes (`tree`).
 
 mod attr;
+mod blocks;
 mod fence;
 mod flip;
 #[cfg(any(test, fuzzing))]
@@ -38,6 +39,8 @@ mod threads;
 mod tree;
 mod xattr;
 
+#[cfg(test)]
+mod come_and_go_tests;
 #[cfg(all(test, shuttle))]
 mod flip_tests;
 #[cfg(test)]

@@ -7,17 +7,19 @@
 //! Files have their numbers in common in all views of a superblock, directories in each view their own (S90): these go with the view.
 
 use std::mem;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dashmap::DashMap;
 use sha2::{Digest, Sha256};
 
 use super::ViewError;
+use super::blocks::{Blocks, Tie};
 use super::journal::{ViewJournal, What};
 use super::nodes::Number;
 use super::past::Past;
 use super::past_view::PastView;
+
+pub(super) use super::blocks::Block;
 
 /// The name of a numbered thing, or of a block of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,138 +48,6 @@ impl Key {
     /// A key that was written down.
     pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
-    }
-}
-
-/// What the numbers of a block live by, beside being asked for and being known to the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tie {
-    /// By nothing.
-    Free,
-    /// They are the directories in the frozen directory of this number; its files are the block that begins with the other, or none if that is 0.
-    Tree { tree: u32, files: u32 },
-    /// It is a live directory in the directory of this number; `folder` is what it is wherever it is shown.
-    Live { above: u32, folder: u32 },
-    /// It is a live file in the live directory that is this wherever it is shown.
-    In(u32),
-    /// Nobody knows where else it may be found.
-    Forever,
-}
-
-impl Tie {
-    fn of(what: &What) -> Self {
-        match what {
-            What::Directories { tree, files } => Self::Tree { tree: *tree, files: *files },
-            What::Git { tree, folder } => Self::Live { above: *tree, folder: *folder },
-            What::Live { folder: 0, .. } if what.is_of_files() => Self::Forever,
-            What::Live { folder, .. } if what.is_of_files() => Self::In(*folder),
-            What::Live { parent, folder, .. } => Self::Live { above: *parent, folder: *folder },
-            What::Overlay
-            | What::Revisions
-            | What::Text { .. }
-            | What::Merged { .. }
-            | What::Entry { .. }
-            | What::Files { .. } => Self::Free,
-        }
-    }
-}
-
-/// The numbers that one key has.
-#[derive(Debug)]
-pub(super) struct Block {
-    pub(super) first: u32,
-    pub(super) len: u32,
-    pub(super) tie: Tie,
-    /// The era in which it was asked for last.
-    asked: AtomicU32,
-}
-
-/// There is one for each directory that was listed: it is kept small.
-const _: () = assert!(size_of::<(Key, Block)>() <= 40);
-
-impl Block {
-    fn new(first: u32, len: u32, tie: Tie, era: u32) -> Self {
-        Self { first, len, tie, asked: AtomicU32::new(era) }
-    }
-
-    /// One of an earlier process, given out in this era.
-    pub(super) fn of_past(first: u32, len: u32, what: &What, era: u32) -> Self {
-        Self::new(first, len, Tie::of(what), era)
-    }
-
-    /// Counts as asked for in this era, and in all before.
-    pub(super) fn touch(&self, era: u32) {
-        if self.asked.load(Ordering::Relaxed) < era {
-            self.asked.fetch_max(era, Ordering::Relaxed);
-        }
-    }
-
-    /// The era in which it was asked for last.
-    pub(super) fn asked(&self) -> u32 {
-        self.asked.load(Ordering::Relaxed)
-    }
-}
-
-/// One table of blocks.
-#[derive(Debug)]
-pub(super) struct Blocks {
-    by_key: DashMap<Key, Block>,
-    /// So many make a sweep worth its time.
-    due: AtomicUsize,
-}
-
-/// So many keys never need a sweep.
-const FEW: usize = 4096;
-
-impl Blocks {
-    fn new(known: Vec<(Key, Block)>) -> Self {
-        // How many of an earlier process nobody can come to is not known.
-        let due = AtomicUsize::new(FEW.max(known.len()));
-        Self { by_key: known.into_iter().collect(), due }
-    }
-
-    /// Whether it has doubled since the last sweep.
-    pub(super) fn is_due(&self) -> bool {
-        self.by_key.len() >= self.due.load(Ordering::Relaxed)
-    }
-
-    /// Counts as asked for, if it has a number; returns the first one.
-    pub(super) fn touch(&self, key: &Key, era: u32) -> Option<u32> {
-        let block = self.by_key.get(key)?;
-        block.touch(era);
-        Some(block.first)
-    }
-
-    /// Hands all blocks over, one after the other. Not to be called by who uses the table in `each`.
-    pub(super) fn each(&self, mut each: impl FnMut(&Key, &Block)) {
-        self.by_key.iter().for_each(|block| each(block.key(), block.value()));
-    }
-
-    /// Removes those of these that nobody asked for since this era began; returns them.
-    pub(super) fn remove(
-        &self,
-        keys: impl IntoIterator<Item = (Key, u32)>,
-        floor: u32,
-    ) -> Vec<(Key, u32)> {
-        let is_old = |_: &Key, block: &Block| block.asked() < floor;
-        let mut removed: Vec<_> = keys.into_iter().collect();
-        removed.retain(|(key, _)| self.by_key.remove_if(key, is_old).is_some());
-        let left = self.by_key.len();
-        if self.by_key.capacity() / 4 > left {
-            self.by_key.shrink_to_fit();
-        }
-        self.due.store(FEW.max(left * 2), Ordering::Relaxed);
-        removed
-    }
-
-    #[cfg(test)]
-    pub(super) fn make_due(&self) {
-        self.due.store(0, Ordering::Relaxed);
-    }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.by_key.len()
     }
 }
 
@@ -374,6 +244,7 @@ impl Numbers {
                 if let Some(journal) = &self.journal {
                     journal.given(era, key.0, first.0, len, what);
                 }
+                given.given(&block);
                 drop(place.insert(block));
                 Ok(first)
             }

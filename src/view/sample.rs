@@ -69,6 +69,7 @@ pub(crate) fn source_of(name: &str, key: u8, store: Arc<dyn Store>) -> Arc<Sourc
         pinning: SharedPinning::new(Pinning::NotAsked),
         git: None,
         git_directory: GitDirectory::NotAsked,
+        unread: None,
     })
 }
 

@@ -22,11 +22,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::View;
+use super::blocks::{Block, Floors, Tie};
 use super::flip::{Kernel, oldest};
 use super::lookup::{entry_key, live_key};
 use super::merged::Merged;
 use super::nodes::Number;
-use super::numbers::{Block, Key, Tie};
+use super::numbers::Key;
 use super::overlay;
 use crate::snapshot::Snapshot;
 use crate::store::walk;
@@ -99,18 +100,41 @@ impl View {
     ///
     /// Only after a flip, in its thread.
     pub(super) fn sweep(&self, kernel: &dyn Kernel) {
+        self.sweep_since(Floors::all(self.floor()), kernel);
+    }
+
+    /// Gives up what is live and gone from the disk, if there may be enough of it: also where nothing flips for long.
+    ///
+    /// Only in the thread that flips.
+    pub fn sweep_live_if_due(&self, kernel: &dyn Kernel) {
+        let numbers = &self.numbers;
+        let of_files = || numbers.is_alone() && numbers.all_files().is_live_due();
+        if numbers.places.is_live_due() || of_files() {
+            let floors = Floors { frozen: None, live: self.begin_live([self]) };
+            self.sweep_since(floors, kernel);
+            self.numbers.shrink_journal(self.past.as_deref());
+        }
+    }
+
+    /// Begins an era, and waits for the requests of these views that began before: the kernel knows by then what they found.
+    fn begin_live<'a>(&self, views: impl IntoIterator<Item = &'a Self>) -> u32 {
+        let era = self.numbers.begin_era();
+        views.into_iter().for_each(|view| view.fence.wait());
+        era
+    }
+
+    fn sweep_since(&self, floors: Floors, kernel: &dyn Kernel) {
         let mut read = HashSet::new();
         let numbers = self.touch_what_is_there(&mut read);
         let past_end = self.past.as_ref().map_or(0, |past| past.next_number());
         let known = Known { numbers, past_end, kernel, read };
-        let floor = self.floor();
-        let (mut places, in_kept) = self.old_places(&known, floor);
+        let (mut places, in_kept) = self.old_places(&known, floors);
         let is_alone = self.numbers.is_alone();
-        let files = if is_alone { self.old_files(&known, &in_kept, floor) } else { Vec::new() };
+        let files = if is_alone { self.old_files(&known, &in_kept, floors) } else { Vec::new() };
         self.keep_ways(&mut places, &in_kept, &files);
-        let mut given_up = self.numbers.places.remove(given_up(&places), floor);
+        let mut given_up = self.numbers.places.remove(given_up(&places), floors);
         if is_alone {
-            given_up.extend(self.numbers.all_files().remove(files, floor));
+            given_up.extend(self.numbers.all_files().remove(files, floors));
         }
         self.numbers.note_given_up(&given_up);
     }
@@ -118,10 +142,18 @@ impl View {
     /// Gives up files that no view of a superblock can come to any more, if there may be enough of them. This one stands before the views,
     /// and for what is held of views that are gone.
     pub(super) fn sweep_files(&self, views: &[Arc<Self>], kernel: &dyn Kernel) {
-        if views.is_empty() || !self.numbers.all_files().is_due() {
+        let files = self.numbers.all_files();
+        let (is_due, is_live_due) = (files.is_due(), files.is_live_due());
+        if views.is_empty() || !is_due && !is_live_due {
             return;
         }
-        let floors: Vec<_> = views.iter().map(|view| view.floor()).collect();
+        let all = views.iter().map(AsRef::as_ref).chain([self]);
+        let live = is_live_due.then(|| self.begin_live(all));
+        let floor_of = |view: &Self| {
+            let floor = view.floor();
+            Floors { frozen: is_due.then_some(floor), live: live.unwrap_or(floor) }
+        };
+        let floors: Vec<_> = views.iter().map(|view| floor_of(view)).collect();
         let mut read = HashSet::new();
         for view in views {
             view.touch_what_is_there(&mut read);
@@ -129,15 +161,17 @@ impl View {
         let past_end = self.past.as_ref().map_or(0, |past| past.next_number());
         let known = Known { numbers: self.nodes.known().0, past_end, kernel, read };
         // This view never flips: it gives nothing up.
-        let (_, mut in_kept) = self.old_places(&known, 0);
+        let (_, mut in_kept) = self.old_places(&known, Floors::all(0));
         for (view, floor) in views.iter().zip(&floors) {
             let (_, in_view) = view.old_places(&known, *floor);
             in_kept.files.extend(in_view.files);
             in_kept.folders.extend(in_view.folders);
         }
-        let floor = floors.into_iter().min().unwrap_or(0);
-        let files = self.old_files(&known, &in_kept, floor);
-        self.numbers.note_given_up(&self.numbers.all_files().remove(files, floor));
+        let frozen = floors.iter().filter_map(|floors| floors.frozen).min();
+        let live = floors.iter().map(|floors| floors.live).min().unwrap_or(0);
+        let floors = Floors { frozen, live };
+        let files = self.old_files(&known, &in_kept, floors);
+        self.numbers.note_given_up(&self.numbers.all_files().remove(files, floors));
     }
 
     /// The era before which nobody has asked for anything that a set has that can be read.
@@ -261,11 +295,11 @@ impl View {
     }
 
     /// All blocks of what is not a file, and what is in directories that are kept.
-    fn old_places(&self, known: &Known<'_>, floor: u32) -> (Vec<Old>, InKept) {
+    fn old_places(&self, known: &Known<'_>, floors: Floors) -> (Vec<Old>, InKept) {
         let mut places = Vec::new();
         self.numbers.places.each(|key, block| {
             let (key, first, len, tie) = (*key, block.first, block.len, block.tie);
-            places.push(Old { key, first, len, tie, is_kept: block.asked() >= floor });
+            places.push(Old { key, first, len, tie, is_kept: !floors.is_old(block) });
         });
         // A directory has its number before what it holds.
         places.sort_unstable_by_key(|old| (old.first, old.len));
@@ -330,10 +364,10 @@ impl View {
     }
 
     /// Files that nobody can come to: in none of the directories that are kept, asked for by none and not known to the kernel.
-    fn old_files(&self, known: &Known<'_>, in_kept: &InKept, floor: u32) -> Vec<(Key, u32)> {
+    fn old_files(&self, known: &Known<'_>, in_kept: &InKept, floors: Floors) -> Vec<(Key, u32)> {
         let mut old = Vec::new();
         self.numbers.all_files().each(|key, block| {
-            let is_free = block.asked() < floor && block.tie != Tie::Forever;
+            let is_free = floors.is_old(block) && block.tie != Tie::Forever;
             if is_free && !in_kept.has(block) {
                 old.push((*key, block.first, block.len));
             }

@@ -78,7 +78,7 @@ fn s107_a_pack_that_is_cut_while_it_is_mapped_costs_what_it_held() {
 }
 
 /// strace(1), which lets go when this goes away.
-struct Traced(Child);
+pub(crate) struct Traced(pub(crate) Child);
 
 impl Drop for Traced {
     fn drop(&mut self) {

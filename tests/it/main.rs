@@ -59,4 +59,5 @@ mod views;
 mod views_confined;
 mod views_keeper;
 mod views_serving;
+mod views_stored;
 mod waiting;

@@ -1,10 +1,12 @@
 //! A daemon that has no descriptors left for a while.
 
 use std::fs;
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::fixture::{Sandbox, can_mount, has_program, wait_for};
+use crate::fatal::Traced;
+use crate::fixture::{Repo, Sandbox, can_mount, has_program, wait_for};
 
 #[test]
 fn s127_a_view_keeps_what_it_shows_while_its_daemon_has_no_descriptors() {
@@ -53,4 +55,81 @@ fn s127_a_view_keeps_what_it_shows_while_its_daemon_has_no_descriptors() {
     });
     assert!(log().contains("all sources can be read again"), "{}", log());
     mount.unmount();
+}
+
+/// The file of a loose object.
+fn object_of(repo: &Repo<'_>, what: &str) -> PathBuf {
+    let id = repo.git(&["rev-parse", what]);
+    let (directory, name) = id.split_at(2);
+    repo.path.join(".git/objects").join(directory).join(name)
+}
+
+#[test]
+fn s140_what_cannot_be_read_for_a_moment_at_the_first_mount_is_there_soon() {
+    if !can_mount()
+        || !nix::unistd::geteuid().is_root()
+        || !has_program("strace", "apt-get install strace")
+    {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = sandbox.repo("acme/base");
+    repo.skill("plan", "plan\n").package("tools/slack", "low").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    let object = object_of(&repo, "HEAD:.agents/skills");
+    let mut strace = sandbox.command("strace");
+    strace
+        .args(["-f", "-qq", "-I2", "-o", "trace", "-e", "inject=openat:error=EMFILE", "-P"])
+        .arg(&object);
+    strace.args([env!("CARGO_BIN_EXE_overlayfs-mount"), "mount", "--log", "log"]);
+    let mount = sandbox.guard();
+    let traced = Traced(strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let shown =
+        || sandbox.shell_output("cat $VIEW/.overlay/revision; ls $VIEW/.agents/skills").stdout;
+    wait_for("the skill, although nothing moved", || shown().ends_with(b"\nplan\n"));
+    let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
+    assert!(trace.contains("(INJECTED)"), "{trace}");
+    drop(traced);
+    // The whole is what a mount without the fault has shown all the time.
+    let revision = sandbox.shell("cat $VIEW/.overlay/revision");
+    mount.unmount();
+    let mount = sandbox.mount();
+    assert_eq!(sandbox.shell("cat $VIEW/.overlay/revision"), revision);
+    mount.unmount();
+}
+
+#[test]
+fn s140_what_lacked_is_shown_by_a_reload_once_it_is_there() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = sandbox.repo("acme/base");
+    repo.skill("plan", "plan\n").package("tools/slack", "low").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    let object = object_of(&repo, "HEAD:.agents/skills");
+    let hidden = sandbox.path("hidden");
+    fs::rename(&object, &hidden).unwrap();
+    for arguments in [&[][..], &["--supervised"]] {
+        let mount = sandbox.mount_with(arguments);
+        let look = "cat $VIEW/.overlay/revision; ls $VIEW/.agents/skills; ls $VIEW/tools";
+        // Looked for once more, in vain.
+        sandbox.succeed(&["reload", "view"]);
+        let part = sandbox.shell(look);
+        assert!(part.ends_with("\nslack\n") && !part.contains("plan"), "{part}");
+        fs::rename(&hidden, &object).unwrap();
+        if arguments.contains(&"--supervised") {
+            // Who goes on shows what was shown, until it is asked to look.
+            let before = mount.pid();
+            let before = nix::unistd::Pid::from_raw(i32::try_from(before).unwrap());
+            nix::sys::signal::kill(before, nix::sys::signal::Signal::SIGKILL).unwrap();
+        } else {
+            assert_eq!(sandbox.shell(look), part);
+            sandbox.succeed(&["reload", "view"]);
+        }
+        wait_for("the skill", || sandbox.shell(look).ends_with("\nplan\nslack\n"));
+        assert_ne!(sandbox.shell(look), part);
+        mount.unmount();
+        fs::rename(&object, &hidden).unwrap();
+    }
 }

@@ -7,18 +7,18 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use crate::fixture::{Mount, Sandbox, can_take_over, has_program};
 
 /// Who does what systemd does.
-struct Manager {
+pub(crate) struct Manager {
     process: Child,
     asks: Option<ChildStdin>,
     says: BufReader<ChildStdout>,
 }
 
 impl Manager {
-    fn start(sandbox: &Sandbox) -> Self {
+    pub(crate) fn start(sandbox: &Sandbox, arguments: &[&str]) -> Self {
         fs::write(sandbox.path("manager.py"), include_str!("manager.py")).unwrap();
         let mut command = sandbox.command("python3");
         command.args(["manager.py", env!("CARGO_BIN_EXE_overlayfs-mount")]);
-        command.args(["mount", "-f", "--supervised", "--log", "log"]);
+        command.args(["mount", "-f", "--supervised", "--log", "log"]).args(arguments);
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (asks, says) = (process.stdin.take(), BufReader::new(process.stdout.take().unwrap()));
         let mut manager = Self { process, asks, says };
@@ -33,13 +33,13 @@ impl Manager {
     }
 
     /// Kills all and starts it again.
-    fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.asks.as_mut().unwrap().write_all(b"\n").unwrap();
         assert_eq!(self.hear(), "ready");
     }
 
     /// What is kept at the end.
-    fn end(mut self) -> String {
+    pub(crate) fn end(mut self) -> String {
         drop(self.asks.take());
         let kept = self.hear();
         assert!(self.process.wait().unwrap().success());
@@ -57,7 +57,7 @@ fn s95_what_systemd_keeps_survives_the_death_of_keeper_and_worker() {
     repo.skill("review", "review\n").skill("plan", "plan\n").commit();
     sandbox.configure("    - {repo: acme/base, ref: main}", "");
     let _guard = Mount::guard(&sandbox);
-    let mut manager = Manager::start(&sandbox);
+    let mut manager = Manager::start(&sandbox, &[]);
     let inodes = "cd $VIEW; find . | sort | xargs stat -c '%i %s %Y %a %n'";
     let before = sandbox.shell(inodes);
     let mount = sandbox.mounts();

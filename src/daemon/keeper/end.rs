@@ -90,14 +90,17 @@ impl Keeping<'_> {
         if self.worker.is_some() {
             self.abort();
         }
-        let Some(last) = mem::take(&mut self.mounts).pop() else { return };
+        let mut mounts = mem::take(&mut self.mounts);
+        for mount in &mounts {
+            store::forget(self.what, mount);
+        }
+        let Some(last) = mounts.pop() else { return };
         match self.what {
             Kept::One(plan) => {
                 self.past = Some(last.journal);
                 if let Err(error) = take_away(&plan.mountpoint, Duration::ZERO) {
                     warn!(%error, "the old mount could not be taken away");
                 }
-                store::forget();
             }
             Kept::Views(plan) => {
                 if let Err(error) = views::take_all_away(plan) {

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use tracing::warn;
 
-use super::{Keeping, hang};
+use super::{Keeping, hang, store};
 use crate::daemon::start::Plan;
 use crate::daemon::views::{self, ViewsPlan};
 use crate::machine::mountinfo::MountTable;
@@ -48,11 +48,20 @@ impl KeptMount {
 impl Keeping<'_> {
     /// Keeps a mount that a worker made, and no longer those that are gone.
     pub(super) fn keep(&mut self, ToKeep { device, journal }: ToKeep) {
-        self.mounts.retain(KeptMount::is_there);
+        self.forget_those_that_ended();
         let connection = descriptor::connection(&device);
-        self.mounts.push(KeptMount { device, journal, connection });
+        let mount = KeptMount { device, journal, connection };
+        store::put(self.what, &mount);
+        self.mounts.push(mount);
         if self.worker.as_ref().is_some_and(|serving| serving.since.is_some()) {
             self.watch();
+        }
+    }
+
+    /// Keeps no mount that is gone.
+    pub(super) fn forget_those_that_ended(&mut self) {
+        for ended in self.mounts.extract_if(.., |mount| !mount.is_there()) {
+            store::forget(self.what, &ended);
         }
     }
 

@@ -63,7 +63,8 @@ pub fn keep_views(
     confinement::no_core_dumps();
     let (sender, events) = mpsc::channel();
     signals::listen(&sender)?;
-    let mut keeping = Keeping::new(Kept::Views(plan), sender, Vec::new(), Vec::new())?;
+    let mounts = store::left(Kept::Views(plan));
+    let mut keeping = Keeping::new(Kept::Views(plan), sender, Vec::new(), mounts)?;
     let started = keeping.start_broker().and_then(|()| keeping.start());
     let outcome = started.and_then(|()| keeping.run(&events, ready));
     keeping.clear();
@@ -81,12 +82,11 @@ pub fn keep(
     confinement::no_core_dumps();
     let (sender, events) = mpsc::channel();
     signals::listen(&sender)?;
-    let kept = store::left(&plan.mountpoint);
-    if kept.is_none() {
+    let mounts = store::left(Kept::One(plan));
+    if mounts.is_empty() {
         clear_stale(&plan.mountpoint)?;
     }
     let claim = Claim::make(&plan.mountpoint)?;
-    let mounts = kept.into_iter().collect();
     let mut keeping = Keeping::new(Kept::One(plan), sender, environment(plan), mounts)?;
     let outcome = keeping.start().and_then(|()| keeping.run(&events, ready));
     keeping.clear();
@@ -293,7 +293,7 @@ impl Keeping<'_> {
         let journal = journal_file(&plan.config.state.dir)?;
         let connection = attached.mounter.connection();
         let mount = KeptMount { device: attached.fd, journal, connection };
-        store::put(&mount);
+        store::put(self.what, &mount);
         self.mounts = vec![mount];
         if let Some(undo) = attached.undo {
             // From here on `clear` takes it away.
@@ -305,7 +305,7 @@ impl Keeping<'_> {
 
     fn hand_over(&mut self) {
         if let Kept::Views(_) = self.what {
-            self.mounts.retain(KeptMount::is_there);
+            self.forget_those_that_ended();
         }
         let Some(serving) = &self.worker else { return };
         for mount in &self.mounts {

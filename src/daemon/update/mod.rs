@@ -17,7 +17,7 @@ use self::retry::Retry;
 use super::DaemonError;
 use super::configuration::{config_file, config_stamp};
 use super::fetch::{Fetching, Problems};
-use super::guard::guarded;
+use super::guard::{guarded, survived};
 use super::kept_by::{KeptBy, widen};
 use super::opening::Caches;
 use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
@@ -186,6 +186,7 @@ impl Updater {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.tick();
+                    survived("giving numbers up", || self.view.sweep_live_if_due(&self.kernel));
                     self.give_back_what_was_forgotten();
                     self.looked_at = Instant::now();
                     next = self.looked_at + self.pause();
@@ -309,7 +310,7 @@ impl Updater {
         let Caches { shared, pins, .. } = &self.caches;
         let rebuilt = rebuild(&self.config, shared, Some(pins), Some(&before));
         self.vitals.tally.rebuilt(rebuilt.is_ok());
-        let Rebuilt { snapshot, stale, is_partial } = rebuilt.map_err(|error| {
+        let Rebuilt { snapshot, stale } = rebuilt.map_err(|error| {
             self.watch.follow(stamps.clone(), stamps.clone());
             self.retry.failed();
             ControlError::Refused { message: error.to_string(), cure: None }
@@ -335,10 +336,7 @@ impl Updater {
         });
         let stale = unfetched.chain(unread).collect();
         next.notes = notes(&before, &next, stale);
-        let has_failed = is_partial
-            || !warnings.is_empty()
-            || next.sources.iter().any(|source| source.state.error().is_some());
-        if has_failed {
+        if !warnings.is_empty() || !Retry::is_whole(&next) {
             self.retry.failed();
         } else {
             self.retry.succeeded();

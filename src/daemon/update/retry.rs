@@ -1,8 +1,9 @@
 //! When what failed is tried again.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Source};
 
 /// How long after the first failure: it may have passed.
 const FIRST: Duration = Duration::from_millis(100);
@@ -21,10 +22,18 @@ impl Retry {
     /// The first time: at once after another process, whose sources may have moved while nobody looked, and soon where a source cannot be read.
     pub(super) fn first(first: &Snapshot, is_resumed: bool) -> Self {
         let mut retry = Self { at: is_resumed.then(Instant::now), pause: None };
-        if !is_resumed && first.sources.iter().any(|source| source.state.error().is_some()) {
+        if !is_resumed && !Self::is_whole(first) {
             retry.failed();
         }
         retry
+    }
+
+    /// Whether nothing lacks that may be there at another time.
+    pub(super) fn is_whole(snapshot: &Snapshot) -> bool {
+        let may_get_better = |source: &Arc<Source>| {
+            source.state.error().is_some() || source.unread.is_some_and(|unread| unread.may_pass)
+        };
+        !snapshot.sources.iter().any(may_get_better)
     }
 
     /// When, if at all.

@@ -4,6 +4,7 @@
 //! time is when its set was left, or came. The repositories of each set are held here, so that their pins stay.
 
 mod bytes;
+mod part;
 mod recall;
 mod record;
 mod surface;

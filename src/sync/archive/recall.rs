@@ -120,7 +120,10 @@ impl RecalledSource<'_> {
                 let lfs = lfs.as_ref().map(|lfs| lfs.objects().ok_or(DAMAGED)).transpose()?;
                 let git = GitStore::new(repository.clone(), commit, blobs.clone(), lfs);
                 let git = Arc::new(git.map_err(unreadable)?);
-                let layers = self.list(git.as_ref());
+                let mut layers = self.list(git.as_ref());
+                if let Some(part) = &self.record.part {
+                    part.confine(&mut layers, self.id);
+                }
                 let top = git.root().map_err(unreadable)?;
                 let revision = Revision::Commit(commit);
                 let source = self.source(revision, SourceState::Ready, git.clone(), Some(git))?;
@@ -173,6 +176,10 @@ impl RecalledSource<'_> {
             pinning: SharedPinning::new(Pinning::NotAsked),
             git,
             git_directory: GitDirectory::NotAsked,
+            unread: match &self.record.part {
+                Some(part) => Some(part.unread().ok_or(DAMAGED)?),
+                None => None,
+            },
         })
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::bytes::Bytes;
+use super::part::PartRecord;
 use super::surface::SurfaceRecord;
 use crate::config::resolved::{Access, Config, Links, Mode, SourceSpec};
 use crate::snapshot::{Finding, FindingKind, Snapshot, Source};
@@ -55,6 +56,9 @@ pub(super) struct SourceRecord {
     /// Whether all of it could be read.
     #[serde(default)]
     is_whole: bool,
+    /// What it was shown with, where that was not all that its commit has.
+    #[serde(default)]
+    pub(super) part: Option<PartRecord>,
     pub(super) content: ContentRecord,
 }
 
@@ -263,6 +267,7 @@ impl SourceRecord {
             time_secs: source.time_secs,
             key: Bytes(source.key.to_vec()),
             is_whole: !is_unreadable(snapshot, id),
+            part: PartRecord::of(snapshot, source, id),
             content,
         }
     }

@@ -174,3 +174,24 @@ fn the_next_daemon_takes_over_what_is_to_be_kept() {
     assert_eq!(after.load(&pins, &pins.left(), &public, 8).len(), 0);
     assert_eq!(names(&dir), 0);
 }
+
+/// The kernel keeps that a name is not there: whoever goes on shows no more than was shown, whatever can be read by then.
+#[test]
+fn s140_a_part_is_made_again_as_it_was_shown() {
+    let fixture = Fixture::new();
+    let config = configured(&fixture);
+    let base = fixture.at("cache/a/base");
+    let id = base.git(&["rev-parse", "HEAD:.agents/skills"]);
+    let (directory, name) = id.trim().split_at(2);
+    let object = base.path.join(".git/objects").join(directory).join(name);
+    let hidden = object.with_extension("hidden");
+    fs::rename(&object, &hidden).unwrap();
+    let (_pins, archive) = archive(&fixture, &config);
+    let part = build(&config, &archive.shared).unwrap();
+    archive.keep(&part, &config);
+    fs::rename(&hidden, &object).unwrap();
+    let again = archive.recall_whole(&part.id, Duration::ZERO).unwrap();
+    assert_eq!(lines(&again), lines(&part));
+    let whole = rebuild(&config, &archive.shared, None, Some(&again)).unwrap().snapshot;
+    assert!(whole.id != part.id && lines(&whole).len() > lines(&part).len());
+}

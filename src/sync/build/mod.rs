@@ -41,8 +41,6 @@ pub struct Rebuilt {
     pub snapshot: Snapshot,
     /// The sources that are served at their last revision because they cannot be read anew, and why.
     pub stale: Vec<(SourceId, SourceError)>,
-    /// Whether of a source that was not served before a part could not be read for a reason that may pass.
-    pub is_partial: bool,
 }
 
 /// Builds the snapshot of a configuration as its sources are now. A git source that cannot be read keeps the revision that
@@ -69,7 +67,6 @@ pub fn rebuild(
         let error = |cause| SourceError::new(label, spec, &config.origin, cause);
         match taken {
             Ok((taken, problem)) => {
-                built.is_partial |= taken.layers.failure.is_some();
                 built.stale.extend(problem.map(|cause| (id_at(index), error(cause))));
                 built.ready(spec, label, taken);
             }
@@ -79,9 +76,9 @@ pub fn rebuild(
     if !built.errors.is_empty() {
         return Err(BuildError { sources: built.errors });
     }
-    let (stale, is_partial) = (std::mem::take(&mut built.stale), built.is_partial);
+    let stale = std::mem::take(&mut built.stale);
     let snapshot = merge::snapshot(config, &specs, built);
-    Ok(Rebuilt { snapshot, stale, is_partial })
+    Ok(Rebuilt { snapshot, stale })
 }
 
 /// The sources that are shown whole and with a `.git`: of each name the last.
@@ -261,12 +258,13 @@ pub(super) struct Built {
     findings: Vec<Finding>,
     errors: Vec<SourceError>,
     stale: Vec<(SourceId, SourceError)>,
-    is_partial: bool,
 }
 
 impl Built {
     fn ready(&mut self, spec: &SourceSpec, label: &str, taken: Taken) {
         let Taken { opened, layers, revision, top, key } = taken;
+        // A live directory is shown whole or not at all.
+        let unread = opened.commit.and_then(|_| layer::unread(&layers));
         let source = Source {
             name: spec.name.clone(),
             label: label.to_owned(),
@@ -284,6 +282,7 @@ impl Built {
             pinning: SharedPinning::new(opened.pinning),
             git: opened.git,
             git_directory: opened.git_directory,
+            unread,
         };
         self.add(source, layers, top);
     }
@@ -329,6 +328,7 @@ impl Built {
             pinning: SharedPinning::new(Pinning::NotAsked),
             git: None,
             git_directory: GitDirectory::NotAsked,
+            unread: None,
         };
         self.add(source, layers, Object::Empty);
         // What is shown is not taken away for what may pass.

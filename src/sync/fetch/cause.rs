@@ -269,7 +269,7 @@ impl FetchCause {
                 format!("set `url` ({at}), as `https://git.example/owner/repo.git`")
             }
             Self::TwoUrls { .. } => format!("give all of them the same `url` ({at})"),
-            Self::NoGit { .. } => "install git and put it on PATH, as `apt install git`".to_owned(),
+            Self::NoGit { .. } => "install git and put it on PATH, as `apt install git`; where it is, give this process more memory and processes (`ulimit -a`)".to_owned(),
             Self::NoSuchRef { available, .. } | Self::NoHead { available, .. }
                 if !available.is_empty() =>
             {

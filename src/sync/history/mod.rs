@@ -211,6 +211,7 @@ impl WantedGit<'_> {
             pinning: SharedPinning::new(Pinning::NotAsked),
             git: None,
             git_directory: GitDirectory::NotAsked,
+            unread: None,
         }
     }
 }

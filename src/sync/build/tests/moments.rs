@@ -110,3 +110,35 @@ fn s127_no_source_is_taken_away_for_what_may_pass() {
         assert_eq!(built.errors.len(), usize::from(is_momentary && was_shown));
     }
 }
+
+#[test]
+fn s140_a_part_of_a_commit_is_another_set_than_the_whole() {
+    let fixture = Fixture::new();
+    let git = fixture.with_files("cache/a/b", CARD);
+    let config = config(&fixture, vec![repo("a/b")]);
+    let whole = try_build(&config).unwrap();
+    assert_eq!(whole.sources[0].unread, None);
+    let id = git.git(&["rev-parse", "HEAD:tools"]);
+    let (directory, name) = id.trim().split_at(2);
+    let object = git.path.join(".git/objects").join(directory).join(name);
+    fs::rename(&object, fixture.path().join("hidden")).unwrap();
+    let shared = Shared::new(&config);
+    let part = rebuild(&config, &shared, None, None).unwrap().snapshot;
+    assert_eq!(part.sources[0].revision, whole.sources[0].revision);
+    assert_ne!(part.id, whole.id);
+    assert!(part.sources[0].unread.is_some_and(|unread| !unread.may_pass));
+    assert_eq!(try_build(&config).unwrap().id, part.id);
+    fs::rename(fixture.path().join("hidden"), &object).unwrap();
+    let next = rebuild(&config, &shared, None, Some(&part)).unwrap().snapshot;
+    assert_eq!((next.id, tree(&next)), (whole.id, tree(&whole)));
+    // What the operating system refuses may be there in a moment.
+    let failed = |error: StoreError| {
+        let mut layers = Layers::default();
+        let kind = FindingKind::Unreadable { error: error.to_string() };
+        layers.findings.push(Finding { source: id_at(0), path: path("tools"), kind });
+        let (problem, is_momentary) = (error.to_string(), error.is_momentary());
+        layers.failure = is_momentary.then_some(ListingFailure { problem, is_momentary });
+        layer::unread(&layers).unwrap().may_pass
+    };
+    assert_eq!((failed(no_descriptors()), failed(damaged())), (true, false));
+}
