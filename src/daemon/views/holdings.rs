@@ -36,6 +36,19 @@ struct Bound {
     mount_id: u64,
 }
 
+/// A view that is to be seen at its mount point.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Binding<'a> {
+    /// The file of its configuration.
+    pub(super) file: &'a Path,
+    /// The number of its superblock.
+    pub(super) number: u64,
+    /// The directory that it is in its superblock; `None` where it is all of it.
+    pub(super) directory: Option<&'a OsStr>,
+    /// Its mount point.
+    pub(super) at: &'a Path,
+}
+
 /// What came of binding a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BoundAs {
@@ -90,19 +103,14 @@ impl Holdings {
         Ok(device)
     }
 
-    /// Binds the view of a file to its mount point: the whole superblock, or the directory of this name.
-    pub(super) fn bind(
-        &mut self,
-        file: &Path,
-        number: u64,
-        name: Option<&OsStr>,
-        at: &Path,
-    ) -> Result<BoundAs, DaemonError> {
+    /// Binds a view to its mount point.
+    pub(super) fn bind(&mut self, binding: Binding<'_>) -> Result<BoundAs, DaemonError> {
+        let Binding { file, number, directory, at } = binding;
         self.unbind(file);
         clear_stale(at)?;
         let claim = Claim::make(at)?;
         let bound = mountpoint::check(at)
-            .and_then(|()| self.superblocks.bind(number, name, at))
+            .and_then(|()| self.superblocks.bind(number, directory, at))
             .and_then(|()| Ok(MountTable::read()?.topmost_at(at).map(|mount| mount.id)))
             .and_then(|id| id.ok_or_else(|| MachineError::NotMounted { path: at.to_owned() }));
         match bound {

@@ -23,7 +23,7 @@ use crate::daemon::DaemonError;
 use crate::daemon::views::ViewsPlan;
 use crate::daemon::views::directory::{files_of, is_view};
 use crate::daemon::views::group::is_for_others;
-use crate::daemon::views::holdings::{BoundAs, Holdings};
+use crate::daemon::views::holdings::{Binding, BoundAs, Holdings};
 use crate::daemon::views::reading::mountpoint_of;
 use crate::daemon::views::requests::{DIED, Reply, Request, number_of};
 use crate::machine::broker::{Line, outlast_signals};
@@ -188,7 +188,7 @@ impl Broker {
             return Err(refused("its superblock has another `mount.allowOther`"));
         }
         let directory = (!config.mount.has_xattrs).then_some(name);
-        Ok(self.holdings.bind(&file, number, directory, &at)?)
+        Ok(self.holdings.bind(Binding { file: &file, number, directory, at: &at })?)
     }
 
     /// Reads the configuration of a view, if it is the operator's.
