@@ -59,6 +59,15 @@ pub fn load_values(path: &Path, env: &Environment) -> Result<Loaded, ConfigError
     values_format(&bytes, absolute, env, report)
 }
 
+/// Reads the bytes of a configuration's file, which [`load_text`] takes.
+///
+/// # Errors
+/// It cannot be read, or is too large for a configuration.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let mut report = Report::new(Some(path));
+    read(path, &mut report).map_or_else(|| refused(report), Ok)
+}
+
 /// Reads what a configuration file held earlier, as if it still stood there.
 ///
 /// # Errors
@@ -161,11 +170,7 @@ fn schema_of<T: JsonSchema>() -> Value {
 }
 
 /// The bytes as written types, without what does not fit; `None` where nothing can be read. Problems go to `report`.
-fn typed<T: Format>(
-    bytes: &[u8],
-    unknown: UnknownKeys,
-    report: &mut Report,
-) -> Option<T> {
+fn typed<T: Format>(bytes: &[u8], unknown: UnknownKeys, report: &mut Report) -> Option<T> {
     let tree = yaml::compose(bytes, report)?;
     let value = check(&tree, T::schema(), unknown, report);
     report.set_tree(tree);

@@ -14,7 +14,7 @@ use crate::daemon::attach::{clear_stale, raise_read_ahead};
 use crate::machine::mount::MountRequest;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint::{self, Claim};
-use crate::machine::private_mounts::PrivateMounts;
+use crate::machine::private_mounts::{Copied, PrivateMounts};
 use crate::machine::unmount::unmount;
 use crate::machine::{MachineError, connections};
 
@@ -107,16 +107,14 @@ impl Holdings {
     pub(super) fn bind(&mut self, binding: Binding<'_>) -> Result<BoundAs, DaemonError> {
         let Binding { file, number, directory, at } = binding;
         self.unbind(file);
-        clear_stale(at)?;
-        let claim = Claim::make(at)?;
-        let bound = mountpoint::check(at)
-            .and_then(|()| self.superblocks.bind(number, directory, at))
-            .and_then(|()| Ok(MountTable::read()?.topmost_at(at).map(|mount| mount.id)))
-            .and_then(|id| id.ok_or_else(|| MachineError::NotMounted { path: at.to_owned() }));
+        let table = clear_stale(at)?;
+        let claim = Claim::make_in(&table, at)?;
+        let bound = mountpoint::check_in(&table, at)
+            .and_then(|()| self.superblocks.bind(number, directory, at));
         match bound {
-            Ok(mount_id) => {
+            Ok(Copied { mount_id, connection }) => {
                 // It serves: the handshake, in which the kernel sets its own, is over.
-                raise_read_ahead(self.connection(number)?);
+                raise_read_ahead(Some(connection));
                 let made = claim.made().to_vec();
                 self.bound.insert(file.to_owned(), Bound { at: at.to_owned(), claim, mount_id });
                 Ok(BoundAs { mount_id, made })

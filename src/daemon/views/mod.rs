@@ -13,6 +13,7 @@ mod holdings;
 mod member;
 mod note;
 mod observed;
+mod parsed;
 mod privileged;
 mod reading;
 mod renewal;
@@ -39,6 +40,7 @@ use self::group::{Group, Traits};
 use self::holdings::Holdings;
 use self::member::{Leave, Shown};
 use self::observed::Roll;
+use self::parsed::Parsed;
 use self::privileged::{Asking, Privileged};
 use self::resume::Left;
 use super::DaemonError;
@@ -121,7 +123,8 @@ fn serve_views(
         return Err(DaemonError::Unprivileged);
     }
     confinement::no_core_dumps();
-    let (left, broker) = begin(plan, keeper.as_deref())?;
+    let mut parsed = Parsed::default();
+    let (left, broker) = begin(plan, keeper.as_deref(), &mut parsed)?;
     memory::set_up();
     let events = Events::listen()?;
     let roll = Arc::<Roll>::default();
@@ -143,6 +146,7 @@ fn serve_views(
         base,
         privileged,
         directory,
+        parsed,
         events,
         notices,
         estates,
@@ -178,6 +182,8 @@ struct Daemon {
     base: Base,
     privileged: Privileged,
     directory: Directory,
+    /// While the daemon starts: later a file is read once for each change.
+    parsed: Parsed,
     events: Events,
     notices: Option<Arc<Notices>>,
     /// By state directory.
@@ -238,6 +244,7 @@ impl Daemon {
         self.look();
         self.await_first_fetch();
         self.is_starting = false;
+        self.parsed.retain(&[]);
         // From now on what was pinned before is of no use to anybody else.
         self.estates.values_mut().for_each(|estate| estate.left = Some([].into()));
         if is_resumed || self.shown() > 0 || self.views.is_empty() {

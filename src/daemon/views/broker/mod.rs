@@ -24,6 +24,7 @@ use crate::daemon::views::ViewsPlan;
 use crate::daemon::views::directory::{files_of, is_view};
 use crate::daemon::views::group::is_for_others;
 use crate::daemon::views::holdings::{Binding, BoundAs, Holdings};
+use crate::daemon::views::parsed::Parsed;
 use crate::daemon::views::reading::mountpoint_of;
 use crate::daemon::views::requests::{DIED, Reply, Request, number_of};
 use crate::machine::broker::{Line, outlast_signals};
@@ -65,6 +66,7 @@ struct Broker {
     plan: ViewsPlan,
     holdings: Holdings,
     directory: PathBuf,
+    parsed: Parsed,
     open: Open,
     /// Whether other users may use a superblock, by its number, where this process has mounted it.
     for_others: HashMap<u64, bool>,
@@ -95,19 +97,23 @@ impl From<ControlError> for Refusal {
 impl Broker {
     fn new(plan: ViewsPlan, run_dir: &Path, directory: PathBuf) -> Result<Self, DaemonError> {
         let holdings = Holdings::new(directory.clone())?;
-        let (open, for_others, said) = (Open::new(run_dir), HashMap::new(), BTreeSet::new());
-        Ok(Self { plan, holdings, directory, open, for_others, said })
+        let (parsed, for_others, said) = Default::default();
+        let open = Open::new(run_dir);
+        Ok(Self { plan, holdings, directory, parsed, open, for_others, said })
     }
 
     /// Knows what one before has bound, which has died.
     fn adopt(&mut self) -> Result<(), DaemonError> {
         let table = MountTable::read()?;
         let ours: Vec<_> = self.holdings.superblocks()?.into_iter().map(|(_, one)| one).collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
         let wanted: HashMap<_, _> = files_of(&self.plan.dir)?
             .into_iter()
             .filter_map(|file| {
-                let (config, _) = self.plan.load(&file).ok()?;
-                Some((mountpoint_of(&config).ok()?, file))
+                let (config, _) = self.parsed.load(&self.plan, &file).ok()?;
+                Some((mountpoint_of(&config, &table).ok()?, file))
             })
             .collect();
         let mut known = BTreeSet::new();
@@ -169,7 +175,7 @@ impl Broker {
     }
 
     fn mount(&mut self, number: u64, name: &OsStr) -> Result<OwnedFd, Refusal> {
-        let (_, config) = self.read(name)?;
+        let (_, config) = self.read(name, &mounts()?)?;
         let is_for_others = is_for_others(&config);
         let device = self.holdings.mount(number, &self.plan, is_for_others)?;
         self.for_others.insert(number, is_for_others);
@@ -177,9 +183,10 @@ impl Broker {
     }
 
     fn bind(&mut self, number: u64, name: &OsStr, said: &Path) -> Result<BoundAs, Refusal> {
-        let (file, config) = self.read(name)?;
-        self.open.expect_mountpoint(&config.mount.at)?;
-        let at = mountpoint_of(&config)?;
+        let table = mounts()?;
+        let (file, config) = self.read(name, &table)?;
+        self.open.expect_mountpoint(&config.mount.at, &table)?;
+        let at = mountpoint_of(&config, &table)?;
         if at != said {
             let (at, said) = (at.display(), said.display());
             return Err(refused(format_args!("its mount point is `{at}`, not `{said}`")));
@@ -192,11 +199,11 @@ impl Broker {
     }
 
     /// Reads the configuration of a view, if it is the operator's.
-    fn read(&mut self, name: &OsStr) -> Result<(PathBuf, Config), Refusal> {
+    fn read(&mut self, name: &OsStr, table: &MountTable) -> Result<(PathBuf, Config), Refusal> {
         let file = self.file(name)?;
-        self.open.learn(&self.plan);
-        self.open.expect_file(&file)?;
-        let (config, _) = self.plan.load(&file)?;
+        self.open.learn(&self.plan, &mut self.parsed);
+        self.open.expect_file(&file, table)?;
+        let (config, _) = self.parsed.load(&self.plan, &file)?;
         Ok((file, config))
     }
 
@@ -210,6 +217,10 @@ impl Broker {
         let (name, directory) = (name.display(), self.plan.dir.display());
         Err(refused(format_args!("`{name}` is no file of `{directory}`")))
     }
+}
+
+fn mounts() -> Result<MountTable, DaemonError> {
+    Ok(MountTable::read()?)
 }
 
 fn refused(message: impl fmt::Display) -> Refusal {

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::config::resolved::Overrides;
 
 /// What a broker is told, in a directory of its own.
 struct Told {
@@ -19,14 +18,7 @@ impl Told {
         for name in ["views", "run", "run/base", "state", "cache", "at"] {
             fs::create_dir(real.join(name)).unwrap();
         }
-        let plan = ViewsPlan {
-            dir: real.join("views"),
-            forbids_execution: false,
-            is_pinned: false,
-            has_passthrough: false,
-            metrics: None,
-            overrides: Overrides::default(),
-        };
+        let plan = ViewsPlan::sample(&real.join("views"));
         let broker = Broker::new(plan, &real.join("run"), real.join("run/base")).unwrap();
         Self { directory, broker }
     }
