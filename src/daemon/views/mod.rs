@@ -182,7 +182,7 @@ struct Daemon {
     base: Base,
     privileged: Privileged,
     directory: Directory,
-    /// While the daemon starts: later a file is read once for each change.
+    /// The files that were looked at to confine this process, until each view is shown.
     parsed: Parsed,
     events: Events,
     notices: Option<Arc<Notices>>,
@@ -244,7 +244,6 @@ impl Daemon {
         self.look();
         self.await_first_fetch();
         self.is_starting = false;
-        self.parsed.retain(&[]);
         // From now on what was pinned before is of no use to anybody else.
         self.estates.values_mut().for_each(|estate| estate.left = Some([].into()));
         if is_resumed || self.shown() > 0 || self.views.is_empty() {

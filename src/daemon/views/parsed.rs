@@ -34,7 +34,12 @@ impl Parsed {
         Ok((config, text))
     }
 
-    /// Forgets all but these.
+    /// Forgets one.
+    pub(super) fn forget(&mut self, file: &Path) {
+        self.0.remove(file);
+    }
+
+    /// Forgets all but these, which are sorted.
     pub(super) fn retain(&mut self, files: &[PathBuf]) {
         self.0.retain(|file, _| files.binary_search(file).is_ok());
     }

@@ -92,6 +92,8 @@ impl Daemon {
         let stamp = Stamp::of(file);
         widen_to_file(self.keeper.as_deref(), file);
         let (config, text) = self.parsed.load(&self.plan, file)?;
+        // It is asked for again once it has changed.
+        self.parsed.forget(file);
         widen(self.keeper.as_deref(), &config);
         let table = MountTable::read().map_err(|error| refused(&error))?;
         let at = mountpoint_of(&config, &table)?;
