@@ -57,5 +57,6 @@ mod users;
 mod views;
 mod views_confined;
 mod views_keeper;
+mod views_nested;
 mod views_serving;
 mod waiting;

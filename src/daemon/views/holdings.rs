@@ -24,6 +24,8 @@ pub(super) struct Holdings {
     superblocks: PrivateMounts,
     /// By file.
     bound: HashMap<PathBuf, Bound>,
+    /// What was to be taken away and could not be reached: another view is mounted over a directory on the way to it.
+    hidden: Vec<Bound>,
     /// Of each superblock that there was, what tells it from a later one with its number.
     connections: HashMap<u32, Option<u64>>,
 }
@@ -64,7 +66,7 @@ impl Holdings {
         let all = superblocks.all(&MountTable::read()?).into_iter();
         let connections =
             all.map(|(_, connection)| (connection, connections::identity(connection))).collect();
-        Ok(Self { superblocks, bound: HashMap::new(), connections })
+        Ok(Self { superblocks, bound: HashMap::new(), hidden: Vec::new(), connections })
     }
 
     /// Takes all away but these superblocks with what is bound from them.
@@ -77,6 +79,7 @@ impl Holdings {
         for (_, bound) in self.bound.extract_if(is_gone) {
             bound.claim.release();
         }
+        self.take_hidden_away();
         Ok(())
     }
 
@@ -136,13 +139,17 @@ impl Holdings {
     /// Takes the view of a file away from where it was bound to, also while it is held.
     pub(super) fn unbind(&mut self, file: &Path) {
         let Some(bound) = self.bound.remove(file) else { return };
-        let is_there = MountTable::read().is_ok_and(|table| bound.is_in(&table));
-        let outcome = if is_there { unmount(&bound.at, true) } else { Ok(()) };
-        match outcome {
-            Ok(()) | Err(MachineError::NotMounted { .. }) => {}
-            Err(error) => warn!(%error, "a view could not be unmounted"),
+        self.hidden.extend(bound.take_away());
+        self.take_hidden_away();
+    }
+
+    /// Takes away what could not be reached before, until nothing more can be (S131).
+    fn take_hidden_away(&mut self) {
+        let mut before = usize::MAX;
+        while !self.hidden.is_empty() && self.hidden.len() < before {
+            before = self.hidden.len();
+            self.hidden = self.hidden.drain(..).filter_map(Bound::take_away).collect();
         }
-        bound.claim.release();
     }
 
     /// Takes a superblock away. It ends when nobody holds a view of it any more.
@@ -171,6 +178,21 @@ impl Holdings {
 }
 
 impl Bound {
+    /// Unmounts it, and removes what was made for it. What cannot be reached is given back.
+    fn take_away(self) -> Option<Self> {
+        let is_there = || MountTable::read().is_ok_and(|table| self.is_in(&table));
+        if is_there() {
+            match unmount(&self.at, true) {
+                Ok(()) => {}
+                Err(MachineError::NotMounted { .. }) if is_there() => return Some(self),
+                Err(MachineError::NotMounted { .. }) => {}
+                Err(error) => warn!(%error, "a view could not be unmounted"),
+            }
+        }
+        self.claim.release();
+        None
+    }
+
     fn is_in(&self, table: &MountTable) -> bool {
         table.at(&self.at).any(|mount| mount.id == self.mount_id)
     }
