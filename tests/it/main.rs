@@ -58,5 +58,6 @@ mod views;
 mod views_confined;
 mod views_keeper;
 mod views_nested;
+mod views_removed;
 mod views_serving;
 mod waiting;
