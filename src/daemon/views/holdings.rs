@@ -183,9 +183,8 @@ impl Bound {
         let is_there = || MountTable::read().is_ok_and(|table| self.is_in(&table));
         if is_there() {
             match unmount(&self.at, true) {
-                Ok(()) => {}
                 Err(MachineError::NotMounted { .. }) if is_there() => return Some(self),
-                Err(MachineError::NotMounted { .. }) => {}
+                Ok(()) | Err(MachineError::NotMounted { .. }) => {}
                 Err(error) => warn!(%error, "a view could not be unmounted"),
             }
         }
