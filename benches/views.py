@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """What many views of one node cost: page cache of a large file that ten of them read, memory of the daemon, time to add one.
 
-The same with a daemon for each beside it. Prints Markdown tables. Root only: it empties the kernel's caches.
-Usage: benches/views.py [--quick] [PROGRAM]; the program defaults to target/release/overlayfs-mount. Needs three times the size of the file as free
-disk, and for the ten mounts eleven times as free memory.
+The same with a daemon for each beside it, and what it takes to start with many, with and without a keeper. Prints Markdown tables. Root only: it
+empties the kernel's caches, but with `--small`, which leaves the large file out.
+Usage: benches/views.py [--quick] [--small] [--supervised] [--realtime] [PROGRAM]; the program defaults to target/release/overlayfs-mount. With
+`--supervised` the views that are added one by one have a keeper and a broker too. Needs three times the size of the file as free disk, and for the ten
+mounts eleven times as free memory.
 """
 
 import json
@@ -15,11 +17,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from program import ENVIRONMENT, MIB, PROGRAM, QUICK, READ, run
+from program import ENVIRONMENT, MIB, PROGRAM, QUICK, READ, run, undisturbed
 
-SIZE = (64 if QUICK else 512) * MIB
+SMALL = "--small" in sys.argv
+SUPERVISED = ["--supervised"] if "--supervised" in sys.argv else []
+SIZE = (1 if SMALL else 64 if QUICK else 512) * MIB
 VIEWS = 10
 COUNTS = [1, 2, 10, 20, 50, 100]
+AT_ONCE = [10, 60, 200]
+ROUNDS = 5
 
 
 def ours(*arguments):
@@ -81,8 +87,25 @@ def memory(pid):
     return number("Rss"), number("Private_Clean") + number("Private_Dirty"), len(os.listdir(f"/proc/{pid}/task"))
 
 
+def processes(mountpoint):
+    """Who serves a view, and who has to be told to end."""
+    status = json.loads(ours("status", mountpoint, "--json"))
+    return status["pid"], status["supervisor_pid"] or status["pid"]
+
+
 def pid_of(mountpoint):
-    return json.loads(ours("status", mountpoint, "--json"))["pid"]
+    return processes(mountpoint)[0]
+
+
+def all_of(pid):
+    """A process and its children."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
+def processor(pid):
+    """Processor time of a process that lives, in milliseconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 // os.sysconf("SC_CLK_TCK")
 
 
 def wait(condition):
@@ -92,9 +115,17 @@ def wait(condition):
         time.sleep(0.001)
 
 
+def has_ended(pid):
+    """Whether a process has ended, also where whoever should collect it takes its time."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def end(pid):
     os.kill(pid, signal.SIGTERM)
-    wait(lambda: not Path(f"/proc/{pid}").exists())
+    wait(lambda: has_ended(pid))
 
 
 def is_mounted(path):
@@ -152,8 +183,8 @@ def many(work):
     print("| views | resident | private | each more: private | threads | to add one | to walk it |")
     print("|---|---|---|---|---|---|---|")
     configure(work, "v0")
-    ours("mount", "--views", work / "views", "--log", work / "log")
-    pid = pid_of(work / "at/v0")
+    ours("mount", "--views", work / "views", "--log", work / "log", *SUPERVISED)
+    pid, first = processes(work / "at/v0")
     walk = "find {} -path '*/o' -prune -o -type f ! -name data -print0 | xargs -0 cat > /dev/null"
     last = None
     seconds, walks, made = [], [], 1
@@ -176,8 +207,35 @@ def many(work):
         print(f"| {count} | {resident / 1024:.1f} MiB | {private / 1024:.1f} MiB | {each} | {threads} | {median(seconds)} | {median(walks)} |", flush=True)
         last, seconds, walks = (count, private), [], []
     started = time.monotonic()
-    end(pid)
+    end(first)
     print(f"\nEnding all {made}: {time.monotonic() - started:.2f} s.")
+
+
+def at_once(work):
+    print(f"\nMounting many at once, medians of {ROUNDS}; processor time is that of all processes of the daemon\n")
+    print("| views | | until all are there | processor | to end all |")
+    print("|---|---|---|---|---|")
+    for path in (work / "views").iterdir():
+        path.unlink()
+    made, took = 0, {}
+    for count in AT_ONCE:
+        while made < count:
+            configure(work, f"v{made}")
+            made += 1
+        for _ in range(ROUNDS):
+            for how in ([], ["--supervised"]):
+                run("rm", "-rf", work / "state")
+                started = time.monotonic()
+                ours("mount", "--views", work / "views", "--log", work / "log", *how)
+                there = time.monotonic() - started
+                _, first = processes(work / "at/v0")
+                spent = sum(map(processor, all_of(first)))
+                started = time.monotonic()
+                end(first)
+                took.setdefault((count, *how), []).append((there, spent, time.monotonic() - started))
+        for how in ([], ["--supervised"]):
+            there, spent, ended = (sorted(values)[ROUNDS // 2] for values in zip(*took[(count, *how)]))
+            print(f"| {count} | {' '.join(how)} | {there * 1000:.0f} ms | {spent} ms | {ended * 1000:.0f} ms |", flush=True)
 
 
 def alone(work):
@@ -210,7 +268,7 @@ def alone(work):
     for pid in pids:
         os.kill(pid, signal.SIGTERM)
     for pid in pids:
-        wait(lambda: not Path(f"/proc/{pid}").exists())
+        wait(lambda pid=pid: has_ended(pid))
     print(f"\nEnding all {len(pids)}: {time.monotonic() - started:.2f} s.")
 
 
@@ -221,9 +279,12 @@ def main():
         (work / "views").mkdir()
         repository(work)
         try:
-            large(work)
-            many(work)
-            alone(work)
+            if not SMALL:
+                large(work)
+            with undisturbed():
+                many(work)
+                at_once(work)
+                alone(work)
         finally:
             for line in open("/proc/self/mountinfo"):
                 if f" {work}/" in line:

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -58,6 +59,15 @@ pub fn load_values(path: &Path, env: &Environment) -> Result<Loaded, ConfigError
     values_format(&bytes, absolute, env, report)
 }
 
+/// Reads the bytes of a configuration's file, which [`load_text`] takes.
+///
+/// # Errors
+/// It cannot be read, or is too large for a configuration.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let mut report = Report::new(Some(path));
+    read(path, &mut report).map_or_else(|| refused(report), Ok)
+}
+
 /// Reads what a configuration file held earlier, as if it still stood there.
 ///
 /// # Errors
@@ -99,7 +109,26 @@ pub fn discover(env: &Environment) -> Result<PathBuf, ConfigError> {
 
 /// The JSON Schema of a file in our own format: what editors take, and what files are checked against.
 pub fn schema() -> Value {
-    schema_of::<RawConfig>()
+    RawConfig::schema().clone()
+}
+
+/// What a kind of file is read as. Its schema is made once: that takes longer than reading a file with it.
+trait Format: DeserializeOwned {
+    fn schema() -> &'static Value;
+}
+
+impl Format for RawConfig {
+    fn schema() -> &'static Value {
+        static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of::<RawConfig>);
+        &SCHEMA
+    }
+}
+
+impl Format for RawValues {
+    fn schema() -> &'static Value {
+        static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of::<RawValues>);
+        &SCHEMA
+    }
 }
 
 /// The content of a file in our own format that stands at `absolute`.
@@ -141,13 +170,9 @@ fn schema_of<T: JsonSchema>() -> Value {
 }
 
 /// The bytes as written types, without what does not fit; `None` where nothing can be read. Problems go to `report`.
-fn typed<T: JsonSchema + DeserializeOwned>(
-    bytes: &[u8],
-    unknown: UnknownKeys,
-    report: &mut Report,
-) -> Option<T> {
+fn typed<T: Format>(bytes: &[u8], unknown: UnknownKeys, report: &mut Report) -> Option<T> {
     let tree = yaml::compose(bytes, report)?;
-    let value = check(&tree, &schema_of::<T>(), unknown, report);
+    let value = check(&tree, T::schema(), unknown, report);
     report.set_tree(tree);
     match serde_json::from_value(value) {
         Ok(raw) => Some(raw),

@@ -38,7 +38,7 @@ pub use environment::{CONFIG_VARIABLE, Environment};
 pub use git_ref::refusal as ref_refusal;
 pub use git_url::Transport;
 pub use key_path::{KeyPath, Step};
-pub use load::{Loaded, discover, load_file, load_text, load_values, schema};
+pub use load::{Loaded, discover, load_file, load_text, load_values, read_file, schema};
 pub use problem::{ConfigError, Problem, Severity};
 pub use resolve::{check_mountpoint, why_empty};
 pub use units::{DURATION_CURE, duration};

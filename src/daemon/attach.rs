@@ -121,12 +121,12 @@ pub(super) fn raise_read_ahead(connection: Option<u32>) {
     }
 }
 
-/// Detaches a view of ours whose daemon has died. A second mount over it would succeed silently and hide it.
-pub(super) fn clear_stale(mountpoint: &Path) -> Result<(), DaemonError> {
+/// Detaches a view of ours whose daemon has died. A second mount over it would succeed silently and hide it. The mounts that there are then.
+pub(super) fn clear_stale(mountpoint: &Path) -> Result<MountTable, DaemonError> {
     loop {
         let table = MountTable::read()?;
         let Some(mount) = table.topmost_at(mountpoint).filter(|mount| mount.is_ours()) else {
-            return Ok(());
+            return Ok(table);
         };
         if abort_abandoned(mountpoint)? {
             warn!(mountpoint = %mountpoint.display(), "a mount was here whose daemon was killed and could not end: aborted");
@@ -141,7 +141,7 @@ pub(super) fn clear_stale(mountpoint: &Path) -> Result<(), DaemonError> {
             Liveness::Alive | Liveness::Silent | Liveness::Forbidden => {
                 let waiting = connections::waiting(mount.minor);
                 info!(mountpoint = %mountpoint.display(), ?waiting, "a view is mounted here already");
-                return Ok(());
+                return Ok(table);
             }
         }
     }

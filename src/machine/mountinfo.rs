@@ -173,6 +173,9 @@ fn number(field: &[u8]) -> Option<u64> {
 
 /// Undoes the kernel's escapes: a backslash and three octal digits for a byte.
 fn unescape(field: &[u8]) -> OsString {
+    if !field.contains(&b'\\') {
+        return to_owned(field);
+    }
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&first, tail)) = rest.split_first() {

@@ -17,9 +17,16 @@ use super::mountinfo::MountTable;
 /// # Errors
 /// A directory above it cannot be resolved, or `/proc` is not mounted.
 pub fn resolve(path: &Path) -> Result<PathBuf, MachineError> {
+    resolve_in(&MountTable::read()?, path)
+}
+
+/// The same where the mounts are known.
+///
+/// # Errors
+/// A directory above it cannot be resolved.
+pub fn resolve_in(table: &MountTable, path: &Path) -> Result<PathBuf, MachineError> {
     let unusable = |error| MachineError::MountpointUnusable { path: path.to_owned(), error };
     let absolute = std::path::absolute(path).map_err(unusable)?;
-    let table = MountTable::read()?;
     if table.topmost_at(&absolute).is_some_and(super::mountinfo::Mount::is_ours) {
         return Ok(absolute);
     }
@@ -31,7 +38,8 @@ pub fn resolve(path: &Path) -> Result<PathBuf, MachineError> {
         Ok(above) => above,
         // `..` in it must go all the same: the kernel lists none.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(resolve(above).map_or_else(|_| absolute.clone(), |above| above.join(name)));
+            return Ok(resolve_in(table, above)
+                .map_or_else(|_| absolute.clone(), |above| above.join(name)));
         }
         Err(error) => return Err(unusable(error)),
     };
@@ -51,7 +59,15 @@ pub fn resolve(path: &Path) -> Result<PathBuf, MachineError> {
 /// # Errors
 /// It is missing, no directory, unreadable, or a view of ours is mounted there, dead or alive.
 pub fn check(path: &Path) -> Result<(), MachineError> {
-    if let Some(mount) = MountTable::read()?.topmost_at(path).filter(|mount| mount.is_ours()) {
+    check_in(&MountTable::read()?, path)
+}
+
+/// The same where the mounts are known.
+///
+/// # Errors
+/// As there.
+pub fn check_in(table: &MountTable, path: &Path) -> Result<(), MachineError> {
+    if let Some(mount) = table.topmost_at(path).filter(|mount| mount.is_ours()) {
         return Err(MachineError::MountpointTaken {
             path: path.to_owned(),
             origin: mount.source.to_string_lossy().into_owned(),
@@ -119,8 +135,16 @@ impl Claim {
     /// # Errors
     /// As there.
     pub fn make(path: &Path) -> Result<Self, MachineError> {
+        Self::make_in(&MountTable::read()?, path)
+    }
+
+    /// The same where the mounts are known.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn make_in(table: &MountTable, path: &Path) -> Result<Self, MachineError> {
         // Whatever is mounted there is not asked: it may be dead, or hang.
-        if MountTable::read()?.topmost_at(path).is_some() {
+        if table.topmost_at(path).is_some() {
             return Ok(Self { made: Vec::new(), directory: None });
         }
         let mut made = create_missing(path)?;

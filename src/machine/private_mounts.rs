@@ -34,6 +34,15 @@ pub struct PrivateMounts {
     directory: PathBuf,
 }
 
+/// One that appears at another place too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// The number of the mount there.
+    pub mount_id: u64,
+    /// By which the kernel knows the file system.
+    pub connection: u32,
+}
+
 impl PrivateMounts {
     /// Those in a directory, which may have some.
     pub fn new(directory: PathBuf) -> Self {
@@ -94,7 +103,12 @@ impl PrivateMounts {
     ///
     /// # Errors
     /// There is no such directory, it is of another file system, or the kernel refused.
-    pub fn bind(&self, number: u64, name: Option<&OsStr>, at: &Path) -> Result<(), MachineError> {
+    pub fn bind(
+        &self,
+        number: u64,
+        name: Option<&OsStr>,
+        at: &Path,
+    ) -> Result<Copied, MachineError> {
         let mut from = OsString::from(number.to_string());
         if let Some(name) = name {
             from.push("/");
@@ -121,16 +135,21 @@ impl PrivateMounts {
         let connection = MountTable::read()?
             .topmost_at(&self.place(number))
             .filter(|mount| mount.is_ours())
-            .map(|mount| mount.minor);
-        if connection.is_none() || connection != device(&found) {
-            return Err(MachineError::NotMounted { path: self.place(number) });
-        }
+            .map(|mount| mount.minor)
+            .filter(|connection| device(&found) == Some(*connection))
+            .ok_or_else(|| MachineError::NotMounted { path: self.place(number) })?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH;
         let tree = open_tree(&found, "", flags).map_err(|error| refuse(&path, error))?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        move_mount(&tree, "", CWD, at, flags).map_err(|error| refuse(at, error))
+        move_mount(&tree, "", CWD, at, flags).map_err(|error| refuse(at, error))?;
+        let mount_id = match mount_id(&tree) {
+            Some(mount_id) => Some(mount_id),
+            None => MountTable::read()?.topmost_at(at).map(|mount| mount.id),
+        };
+        let mount_id = mount_id.ok_or_else(|| MachineError::NotMounted { path: at.to_owned() })?;
+        Ok(Copied { mount_id, connection })
     }
 
     /// Takes one away, also while it is in use, and removes its directory.
@@ -175,6 +194,15 @@ impl PrivateMounts {
             reason: error.to_string(),
         })
     }
+}
+
+/// The number of the mount that a descriptor is of, its file system not being asked; `None` before Linux 5.8.
+fn mount_id(tree: &OwnedFd) -> Option<u64> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = rustix::fs::statx(tree, "", flags, StatxFlags::MNT_ID).ok()?;
+    StatxFlags::from_bits_retain(found.stx_mask)
+        .contains(StatxFlags::MNT_ID)
+        .then_some(found.stx_mnt_id)
 }
 
 /// A way to what a descriptor is of, whatever has become of its name.

@@ -44,12 +44,7 @@ impl Pinned {
 
     /// As `git gc` does to a commit that no ref leads to: some of it goes before the rest.
     fn lose_content(&self) {
-        fs::remove_file(self.loose(&self.made.path.join(".git"), &self.content)).unwrap();
-    }
-
-    fn loose(&self, git_dir: &Path, id: &Oid) -> PathBuf {
-        let id = id.to_string();
-        git_dir.join("objects").join(&id[..2]).join(&id[2..])
+        fs::remove_file(loose(&self.made.path.join(".git"), &self.content)).unwrap();
     }
 
     /// Whether a pin has the content itself, as git sees it.
@@ -59,6 +54,11 @@ impl Pinned {
         git.arg("--git-dir").arg(directory).args(["cat-file", "-e", &self.content.to_string()]);
         git.status().unwrap().success()
     }
+}
+
+fn loose(git_dir: &Path, id: &Oid) -> PathBuf {
+    let id = id.to_string();
+    git_dir.join("objects").join(&id[..2]).join(&id[2..])
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn s67_the_next_daemon_knows_which_pin_holds_all_of_a_commit() {
         .with_file_name(directory.file_name().unwrap().to_str().unwrap().replace("-0", "-7"));
     let copied = Command::new("cp").arg("-al").args([&directory, &part]).status().unwrap();
     assert!(copied.success());
-    fs::remove_file(it.loose(&part, &it.content)).unwrap();
+    fs::remove_file(loose(&part, &it.content)).unwrap();
     fs::remove_file(part.join(format!("whole-{commit}"))).unwrap();
     pins.keep();
     drop((first, pins));

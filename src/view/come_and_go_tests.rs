@@ -74,7 +74,7 @@ fn has(view: &View, number: Number) -> bool {
 }
 
 #[test]
-fn s141_live_files_that_are_gone_are_given_up_while_nothing_flips() {
+fn s138_live_files_that_are_gone_are_given_up_while_nothing_flips() {
     let mut churn = Churn::new();
     let view = View::new(Arc::new(churn.set()), SETTINGS);
     let work = number(&view, "o/l/work");
@@ -110,7 +110,7 @@ fn s141_live_files_that_are_gone_are_given_up_while_nothing_flips() {
 }
 
 #[test]
-fn s141_live_files_of_several_views_are_given_up_while_nothing_flips() {
+fn s138_live_files_of_several_views_are_given_up_while_nothing_flips() {
     let mut churn = Churn::new();
     let superblock = Superblock::of_many(SETTINGS, None);
     let views = ["a", "b"].map(|name| {
@@ -149,7 +149,7 @@ fn s141_live_files_of_several_views_are_given_up_while_nothing_flips() {
 }
 
 #[test]
-fn s141_the_next_process_knows_no_more_of_what_came_and_went() {
+fn s138_the_next_process_knows_no_more_of_what_came_and_went() {
     let mut churn = Churn::new();
     let file = journal_file();
     let journal = Journal::begin(file.try_clone().unwrap()).unwrap();

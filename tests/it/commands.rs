@@ -66,7 +66,7 @@ fn check_says_what_hides_what_and_fails_without_a_required_source() {
 }
 
 #[test]
-fn s135_a_live_directory_has_no_ref() {
+fn s132_a_live_directory_has_no_ref() {
     let sandbox = Sandbox::new();
     sandbox.repo("acme/base").skill("plan", "plan\n").commit();
     sandbox
@@ -105,7 +105,7 @@ fn s135_a_live_directory_has_no_ref() {
 }
 
 #[test]
-fn s136_a_source_that_is_not_required_has_its_cure_too() {
+fn s133_a_source_that_is_not_required_has_its_cure_too() {
     let sandbox = Sandbox::new();
     sandbox.repo("acme/base").skill("plan", "plan\n").commit();
     let sources = "    - repo: acme/base\n    - {repo: acme/gone, required: false}\n    - {path: nowhere, name: me/mine, required: false}";

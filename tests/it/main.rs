@@ -58,6 +58,8 @@ mod users;
 mod views;
 mod views_confined;
 mod views_keeper;
+mod views_nested;
+mod views_removed;
 mod views_serving;
 mod views_stored;
 mod waiting;

@@ -65,7 +65,7 @@ fn object_of(repo: &Repo<'_>, what: &str) -> PathBuf {
 }
 
 #[test]
-fn s140_what_cannot_be_read_for_a_moment_at_the_first_mount_is_there_soon() {
+fn s137_what_cannot_be_read_for_a_moment_at_the_first_mount_is_there_soon() {
     if !can_mount()
         || !nix::unistd::geteuid().is_root()
         || !has_program("strace", "apt-get install strace")
@@ -99,7 +99,7 @@ fn s140_what_cannot_be_read_for_a_moment_at_the_first_mount_is_there_soon() {
 }
 
 #[test]
-fn s140_what_lacked_is_shown_by_a_reload_once_it_is_there() {
+fn s137_what_lacked_is_shown_by_a_reload_once_it_is_there() {
     if !can_mount() {
         return;
     }

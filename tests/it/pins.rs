@@ -107,7 +107,7 @@ fn s67_a_worker_goes_on_with_what_was_pinned_whole() {
     let pinned = pin_directories(&sandbox).pop().unwrap();
     let note = format!("whole-{}", repo.git(&["rev-parse", "HEAD"]));
     wait_for("the set to be written down", || {
-        pinned.join(&note).exists() && sandbox.shell("find state/pins/*/sets -type f") != ""
+        pinned.join(&note).exists() && !sandbox.shell("find state/pins/*/sets -type f").is_empty()
     });
     let part = repo.git(&["rev-parse", "HEAD:.agents/skills/review/deep/part"]);
     for number in 100..116 {

@@ -10,7 +10,7 @@ use crate::fixture::{Sandbox, can_mount, has_program, wait_for};
 const FAULTS: u64 = 1 << (libc::SIGBUS - 1) | 1 << (libc::SIGSEGV - 1);
 
 #[test]
-fn s139_no_thread_needs_memory_that_is_not_asked_for_before_it_starts() {
+fn s136_no_thread_needs_memory_that_is_not_asked_for_before_it_starts() {
     if !can_mount() || !has_program("strace", "apt-get install strace") {
         return;
     }

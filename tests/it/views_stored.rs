@@ -11,7 +11,7 @@ use crate::views::{is_there, sandbox, view};
 const VIEWS: [&str; 3] = ["one", "two", "told"];
 
 #[test]
-fn s142_what_systemd_keeps_of_many_views_survives_the_death_of_all_processes() {
+fn s139_what_systemd_keeps_of_many_views_survives_the_death_of_all_processes() {
     if !can_take_over() || !has_program("python3", "apt-get install python3") {
         return;
     }

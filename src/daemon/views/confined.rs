@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::ViewsPlan;
 use super::directory::files_of;
 use super::note::Note;
+use super::parsed::Parsed;
 use super::resume::Left;
 use crate::control::http::Address;
 use crate::daemon::DaemonError;
@@ -19,10 +20,11 @@ use crate::sync::reach::Reach;
 pub(super) fn begin(
     plan: &ViewsPlan,
     keeper: Option<&KeptBy>,
+    parsed: &mut Parsed,
 ) -> Result<(Option<Vec<Left>>, Option<Line>), DaemonError> {
     let Some(keeper) = keeper else { return Ok((None, None)) };
     // First: from the next step on nobody is answered.
-    let needs = AllNeed::now(plan);
+    let needs = AllNeed::now(plan, parsed);
     // The worker before has ended once this is answered, and what it held can be taken.
     let left = if keeper.is_first() { None } else { Some(Left::read_all(keeper.ask_all()?)?) };
     let broker = keeper.broker()?;
@@ -50,11 +52,11 @@ struct AllNeed {
 
 impl AllNeed {
     /// What the files lead to as they are now.
-    fn now(plan: &ViewsPlan) -> Self {
+    fn now(plan: &ViewsPlan, parsed: &mut Parsed) -> Self {
         let directory = Reach { read: [plan.dir.clone()].into(), ..Reach::default() };
         let (mut needs, mut texts) = (Needs::new(directory), HashMap::new());
         for file in files_of(&plan.dir).unwrap_or_default() {
-            if let Ok((config, text)) = plan.load(&file) {
+            if let Ok((config, text)) = parsed.load(plan, &file) {
                 needs.add(&config);
                 texts.insert(file, text);
             }

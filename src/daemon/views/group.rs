@@ -97,14 +97,32 @@ pub(super) struct Group {
     connection: Option<u32>,
 }
 
-/// A superblock that was just mounted.
-pub(super) struct Mounted {
+/// Where a superblock is mounted.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
     /// Its number in the directory of superblocks.
     pub(super) number: u64,
-    pub(super) place: PathBuf,
+    pub(super) path: PathBuf,
+}
+
+/// A superblock that was just mounted.
+pub(super) struct Mounted {
+    pub(super) slot: Slot,
     pub(super) device: OwnedFd,
     /// Who keeps it for the next worker, if anybody does.
     pub(super) keeper: Option<Arc<KeptBy>>,
+}
+
+impl Mounted {
+    /// Has it kept where somebody does that. Its journal then, and who writes to the kernel what may have to wait.
+    fn keep(&self, state_dir: &Path) -> (Option<Arc<Journal>>, Option<Courier>) {
+        let keep = |keeper: &Arc<KeptBy>| {
+            let lost = |error: &DaemonError| warn!(%error, "it ends with this process");
+            keeper.keep(&self.device, state_dir).inspect_err(lost).ok()
+        };
+        let (journal, courier) = self.keeper.as_ref().and_then(keep).unzip();
+        (journal, courier.or_else(|| courier::beside(&self.device)))
+    }
 }
 
 /// A view that is put into a superblock.
@@ -118,62 +136,61 @@ pub(super) struct First<'a> {
     pub(super) state_dir: &'a Path,
 }
 
+impl First<'_> {
+    /// The view of a superblock that has no other.
+    fn alone(&self, settings: Settings, journal: Option<Arc<Journal>>) -> Arc<View> {
+        let view = View::start(self.snapshot.clone(), settings, self.archive.clone(), journal);
+        view.note_place(self.name, self.note);
+        Arc::new(view)
+    }
+}
+
 impl Group {
     /// Serves a superblock for views with these traits, with the first of them in it.
     pub(super) fn serve_first(
         traits: &Traits,
-        Mounted { number, place, device, keeper }: Mounted,
-        First { name, snapshot, archive, note, state_dir }: First<'_>,
+        mounted: Mounted,
+        first: First<'_>,
     ) -> Result<(Self, Arc<View>), DaemonError> {
-        let keep = |keeper: &Arc<KeptBy>| {
-            let lost = |error: &DaemonError| warn!(%error, "it ends with this process");
-            keeper.keep(&device, state_dir).inspect_err(lost).ok()
-        };
-        let (journal, courier) = keeper.as_ref().and_then(keep).unzip();
-        let courier = courier.or_else(|| courier::beside(&device));
-        let (superblock, only) = if traits.alone.is_some() {
-            let settings = traits.settings();
-            let view = View::start(snapshot.clone(), settings, archive.clone(), journal.clone());
-            let view = Arc::new(view);
-            view.note_place(name, note);
-            (Superblock::only(view.clone()), Some(view))
-        } else {
-            (Superblock::of_many(traits.settings(), journal.clone()), None)
+        let (journal, courier) = mounted.keep(first.state_dir);
+        let settings = traits.settings();
+        let only = traits.is_alone().then(|| first.alone(settings, journal.clone()));
+        let superblock = match &only {
+            Some(view) => Superblock::only(view.clone()),
+            None => Superblock::of_many(settings, journal.clone()),
         };
         let beginning = journal.as_deref().map_or(Beginning::First, Beginning::Recorded);
         let serving = traits.serving(courier, beginning, (journal.clone(), Vec::new()));
-        let place = (number, place);
-        let group = Self::serve(traits, place, Arc::new(superblock), device, serving)?;
-        let view = match only {
-            Some(view) => view,
-            None => group.superblock.add(name, snapshot, archive, note)?,
-        };
+        let Mounted { slot, device, .. } = mounted;
+        let group = Self::serve(traits, slot, superblock, device, serving)?;
+        let view = only.map_or_else(|| group.add(first), Ok)?;
         Ok((group, view))
     }
 
     /// Goes on with a superblock that a worker before has served, with all its views.
     pub(super) fn resume(
         traits: &Traits,
-        place: (u64, PathBuf),
+        slot: Slot,
         superblock: Superblock,
         (device, courier, agreed): (OwnedFd, Courier, Agreed<'_>),
         (journal, left): (Arc<Journal>, Vec<(Number, StillOpen)>),
     ) -> Result<Self, DaemonError> {
         let beginning = Beginning::TakenOver(agreed);
         let serving = traits.serving(Some(courier), beginning, (Some(journal), left));
-        Self::serve(traits, place, Arc::new(superblock), device, serving)
+        Self::serve(traits, slot, superblock, device, serving)
     }
 
     fn serve(
         traits: &Traits,
-        (number, place): (u64, PathBuf),
-        superblock: Arc<Superblock>,
+        Slot { number, path }: Slot,
+        superblock: Superblock,
         device: OwnedFd,
         serving: Serving<'_>,
     ) -> Result<Self, DaemonError> {
+        let superblock = Arc::new(superblock);
         let served = fuse::serve(superblock.clone(), device, serving)?;
         let (kernel, counts) = (served.kernel.clone(), served.counts.clone());
-        let (traits, connection) = (traits.clone(), connection(&place));
+        let (traits, connection) = (traits.clone(), connection(&path));
         let members = 0;
         Ok(Self { traits, kernel, counts, members, superblock, served, number, connection })
     }

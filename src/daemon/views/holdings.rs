@@ -14,7 +14,7 @@ use crate::daemon::attach::{clear_stale, raise_read_ahead};
 use crate::machine::mount::MountRequest;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint::{self, Claim};
-use crate::machine::private_mounts::PrivateMounts;
+use crate::machine::private_mounts::{Copied, PrivateMounts};
 use crate::machine::unmount::unmount;
 use crate::machine::{MachineError, connections};
 
@@ -24,6 +24,8 @@ pub(super) struct Holdings {
     superblocks: PrivateMounts,
     /// By file.
     bound: HashMap<PathBuf, Bound>,
+    /// What was to be taken away and could not be reached: another view is mounted over a directory on the way to it.
+    hidden: Vec<Bound>,
     /// Of each superblock that there was, what tells it from a later one with its number.
     connections: HashMap<u32, Option<u64>>,
 }
@@ -34,6 +36,19 @@ struct Bound {
     at: PathBuf,
     claim: Claim,
     mount_id: u64,
+}
+
+/// A view that is to be seen at its mount point.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Binding<'a> {
+    /// The file of its configuration.
+    pub(super) file: &'a Path,
+    /// The number of its superblock.
+    pub(super) number: u64,
+    /// The directory that it is in its superblock; `None` where it is all of it.
+    pub(super) directory: Option<&'a OsStr>,
+    /// Its mount point.
+    pub(super) at: &'a Path,
 }
 
 /// What came of binding a view.
@@ -51,7 +66,7 @@ impl Holdings {
         let all = superblocks.all(&MountTable::read()?).into_iter();
         let connections =
             all.map(|(_, connection)| (connection, connections::identity(connection))).collect();
-        Ok(Self { superblocks, bound: HashMap::new(), connections })
+        Ok(Self { superblocks, bound: HashMap::new(), hidden: Vec::new(), connections })
     }
 
     /// Takes all away but these superblocks with what is bound from them.
@@ -64,6 +79,7 @@ impl Holdings {
         for (_, bound) in self.bound.extract_if(is_gone) {
             bound.claim.release();
         }
+        self.take_hidden_away();
         Ok(())
     }
 
@@ -90,25 +106,18 @@ impl Holdings {
         Ok(device)
     }
 
-    /// Binds the view of a file to its mount point: the whole superblock, or the directory of this name.
-    pub(super) fn bind(
-        &mut self,
-        file: &Path,
-        number: u64,
-        name: Option<&OsStr>,
-        at: &Path,
-    ) -> Result<BoundAs, DaemonError> {
+    /// Binds a view to its mount point.
+    pub(super) fn bind(&mut self, binding: Binding<'_>) -> Result<BoundAs, DaemonError> {
+        let Binding { file, number, directory, at } = binding;
         self.unbind(file);
-        clear_stale(at)?;
-        let claim = Claim::make(at)?;
-        let bound = mountpoint::check(at)
-            .and_then(|()| self.superblocks.bind(number, name, at))
-            .and_then(|()| Ok(MountTable::read()?.topmost_at(at).map(|mount| mount.id)))
-            .and_then(|id| id.ok_or_else(|| MachineError::NotMounted { path: at.to_owned() }));
+        let table = clear_stale(at)?;
+        let claim = Claim::make_in(&table, at)?;
+        let bound = mountpoint::check_in(&table, at)
+            .and_then(|()| self.superblocks.bind(number, directory, at));
         match bound {
-            Ok(mount_id) => {
+            Ok(Copied { mount_id, connection }) => {
                 // It serves: the handshake, in which the kernel sets its own, is over.
-                raise_read_ahead(self.connection(number)?);
+                raise_read_ahead(Some(connection));
                 let made = claim.made().to_vec();
                 self.bound.insert(file.to_owned(), Bound { at: at.to_owned(), claim, mount_id });
                 Ok(BoundAs { mount_id, made })
@@ -130,13 +139,17 @@ impl Holdings {
     /// Takes the view of a file away from where it was bound to, also while it is held.
     pub(super) fn unbind(&mut self, file: &Path) {
         let Some(bound) = self.bound.remove(file) else { return };
-        let is_there = MountTable::read().is_ok_and(|table| bound.is_in(&table));
-        let outcome = if is_there { unmount(&bound.at, true) } else { Ok(()) };
-        match outcome {
-            Ok(()) | Err(MachineError::NotMounted { .. }) => {}
-            Err(error) => warn!(%error, "a view could not be unmounted"),
+        self.hidden.extend(bound.take_away());
+        self.take_hidden_away();
+    }
+
+    /// Takes away what could not be reached before, until nothing more can be (S131).
+    fn take_hidden_away(&mut self) {
+        let mut before = usize::MAX;
+        while !self.hidden.is_empty() && self.hidden.len() < before {
+            before = self.hidden.len();
+            self.hidden = self.hidden.drain(..).filter_map(Bound::take_away).collect();
         }
-        bound.claim.release();
     }
 
     /// Takes a superblock away. It ends when nobody holds a view of it any more.
@@ -165,6 +178,20 @@ impl Holdings {
 }
 
 impl Bound {
+    /// Unmounts it, and removes what was made for it. What cannot be reached is given back.
+    fn take_away(self) -> Option<Self> {
+        let is_there = || MountTable::read().is_ok_and(|table| self.is_in(&table));
+        if is_there() {
+            match unmount(&self.at, true) {
+                Err(MachineError::NotMounted { .. }) if is_there() => return Some(self),
+                Ok(()) | Err(MachineError::NotMounted { .. }) => {}
+                Err(error) => warn!(%error, "a view could not be unmounted"),
+            }
+        }
+        self.claim.release();
+        None
+    }
+
     fn is_in(&self, table: &MountTable) -> bool {
         table.at(&self.at).any(|mount| mount.id == self.mount_id)
     }

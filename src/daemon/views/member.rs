@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use tracing::{info, warn};
 
 use super::group::{Group, Traits};
+use super::holdings::{Binding, BoundAs};
 use super::note::Note;
 use super::privileged::Privileged;
 use crate::daemon::DaemonError;
@@ -44,6 +45,14 @@ pub(super) struct Place {
     pub(super) view: Arc<View>,
 }
 
+/// A view that is about to be shown.
+pub(super) struct Joining {
+    pub(super) plan: Plan,
+    pub(super) traits: Traits,
+    pub(super) place: Place,
+    pub(super) means: Means,
+}
+
 /// What a view is kept up to date with.
 pub(super) struct Means {
     pub(super) reload: Reload,
@@ -70,20 +79,21 @@ pub(super) struct Shown {
 impl Shown {
     /// Binds a view of a superblock to its mount point, and keeps it up to date from now on.
     pub(super) fn start(
-        plan: Plan,
-        traits: Traits,
+        joining: Joining,
         group: &Group,
-        place: Place,
-        means: Means,
         note: &Note,
         privileged: &mut Privileged,
     ) -> Result<Self, DaemonError> {
-        let from = group.directory_of(&place.name);
-        let bound = privileged.bind(&note.file, group.number(), from, &plan.mountpoint)?;
-        let mount_id = bound.mount_id;
-        let note = Note { is_bound: true, made: bound.made, ..note.clone() };
-        place.view.note_place(&place.name, &note.to_bytes());
-        let member = Member::start(plan, traits, group, place, means, false);
+        let Place { name, view } = &joining.place;
+        let BoundAs { mount_id, made } = privileged.bind(Binding {
+            file: &note.file,
+            number: group.number(),
+            directory: group.directory_of(name),
+            at: &joining.plan.mountpoint,
+        })?;
+        let note = Note { is_bound: true, made, ..note.clone() };
+        view.note_place(name, &note.to_bytes());
+        let member = Member::start(joining, group, false);
         let member = member.inspect_err(|_| privileged.unbind(&note.file))?;
         announce(&member.plan, &member.place.view.snapshot());
         Ok(Self { member, mount_id })
@@ -91,14 +101,11 @@ impl Shown {
 
     /// Keeps a view up to date that a worker before has bound.
     pub(super) fn resume(
-        plan: Plan,
-        traits: Traits,
+        joining: Joining,
         group: &Group,
-        place: Place,
-        means: Means,
         mount_id: u64,
     ) -> Result<Self, DaemonError> {
-        let member = Member::start(plan, traits, group, place, means, true)?;
+        let member = Member::start(joining, group, true)?;
         Ok(Self { member, mount_id })
     }
 
@@ -143,13 +150,11 @@ impl Shown {
 
 impl Member {
     fn start(
-        plan: Plan,
-        traits: Traits,
+        Joining { plan, traits, place, means }: Joining,
         group: &Group,
-        place: Place,
-        Means { reload, fetching, keeper, caches }: Means,
         is_resumed: bool,
     ) -> Result<Self, DaemonError> {
+        let Means { reload, fetching, keeper, caches } = means;
         let (archive, blobs) = (caches.archive.clone(), caches.shared.blobs.clone());
         let vitals = Arc::new(Vitals::default());
         vitals.fetched(fetching.as_ref());

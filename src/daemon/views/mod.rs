@@ -13,6 +13,7 @@ mod holdings;
 mod member;
 mod note;
 mod observed;
+mod parsed;
 mod privileged;
 mod reading;
 mod renewal;
@@ -39,6 +40,7 @@ use self::group::{Group, Traits};
 use self::holdings::Holdings;
 use self::member::{Leave, Shown};
 use self::observed::Roll;
+use self::parsed::Parsed;
 use self::privileged::{Asking, Privileged};
 use self::resume::Left;
 use super::DaemonError;
@@ -121,7 +123,8 @@ fn serve_views(
         return Err(DaemonError::Unprivileged);
     }
     confinement::no_core_dumps();
-    let (left, broker) = begin(plan, keeper.as_deref())?;
+    let mut parsed = Parsed::default();
+    let (left, broker) = begin(plan, keeper.as_deref(), &mut parsed)?;
     memory::set_up();
     let events = Events::listen()?;
     let roll = Arc::<Roll>::default();
@@ -143,6 +146,7 @@ fn serve_views(
         base,
         privileged,
         directory,
+        parsed,
         events,
         notices,
         estates,
@@ -178,6 +182,8 @@ struct Daemon {
     base: Base,
     privileged: Privileged,
     directory: Directory,
+    /// The files that were looked at to confine this process, until each view is shown.
+    parsed: Parsed,
     events: Events,
     notices: Option<Arc<Notices>>,
     /// By state directory.

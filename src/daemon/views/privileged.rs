@@ -1,6 +1,5 @@
 //! Who mounts, binds and unmounts for the views: this process, or a broker where this one is confined.
 
-use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::warn;
 
 use super::ViewsPlan;
-use super::holdings::{BoundAs, Holdings};
+use super::holdings::{Binding, BoundAs, Holdings};
 use super::requests::{DIED, Reply, Request};
 use crate::daemon::DaemonError;
 use crate::machine::broker::Line;
@@ -55,19 +54,14 @@ impl Privileged {
         }
     }
 
-    /// Binds the view of a file to its mount point.
-    pub(super) fn bind(
-        &mut self,
-        file: &Path,
-        number: u64,
-        name: Option<&OsStr>,
-        at: &Path,
-    ) -> Result<BoundAs, DaemonError> {
+    /// Binds a view to its mount point.
+    pub(super) fn bind(&mut self, binding: Binding<'_>) -> Result<BoundAs, DaemonError> {
         match self {
-            Self::Own(holdings) => holdings.bind(file, number, name, at),
+            Self::Own(holdings) => holdings.bind(binding),
             Self::Broker(broker) => {
-                let at = at.to_owned();
-                match broker.ask(&Request::Bind { number, name: name_of(file), at }) {
+                let Binding { file, number, at, .. } = binding;
+                match broker.ask(&Request::Bind { number, name: name_of(file), at: at.to_owned() })
+                {
                     Ok((Reply::Bound(bound), _)) => Ok(bound),
                     outcome => {
                         // Who has died may have bound it before.

@@ -1,7 +1,6 @@
 //! From a file of the directory to what is to be mounted.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::note::Note;
@@ -11,6 +10,7 @@ use crate::config::{self, ConfigError, Environment, Loaded};
 use crate::control::ControlError;
 use crate::daemon::kept_by::{widen, widen_to_file};
 use crate::daemon::start::{Audience, Plan};
+use crate::machine::mountinfo::MountTable;
 use crate::machine::{mountpoint, passthrough};
 use crate::sync::Stamp;
 use crate::view::PastView;
@@ -23,16 +23,23 @@ pub(super) struct Read {
 }
 
 impl ViewsPlan {
-    /// Reads the configuration of a file, with what the command line says in its place. Returns the file's text with it.
-    pub(super) fn load(&self, file: &Path) -> Result<(Config, Vec<u8>), ControlError> {
+    /// Reads the text of a file, which is absolute.
+    pub(super) fn read(file: &Path) -> Result<Vec<u8>, ControlError> {
+        let text = config::read_file(file).map_err(|error| refused(&error))?;
         // It would be a view of nothing at the default mount point; most likely somebody is about to write it.
-        if fs::metadata(file).is_ok_and(|found| found.len() == 0) {
+        if text.is_empty() {
             return Err(refused(&format_args!("`{}` is empty", file.display())));
         }
-        let loaded = config::load_file(file, &Environment::of_process());
-        let Loaded { mut config, text, .. } = loaded.map_err(|error| refused(&error))?;
+        Ok(text)
+    }
+
+    /// The configuration of a file with this text, with what the command line says in its place.
+    pub(super) fn parse(&self, file: &Path, text: &[u8]) -> Result<Config, ControlError> {
+        let origin = Origin::File(file.to_owned());
+        let loaded = config::load_text(&origin, text, &Environment::of_process());
+        let Loaded { mut config, .. } = loaded.map_err(|error| refused(&error))?;
         self.overrides.apply(&mut config);
-        Ok((config, text))
+        Ok(config)
     }
 
     fn plan_at(&self, mut config: Config, at: PathBuf, stamp: Stamp) -> Result<Plan, ControlError> {
@@ -45,11 +52,8 @@ impl ViewsPlan {
     /// The plan of a view as a worker before has served it: its configuration as it was read first and last.
     pub(super) fn earlier_plan(&self, note: &Note, view: &PastView) -> Option<Read> {
         let (first, last) = view.configurations()?;
-        let origin = Origin::File(note.file.clone());
         let plan = |text: &[u8]| {
-            let mut config =
-                config::load_text(&origin, text, &Environment::of_process()).ok()?.config;
-            self.overrides.apply(&mut config);
+            let config = self.parse(&note.file, text).ok()?;
             self.plan_at(config, note.at.clone(), Stamp::default()).ok()
         };
         let plan = plan(last)?.mounted_as(plan(first)?);
@@ -73,8 +77,8 @@ impl ViewsPlan {
 }
 
 /// The mount point of a configuration, if it may be one.
-pub(super) fn mountpoint_of(config: &Config) -> Result<PathBuf, ControlError> {
-    let at = mountpoint::resolve(&config.mount.at).map_err(|error| refused(&error))?;
+pub(super) fn mountpoint_of(config: &Config, table: &MountTable) -> Result<PathBuf, ControlError> {
+    let at = mountpoint::resolve_in(table, &config.mount.at).map_err(|error| refused(&error))?;
     let problems = config::check_mountpoint(config, &at);
     if !problems.is_empty() {
         return Err(refused(&ConfigError { problems }));
@@ -84,12 +88,15 @@ pub(super) fn mountpoint_of(config: &Config) -> Result<PathBuf, ControlError> {
 
 impl Daemon {
     /// Reads a configuration. What it leads to is open to this process when this returns.
-    pub(super) fn plan_of(&self, file: &Path) -> Result<Read, ControlError> {
+    pub(super) fn plan_of(&mut self, file: &Path) -> Result<Read, ControlError> {
         let stamp = Stamp::of(file);
         widen_to_file(self.keeper.as_deref(), file);
-        let (config, text) = self.plan.load(file)?;
+        let (config, text) = self.parsed.load(&self.plan, file)?;
+        // It is asked for again once it has changed.
+        self.parsed.forget(file);
         widen(self.keeper.as_deref(), &config);
-        let at = mountpoint_of(&config)?;
+        let table = MountTable::read().map_err(|error| refused(&error))?;
+        let at = mountpoint_of(&config, &table)?;
         self.expect_free(file, &at)?;
         let plan = self.plan.plan_at(config, at, stamp)?;
         Ok(Read { plan, text })
@@ -117,4 +124,20 @@ impl Daemon {
 /// The answer to an operator that something failed.
 pub(super) fn refused(error: &dyn fmt::Display) -> ControlError {
     ControlError::Refused { message: error.to_string(), cure: None }
+}
+
+#[cfg(test)]
+impl ViewsPlan {
+    /// The plan of a test.
+    pub(super) fn sample(dir: &Path) -> Self {
+        use crate::config::resolved::Overrides;
+        Self {
+            dir: dir.to_owned(),
+            forbids_execution: false,
+            is_pinned: false,
+            has_passthrough: false,
+            metrics: None,
+            overrides: Overrides::default(),
+        }
+    }
 }

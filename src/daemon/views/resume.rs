@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::group::{Group, Traits};
+use super::group::{Group, Slot, Traits};
 use super::holdings::BoundAs;
-use super::member::{Means, Place, Shown};
+use super::member::{Joining, Means, Place, Shown};
 use super::note::Note;
 use super::reading::Read;
 use super::show::open_archive;
@@ -109,15 +109,15 @@ impl Daemon {
             self.abandon(&device);
             return Ok(());
         };
-        let place = first.note.place.clone();
-        let number = place.file_name().and_then(|name| name.to_str()?.parse().ok());
-        let place = (number.unwrap_or_default(), place);
+        let path = first.note.place.clone();
+        let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+        let slot = Slot { number: number.unwrap_or_default(), path };
         let (left, journal) = (past.still_open(), Arc::new(journal));
         let past = (past, journal.clone());
         let (superblock, returned) = return_all(&traits, past, returning);
         let agreed = Agreed { request: &request, reply: &reply, is_to_refuse };
         let served = (device, of_keeper(courier), agreed);
-        let group = Group::resume(&traits, place, superblock, served, (journal, left))
+        let group = Group::resume(&traits, slot, superblock, served, (journal, left))
             .map_err(|error| DaemonError::Resume { reason: error.to_string() })?;
         self.groups.push(group);
         for (name, view, returning) in returned {
@@ -185,7 +185,8 @@ impl Daemon {
         let (reload, keeper) = (self.events.reload(&note.file), self.keeper.clone());
         let means = Means { reload, fetching, keeper, caches };
         let place = Place { name, view };
-        let shown = Shown::resume(plan, traits.clone(), group, place, means, mount_id)?;
+        let joining = Joining { plan, traits: traits.clone(), place, means };
+        let shown = Shown::resume(joining, group, mount_id)?;
         group.members += 1;
         self.directory.remember(&note.file);
         self.views.insert(note.file, State::Shown(Box::new(shown)));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::events::{Answer, Reloaded};
-use super::group::{First, Group, Mounted, Traits};
-use super::member::{Leave, Means, Place, Shown};
+use super::group::{First, Group, Mounted, Slot, Traits};
+use super::member::{Joining, Leave, Means, Place, Shown};
 use super::note::Note;
 use super::reading::{Read, refused};
 use super::{Daemon, Estate, State};
@@ -106,8 +106,8 @@ impl Daemon {
         } else {
             let is_for_others = traits.is_for_others();
             let device = self.privileged.mount(number, &note.file, &self.plan, is_for_others)?;
-            let (place, keeper) = (note.place.clone(), self.keeper.clone());
-            let mounted = Mounted { number, place, device, keeper };
+            let slot = Slot { number, path: note.place.clone() };
+            let mounted = Mounted { slot, device, keeper: self.keeper.clone() };
             let served = Group::serve_first(&traits, mounted, first);
             let (group, view) =
                 served.inspect_err(|_| self.privileged.take_away(number).unwrap_or_default())?;
@@ -120,7 +120,8 @@ impl Daemon {
         let place = Place { name: name.clone(), view: view.clone() };
         let (reload, keeper) = (self.events.reload(file), self.keeper.clone());
         let means = Means { reload, fetching: fetching.take(), keeper, caches };
-        match Shown::start(plan, traits, group, place, means, &note, &mut self.privileged) {
+        let joining = Joining { plan, traits, place, means };
+        match Shown::start(joining, group, &note, &mut self.privileged) {
             Ok(shown) => {
                 group.members += 1;
                 self.base.forget_unmounted(file);

@@ -177,7 +177,7 @@ fn the_next_daemon_takes_over_what_is_to_be_kept() {
 
 /// The kernel keeps that a name is not there: whoever goes on shows no more than was shown, whatever can be read by then.
 #[test]
-fn s140_a_part_is_made_again_as_it_was_shown() {
+fn s137_a_part_is_made_again_as_it_was_shown() {
     let fixture = Fixture::new();
     let config = configured(&fixture);
     let base = fixture.at("cache/a/base");

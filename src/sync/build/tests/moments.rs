@@ -112,7 +112,7 @@ fn s127_no_source_is_taken_away_for_what_may_pass() {
 }
 
 #[test]
-fn s140_a_part_of_a_commit_is_another_set_than_the_whole() {
+fn s137_a_part_of_a_commit_is_another_set_than_the_whole() {
     let fixture = Fixture::new();
     let git = fixture.with_files("cache/a/b", CARD);
     let config = config(&fixture, vec![repo("a/b")]);

@@ -1,0 +1,52 @@
+//! Who holds a view that was removed, and the worker that comes after.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::process::Stdio;
+
+use crate::fixture::{can_take_over, wait_for};
+use crate::views::{is_there, sandbox, serve_with, view};
+use crate::views_keeper::replace;
+
+/// Says that it stands in the view, waits for a line, and reads what it has open and what it has not.
+const HOLDER: &str = "exec 3<review/SKILL.md; echo stands; read line
+    ls only-base/.. > /dev/null && cat only-base/SKILL.md; cat <&3";
+
+#[test]
+fn s120_who_holds_a_removed_view_keeps_its_open_files_and_gets_estale_for_all_else() {
+    if !can_take_over() {
+        return;
+    }
+    let _emptying = crate::fixture::empties_caches();
+    let sandbox = sandbox();
+    for name in ["one", "two"] {
+        view(&sandbox, name, &["base"], "");
+    }
+    let mount = serve_with(&sandbox, &["--supervised"]);
+    for dies in [false, true] {
+        let name = if dies { "two" } else { "one" };
+        let mut holder = sandbox.command("sh");
+        holder.args(["-c", HOLDER]).current_dir(sandbox.path(format!("at/{name}/.agents/skills")));
+        let piped = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut holder = piped.spawn().unwrap();
+        holder.stdout.as_mut().unwrap().read_exact(&mut [0; b"stands\n".len()]).unwrap();
+        fs::remove_file(sandbox.path(format!("views/{name}.yaml"))).unwrap();
+        wait_for("the end of the view", || !is_there(&sandbox, &format!("at/{name}/tools")));
+        if dies {
+            replace(&sandbox);
+        } else {
+            view(&sandbox, name, &["base"], "");
+            wait_for("the view again", || is_there(&sandbox, &format!("at/{name}/tools")));
+        }
+        writeln!(holder.stdin.take().unwrap()).unwrap();
+        let output = holder.wait_with_output().unwrap();
+        let (said, errors) = (output.stdout, String::from_utf8(output.stderr).unwrap());
+        if dies {
+            assert_eq!(said, b"base\n", "{errors}");
+            assert!(errors.contains("Stale file handle"), "{errors}");
+        } else {
+            assert_eq!((said, errors.as_str()), (b"xbase\n".to_vec(), ""));
+        }
+    }
+    mount.end();
+}
