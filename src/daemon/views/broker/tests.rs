@@ -126,6 +126,19 @@ fn s122_nothing_is_mounted_through_what_a_worker_may_change() {
 }
 
 #[test]
+fn s122_what_comes_after_a_file_was_read_is_open_to_workers_too() {
+    let mut told = Told::new();
+    told.view("other.yaml", "../at/other");
+    let text = fs::read_to_string(told.at("views/other.yaml")).unwrap();
+    fs::write(told.at("views/other.yaml"), text.replace("../state}", "../late}")).unwrap();
+    assert!(told.bind("other.yaml", &told.at("at/other")).contains(NO_SUPERBLOCK));
+    fs::create_dir(told.at("late")).unwrap();
+    told.view("one.yaml", "../late/one");
+    let said = told.bind("one.yaml", &told.at("late/one"));
+    assert!(said.contains("is in reach of the process that serves"), "{said}");
+}
+
+#[test]
 fn s122_what_stands_in_the_place_of_a_superblock_is_not_bound() {
     let mut told = Told::new();
     told.view("one.yaml", "../at/one");
