@@ -59,15 +59,21 @@ impl Confines {
 
     /// Confines this process to what is needed. Has to come before its first thread.
     pub(super) fn enter_for(needs: Needs, kept: Kept) -> Self {
+        Self::enter_by(needs, |paths| confinement::confine(paths, kept))
+    }
+
+    fn enter_by(needs: Needs, confine: impl FnOnce(Result<&Paths, String>) -> Confined) -> Self {
         let Needs { reach, run_dir, obstacle } = needs;
+        // Before they are opened: what takes the place of one of them meanwhile may be closed, and is taken for closed.
+        let held = OpenedPaths::of(&reach);
         let confined = match obstacle {
-            None => confinement::confine(Ok(&paths(&reach, run_dir)), kept),
-            Some(why) => confinement::confine(Err(why.to_owned()), kept),
+            None => confine(Ok(&paths(&reach, run_dir))),
+            Some(why) => confine(Err(why.to_owned())),
         };
         for warning in &confined.warnings {
             warn!("{warning}");
         }
-        let held = confined.is_bound_to_paths().then(|| OpenedPaths::of(&reach));
+        let held = confined.is_bound_to_paths().then_some(held);
         Self { confined, held, since: Instant::now() }
     }
 
@@ -168,4 +174,34 @@ impl OpenedPath {
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s98_what_takes_the_place_of_a_file_while_a_worker_confines_itself_is_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().canonicalize().unwrap().join(name);
+        let confined = Confined {
+            landlock: "abi 6".to_owned(),
+            seccomp: "filter".to_owned(),
+            no_new_privs: true,
+            capabilities: Vec::new(),
+            warnings: Vec::new(),
+        };
+        for is_replaced in [false, true] {
+            fs::write(path("file"), "").unwrap();
+            let reach = Reach::of_file(&path("file"));
+            let confines = Confines::enter_by(Needs::new(reach.clone()), |_| {
+                if is_replaced {
+                    fs::write(path("next"), "").unwrap();
+                    fs::rename(path("next"), path("file")).unwrap();
+                }
+                confined.clone()
+            });
+            assert_eq!(confines.closed(&reach).contains(&path("file")), is_replaced);
+        }
+    }
 }
