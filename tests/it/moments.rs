@@ -64,6 +64,14 @@ fn object_of(repo: &Repo<'_>, what: &str) -> PathBuf {
     repo.path.join(".git/objects").join(directory).join(name)
 }
 
+/// A source with a skill and a tool; the file of the tree of its skills.
+fn with_skills(sandbox: &Sandbox) -> PathBuf {
+    let repo = sandbox.repo("acme/base");
+    repo.skill("plan", "plan\n").package("tools/slack", "low").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    object_of(&repo, "HEAD:.agents/skills")
+}
+
 #[test]
 fn s137_what_cannot_be_read_for_a_moment_at_the_first_mount_is_there_soon() {
     if !can_mount()
@@ -73,10 +81,7 @@ fn s137_what_cannot_be_read_for_a_moment_at_the_first_mount_is_there_soon() {
         return;
     }
     let sandbox = Sandbox::new();
-    let repo = sandbox.repo("acme/base");
-    repo.skill("plan", "plan\n").package("tools/slack", "low").commit();
-    sandbox.configure("    - {repo: acme/base, ref: main}", "");
-    let object = object_of(&repo, "HEAD:.agents/skills");
+    let object = with_skills(&sandbox);
     let mut strace = sandbox.command("strace");
     strace
         .args(["-f", "-qq", "-I2", "-o", "trace", "-e", "inject=openat:error=EMFILE", "-P"])
@@ -104,10 +109,7 @@ fn s137_what_lacked_is_shown_by_a_reload_once_it_is_there() {
         return;
     }
     let sandbox = Sandbox::new();
-    let repo = sandbox.repo("acme/base");
-    repo.skill("plan", "plan\n").package("tools/slack", "low").commit();
-    sandbox.configure("    - {repo: acme/base, ref: main}", "");
-    let object = object_of(&repo, "HEAD:.agents/skills");
+    let object = with_skills(&sandbox);
     let hidden = sandbox.path("hidden");
     fs::rename(&object, &hidden).unwrap();
     for arguments in [&[][..], &["--supervised"]] {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::config::{Environment, load_file};
@@ -129,17 +129,23 @@ fn a_damaged_record_is_an_error_and_never_other_content() {
     assert!(archive.recall(&snapshot.id).is_ok());
 }
 
-/// A worker that takes over where memory or descriptors lack for a moment would show a part for the whole.
-#[test]
-fn s115_what_cannot_be_read_for_a_moment_is_waited_for() {
-    let fixture = Fixture::new();
-    let (_config, _pins, archive, snapshot) = kept(&fixture);
+/// Takes the tree of the skills away; where it was, and where it is.
+fn hide_skills(fixture: &Fixture) -> (PathBuf, PathBuf) {
     let base = fixture.at("cache/a/base");
     let id = base.git(&["rev-parse", "HEAD:.agents/skills"]);
     let (directory, name) = id.trim().split_at(2);
     let object = base.path.join(".git/objects").join(directory).join(name);
     let hidden = object.with_extension("hidden");
     fs::rename(&object, &hidden).unwrap();
+    (object, hidden)
+}
+
+/// A worker that takes over where memory or descriptors lack for a moment would show a part for the whole.
+#[test]
+fn s115_what_cannot_be_read_for_a_moment_is_waited_for() {
+    let fixture = Fixture::new();
+    let (_config, _pins, archive, snapshot) = kept(&fixture);
+    let (object, hidden) = hide_skills(&fixture);
     let part = archive.recall_whole(&snapshot.id, Duration::ZERO).unwrap();
     assert_ne!(lines(&part), lines(&snapshot));
     let whole = thread::scope(|scope| {
@@ -180,12 +186,7 @@ fn the_next_daemon_takes_over_what_is_to_be_kept() {
 fn s137_a_part_is_made_again_as_it_was_shown() {
     let fixture = Fixture::new();
     let config = configured(&fixture);
-    let base = fixture.at("cache/a/base");
-    let id = base.git(&["rev-parse", "HEAD:.agents/skills"]);
-    let (directory, name) = id.trim().split_at(2);
-    let object = base.path.join(".git/objects").join(directory).join(name);
-    let hidden = object.with_extension("hidden");
-    fs::rename(&object, &hidden).unwrap();
+    let (object, hidden) = hide_skills(&fixture);
     let (_pins, archive) = archive(&fixture, &config);
     let part = build(&config, &archive.shared).unwrap();
     archive.keep(&part, &config);
