@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use crate::fixture::{Repo, Sandbox, can_mount, empties_caches, has_program, wait_for};
+use crate::fixture::{Repo, Sandbox, can_inject, can_mount, empties_caches, wait_for};
 
 fn status(sandbox: &Sandbox) -> Option<serde_json::Value> {
     let output = sandbox.overlay(&["status", "view", "--json"]).output().unwrap();
@@ -90,10 +90,7 @@ impl Drop for Traced {
 
 #[test]
 fn s108_a_request_that_kills_every_worker_gets_an_error_and_the_others_go_on() {
-    if !can_mount()
-        || !nix::unistd::geteuid().is_root()
-        || !has_program("strace", "apt-get install strace")
-    {
+    if !can_inject() {
         return;
     }
     let sandbox = Sandbox::new();

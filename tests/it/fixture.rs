@@ -80,6 +80,13 @@ pub(crate) fn can_take_over() -> bool {
     can_mount()
 }
 
+/// Whether calls of a mounted daemon can be made to fail here.
+pub(crate) fn can_inject() -> bool {
+    can_mount()
+        && nix::unistd::geteuid().is_root()
+        && has_program("strace", "apt-get install strace")
+}
+
 /// What [`needs_kernel`] asks of tests of a mount that outlives its worker.
 pub(crate) const TAKEOVER: ((u32, u32), &str) =
     ((6, 9), "another process goes on with a mount, so a worker can be confined to its files");

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use crate::fixture::{Sandbox, can_mount, has_program, times};
+use crate::fixture::{Sandbox, can_inject, has_program, times};
 
 /// A source in a pack, one of loose files, and a live directory, and beside them what the view is to show of all three.
 const SOURCES: &str = r"
@@ -29,11 +29,7 @@ mkdir plain; cp -a repos/acme/*/.agents/skills/* live/.agents/skills/* plain
 ";
 
 fn injected(arguments: &[&str]) {
-    if !can_mount()
-        || !nix::unistd::geteuid().is_root()
-        || !has_program("strace", "apt-get install strace")
-        || !has_program("python3", "apt-get install python3")
-    {
+    if !can_inject() || !has_program("python3", "apt-get install python3") {
         return;
     }
     let _emptying = crate::fixture::empties_caches();

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::fatal::Traced;
-use crate::fixture::{Repo, Sandbox, can_mount, has_program, wait_for};
+use crate::fixture::{Repo, Sandbox, can_inject, can_mount, has_program, wait_for};
 
 #[test]
 fn s127_a_view_keeps_what_it_shows_while_its_daemon_has_no_descriptors() {
@@ -74,10 +74,7 @@ fn with_skills(sandbox: &Sandbox) -> PathBuf {
 
 #[test]
 fn s137_what_cannot_be_read_for_a_moment_at_the_first_mount_is_there_soon() {
-    if !can_mount()
-        || !nix::unistd::geteuid().is_root()
-        || !has_program("strace", "apt-get install strace")
-    {
+    if !can_inject() {
         return;
     }
     let sandbox = Sandbox::new();

@@ -5,14 +5,10 @@
 use std::fs;
 
 use crate::faults::one_remote;
-use crate::fixture::{Sandbox, can_mount, has_program, times};
+use crate::fixture::{Sandbox, can_inject, has_program, times};
 
 fn injected(who: &str, rest: &str) {
-    if !can_mount()
-        || !nix::unistd::geteuid().is_root()
-        || !has_program("strace", "apt-get install strace")
-        || !has_program("python3", "apt-get install python3")
-    {
+    if !can_inject() || !has_program("python3", "apt-get install python3") {
         return;
     }
     let sandbox = Sandbox::new();

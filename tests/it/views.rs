@@ -135,7 +135,7 @@ pub(crate) fn error_of(sandbox: &Sandbox, file: &str) -> String {
 }
 
 /// Two views, `one` and `two`, of the same source.
-fn two_alike() -> Sandbox {
+pub(crate) fn two_alike() -> Sandbox {
     let sandbox = sandbox();
     for name in ["one", "two"] {
         view(&sandbox, name, &["base"], "");

@@ -37,7 +37,7 @@ fn three(sandbox: &Sandbox, sources: &[&str]) {
     view(sandbox, "told", sources, "mount: {at: ../at/told, xattrs: true}\n");
 }
 
-const VIEWS: [&str; 3] = ["one", "two", "told"];
+pub(crate) const VIEWS: [&str; 3] = ["one", "two", "told"];
 
 #[test]
 fn s120_nobody_notices_that_workers_of_many_views_are_killed_while_they_change() {

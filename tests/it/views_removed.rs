@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::process::Stdio;
 
 use crate::fixture::{can_take_over, wait_for};
-use crate::views::{is_there, sandbox, serve_with, view};
+use crate::views::{is_there, serve_with, two_alike, view};
 use crate::views_keeper::replace;
 
 /// Says that it stands in the view, waits for a line, and reads what it has open and what it has not.
@@ -18,10 +18,7 @@ fn s120_who_holds_a_removed_view_keeps_its_open_files_and_gets_estale_for_all_el
         return;
     }
     let _emptying = crate::fixture::empties_caches();
-    let sandbox = sandbox();
-    for name in ["one", "two"] {
-        view(&sandbox, name, &["base"], "");
-    }
+    let sandbox = two_alike();
     let mount = serve_with(&sandbox, &["--supervised"]);
     for dies in [false, true] {
         let name = if dies { "two" } else { "one" };

@@ -7,8 +7,7 @@ use std::process::Stdio;
 use crate::fixture::{Mount, can_take_over, has_program, wait_for};
 use crate::stored::Manager;
 use crate::views::{is_there, sandbox, view};
-
-const VIEWS: [&str; 3] = ["one", "two", "told"];
+use crate::views_keeper::VIEWS;
 
 #[test]
 fn s139_what_systemd_keeps_of_many_views_survives_the_death_of_all_processes() {

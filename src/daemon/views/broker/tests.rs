@@ -35,6 +35,13 @@ impl Told {
         fs::write(self.at("views").join(name), text).unwrap();
     }
 
+    /// Has a view keep its state there.
+    fn move_state(&self, name: &str, to: &str) {
+        let file = self.at("views").join(name);
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(file, text.replace("../state}", &format!("{to}}}"))).unwrap();
+    }
+
     /// Asks to have a view bound there, from a superblock that there is not.
     fn bind(&mut self, name: &str, at: &Path) -> String {
         let request = Request::Bind { number: 1, name: name.into(), at: at.to_owned() };
@@ -108,13 +115,7 @@ fn s122_nothing_is_mounted_through_what_a_worker_may_change() {
     let places = ["../state/x", "../state/link/x", "../elsewhere/x", "../run/x"];
     for at in places {
         told.view("one.yaml", at);
-        fs::write(
-            told.at("views/one.yaml"),
-            fs::read_to_string(told.at("views/one.yaml"))
-                .unwrap()
-                .replace("../state}", "../fresh}"),
-        )
-        .unwrap();
+        told.move_state("one.yaml", "../fresh");
         let said = told.bind("one.yaml", &told.at("at/x"));
         assert!(said.contains("is in reach of the process that serves"), "{at}: {said}");
     }
@@ -129,8 +130,7 @@ fn s122_nothing_is_mounted_through_what_a_worker_may_change() {
 fn s122_what_comes_after_a_file_was_read_is_open_to_workers_too() {
     let mut told = Told::new();
     told.view("other.yaml", "../at/other");
-    let text = fs::read_to_string(told.at("views/other.yaml")).unwrap();
-    fs::write(told.at("views/other.yaml"), text.replace("../state}", "../late}")).unwrap();
+    told.move_state("other.yaml", "../late");
     assert!(told.bind("other.yaml", &told.at("at/other")).contains(NO_SUPERBLOCK));
     fs::create_dir(told.at("late")).unwrap();
     told.view("one.yaml", "../late/one");
