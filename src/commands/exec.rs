@@ -84,7 +84,7 @@ fn call(arguments: &ExecArgs) -> Result<ExitCode, Failure> {
         let config = input::config_with(&arguments.config, &options.overrides)?;
         let site = site(arguments, &config)?;
         // Everything that can be wrong is said before anything is started.
-        plan_at(config, site.mountpoint.clone(), &options, Audience::OneCommand)?;
+        plan_at(config, None, site.mountpoint.clone(), &options, Audience::OneCommand)?;
         site
     };
     let may_mount = user::has_sys_admin();
@@ -139,10 +139,11 @@ fn site(arguments: &ExecArgs, config: &Config) -> Result<Site, Failure> {
 fn serve(arguments: &ExecArgs) -> Result<ExitCode, Failure> {
     let ready = Ready::detach_self()?;
     let options = Options::parse(&arguments.options)?;
+    let seen = input::look(&arguments.config);
     let mut config = input::config_quietly(&arguments.config)?;
     options.overrides.apply(&mut config);
     let site = site(arguments, &config)?;
-    let plan = plan_at(config, site.mountpoint, &options, Audience::OneCommand)?;
+    let plan = plan_at(config, seen, site.mountpoint, &options, Audience::OneCommand)?;
     let file = arguments.log.as_ref().or(options.log.as_ref());
     let to = file.map_or(LogTo::JournalOrNowhere, |file| LogTo::File(file.clone()));
     input::start_log(&to, LogFormat::Auto)?;

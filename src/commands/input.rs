@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::cli::{ConfigArgs, LogFormat};
@@ -11,8 +12,8 @@ use crate::config::{self, ConfigError, Environment, KeyPath, Loaded, Problem};
 use crate::control::http::Address;
 use crate::daemon::{self, LogLines, LogTo, OwnLog};
 use crate::snapshot::Snapshot;
-use crate::sync::Shared;
 use crate::sync::build::build;
+use crate::sync::{Shared, Stamp};
 
 /// The configuration that the arguments name. Its warnings go to standard error.
 pub(super) fn config(arguments: &ConfigArgs) -> Result<Config, Failure> {
@@ -63,14 +64,14 @@ pub(super) fn loaded_quietly(arguments: &ConfigArgs) -> Result<Loaded, Failure> 
 /// As [`loaded_quietly`], where the file held this earlier.
 pub(super) fn loaded_earlier(arguments: &ConfigArgs, text: &[u8]) -> Result<Loaded, Failure> {
     let environment = Environment::of_process();
-    let origin = if let Some(path) = &arguments.values {
-        Origin::Values(environment.cwd.join(path))
-    } else if let Some(path) = &arguments.config {
-        Origin::File(environment.cwd.join(path))
-    } else {
-        Origin::File(environment.cwd.join(config::discover(&environment)?))
-    };
-    Ok(config::load_text(&origin, text, &environment)?)
+    Ok(config::load_text(&origin(arguments, &environment)?, text, &environment)?)
+}
+
+/// How the file that the arguments name looks. What changes after this, before it is read or later, is noticed; `None`: nothing is known
+/// of it.
+pub(super) fn look(arguments: &ConfigArgs) -> Option<Stamp> {
+    let origin = origin(arguments, &Environment::of_process()).ok()?;
+    Some(daemon::config_stamp(&origin))
 }
 
 /// As [`config_quietly`]; `None` if none is named and none is found.
@@ -93,6 +94,21 @@ fn load(arguments: &ConfigArgs) -> Result<Loaded, ConfigError> {
         return config::from_sources(&arguments.sources, &environment);
     }
     config::load_file(&config::discover(&environment)?, &environment)
+}
+
+/// What [`load`] reads.
+fn origin(arguments: &ConfigArgs, environment: &Environment) -> Result<Origin, ConfigError> {
+    let absolute = |path: &Path| environment.cwd.join(path);
+    if let Some(path) = &arguments.values {
+        return Ok(Origin::Values(absolute(path)));
+    }
+    if let Some(path) = &arguments.config {
+        return Ok(Origin::File(absolute(path)));
+    }
+    if !arguments.sources.is_empty() {
+        return Ok(Origin::CommandLine);
+    }
+    Ok(Origin::File(absolute(&config::discover(environment)?)))
 }
 
 /// The snapshot of the configuration that the arguments name; mounts nothing.

@@ -19,6 +19,7 @@ use crate::machine::background::{self, Launch, ProcessSide};
 use crate::machine::keeper::Keeper;
 use crate::machine::run_dir::RunDir;
 use crate::machine::{descriptor, mountpoint, passthrough};
+use crate::sync::Stamp;
 
 /// Arguments of `mount`.
 #[derive(Debug, Args)]
@@ -139,12 +140,13 @@ fn take_turn(arguments: &MountArgs, keeper: Keeper) -> Result<ExitCode, Failure>
     let mut now = None;
     // As the file says by now.
     let current = || {
+        let seen = input::look(&arguments.config);
         let loaded = input::loaded_quietly(&arguments.config)?;
-        Ok::<_, Failure>((complete(arguments, loaded.config)?, loaded.text))
+        Ok::<_, Failure>((complete(arguments, loaded.config, seen)?, loaded.text))
     };
     let earlier = keeper.earlier_configurations().map(|(first, last)| {
         let earlier = |text: &[u8]| {
-            complete(arguments, input::loaded_earlier(&arguments.config, text)?.config)
+            complete(arguments, input::loaded_earlier(&arguments.config, text)?.config, None)
         };
         Ok::<_, Failure>((earlier(&last)?.mounted_as(earlier(&first)?), last))
     });
@@ -204,16 +206,22 @@ pub(super) fn finish(
 
 fn plan(arguments: &MountArgs) -> Result<Plan, Failure> {
     let overrides = Options::parse(&arguments.options)?.overrides;
-    complete(arguments, input::config_with(&arguments.config, &overrides)?)
+    let seen = input::look(&arguments.config);
+    complete(arguments, input::config_with(&arguments.config, &overrides)?, seen)
 }
 
 /// As [`plan`], for the process whose caller has seen the warnings already.
 fn plan_quietly(arguments: &MountArgs) -> Result<Plan, Failure> {
-    complete(arguments, input::config_quietly(&arguments.config)?)
+    let seen = input::look(&arguments.config);
+    complete(arguments, input::config_quietly(&arguments.config)?, seen)
 }
 
-/// Applies mount options and finds the real mount point.
-fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> {
+/// Applies mount options and finds the real mount point. `seen` is how the configuration's file looked before.
+fn complete(
+    arguments: &MountArgs,
+    mut config: Config,
+    seen: Option<Stamp>,
+) -> Result<Plan, Failure> {
     let mut options = Options::parse(&arguments.options)?;
     options.overrides.is_synced = arguments.sync.then_some(true);
     options.overrides.apply(&mut config);
@@ -227,15 +235,16 @@ fn complete(arguments: &MountArgs, mut config: Config) -> Result<Plan, Failure> 
         let mountpoint = std::path::absolute(wanted).map_err(|error| {
             Failure::new(format!("mount point `{}`: {error}", wanted.display()))
         })?;
-        return plan_at(config, mountpoint, &options, Audience::Given);
+        return plan_at(config, seen, mountpoint, &options, Audience::Given);
     }
     let mountpoint = mountpoint::resolve(wanted)?;
-    plan_at(config, mountpoint, &options, Audience::Everybody)
+    plan_at(config, seen, mountpoint, &options, Audience::Everybody)
 }
 
 /// What to mount, where the mount point is known.
 pub(super) fn plan_at(
     mut config: Config,
+    stamp: Option<Stamp>,
     mountpoint: PathBuf,
     options: &Options,
     audience: Audience,
@@ -250,7 +259,6 @@ pub(super) fn plan_at(
         return Err(ConfigError { problems }.into());
     }
     config.mount.at.clone_from(&mountpoint);
-    let stamp = Plan::stamp_of(&config);
     let allowed = || passthrough::allowed(&config.state.dir);
     let passthrough = options.has_passthrough.then(allowed).transpose()?;
     Ok(Plan {

@@ -16,7 +16,7 @@ pub(super) fn config_file(origin: &Origin) -> Option<PathBuf> {
 }
 
 /// A look at the file of a configuration; all looks at none are equal.
-pub(super) fn config_stamp(origin: &Origin) -> Stamp {
+pub fn config_stamp(origin: &Origin) -> Stamp {
     Stamp::of(&config_file(origin).unwrap_or_default())
 }
 

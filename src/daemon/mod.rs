@@ -25,6 +25,7 @@ mod views;
 mod vitals;
 
 pub use attach::Given;
+pub use configuration::config_stamp;
 pub use error::DaemonError;
 pub use keeper::{keep, keep_views};
 pub use kept_by::KeptBy;

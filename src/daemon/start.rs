@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::DaemonError;
 use super::attach::{Attached, Given, attach, clear_stale, owner, raise_read_ahead};
-use super::configuration::{config_stamp, keep_mounted};
+use super::configuration::keep_mounted;
 use super::courier;
 use super::kept_by::KeptBy;
 use super::opening::{OpenedView, Start, open};
@@ -42,8 +42,8 @@ pub struct Plan {
     pub is_pinned: bool,
     /// What the command line says in place of the configuration, also after a reload.
     pub overrides: Overrides,
-    /// How the configuration's file looked before it was read.
-    pub stamp: Stamp,
+    /// How the configuration's file looked before it was read; `None` where what was read may not be what it holds.
+    pub stamp: Option<Stamp>,
     /// Where metrics and health are served; `None`: nowhere.
     pub metrics: Option<Address>,
     /// Who sees the mount.
@@ -71,13 +71,7 @@ impl Plan {
     #[must_use]
     pub fn mounted_as(mut self, before: Self) -> Self {
         self.config = keep_mounted(&before.config, self.config, &mut Vec::new());
-        // The file may have changed since it was read.
-        Self { stamp: Stamp::default(), mountpoint: before.mountpoint, ..self }
-    }
-
-    /// How the file of a configuration looks now.
-    pub fn stamp_of(config: &Config) -> Stamp {
-        config_stamp(&config.origin)
+        Self { stamp: None, mountpoint: before.mountpoint, ..self }
     }
 }
 

@@ -29,9 +29,13 @@ fn mount_on_an_old_kernel(sandbox: &Sandbox) -> Mount<'_> {
     sandbox.mount_by(&mut on_an_old_kernel(sandbox, &arguments))
 }
 
-fn worker(sandbox: &Sandbox) -> Option<i64> {
+fn status(sandbox: &Sandbox) -> Option<Value> {
     let output = sandbox.overlay(&["status", "view", "--json"]).output().unwrap();
-    serde_json::from_slice::<Value>(&output.stdout).ok()?["pid"].as_i64()
+    serde_json::from_slice(&output.stdout).ok()
+}
+
+fn worker(sandbox: &Sandbox) -> Option<i64> {
+    status(sandbox)?["pid"].as_i64()
 }
 
 #[test]
@@ -84,6 +88,8 @@ fn s129_a_damaged_configuration_does_not_cost_a_view_that_is_mounted_anew() {
         kill_worker();
         assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/plan/SKILL.md"), "plan\n");
         assert_eq!(sandbox.mounts().len(), 1);
+        // Whoever comes says that what it serves is not what the file says.
+        wait_for("its status", || status(&sandbox).is_some_and(|now| now["state"] == "degraded"));
     }
     let log = fs::read_to_string(sandbox.path("log")).unwrap();
     assert!(log.contains("the view stays as it is"), "{log}");

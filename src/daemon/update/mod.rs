@@ -146,7 +146,8 @@ struct Updater {
     /// Asks what takes long to end early.
     stop: Stop,
     remembered: Remembered,
-    config_stamp: Stamp,
+    /// How it looked when it was read last; `None` where that is not known.
+    config_stamp: Option<Stamp>,
     watch: Watch,
     looked_at: Instant,
     /// When to try again what failed.
@@ -257,7 +258,7 @@ impl Updater {
             self.vitals.tally.looked();
             return;
         }
-        let stamp = config_stamp(&self.config.origin);
+        let stamp = Some(config_stamp(&self.config.origin));
         let has_config_moved = self.follows_file && stamp != self.config_stamp;
         let is_retry = self.retry.when().is_some_and(|at| Instant::now() >= at);
         let has_news = self.fetch_problems() != self.problems;

@@ -66,7 +66,7 @@ impl Updater {
     }
 
     fn read_anew(&mut self, fetch: Fetch) -> Result<Followed, ControlError> {
-        self.config_stamp = config_stamp(&self.config.origin);
+        self.config_stamp = Some(config_stamp(&self.config.origin));
         self.standing = Standing::Follows;
         // The file itself may be another one.
         widen(self.keeper.as_deref(), &self.config);

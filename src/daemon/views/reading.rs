@@ -12,7 +12,6 @@ use crate::daemon::kept_by::{widen, widen_to_file};
 use crate::daemon::start::{Audience, Plan};
 use crate::machine::mountinfo::MountTable;
 use crate::machine::{mountpoint, passthrough};
-use crate::sync::Stamp;
 use crate::view::PastView;
 
 /// What a file says.
@@ -42,11 +41,22 @@ impl ViewsPlan {
         Ok(config)
     }
 
-    fn plan_at(&self, mut config: Config, at: PathBuf, stamp: Stamp) -> Result<Plan, ControlError> {
+    fn plan_at(&self, mut config: Config, at: PathBuf) -> Result<Plan, ControlError> {
         config.mount.at.clone_from(&at);
         let allowed = || passthrough::allowed(&config.state.dir).map_err(|error| refused(&error));
-        let passthrough = self.has_passthrough.then(allowed).transpose()?;
-        Ok(Plan { passthrough, ..self.plan_with(config, at, stamp) })
+        Ok(Plan {
+            passthrough: self.has_passthrough.then(allowed).transpose()?,
+            config,
+            mountpoint: at,
+            forbids_execution: self.forbids_execution,
+            is_pinned: self.is_pinned,
+            overrides: self.overrides,
+            // Whoever serves many views looks at their files.
+            stamp: None,
+            metrics: None,
+            audience: Audience::Everybody,
+            views: Some(self.dir.clone()),
+        })
     }
 
     /// The plan of a view as a worker before has served it: its configuration as it was read first and last.
@@ -54,25 +64,10 @@ impl ViewsPlan {
         let (first, last) = view.configurations()?;
         let plan = |text: &[u8]| {
             let config = self.parse(&note.file, text).ok()?;
-            self.plan_at(config, note.at.clone(), Stamp::default()).ok()
+            self.plan_at(config, note.at.clone()).ok()
         };
         let plan = plan(last)?.mounted_as(plan(first)?);
         Some(Read { plan, text: last.clone() })
-    }
-
-    fn plan_with(&self, config: Config, mountpoint: PathBuf, stamp: Stamp) -> Plan {
-        Plan {
-            passthrough: None,
-            config,
-            mountpoint,
-            forbids_execution: self.forbids_execution,
-            is_pinned: self.is_pinned,
-            overrides: self.overrides,
-            stamp,
-            metrics: None,
-            audience: Audience::Everybody,
-            views: Some(self.dir.clone()),
-        }
     }
 }
 
@@ -89,7 +84,6 @@ pub(super) fn mountpoint_of(config: &Config, table: &MountTable) -> Result<PathB
 impl Daemon {
     /// Reads a configuration. What it leads to is open to this process when this returns.
     pub(super) fn plan_of(&mut self, file: &Path) -> Result<Read, ControlError> {
-        let stamp = Stamp::of(file);
         widen_to_file(self.keeper.as_deref(), file);
         let (config, text) = self.parsed.load(&self.plan, file)?;
         // It is asked for again once it has changed.
@@ -98,7 +92,7 @@ impl Daemon {
         let table = MountTable::read().map_err(|error| refused(&error))?;
         let at = mountpoint_of(&config, &table)?;
         self.expect_free(file, &at)?;
-        let plan = self.plan.plan_at(config, at, stamp)?;
+        let plan = self.plan.plan_at(config, at)?;
         Ok(Read { plan, text })
     }
 
