@@ -2,11 +2,12 @@
 //!
 //! The short form runs with all tests. `OVERLAYFS_MOUNT_TORN_FLIPS=10000` makes it the long one.
 
-use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::{fs, mem};
 
-use crate::fixture::{Repo, Sandbox, can_mount, has_program, times};
+use crate::fixture::{Repo, Sandbox, can_mount, has_program, times, wait_for};
 
 pub(crate) const READERS: u64 = 8;
 const SKILLS: u64 = 40;
@@ -82,18 +83,21 @@ impl Readers {
         Self::of(sandbox, &sandbox.view(), "shared", READERS)
     }
 
-    /// So many that read a view, and share what they know in a file of this name.
+    /// So many that read a view, and share what they know in a file of this name. All have read something when this returns.
     pub(crate) fn of(sandbox: &Sandbox, view: &Path, shared: &str, count: u64) -> Self {
         let path = sandbox.path(shared);
         fs::write(&path, vec![0; 8 * usize::try_from(READERS + 2).unwrap()]).unwrap();
-        let (place, file) = (path.clone(), fs::OpenOptions::new().write(true).open(path).unwrap());
+        let place = path.clone();
+        let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
         fs::write(sandbox.path("reader.py"), include_str!("torn_reader.py")).unwrap();
         let start = |slot: u64| {
             let mut command = sandbox.command("python3");
             command.arg("reader.py").arg(view).arg(&place);
             command.arg(slot.to_string()).stdout(Stdio::piped()).spawn().unwrap()
         };
-        Self { shared: file, processes: (0..count).map(start).collect() }
+        let readers = Self { shared: file, processes: (0..count).map(start).collect() };
+        wait_for("the readers", || (0..count).all(|slot| readers.number(slot + 2) > 0));
+        readers
     }
 
     /// From now on nobody may see an older revision.
@@ -102,10 +106,10 @@ impl Readers {
     }
 
     /// Ends the readers, which must have seen nothing wrong. How many entries they have read, and the longest operation in milliseconds.
-    pub(crate) fn finish(self) -> (u64, u64) {
+    pub(crate) fn finish(mut self) -> (u64, u64) {
         self.set(1, 1);
         let (mut entries, mut longest_ms) = (0, 0);
-        for process in self.processes {
+        for process in mem::take(&mut self.processes) {
             let output = process.wait_with_output().unwrap();
             let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
             for fault in ["torn", "stale", "backward", "absent"] {
@@ -118,7 +122,22 @@ impl Readers {
     }
 
     fn set(&self, index: u64, number: u64) {
-        std::os::unix::fs::FileExt::write_all_at(&self.shared, &number.to_le_bytes(), index * 8)
-            .unwrap();
+        self.shared.write_all_at(&number.to_le_bytes(), index * 8).unwrap();
+    }
+
+    fn number(&self, index: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.shared.read_exact_at(&mut bytes, index * 8).unwrap();
+        u64::from_le_bytes(bytes)
+    }
+}
+
+impl Drop for Readers {
+    /// A test that fails leaves nobody behind.
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
     }
 }
