@@ -68,16 +68,16 @@ pub(super) fn the_only_one() -> Result<PathBuf, Failure> {
 
 fn text(report: &ReloadReport) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
+    let revision = short(&report.revision);
+    let names = if report.changed == 1 { "name" } else { "names" };
     match &report.previous {
-        None => writeln!(text, "unchanged: {}", short(&report.revision))?,
-        Some(previous) => writeln!(
-            text,
-            "{} -> {}: {} {} changed",
-            short(previous),
-            short(&report.revision),
-            report.changed,
-            if report.changed == 1 { "name" } else { "names" }
-        )?,
+        None if report.changed == 0 => writeln!(text, "unchanged: {revision}")?,
+        // The same commits of a source that is named otherwise by now.
+        None => writeln!(text, "{revision}: {} {names} changed", report.changed)?,
+        Some(previous) => {
+            let previous = short(previous);
+            writeln!(text, "{previous} -> {revision}: {} {names} changed", report.changed)?;
+        }
     }
     for change in report.changes.iter().take(NAMED) {
         let mark = match change.change {
@@ -91,4 +91,31 @@ fn text(report: &ReloadReport) -> Result<String, std::fmt::Error> {
         writeln!(text, "and {} more", report.changed - NAMED.min(report.changes.len()))?;
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::protocol::ChangeReport;
+
+    #[test]
+    fn the_first_line_says_what_became_of_the_set_and_of_how_many_names() {
+        let change = ChangeReport { path: "acme/base".to_owned(), change: ChangeKind::Changed };
+        let (one, other) = ("1".repeat(64), "2".repeat(64));
+        let said = |previous: Option<&String>, changes: &[ChangeReport]| {
+            let report = ReloadReport {
+                revision: other.clone(),
+                previous: previous.cloned(),
+                changed: changes.len(),
+                changes: changes.to_vec(),
+                warnings: Vec::new(),
+            };
+            text(&report).unwrap()
+        };
+        assert_eq!(said(None, &[]), "unchanged: 222222222222\n");
+        let changes = [change];
+        assert_eq!(said(None, &changes), "222222222222: 1 name changed\n~ acme/base\n");
+        let moved = "111111111111 -> 222222222222: 1 name changed\n~ acme/base\n";
+        assert_eq!(said(Some(&one), &changes), moved);
+    }
 }
