@@ -15,7 +15,7 @@ use overlayfs_mount::config::resolved::Config;
 use overlayfs_mount::config::{Environment, load_file};
 use overlayfs_mount::sync::build::{build, rebuild};
 use overlayfs_mount::sync::{Shared, follow};
-use overlayfs_mount::union::entries::{Entry, Key};
+use overlayfs_mount::union::entries::{Entry, EntryKey};
 use overlayfs_mount::union::name::RelPath;
 use overlayfs_mount::union::namespace::{Layer, Stack};
 use overlayfs_mount::union::object::{Kind, Object, Oid};
@@ -47,7 +47,7 @@ fn layers(count: usize) -> Vec<Layer> {
         let path = RelPath::parse(format!("entry-{number:06}")).expect("a plain name");
         Entry {
             path: path.clone(),
-            key: Key::Path,
+            key: EntryKey::Path,
             source_path: path,
             object: Object::Frozen { kind: Kind::Directory, oid },
         }

@@ -13,7 +13,7 @@ use super::start::Plan;
 use crate::config::resolved::Config;
 use crate::control::http::Address;
 use crate::control::status::Confinement;
-use crate::machine::confinement::{self, Confined, Kept, Paths};
+use crate::machine::confinement::{self, Confined, KeptPrivileges, Paths};
 use crate::machine::kernel;
 use crate::machine::run_dir::RunDir;
 use crate::machine::user;
@@ -54,11 +54,11 @@ impl Confines {
         needs.add(&plan.config);
         let binds_low_port = plan.metrics.as_ref().is_some_and(Address::is_privileged);
         let passes_files_through = plan.passthrough.is_some();
-        Self::enter_for(needs, Kept { binds_low_port, passes_files_through })
+        Self::enter_for(needs, KeptPrivileges { binds_low_port, passes_files_through })
     }
 
     /// Confines this process to what is needed. Has to come before its first thread.
-    pub(super) fn enter_for(needs: Needs, kept: Kept) -> Self {
+    pub(super) fn enter_for(needs: Needs, kept: KeptPrivileges) -> Self {
         Self::enter_by(needs, |paths| confinement::confine(paths, kept))
     }
 

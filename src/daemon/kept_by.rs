@@ -21,7 +21,7 @@ use crate::control::ControlError;
 use crate::control::status::Confinement;
 use crate::fuse::Courier;
 use crate::machine::broker::Line;
-use crate::machine::confinement::Kept;
+use crate::machine::confinement::KeptPrivileges;
 use crate::machine::keeper::{Handed, Keeper, KeeperAnswer, Word, journal_file};
 use crate::sync::reach::Reach;
 use crate::view::{Journal, Past};
@@ -97,7 +97,7 @@ impl KeptBy {
     }
 
     /// Confines this process to what many views lead to. Has to come before its first thread.
-    pub(super) fn confine_views(&self, needs: Needs, kept: Kept) {
+    pub(super) fn confine_views(&self, needs: Needs, kept: KeptPrivileges) {
         self.confines.get_or_init(|| Confines::enter_for(needs, kept));
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use toml_edit::{DocumentMut, TableLike};
 
 use super::{LintKind, VisiblePlace, Visit};
-use crate::union::entries::Key;
+use crate::union::entries::EntryKey;
 use crate::union::name::Name;
 
 /// The only marker whose content is known.
@@ -22,8 +22,8 @@ impl Tools {
     pub(super) fn look_at(&mut self, mut visit: Visit<'_>, marker: &Name) {
         let entry = &visit.placed.entry;
         match entry.key {
-            Key::Package(_) if marker.as_bytes() == MARKER => {}
-            Key::Package(_) | Key::Path => return,
+            EntryKey::Package(_) if marker.as_bytes() == MARKER => {}
+            EntryKey::Package(_) | EntryKey::Path => return,
         }
         let file = visit.path.join(marker);
         let parsed = match visit.text(&entry.source_path.join(marker)) {

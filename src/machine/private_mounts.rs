@@ -36,7 +36,7 @@ pub struct PrivateMounts {
 
 /// One that appears at another place too.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copied {
+pub struct MountCopy {
     /// The number of the mount there.
     pub mount_id: u64,
     /// By which the kernel knows the file system.
@@ -108,7 +108,7 @@ impl PrivateMounts {
         number: u64,
         name: Option<&OsStr>,
         at: &Path,
-    ) -> Result<Copied, MachineError> {
+    ) -> Result<MountCopy, MachineError> {
         let mut from = OsString::from(number.to_string());
         if let Some(name) = name {
             from.push("/");
@@ -149,7 +149,7 @@ impl PrivateMounts {
             None => MountTable::read()?.topmost_at(at).map(|mount| mount.id),
         };
         let mount_id = mount_id.ok_or_else(|| MachineError::NotMounted { path: at.to_owned() })?;
-        Ok(Copied { mount_id, connection })
+        Ok(MountCopy { mount_id, connection })
     }
 
     /// Takes one away, also while it is in use, and removes its directory.

@@ -68,7 +68,7 @@ fn put_entries(fields: &mut Fields, layers: &Layers) {
         for entry in entries {
             fields.path(&entry.path);
             fields.path(&entry.source_path);
-            fields.number(u64::from(matches!(entry.key, entries::Key::Package(_))));
+            fields.number(u64::from(matches!(entry.key, entries::EntryKey::Package(_))));
             fields.object(&entry.object);
         }
     }

@@ -27,7 +27,7 @@ impl Child {
 
 /// What two entries must share for the later one to hide the earlier.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Key {
+pub enum EntryKey {
     /// A package, by its own name, whatever its category (S8).
     Package(Name),
     /// Anything else, by its path on the surface.
@@ -40,7 +40,7 @@ pub struct Entry {
     /// Where it stands on its surface.
     pub path: RelPath,
     /// How later entries find it.
-    pub key: Key,
+    pub key: EntryKey,
     /// Where it stands in its source.
     pub source_path: RelPath,
     /// What it is.
@@ -105,7 +105,12 @@ fn prompt(object: Object, path: &RelPath, source: &SourceName, position: usize) 
     // Two names of 255 bytes do not fit into one: such a source is known by its position alone.
     let name = Name::new(bytes).or_else(|_| Name::new(format!("{position:02}.md")));
     let name = name.expect("a number and a suffix are a name");
-    Entry { path: [name].into_iter().collect(), key: Key::Path, source_path: path.clone(), object }
+    Entry {
+        path: [name].into_iter().collect(),
+        key: EntryKey::Path,
+        source_path: path.clone(),
+        object,
+    }
 }
 
 /// The entries of a directory, as far as they are collected.
@@ -125,7 +130,7 @@ impl Collected<'_> {
                 continue;
             }
             let is_package = is_package(self.rule, level, &child);
-            let key = if is_package { Key::Package(child.name) } else { Key::Path };
+            let key = if is_package { EntryKey::Package(child.name) } else { EntryKey::Path };
             self.entries.push(Entry { path, key, source_path, object: child.object });
         }
     }

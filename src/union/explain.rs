@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::entries::{Entry, Key};
+use super::entries::{Entry, EntryKey};
 use super::name::RelPath;
 use super::namespace::{Item, Namespace, Placed, Shown, Stack};
 use super::source::SourceId;
@@ -44,7 +44,9 @@ pub fn hiding_reason(later: &Entry, earlier: &Entry) -> Option<HidingReason> {
         return Some(HidingReason::SamePath);
     }
     match (&later.key, &earlier.key) {
-        (Key::Package(one), Key::Package(other)) if one == other => Some(HidingReason::SamePackage),
+        (EntryKey::Package(one), EntryKey::Package(other)) if one == other => {
+            Some(HidingReason::SamePackage)
+        }
         _ if starts_with(&earlier.path, &later.path) => Some(HidingReason::Above),
         _ if starts_with(&later.path, &earlier.path) => Some(HidingReason::Below),
         _ => None,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::entries::{Entry, Key};
+use super::entries::{Entry, EntryKey};
 use super::name::{Name, RelPath};
 use super::object::Object;
 use super::source::SourceId;
@@ -96,8 +96,8 @@ struct Later {
 impl Later {
     fn topmost_hider(&self, entry: &Entry) -> Option<usize> {
         let same_package = match &entry.key {
-            Key::Package(name) => self.packages.get(name).copied(),
-            Key::Path => None,
+            EntryKey::Package(name) => self.packages.get(name).copied(),
+            EntryKey::Path => None,
         };
         let at_or_above = prefixes(&entry.path).filter_map(|prefix| self.at.get(&prefix).copied());
         let below = self.below.get(&entry.path).copied();
@@ -106,7 +106,7 @@ impl Later {
 
     fn add(&mut self, entry: &Entry, position: usize) {
         let keep_topmost = |known: &mut usize| *known = (*known).max(position);
-        if let Key::Package(name) = &entry.key {
+        if let EntryKey::Package(name) = &entry.key {
             self.packages.entry(name.clone()).and_modify(keep_topmost).or_insert(position);
         }
         self.at.entry(entry.path.clone()).and_modify(keep_topmost).or_insert(position);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use dashmap::DashMap;
 
 use super::journal::What;
-use super::numbers::Key;
+use super::numbers::NodeKey;
 
 /// What the numbers of a block live by, beside being asked for and being known to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(super) struct Block {
 }
 
 /// There is one for each directory that was listed: it is kept small.
-const _: () = assert!(size_of::<(Key, Block)>() <= 40);
+const _: () = assert!(size_of::<(NodeKey, Block)>() <= 40);
 
 impl Block {
     pub(super) fn new(first: u32, len: u32, tie: Tie, era: u32) -> Self {
@@ -84,7 +84,7 @@ impl Block {
 /// One table of blocks.
 #[derive(Debug)]
 pub(super) struct Blocks {
-    pub(super) by_key: DashMap<Key, Block>,
+    pub(super) by_key: DashMap<NodeKey, Block>,
     /// So many make a sweep worth its time.
     due: AtomicUsize,
     /// How many are of what is live.
@@ -119,7 +119,7 @@ impl Floors {
 const FEW: usize = 4096;
 
 impl Blocks {
-    pub(super) fn new(known: Vec<(Key, Block)>) -> Self {
+    pub(super) fn new(known: Vec<(NodeKey, Block)>) -> Self {
         // How many of an earlier process nobody can come to is not known.
         let due = AtomicUsize::new(FEW.max(known.len()));
         let live = known.iter().filter(|(_, block)| block.tie.is_live()).count();
@@ -138,7 +138,7 @@ impl Blocks {
     }
 
     /// Counts as asked for, if it has a number; returns the first one.
-    pub(super) fn touch(&self, key: &Key, era: u32) -> Option<u32> {
+    pub(super) fn touch(&self, key: &NodeKey, era: u32) -> Option<u32> {
         let block = self.by_key.get(key)?;
         block.touch(era);
         Some(block.first)
@@ -152,17 +152,17 @@ impl Blocks {
     }
 
     /// Hands all blocks over, one after the other. Not to be called by who uses the table in `each`.
-    pub(super) fn each(&self, mut each: impl FnMut(&Key, &Block)) {
+    pub(super) fn each(&self, mut each: impl FnMut(&NodeKey, &Block)) {
         self.by_key.iter().for_each(|block| each(block.key(), block.value()));
     }
 
     /// Removes those of these that nobody asked for since these eras began; returns them.
     pub(super) fn remove(
         &self,
-        keys: impl IntoIterator<Item = (Key, u32)>,
+        keys: impl IntoIterator<Item = (NodeKey, u32)>,
         floors: Floors,
-    ) -> Vec<(Key, u32)> {
-        let is_old = |_: &Key, block: &Block| floors.is_old(block);
+    ) -> Vec<(NodeKey, u32)> {
+        let is_old = |_: &NodeKey, block: &Block| floors.is_old(block);
         let mut removed: Vec<_> = keys.into_iter().collect();
         let mut live = 0;
         removed.retain(|(key, _)| {

@@ -6,7 +6,7 @@ use super::ViewError;
 use super::journal::What;
 use super::lookup::folder;
 use super::nodes::{Node, Number};
-use super::numbers::{Key, Numbers};
+use super::numbers::{NodeKey, Numbers};
 use super::tree::{Live, Tree, object_bytes, unreadable};
 use crate::snapshot::Source;
 use crate::store::Listed;
@@ -21,7 +21,7 @@ pub(super) fn child(
 ) -> Result<(Listed, Number), ViewError> {
     let object = git.store.root().map_err(|cause| unreadable(git, &RelPath::root(), cause))?;
     let place = directory.0.to_le_bytes();
-    let key = Key::new(&[b"git", &place, &git.key, &object_bytes(&object)]);
+    let key = NodeKey::new(&[b"git", &place, &git.key, &object_bytes(&object)]);
     let what = || What::Git { tree: directory.0, folder: folder(git, &RelPath::root()) };
     let number = numbers.single(key, what)?;
     let name = Name::new(".git").expect("a fixed name of this module");

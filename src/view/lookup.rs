@@ -7,7 +7,7 @@ use super::journal::{Thing, What};
 use super::merged::Merged;
 use super::moment::Moment;
 use super::nodes::{Node, Number};
-use super::numbers::Key;
+use super::numbers::NodeKey;
 use super::tree::{Leaf, Live, Tree, object_bytes, stays_inside, unreadable};
 use super::{View, ViewError, git, overlay};
 use crate::config::resolved::Links;
@@ -302,20 +302,20 @@ impl View {
 }
 
 /// Names a live thing among all numbered things: a file by what it is, a directory also by the number of the one that holds it.
-pub(super) fn live_key(source: &Source, path: &RelPath, object: &Object, place: u32) -> Key {
+pub(super) fn live_key(source: &Source, path: &RelPath, object: &Object, place: u32) -> NodeKey {
     let (path, object) = (path.to_bytes(), object_bytes(object));
-    Key::new(&[b"live", &source.key, &path, &object, &place.to_le_bytes()])
+    NodeKey::new(&[b"live", &source.key, &path, &object, &place.to_le_bytes()])
 }
 
 /// What a live directory is wherever it is shown, short; 0 if that cannot be told.
 pub(super) fn folder(source: &Source, path: &RelPath) -> u32 {
     let Ok(root) = source.store.root() else { return 0 };
-    Key::new(&[b"folder", &source.key, &object_bytes(&root), &path.to_bytes()]).short()
+    NodeKey::new(&[b"folder", &source.key, &object_bytes(&root), &path.to_bytes()]).short()
 }
 
 /// Names an entry among all numbered things: where it is, unless it is the same file elsewhere, and what.
-pub(super) fn entry_key(source: &Source, path: &RelPath, shown: &Shown) -> Key {
-    Key::new(&[
+pub(super) fn entry_key(source: &Source, path: &RelPath, shown: &Shown) -> NodeKey {
+    NodeKey::new(&[
         b"entry",
         &path.to_bytes(),
         &source.key,

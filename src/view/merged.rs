@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::journal::What;
 use super::nodes::Number;
-use super::numbers::Key;
+use super::numbers::NodeKey;
 use super::superblock::Seat;
 use super::{ViewError, overlay};
 use crate::snapshot::Snapshot;
@@ -56,7 +56,7 @@ impl Merged {
     }
 
     /// Names it among all numbered things.
-    pub(super) fn key(&self) -> Key {
+    pub(super) fn key(&self) -> NodeKey {
         merged_key(self.pin.as_ref().map(|snapshot| &snapshot.id), &self.path, self.born)
     }
 
@@ -85,7 +85,7 @@ impl Merged {
 }
 
 /// Names a merged directory among all numbered things: the set that it is pinned to, its path, and since when it has been there.
-pub(super) fn merged_key(pin: Option<&RevisionSetId>, path: &RelPath, born: u64) -> Key {
+pub(super) fn merged_key(pin: Option<&RevisionSetId>, path: &RelPath, born: u64) -> NodeKey {
     let pin = pin.map_or(&[][..], |id| id.0.as_slice());
-    Key::new(&[b"merged", pin, &path.to_bytes(), &born.to_le_bytes()])
+    NodeKey::new(&[b"merged", pin, &path.to_bytes(), &born.to_le_bytes()])
 }

@@ -23,9 +23,9 @@ pub(super) use super::blocks::Block;
 
 /// The name of a numbered thing, or of a block of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key([u8; 16]);
+pub(super) struct NodeKey([u8; 16]);
 
-impl Key {
+impl NodeKey {
     /// Digests the fields; no two lists of fields give the same input.
     pub(super) fn new(fields: &[&[u8]]) -> Self {
         let mut hasher = Sha256::new();
@@ -155,7 +155,7 @@ impl Numbers {
     }
 
     /// Writes down what was given up.
-    pub(super) fn note_given_up(&self, blocks: &[(Key, u32)]) {
+    pub(super) fn note_given_up(&self, blocks: &[(NodeKey, u32)]) {
         let Some(journal) = &self.journal else { return };
         for blocks in blocks.chunks(1024) {
             journal.given_up(blocks.iter().map(|(key, first)| (key.0, *first)).collect());
@@ -172,7 +172,7 @@ impl Numbers {
     /// The number of one thing that is in this view only; `what` is written down if it is new.
     pub(super) fn single(
         &self,
-        key: Key,
+        key: NodeKey,
         what: impl FnOnce() -> What,
     ) -> Result<Number, ViewError> {
         self.block(key, 1, what)
@@ -181,7 +181,7 @@ impl Numbers {
     /// The first number of a block of `len` for what is in this view only; the same key always comes with the same `len`.
     pub(super) fn block(
         &self,
-        key: Key,
+        key: NodeKey,
         len: usize,
         what: impl FnOnce() -> What,
     ) -> Result<Number, ViewError> {
@@ -191,7 +191,7 @@ impl Numbers {
     /// The first number of a block of `len` for files, which are the same ones in all views; the same key always comes with the same `len`.
     pub(super) fn files(
         &self,
-        key: Key,
+        key: NodeKey,
         len: usize,
         what: impl FnOnce() -> What,
     ) -> Result<Number, ViewError> {
@@ -199,12 +199,12 @@ impl Numbers {
     }
 
     /// The number of one thing that is in this view only, if it has one.
-    pub(super) fn known(&self, key: Key) -> Option<Number> {
+    pub(super) fn known(&self, key: NodeKey) -> Option<Number> {
         self.places.by_key.get(&key).map(|block| Number(block.first))
     }
 
     /// The number of one thing that all views have in common, if it has one.
-    pub(super) fn known_file(&self, key: Key) -> Option<Number> {
+    pub(super) fn known_file(&self, key: NodeKey) -> Option<Number> {
         self.common.files.by_key.get(&key).map(|block| Number(block.first))
     }
 
@@ -221,7 +221,7 @@ impl Numbers {
     fn give(
         &self,
         given: &Blocks,
-        key: Key,
+        key: NodeKey,
         len: usize,
         what: impl FnOnce() -> What,
     ) -> Result<Number, ViewError> {
@@ -270,9 +270,9 @@ mod tests {
     #[test]
     fn s5_a_number_stays_with_its_key_and_is_never_given_out_again() {
         let numbers = Numbers::new(None);
-        let first = numbers.block(Key::new(&[b"a"]), 10, nothing).unwrap();
-        let second = numbers.single(Key::new(&[b"b"]), nothing).unwrap();
-        assert_eq!(first, numbers.block(Key::new(&[b"a"]), 10, nothing).unwrap());
+        let first = numbers.block(NodeKey::new(&[b"a"]), 10, nothing).unwrap();
+        let second = numbers.single(NodeKey::new(&[b"b"]), nothing).unwrap();
+        assert_eq!(first, numbers.block(NodeKey::new(&[b"a"]), 10, nothing).unwrap());
         assert_eq!(second.0, first.0 + 10);
     }
 
@@ -280,17 +280,17 @@ mod tests {
     fn the_last_number_is_followed_by_an_error() {
         let numbers = Numbers::new(None);
         numbers.common.next.store(LAST - 1, Ordering::Relaxed);
-        assert!(numbers.single(Key::new(&[b"a"]), nothing).is_ok());
+        assert!(numbers.single(NodeKey::new(&[b"a"]), nothing).is_ok());
         assert!(matches!(
-            numbers.single(Key::new(&[b"b"]), nothing),
+            numbers.single(NodeKey::new(&[b"b"]), nothing),
             Err(ViewError::NumbersUsedUp)
         ));
-        assert!(numbers.single(Key::new(&[b"a"]), nothing).is_ok());
+        assert!(numbers.single(NodeKey::new(&[b"a"]), nothing).is_ok());
     }
 
     #[test]
     fn keys_keep_fields_apart() {
-        assert_ne!(Key::new(&[b"ab", b"c"]), Key::new(&[b"a", b"bc"]));
-        assert_ne!(Key::new(&[b"ab"]), Key::new(&[b"ab", b""]));
+        assert_ne!(NodeKey::new(&[b"ab", b"c"]), NodeKey::new(&[b"a", b"bc"]));
+        assert_ne!(NodeKey::new(&[b"ab"]), NodeKey::new(&[b"ab", b""]));
     }
 }

@@ -10,7 +10,7 @@ use super::lookup::Candidate;
 use super::merged::{Merged, merged_key};
 use super::moment::Moment;
 use super::nodes::{Node, Number};
-use super::numbers::Key;
+use super::numbers::NodeKey;
 use super::tree::Text;
 use super::{View, ViewError};
 use crate::union::name::{Name, RelPath};
@@ -51,13 +51,13 @@ pub(super) fn text_paths() -> impl Iterator<Item = RelPath> {
 }
 
 /// Names `.overlay` among all numbered things.
-pub(super) fn key() -> Key {
-    Key::new(&[b"overlay"])
+pub(super) fn key() -> NodeKey {
+    NodeKey::new(&[b"overlay"])
 }
 
 /// Names `.overlay/revisions` among all numbered things.
-pub(super) fn revisions_key() -> Key {
-    Key::new(&[b"revisions"])
+pub(super) fn revisions_key() -> NodeKey {
+    NodeKey::new(&[b"revisions"])
 }
 
 impl View {
@@ -175,12 +175,12 @@ fn target(id: &RevisionSetId) -> Vec<u8> {
 }
 
 /// Names a file or link of `.overlay` among all numbered things.
-pub(super) fn text_key(name: &Name, bytes: &[u8]) -> Key {
-    Key::new(&[b"text", name.as_bytes(), bytes])
+pub(super) fn text_key(name: &Name, bytes: &[u8]) -> NodeKey {
+    NodeKey::new(&[b"text", name.as_bytes(), bytes])
 }
 
 /// The keys of what `.overlay` holds, as far as it was written; files and all else.
-pub(super) fn keys(moment: &Moment) -> (Vec<Key>, Vec<Key>) {
+pub(super) fn keys(moment: &Moment) -> (Vec<NodeKey>, Vec<NodeKey>) {
     let current = text_key(&fixed(CURRENT), &target(&moment.snapshot.id));
     let texts = moment.snapshot.texts.get().into_iter().flatten();
     let files = texts.map(|(name, bytes)| text_key(name, bytes)).chain([current]);
@@ -189,6 +189,6 @@ pub(super) fn keys(moment: &Moment) -> (Vec<Key>, Vec<Key>) {
 }
 
 /// Names the root of a set below `revisions` among all numbered things.
-fn root_key(id: &RevisionSetId, born: u64) -> Key {
+fn root_key(id: &RevisionSetId, born: u64) -> NodeKey {
     merged_key(Some(id), &RelPath::root(), born)
 }

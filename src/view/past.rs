@@ -10,9 +10,9 @@ use quick_cache::sync::Cache;
 
 use super::journal::{FORM, Journal, Record, What};
 use super::nodes::Number;
-use super::numbers::{self, Key};
+use super::numbers::{self, NodeKey};
 use super::past_view::{PastView, StillOpen};
-use super::reading::{Block, Reading};
+use super::reading::{BlockRecord, Reading};
 use super::records::{Appending, RecordPlace, Records, bytes_at, frame, framed, read_at};
 use super::streams::{Begins, Begun, NOTED_MAX};
 use super::superblock::ViewId;
@@ -31,13 +31,13 @@ pub struct Past {
     /// The views that have not left, until somebody takes them over; the only view is among them.
     views: BTreeMap<ViewId, PastView>,
     /// All blocks that were not given up, by their first number. Locked while the file is read: their records may move.
-    blocks: RwLock<Vec<Block>>,
+    blocks: RwLock<Vec<BlockRecord>>,
     /// The last view that there was.
     last_view: ViewId,
     /// The first number that was never given out.
     end: u64,
     /// The names of the blocks of files, until a view takes them over.
-    pub(super) files: Vec<(Key, numbers::Block)>,
+    pub(super) files: Vec<(NodeKey, numbers::Block)>,
     pub(super) trees: Cache<(ViewId, Number), Arc<Tree>>,
     /// The files that are open in a way that has to be gone on with.
     open: BTreeMap<Number, StillOpen>,
@@ -129,7 +129,7 @@ impl Past {
         let read = reading.take_blocks(|set, view| self.views.get(&view)?.readable_since(set));
         let mut blocks = Vec::with_capacity(read.len());
         for (key, block, given) in read {
-            let named = (Key::from_bytes(key), given);
+            let named = (NodeKey::from_bytes(key), given);
             if block.is_of_files {
                 self.files.push(named);
             } else if let Some(view) = self.views.get_mut(&block.view) {
@@ -219,7 +219,7 @@ impl Past {
                 let view = ViewId(view);
                 self.last_view = self.last_view.max(view);
                 let given = numbers::Block::of_past(first, len, &what, era);
-                reading.given(key, &what, Block::of(&given, &what, place, view), given);
+                reading.given(key, &what, BlockRecord::of(&given, &what, place, view), given);
             }
             Record::GivenUp { view, blocks } => reading.given_up(view, blocks),
             Record::Joined { view, root, name, note } => {
@@ -304,11 +304,11 @@ impl Past {
     pub(super) fn places(&self, view: ViewId) -> Vec<Number> {
         let blocks = self.blocks();
         let blocks = blocks.iter().filter(|block| block.view == view && !block.is_of_files);
-        let numbers = |block: &Block| block.first..block.first.saturating_add(block.len);
+        let numbers = |block: &BlockRecord| block.first..block.first.saturating_add(block.len);
         blocks.flat_map(numbers).map(Number).collect()
     }
 
-    fn blocks(&self) -> RwLockReadGuard<'_, Vec<Block>> {
+    fn blocks(&self) -> RwLockReadGuard<'_, Vec<BlockRecord>> {
         self.blocks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -384,7 +384,7 @@ impl Past {
     pub(super) fn with_files(&self, first: Number) -> Vec<Number> {
         let blocks = self.blocks();
         let with = blocks.iter().filter(|block| block.files == first.0);
-        let tree = |block: &Block| match read_at(&self.file, block.place) {
+        let tree = |block: &BlockRecord| match read_at(&self.file, block.place) {
             Ok(Record::Given { what: What::Directories { tree, .. }, .. }) => Some(Number(tree)),
             Ok(_) | Err(_) => None,
         };
@@ -392,9 +392,9 @@ impl Past {
     }
 }
 
-fn block(blocks: &[Block], number: Number) -> Option<&Block> {
+fn block(blocks: &[BlockRecord], number: Number) -> Option<&BlockRecord> {
     // Empty blocks share their first number with the next one.
     let after = blocks.partition_point(|block| block.first <= number.0);
-    let holds = |block: &&Block| number.0 - block.first < block.len;
+    let holds = |block: &&BlockRecord| number.0 - block.first < block.len;
     blocks[..after].iter().rev().take_while(|block| block.len == 0 || holds(block)).find(holds)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::journal::{Record, ShownSet};
 use super::nodes::Number;
-use super::numbers::{self, Key};
+use super::numbers::{self, NodeKey};
 use super::superblock::ViewId;
 use crate::union::revision::RevisionSetId;
 
@@ -32,7 +32,7 @@ pub struct PastView {
     /// The sets that were shown, the present one last.
     pub(super) shown: Vec<ShownSet>,
     /// The names of the blocks of all that is not a file.
-    pub(super) places: Vec<(Key, numbers::Block)>,
+    pub(super) places: Vec<(NodeKey, numbers::Block)>,
 }
 
 impl StillOpen {

@@ -14,7 +14,7 @@ const FILES: u32 = u32::MAX;
 
 /// Where the record of a block of numbers is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Block {
+pub(super) struct BlockRecord {
     pub(super) first: u32,
     pub(super) len: u32,
     /// If it is of the directories in a directory, the first number of the files in that.
@@ -25,7 +25,7 @@ pub(super) struct Block {
     pub(super) is_of_files: bool,
 }
 
-impl Block {
+impl BlockRecord {
     /// A block of which a view wrote down at this place what it is.
     pub(super) fn of(
         given: &numbers::Block,
@@ -69,7 +69,7 @@ impl Pin {
 #[derive(Default)]
 pub(super) struct Reading {
     /// By name and view.
-    blocks: HashMap<([u8; 16], u32), (Block, numbers::Block, Pin)>,
+    blocks: HashMap<([u8; 16], u32), (BlockRecord, numbers::Block, Pin)>,
     /// By first number, the last era in which a block was in the set that was shown then, where that is known.
     leaving: HashMap<u32, u32>,
 }
@@ -80,7 +80,7 @@ impl Reading {
         &mut self,
         key: [u8; 16],
         what: &What,
-        block: Block,
+        block: BlockRecord,
         given: numbers::Block,
     ) {
         let of = if block.is_of_files { FILES } else { block.view.0 };
@@ -110,7 +110,7 @@ impl Reading {
     pub(super) fn take_blocks(
         &mut self,
         since: impl Fn(&RevisionSetId, ViewId) -> Option<u32>,
-    ) -> Vec<([u8; 16], Block, numbers::Block)> {
+    ) -> Vec<([u8; 16], BlockRecord, numbers::Block)> {
         let pinned = self.blocks.values().filter_map(|(block, _, pin)| match pin {
             Pin::To(set) => Some((block.first, *set)),
             Pin::None | Pin::Above(_) => None,

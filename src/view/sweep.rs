@@ -27,7 +27,7 @@ use super::flip::{Kernel, oldest};
 use super::lookup::{entry_key, live_key};
 use super::merged::Merged;
 use super::nodes::Number;
-use super::numbers::Key;
+use super::numbers::NodeKey;
 use super::overlay;
 use crate::snapshot::Snapshot;
 use crate::store::walk;
@@ -38,7 +38,7 @@ use crate::union::object::Object;
 
 /// A block as it was when the sweep began.
 struct Old {
-    key: Key,
+    key: NodeKey,
     first: u32,
     len: u32,
     tie: Tie,
@@ -337,7 +337,7 @@ impl View {
 
     /// Keeps what leads to the numbers that are kept: the next process makes a node again from the directory that holds it, and that one from
     /// the one above it. Files can be in several; one that is kept is enough.
-    fn keep_ways(&self, places: &mut [Old], in_kept: &InKept, files: &[(Key, u32)]) {
+    fn keep_ways(&self, places: &mut [Old], in_kept: &InKept, files: &[(NodeKey, u32)]) {
         let given_up: HashSet<_> = files.iter().map(|(key, _)| *key).collect();
         let mut alone = HashSet::new();
         self.numbers.all_files().each(|key, block| {
@@ -364,7 +364,12 @@ impl View {
     }
 
     /// Files that nobody can come to: in none of the directories that are kept, asked for by none and not known to the kernel.
-    fn old_files(&self, known: &Known<'_>, in_kept: &InKept, floors: Floors) -> Vec<(Key, u32)> {
+    fn old_files(
+        &self,
+        known: &Known<'_>,
+        in_kept: &InKept,
+        floors: Floors,
+    ) -> Vec<(NodeKey, u32)> {
         let mut old = Vec::new();
         self.numbers.all_files().each(|key, block| {
             let is_free = floors.is_old(block) && block.tie != Tie::Forever;
@@ -386,6 +391,6 @@ fn holder(places: &[Old], number: u32) -> Option<usize> {
     below.find(|(_, old)| holds(old)).map(|(index, _)| index)
 }
 
-fn given_up(blocks: &[Old]) -> Vec<(Key, u32)> {
+fn given_up(blocks: &[Old]) -> Vec<(NodeKey, u32)> {
     blocks.iter().filter(|old| !old.is_kept).map(|old| (old.key, old.first)).collect()
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::attr::Attr;
 use super::journal::What;
 use super::nodes::Number;
-use super::numbers::{Key, Numbers};
+use super::numbers::{NodeKey, Numbers};
 use super::superblock::ViewId;
 use super::{ViewError, git};
 use crate::config::resolved::Links;
@@ -280,15 +280,15 @@ impl Tree {
     }
 
     /// Names the block of its files: source, path, object and time, wherever it is shown.
-    fn files_key(&self) -> Key {
+    fn files_key(&self) -> NodeKey {
         let path = self.path().to_bytes();
         let oid = object_bytes(&self.object);
-        Key::new(&[b"files", &self.source.key, &path, &oid, &self.time_secs.to_le_bytes()])
+        NodeKey::new(&[b"files", &self.source.key, &path, &oid, &self.time_secs.to_le_bytes()])
     }
 
     /// Names the block of its directories: its own number stands for the place and all of the above.
-    fn directories_key(&self) -> Key {
-        Key::new(&[b"directories", &self.number.0.to_le_bytes()])
+    fn directories_key(&self) -> NodeKey {
+        NodeKey::new(&[b"directories", &self.number.0.to_le_bytes()])
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tracing::{info, warn};
 
-use super::kept::{Kept, KeptMount};
+use super::kept::{KeptMount, KeptPlan};
 use super::{Due, Keeping, store};
 use crate::daemon::DaemonError;
 use crate::daemon::stop::{ABORTED, signal_name, take_away};
@@ -58,7 +58,7 @@ impl Keeping<'_> {
         if let Some((worker, _)) = self.successor.take() {
             worker.end();
         }
-        let Kept::One(plan) = self.what else {
+        let KeptPlan::One(plan) = self.what else {
             // It unmounts by itself.
             self.signal(Signal::SIGTERM);
             return Ok(());
@@ -96,13 +96,13 @@ impl Keeping<'_> {
         }
         let Some(last) = mounts.pop() else { return };
         match self.what {
-            Kept::One(plan) => {
+            KeptPlan::One(plan) => {
                 self.past = Some(last.journal);
                 if let Err(error) = take_away(&plan.mountpoint, Duration::ZERO) {
                     warn!(%error, "the old mount could not be taken away");
                 }
             }
-            Kept::Views(plan) => {
+            KeptPlan::Views(plan) => {
                 if let Err(error) = views::take_all_away(plan) {
                     warn!(%error, "the old mounts could not be taken away");
                 }

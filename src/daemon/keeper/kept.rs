@@ -14,7 +14,7 @@ use crate::machine::{connections, descriptor};
 
 /// For whom mounts are kept.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kept<'a> {
+pub(super) enum KeptPlan<'a> {
     /// One view.
     One(&'a Plan),
     /// The views of a directory.
@@ -68,12 +68,12 @@ impl Keeping<'_> {
     /// Asks each mount from now on whether anybody answers.
     pub(super) fn watch(&mut self) {
         let plan = match self.what {
-            Kept::One(plan) if self.watched.is_empty() => {
+            KeptPlan::One(plan) if self.watched.is_empty() => {
                 self.watched.push(0);
                 return hang::watch(&plan.mountpoint, &self.sender);
             }
-            Kept::One(_) => return,
-            Kept::Views(plan) => plan,
+            KeptPlan::One(_) => return,
+            KeptPlan::Views(plan) => plan,
         };
         let Ok(table) = MountTable::read() else { return };
         for connection in self.mounts.iter().filter_map(|mount| mount.connection) {

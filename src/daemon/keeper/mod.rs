@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use self::broker::Broker;
 use self::deaths::{Cause, Toll};
-use self::kept::{Kept, KeptMount};
+use self::kept::{KeptMount, KeptPlan};
 use crate::config::CONFIG_VARIABLE;
 use crate::daemon::DaemonError;
 use crate::daemon::attach::{attach, clear_stale, raise_read_ahead};
@@ -63,8 +63,8 @@ pub fn keep_views(
     confinement::no_core_dumps();
     let (sender, events) = mpsc::channel();
     signals::listen(&sender)?;
-    let mounts = store::left(Kept::Views(plan));
-    let mut keeping = Keeping::new(Kept::Views(plan), sender, Vec::new(), mounts)?;
+    let mounts = store::left(KeptPlan::Views(plan));
+    let mut keeping = Keeping::new(KeptPlan::Views(plan), sender, Vec::new(), mounts)?;
     let started = keeping.start_broker().and_then(|()| keeping.start());
     let outcome = started.and_then(|()| keeping.run(&events, ready));
     keeping.clear();
@@ -82,12 +82,12 @@ pub fn keep(
     confinement::no_core_dumps();
     let (sender, events) = mpsc::channel();
     signals::listen(&sender)?;
-    let mounts = store::left(Kept::One(plan));
+    let mounts = store::left(KeptPlan::One(plan));
     if mounts.is_empty() {
         clear_stale(&plan.mountpoint)?;
     }
     let claim = Claim::make(&plan.mountpoint)?;
-    let mut keeping = Keeping::new(Kept::One(plan), sender, environment(plan), mounts)?;
+    let mut keeping = Keeping::new(KeptPlan::One(plan), sender, environment(plan), mounts)?;
     let outcome = keeping.start().and_then(|()| keeping.run(&events, ready));
     keeping.clear();
     claim.release();
@@ -101,7 +101,7 @@ fn environment(plan: &Plan) -> Vec<(&'static str, OsString)> {
 }
 
 struct Keeping<'a> {
-    what: Kept<'a>,
+    what: KeptPlan<'a>,
     sender: Sender<Event>,
     workshop: Workshop,
     mounts: Vec<KeptMount>,
@@ -152,7 +152,7 @@ enum Due {
 
 impl<'a> Keeping<'a> {
     fn new(
-        what: Kept<'a>,
+        what: KeptPlan<'a>,
         sender: Sender<Event>,
         environment: Vec<(&'static str, OsString)>,
         mounts: Vec<KeptMount>,
@@ -288,7 +288,7 @@ impl Keeping<'_> {
     /// Mounts for a worker that has built its view.
     fn mount(&mut self) -> Result<(), DaemonError> {
         // Who serves many views mounts by itself.
-        let Kept::One(plan) = self.what else { return Ok(()) };
+        let KeptPlan::One(plan) = self.what else { return Ok(()) };
         let attached = attach(plan)?;
         let journal = journal_file(&plan.config.state.dir)?;
         let connection = attached.mounter.connection();
@@ -304,7 +304,7 @@ impl Keeping<'_> {
     }
 
     fn hand_over(&mut self) {
-        if let Kept::Views(_) = self.what {
+        if let KeptPlan::Views(_) = self.what {
             self.forget_those_that_ended();
         }
         let Some(serving) = &self.worker else { return };
@@ -328,7 +328,7 @@ impl Keeping<'_> {
         };
         serving.since = Some(Instant::now());
         (self.has_served, self.is_on_trial, self.past) = (true, false, None);
-        if let (Kept::One(_), Some(mount)) = (&self.what, self.mounts.first()) {
+        if let (KeptPlan::One(_), Some(mount)) = (&self.what, self.mounts.first()) {
             raise_read_ahead(mount.connection);
         }
         self.watch();
@@ -360,7 +360,7 @@ impl Keeping<'_> {
                 Ok(None)
             }
             Fate::Ended(0) => {
-                if let Kept::One(plan) = self.what {
+                if let KeptPlan::One(plan) = self.what {
                     info!(mountpoint = %plan.mountpoint.display(), "unmounted");
                 }
                 self.worker = None;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tracing::{info, warn};
 
-use super::kept::{Kept, KeptMount};
+use super::kept::{KeptMount, KeptPlan};
 use crate::daemon::views;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::{descriptor, dying};
@@ -26,16 +26,16 @@ const INIT: u32 = 1;
 const LETTING_GO: Duration = Duration::from_secs(5);
 
 /// What of a name says which mount it is of, where there are several.
-fn suffix(what: Kept<'_>, mount: &KeptMount) -> Option<String> {
+fn suffix(what: KeptPlan<'_>, mount: &KeptMount) -> Option<String> {
     match what {
-        Kept::One(_) => Some(String::new()),
+        KeptPlan::One(_) => Some(String::new()),
         // Without a number nobody could tell whose it is.
-        Kept::Views(_) => mount.connection.map(|connection| format!("-{connection}")),
+        KeptPlan::Views(_) => mount.connection.map(|connection| format!("-{connection}")),
     }
 }
 
 /// Has a mount kept, where somebody is there who may do that. Who keeps nothing for this unit says so in its own log.
-pub(super) fn put(what: Kept<'_>, mount: &KeptMount) {
+pub(super) fn put(what: KeptPlan<'_>, mount: &KeptMount) {
     let Some(socket) = env::var_os("NOTIFY_SOCKET").map(PathBuf::from) else { return };
     let Some(suffix) = suffix(what, mount) else { return };
     let descriptors = [(DEVICE, mount.device.as_fd()), (JOURNAL, mount.journal.as_fd())];
@@ -48,7 +48,7 @@ pub(super) fn put(what: Kept<'_>, mount: &KeptMount) {
 }
 
 /// A mount is gone, or given up: it is not to be kept.
-pub(super) fn forget(what: Kept<'_>, mount: &KeptMount) {
+pub(super) fn forget(what: KeptPlan<'_>, mount: &KeptMount) {
     if let Some(suffix) = suffix(what, mount) {
         forget_named(&suffix);
     }
@@ -64,7 +64,7 @@ fn forget_named(suffix: &str) {
 }
 
 /// What was kept for this process, as far as it is mounted where it should be and nobody else serves it.
-pub(super) fn left(what: Kept<'_>) -> Vec<KeptMount> {
+pub(super) fn left(what: KeptPlan<'_>) -> Vec<KeptMount> {
     let mut found: BTreeMap<String, [Option<OwnedFd>; 2]> = BTreeMap::new();
     for (number, name) in sd_notify::listen_fds_with_names().into_iter().flatten() {
         let kinds = [DEVICE, JOURNAL].into_iter().enumerate();
@@ -94,15 +94,15 @@ pub(super) fn left(what: Kept<'_>) -> Vec<KeptMount> {
 }
 
 /// The connection of a descriptor, if it is one that is mounted there and no process but this one and its manager holds it.
-fn connection(what: Kept<'_>, device: &OwnedFd) -> Option<u32> {
+fn connection(what: KeptPlan<'_>, device: &OwnedFd) -> Option<u32> {
     descriptor::expect_device(device, "descriptor from systemd").ok()?;
     let table = MountTable::read().ok()?;
     let said = descriptor::connection(device);
     let mounted = match what {
-        Kept::One(plan) => {
+        KeptPlan::One(plan) => {
             table.topmost_at(&plan.mountpoint).filter(|mount| mount.is_ours())?.minor
         }
-        Kept::Views(plan) => {
+        KeptPlan::Views(plan) => {
             let connection = said?;
             views::superblock_at(&table, plan, connection).map(|_| connection)?
         }

@@ -13,7 +13,7 @@ use crate::daemon::DaemonError;
 use crate::daemon::confines::Needs;
 use crate::daemon::kept_by::KeptBy;
 use crate::machine::broker::Line;
-use crate::machine::confinement::Kept;
+use crate::machine::confinement::KeptPrivileges;
 use crate::sync::reach::Reach;
 
 /// Takes over what a worker before has left, and confines this one where somebody mounts for it. Has to come before its first thread.
@@ -37,9 +37,9 @@ pub(super) fn begin(
 
 impl ViewsPlan {
     /// What a worker that serves it keeps of what it could do.
-    fn kept(&self) -> Kept {
+    fn kept(&self) -> KeptPrivileges {
         let binds_low_port = self.metrics.as_ref().is_some_and(Address::is_privileged);
-        Kept { binds_low_port, passes_files_through: self.has_passthrough }
+        KeptPrivileges { binds_low_port, passes_files_through: self.has_passthrough }
     }
 }
 

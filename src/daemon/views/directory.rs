@@ -15,13 +15,13 @@ const ENDINGS: [&str; 2] = ["yaml", "yml"];
 
 /// The files, as they were last seen.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(super) struct ViewFiles {
     path: PathBuf,
     known: BTreeMap<PathBuf, Stamp>,
     watch: Watch,
 }
 
-impl Directory {
+impl ViewFiles {
     /// Nothing was seen yet; whatever happens there is an event.
     pub(super) fn new(path: &Path, notices: Option<Arc<Notices>>, events: &Events) -> Self {
         let mut watch = Watch::start(notices, None, events.notice());

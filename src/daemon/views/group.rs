@@ -106,14 +106,14 @@ pub(super) struct Slot {
 }
 
 /// A superblock that was just mounted.
-pub(super) struct Mounted {
+pub(super) struct NewSuperblock {
     pub(super) slot: Slot,
     pub(super) device: OwnedFd,
     /// Who keeps it for the next worker, if anybody does.
     pub(super) keeper: Option<Arc<KeptBy>>,
 }
 
-impl Mounted {
+impl NewSuperblock {
     /// Has it kept where somebody does that. Its journal then, and who writes to the kernel what may have to wait.
     fn keep(&self, state_dir: &Path) -> (Option<Arc<Journal>>, Option<Courier>) {
         let keep = |keeper: &Arc<KeptBy>| {
@@ -149,7 +149,7 @@ impl Group {
     /// Serves a superblock for views with these traits, with the first of them in it.
     pub(super) fn serve_first(
         traits: &Traits,
-        mounted: Mounted,
+        mounted: NewSuperblock,
         first: First<'_>,
     ) -> Result<(Self, Arc<View>), DaemonError> {
         let (journal, courier) = mounted.keep(first.state_dir);
@@ -161,7 +161,7 @@ impl Group {
         };
         let beginning = journal.as_deref().map_or(Beginning::First, Beginning::Recorded);
         let serving = traits.serving(courier, beginning, (journal.clone(), Vec::new()));
-        let Mounted { slot, device, .. } = mounted;
+        let NewSuperblock { slot, device, .. } = mounted;
         let group = Self::serve(traits, slot, superblock, device, serving)?;
         let view = only.map_or_else(|| group.add(first), Ok)?;
         Ok((group, view))

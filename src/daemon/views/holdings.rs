@@ -14,7 +14,7 @@ use crate::daemon::attach::{clear_stale, raise_read_ahead};
 use crate::machine::mount::MountRequest;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::mountpoint::{self, Claim};
-use crate::machine::private_mounts::{Copied, PrivateMounts};
+use crate::machine::private_mounts::{MountCopy, PrivateMounts};
 use crate::machine::unmount::unmount;
 use crate::machine::{MachineError, connections};
 
@@ -115,7 +115,7 @@ impl Holdings {
         let bound = mountpoint::check_in(&table, at)
             .and_then(|()| self.superblocks.bind(number, directory, at));
         match bound {
-            Ok(Copied { mount_id, connection }) => {
+            Ok(MountCopy { mount_id, connection }) => {
                 // It serves: the handshake, in which the kernel sets its own, is over.
                 raise_read_ahead(Some(connection));
                 let made = claim.made().to_vec();

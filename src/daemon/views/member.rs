@@ -71,12 +71,12 @@ pub(super) enum Leave {
     ForNow,
 }
 
-pub(super) struct Shown {
+pub(super) struct ShownView {
     member: Member,
     mount_id: u64,
 }
 
-impl Shown {
+impl ShownView {
     /// Binds a view of a superblock to its mount point, and keeps it up to date from now on.
     pub(super) fn start(
         joining: Joining,

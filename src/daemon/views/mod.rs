@@ -34,11 +34,11 @@ pub(super) use self::base::{superblock_at, take_all_away};
 pub(super) use self::broker::died;
 pub use self::broker::run_broker;
 use self::confined::begin;
-use self::directory::Directory;
+use self::directory::ViewFiles;
 use self::events::{Event, Events};
 use self::group::{Group, Traits};
 use self::holdings::Holdings;
-use self::member::{Leave, Shown};
+use self::member::{Leave, ShownView};
 use self::observed::Roll;
 use self::parsed::Parsed;
 use self::privileged::{Asking, Privileged};
@@ -136,7 +136,7 @@ fn serve_views(
         None => Privileged::Own(Holdings::new(base.path().to_owned())?),
     };
     let notices = Notices::start();
-    let directory = Directory::new(&plan.dir, notices.clone(), &events);
+    let directory = ViewFiles::new(&plan.dir, notices.clone(), &events);
     let (estates, groups, retired, views) = Default::default();
     let (fetchers, awaited) = Default::default();
     let plan = plan.clone();
@@ -181,7 +181,7 @@ struct Daemon {
     plan: ViewsPlan,
     base: Base,
     privileged: Privileged,
-    directory: Directory,
+    directory: ViewFiles,
     /// The files that were looked at to confine this process, until each view is shown.
     parsed: Parsed,
     events: Events,
@@ -216,7 +216,7 @@ struct Estate {
 
 /// How a view of the directory is.
 enum State {
-    Shown(Box<Shown>),
+    Shown(Box<ShownView>),
     Broken(Broken),
     /// Somebody unmounted it: it stays away until its file changes.
     Unmounted,

@@ -24,7 +24,7 @@ pub(super) struct Roll {
 
 #[derive(Debug)]
 enum Listed {
-    Shown(Arc<Vitals>),
+    ShownView(Arc<Vitals>),
     Broken,
     Unmounted,
 }
@@ -34,7 +34,7 @@ impl Roll {
     pub(super) fn set(&self, views: &BTreeMap<PathBuf, State>) {
         let listed = views.iter().map(|(file, state)| {
             let listed = match state {
-                State::Shown(shown) => Listed::Shown(shown.member().vitals.clone()),
+                State::Shown(shown) => Listed::ShownView(shown.member().vitals.clone()),
                 State::Broken(_) => Listed::Broken,
                 State::Unmounted => Listed::Unmounted,
             };
@@ -56,7 +56,7 @@ impl Roll {
     /// The first complaint of one that is shown, with its name.
     fn all(&self, ask: impl Fn(&Vitals) -> Result<(), String>) -> Result<(), String> {
         for (name, listed) in self.lock().iter() {
-            if let Listed::Shown(vitals) = listed {
+            if let Listed::ShownView(vitals) = listed {
                 ask(vitals).map_err(|reason| format!("view `{name}`: {reason}"))?;
             }
         }
@@ -77,7 +77,7 @@ impl Observed for Roll {
     fn metrics(&self) -> Page {
         let views = self.lock();
         let shown = views.iter().filter_map(|(name, listed)| match listed {
-            Listed::Shown(vitals) => Some((Some(name.as_str()), vitals.as_ref())),
+            Listed::ShownView(vitals) => Some((Some(name.as_str()), vitals.as_ref())),
             Listed::Broken | Listed::Unmounted => None,
         });
         let shown: Vec<_> = shown.collect();

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::group::{Group, Slot, Traits};
 use super::holdings::BoundAs;
-use super::member::{Joining, Means, Place, Shown};
+use super::member::{Joining, Means, Place, ShownView};
 use super::note::Note;
 use super::reading::Read;
 use super::show::open_archive;
@@ -186,7 +186,7 @@ impl Daemon {
         let means = Means { reload, fetching, keeper, caches };
         let place = Place { name, view };
         let joining = Joining { plan, traits: traits.clone(), place, means };
-        let shown = Shown::resume(joining, group, mount_id)?;
+        let shown = ShownView::resume(joining, group, mount_id)?;
         group.members += 1;
         self.directory.remember(&note.file);
         self.views.insert(note.file, State::Shown(Box::new(shown)));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::events::{Answer, Reloaded};
-use super::group::{First, Group, Mounted, Slot, Traits};
-use super::member::{Joining, Leave, Means, Place, Shown};
+use super::group::{First, Group, NewSuperblock, Slot, Traits};
+use super::member::{Joining, Leave, Means, Place, ShownView};
 use super::note::Note;
 use super::reading::{Read, refused};
 use super::{Daemon, Estate, State};
@@ -107,7 +107,7 @@ impl Daemon {
             let is_for_others = traits.is_for_others();
             let device = self.privileged.mount(number, &note.file, &self.plan, is_for_others)?;
             let slot = Slot { number, path: note.place.clone() };
-            let mounted = Mounted { slot, device, keeper: self.keeper.clone() };
+            let mounted = NewSuperblock { slot, device, keeper: self.keeper.clone() };
             let served = Group::serve_first(&traits, mounted, first);
             let (group, view) =
                 served.inspect_err(|_| self.privileged.take_away(number).unwrap_or_default())?;
@@ -121,7 +121,7 @@ impl Daemon {
         let (reload, keeper) = (self.events.reload(file), self.keeper.clone());
         let means = Means { reload, fetching: fetching.take(), keeper, caches };
         let joining = Joining { plan, traits, place, means };
-        match Shown::start(joining, group, &note, &mut self.privileged) {
+        match ShownView::start(joining, group, &note, &mut self.privileged) {
             Ok(shown) => {
                 group.members += 1;
                 self.base.forget_unmounted(file);

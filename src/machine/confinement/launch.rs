@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::paths::{Paths, for_programs};
-use super::{Kept, confine, is_off};
+use super::{KeptPrivileges, confine, is_off};
 use crate::machine::MachineError;
 
 /// The name under which this program is started to become git.
@@ -67,7 +67,7 @@ pub fn become_git(launched: &Launched) -> MachineError {
         paths.run.insert(directory.to_owned());
     }
     // What it could not give up the worker has said of itself.
-    confine(Ok(&paths), Kept::default());
+    confine(Ok(&paths), KeptPrivileges::default());
     let error = Command::new(program).args(&launched.arguments).exec();
     MachineError::Run { program: program.display().to_string(), step: "executing it", error }
 }

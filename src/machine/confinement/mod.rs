@@ -14,7 +14,7 @@ use serde::Serialize;
 pub use launch::for_git;
 pub use launch::{Launched, become_git, launch, recognize};
 pub use paths::{Paths, abi};
-pub use privileges::{Kept, no_core_dumps};
+pub use privileges::{KeptPrivileges, no_core_dumps};
 
 /// The variable with which an operator has a worker not confine itself.
 pub const VARIABLE: &str = "OVERLAYFS_MOUNT_CONFINEMENT";
@@ -51,7 +51,7 @@ pub fn is_off() -> bool {
 }
 
 /// Confines this process to paths, unless there is a reason not to, and to capabilities. Has to come before it starts its first thread.
-pub fn confine(paths: Result<&Paths, String>, kept: Kept) -> Confined {
+pub fn confine(paths: Result<&Paths, String>, kept: KeptPrivileges) -> Confined {
     let mut warnings = Vec::new();
     if is_off() {
         warnings.push(format!("{VARIABLE}={OFF}: the worker is not confined"));

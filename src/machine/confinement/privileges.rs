@@ -10,7 +10,7 @@ use crate::machine::user;
 
 /// What beyond reading and writing files as root does a worker keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct KeptPrivileges {
     /// It listens on a port below 1024.
     pub binds_low_port: bool,
     /// It lets the kernel read files by itself.
@@ -38,7 +38,7 @@ pub(super) fn held() -> Vec<String> {
 ///
 /// `CAP_DAC_OVERRIDE` stays where it was: who owns a cache is no obstacle for root, and a pack of somebody else's can be hard-linked.
 /// Where files may be read and written Landlock decides.
-pub(super) fn drop_all_but(kept: Kept) -> Result<(), String> {
+pub(super) fn drop_all_but(kept: KeptPrivileges) -> Result<(), String> {
     let said = |error: caps::errors::CapsError| error.to_string();
     let held = caps::read(None, CapSet::Permitted).map_err(said)?;
     let mut wanted = HashSet::from([Capability::CAP_DAC_OVERRIDE]);

@@ -12,7 +12,7 @@ use super::surface::SurfaceRecord;
 use crate::config::resolved::{Access, Config, Links, Mode, SourceSpec};
 use crate::snapshot::{Finding, FindingKind, Snapshot, Source};
 use crate::store::git::lfs::LfsObjects;
-use crate::union::entries::{Entry, Key};
+use crate::union::entries::{Entry, EntryKey};
 use crate::union::name::RelPath;
 use crate::union::namespace::{Directory, Item, Shown};
 use crate::union::object::{Identity, Kind, Object};
@@ -300,8 +300,8 @@ impl EntryRecord {
             Object::Frozen { .. } => return None,
         };
         let package = match &entry.key {
-            Key::Package(name) => Some(Bytes::of_name(name)),
-            Key::Path => None,
+            EntryKey::Package(name) => Some(Bytes::of_name(name)),
+            EntryKey::Path => None,
         };
         Some(Self {
             path: Bytes::of(&entry.path),
@@ -325,8 +325,8 @@ impl EntryRecord {
             None => Object::Empty,
         };
         let key = match &self.package {
-            Some(name) => Key::Package(name.name()?),
-            None => Key::Path,
+            Some(name) => EntryKey::Package(name.name()?),
+            None => EntryKey::Path,
         };
         Some(Entry { path: self.path.path()?, key, source_path, object })
     }

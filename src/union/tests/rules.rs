@@ -2,7 +2,7 @@
 
 use super::tree::Tree;
 use super::{layers, merge, name, namespace, packages, path, reachable};
-use crate::union::entries::Key;
+use crate::union::entries::EntryKey;
 use crate::union::name::{Name, RelPath};
 use crate::union::namespace::{Item, Layer, Namespace, Stack, last_of_each_name};
 use crate::union::source::SourceId;
@@ -12,11 +12,11 @@ use crate::union::surface::EntryRule;
 fn entries(rule: &EntryRule, files: &[&str]) -> Vec<String> {
     let entries = Tree::of(files).entries(rule, 0);
     let text = |entry: &crate::union::entries::Entry| match &entry.key {
-        Key::Package(name) => {
+        EntryKey::Package(name) => {
             assert_eq!(Some(name), entry.path.last());
             format!("{}!", entry.path)
         }
-        Key::Path => entry.path.to_string(),
+        EntryKey::Path => entry.path.to_string(),
     };
     entries.iter().map(text).collect()
 }
