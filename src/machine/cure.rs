@@ -25,6 +25,10 @@ impl MachineError {
             }
             Self::Forbidden { module, .. } => module.cure(),
             Self::Mount { error: Errno::ENODEV, .. } => "modprobe fuse".to_owned(),
+            Self::Mount { error: Errno::ENOSYS, .. } => {
+                "use Linux 5.10 or newer, and no filter of system calls that takes openat2 or open_tree away, as `RestrictSUIDSGID=yes` of a systemd unit does"
+                    .to_owned()
+            }
             Self::FusermountMissing => {
                 "install the package fuse3, or mount as root with CAP_SYS_ADMIN, or use `overlayfs-mount exec`"
                     .to_owned()
@@ -139,6 +143,7 @@ impl MachineError {
             Self::FusermountMissing | Self::FusermountUnusable { .. } => "fusermount",
             Self::Fusermount { message, .. } => fusermount_check(message),
             Self::Forbidden { module, .. } => module.check(),
+            Self::Mount { error: Errno::ENOSYS, .. } => "features",
             Self::Mount { .. } => "privileges",
             Self::NoConnectionControl { .. } => "connections",
             Self::RunDir { .. } => "run-dir",

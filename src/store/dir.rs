@@ -40,7 +40,7 @@ impl DirStore {
     /// Takes a directory as a source. The path itself may go through links.
     ///
     /// # Errors
-    /// There is no such directory, or the kernel lacks `openat2` (Linux 5.6).
+    /// There is no such directory, or `openat2` is not to be had (Linux 5.6).
     pub fn open(place: &Path) -> Result<Self, StoreError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = nix::fcntl::open(place, flags, Mode::empty()).map_err(std::io::Error::from)?;
@@ -50,10 +50,7 @@ impl DirStore {
                 let top = Object::live(Kind::Directory, RelPath::root(), identity);
                 Ok(Self { root, top, place: place.to_owned(), removal: None })
             }
-            Err(Errno::ENOSYS) => Err(StoreError::Io(std::io::Error::new(
-                std::io::ErrorKind::Unsupported,
-                "the kernel lacks openat2: Linux 5.10 or newer is needed",
-            ))),
+            Err(Errno::ENOSYS) => Err(StoreError::NoOpenat2),
             Err(errno) => Err(StoreError::Io(errno.into())),
         }
     }

@@ -177,6 +177,9 @@ pub enum StoreError {
     /// The daemon may not read it.
     #[error("permission denied")]
     Denied,
+    /// The kernel has no `openat2`, or a filter of system calls takes it away.
+    #[error("the kernel does not answer openat2")]
+    NoOpenat2,
     /// A directory was expected.
     #[error("it is not a directory")]
     NotADirectory,
@@ -237,6 +240,7 @@ impl StoreError {
             Self::Io(error) => is_momentary(error),
             Self::Gone
             | Self::Denied
+            | Self::NoOpenat2
             | Self::NotADirectory
             | Self::IsADirectory
             | Self::NotALink

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::config::resolved::{Origin, SourceSpec};
 use crate::snapshot::{Fault, SourceState};
+use crate::store::StoreError;
 
 /// At most so many refs are proposed in the place of one that is not there.
 const PROPOSALS_MAX: usize = 10;
@@ -131,6 +132,12 @@ pub enum SourceCause {
         /// Whether it may pass by itself.
         is_momentary: bool,
     },
+    /// This process can read no directory.
+    #[error("directory `{}`: {}", place.display(), StoreError::NoOpenat2)]
+    NoOpenat2 {
+        /// The directory.
+        place: PathBuf,
+    },
 }
 
 impl SourceCause {
@@ -144,7 +151,8 @@ impl SourceCause {
             | Self::Private { .. }
             | Self::NoSuchRef { .. }
             | Self::NoHead { .. }
-            | Self::NoWorkTree { .. } => false,
+            | Self::NoWorkTree { .. }
+            | Self::NoOpenat2 { .. } => false,
         }
     }
 }
@@ -219,6 +227,10 @@ impl SourceError {
             SourceCause::Directory { place, is_absent: false, is_momentary: false, .. } => {
                 format!("put a directory at `{}` that the daemon may read ({at})", place.display())
             }
+            SourceCause::NoOpenat2 { .. } => {
+                "use Linux 5.10 or newer, and no filter of system calls that takes openat2 away, as `RestrictSUIDSGID=yes` of a systemd unit does"
+                    .to_owned()
+            }
         }
     }
 
@@ -239,6 +251,7 @@ impl SourceError {
             | SourceCause::Private { .. }
             | SourceCause::Unreadable { .. }
             | SourceCause::NoWorkTree { .. }
+            | SourceCause::NoOpenat2 { .. }
             | SourceCause::Directory { is_absent: false, .. } => false,
         };
         if is_missing { SourceState::Missing(fault) } else { SourceState::Broken(fault) }

@@ -214,12 +214,15 @@ fn open_directory(config: &Config, path: &Path) -> Result<OpenedSource, SourceCa
         let root = store.root()?;
         store.list(&root).map(|_| store)
     });
-    let store = opened.map_err(|error| SourceCause::Directory {
-        place: path.to_owned(),
-        problem: error.to_string(),
-        is_momentary: error.is_momentary(),
-        is_absent: std::fs::metadata(path)
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound),
+    let store = opened.map_err(|error| match error {
+        StoreError::NoOpenat2 => SourceCause::NoOpenat2 { place: path.to_owned() },
+        error => SourceCause::Directory {
+            place: path.to_owned(),
+            problem: error.to_string(),
+            is_momentary: error.is_momentary(),
+            is_absent: std::fs::metadata(path)
+                .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound),
+        },
     })?;
     let (place, signals) = (path.to_owned(), Vec::new());
     let (store, pinning) = (Arc::new(store), Pinning::NotAsked);

@@ -356,6 +356,7 @@ pub(super) fn unreadable(source: &Source, path: &RelPath, cause: StoreError) -> 
         | StoreError::Unavailable { .. }
         | StoreError::TooLarge { .. }
         | StoreError::NoRoom { .. }
+        | StoreError::NoOpenat2
         | StoreError::Io(_)) => ViewError::Unreadable {
             source_label: source.label.clone(),
             path: path.to_string(),

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::fixture::{Sandbox, can_mount};
+use crate::fixture::{Sandbox, can_mount, has_program};
 use crate::users::as_ordinary_user;
 
 /// The checks of `doctor --json` by their ids.
@@ -104,4 +104,32 @@ fn errors_of_a_mount_name_the_check_that_says_more() {
     assert_check(&found, "fusermount", "fail", "FUSERMOUNT_PATH");
     assert_check(&found, "no-new-privs", "fail", "no_new_privs is set");
     assert_check(&found, "features", "ok", "openat2");
+}
+
+#[test]
+fn a_filter_that_takes_system_calls_away_is_said_with_its_cure() {
+    if !has_program("strace", "apt-get install strace") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox
+        .shell("mkdir -p live/.agents/skills/plan; echo plan > live/.agents/skills/plan/SKILL.md");
+    let filtered = |arguments: &[&str]| {
+        // As a seccomp filter answers that does not know it, or cannot look into it.
+        let mut command = sandbox.command("strace");
+        command.args(["-f", "-qq", "-o", "trace", "-e", "trace=openat2"]);
+        command.args(["-e", "inject=openat2:error=ENOSYS", env!("CARGO_BIN_EXE_overlayfs-mount")]);
+        command.args(arguments).output().unwrap()
+    };
+    let output = filtered(&["check", "--source", "./live"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("/live`: the kernel does not answer openat2")
+            && said.contains("`RestrictSUIDSGID=yes`"),
+        "{said}"
+    );
+    assert_ne!(output.status.code(), Some(0), "{said}");
+    let found = checks(&filtered(&["doctor", "--json"]));
+    assert_check(&found, "features", "warn", "openat2");
+    assert!(found["features"]["cure"].as_str().unwrap().contains("`RestrictSUIDSGID=`"));
 }

@@ -109,7 +109,7 @@ pub(super) fn features() -> CheckOutcome {
     let mut missing = Vec::new();
     let root = std::path::Path::new("/");
     if openat2(nix::fcntl::AT_FDCWD, root, OpenHow::new()).is_err() {
-        missing.push("openat2 (live directories cannot be served)");
+        missing.push("openat2 (live directories and `--views` cannot be served)");
     }
     let own = i32::try_from(std::process::id()).ok().and_then(Pid::from_raw);
     if own.is_none_or(|own| pidfd_open(own, PidfdFlags::empty()).is_err()) {
@@ -120,6 +120,6 @@ pub(super) fn features() -> CheckOutcome {
     }
     CheckOutcome::warn(
         format!("missing: {}", missing.join(", ")),
-        "use Linux 5.10 or newer, and a seccomp profile that knows these system calls",
+        "use Linux 5.10 or newer, and a seccomp profile that knows these system calls; in a systemd unit no `RestrictSUIDSGID=`, which takes openat2 away",
     )
 }
