@@ -132,6 +132,35 @@ def fetched():
     check("the units that fetch and show: stop", f"systemctl stop {both} && ! grep overlayfs-mount /proc/self/mounts")
 
 
+def from_fstab():
+    """A line of fstab, of which systemd makes a unit."""
+    os.symlink(PROGRAM, "/usr/sbin/mount.overlayfs-mount")
+    (SETTINGS / "line.yaml").write_text(f"overlays: {{sources: [{{repo: acme/base}}]}}\nrepoCache: {{path: {REPOS}}}\n")
+    Path("/etc/fstab").write_text(f"{SETTINGS}/line.yaml /srv/units/line overlayfs-mount allow_other,nofail,_netdev 0 0\n")
+    unit = "srv-units-line.mount"
+    check("fstab: start", f"systemctl daemon-reload && systemctl start {unit} && cat /srv/units/line/{FILE}", "review")
+    change = f"cd {REPOS}/acme/base && echo review >> {FILE} && git -c user.name=a -c user.email=a@localhost commit -qam c"
+    check("fstab: a flip", f"{change} && {PROGRAM} reload /srv/units/line && wc -l < /srv/units/line/{FILE}; git reset -q --hard HEAD~1", "2")
+    check("fstab: stop", f"systemctl stop {unit} && ! grep overlayfs-mount /proc/self/mounts && sleep 2 && ! pgrep -a overlayfs-mount")
+    sh(f"journalctl --no-pager -u {unit}")
+
+
+def of_a_user():
+    """A view of an ordinary user's own, by that user's systemd."""
+    shutil.copy2(TOP / "packaging/systemd/user/overlayfs-mount.service", "/etc/systemd/user")
+    sh(f"useradd -m dev; chmod 666 /dev/fuse; install -d -o dev /home/dev/.config /home/dev/.config/overlayfs-mount; git -C {REPOS}/acme/base log --oneline")
+    text = "overlays: {sources: [{path: /srv/units/live}]}\nmount: {at: /home/dev/view}\n"
+    Path("/home/dev/.config/overlayfs-mount/overlays.yaml").write_text(text)
+    check("a user's systemd", "systemctl start dbus systemd-logind && systemctl start user@$(id -u dev)")
+    as_user = "setpriv --reuid dev --regid dev --init-groups env HOME=/home/dev XDG_RUNTIME_DIR=/run/user/$(id -u dev)"
+    unit = f"{as_user} systemctl --user"
+    read = f"{as_user} cat /home/dev/view/{LIVE}"
+    check("a user's unit: start", f"{unit} start overlayfs-mount && {read}", "live")
+    check("a user's unit: the worker is killed", f"kill -KILL $({as_user} {PROGRAM} status /home/dev/view --json | sed -n 's/^  \"pid\": \\([0-9]*\\),$/\\1/p') && {read}", "live")
+    check("a user's unit: stop", f"{unit} stop overlayfs-mount && ! grep overlayfs-mount /proc/self/mounts")
+    sh(f"journalctl --no-pager _UID=$(id -u dev) | tail -n 40; systemctl stop user@$(id -u dev)")
+
+
 def main():
     try:
         prepare()
@@ -142,6 +171,8 @@ def main():
                 sh(f"journalctl --no-pager -u {unit}")
         fetched()
         sh("journalctl --no-pager -u 'overlayfs-mount*@fetched'")
+        from_fstab()
+        of_a_user()
         print("\nDONE\n", flush=True)
     except BaseException:
         traceback.print_exc()
