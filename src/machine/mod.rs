@@ -36,6 +36,7 @@ pub mod private_mounts;
 pub mod processor;
 pub mod read_ahead;
 pub mod run_dir;
+pub mod selinux;
 pub mod signal_stacks;
 pub mod site;
 pub mod stale;
