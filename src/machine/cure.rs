@@ -24,6 +24,12 @@ impl MachineError {
                     .to_owned()
             }
             Self::Forbidden { module, .. } => module.cure(),
+            Self::Label { option, lack } => lack.cure(option),
+            Self::Labelled { .. } => {
+                "name a context that the loaded policy knows, as `-o 'context=\"system_u:object_r:container_file_t:s0\"'` \
+                 (`dmesg | grep SELinux` shows what it does not know)"
+                    .to_owned()
+            }
             Self::Mount { error: Errno::ENODEV, .. } => "modprobe fuse".to_owned(),
             Self::FusermountMissing => {
                 "install the package fuse3, or mount as root with CAP_SYS_ADMIN, or use `overlayfs-mount exec`"
@@ -139,6 +145,7 @@ impl MachineError {
             Self::FusermountMissing | Self::FusermountUnusable { .. } => "fusermount",
             Self::Fusermount { message, .. } => fusermount_check(message),
             Self::Forbidden { module, .. } => module.check(),
+            Self::Label { .. } | Self::Labelled { .. } => "selinux",
             Self::Mount { .. } => "privileges",
             Self::NoConnectionControl { .. } => "connections",
             Self::RunDir { .. } => "run-dir",

@@ -23,6 +23,7 @@ pub mod holders;
 pub mod inside;
 pub mod keeper;
 pub mod kernel;
+pub mod labels;
 pub mod lsm;
 pub mod memory;
 pub mod mount;
