@@ -38,7 +38,7 @@ pub struct ExecArgs {
     #[arg(long, value_name = "DIR")]
     pub at: Option<PathBuf>,
     /// Mount options, as for `mount`
-    #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',')]
+    #[arg(short = 'o', long = "options", value_name = "OPT,...")]
     pub options: Vec<String>,
     /// Write the log to this file (default: to journald where it runs, else nowhere)
     #[arg(long, value_name = "FILE")]

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use super::cli::{ConfigArgs, LogFormat};
 use super::failure::{Failure, USAGE};
 use super::mount::{self, MountArgs};
+use super::mount_options::words;
 
 /// mount(8): incorrect invocation.
 const HELPER_USAGE: u8 = 1;
@@ -62,7 +63,7 @@ fn parse(rest: &[OsString]) -> Helper {
     while let Some(argument) = arguments.next() {
         match argument.as_bytes() {
             b"-o" => match arguments.next().map(|list| list.to_str()) {
-                Some(Some(list)) => options.extend(list.split(',').map(str::to_owned)),
+                Some(Some(list)) => options.extend(words(&[list.to_owned()]).map(str::to_owned)),
                 Some(None) => return Helper::Wrong("the options are not UTF-8".into()),
                 None => return Helper::Wrong("`-o` needs options after it".into()),
             },

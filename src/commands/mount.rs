@@ -8,8 +8,8 @@ use tracing::error;
 
 use super::cli::{ConfigArgs, LogFormat};
 use super::failure::Failure;
-use super::mount_options::HELP;
 pub(super) use super::mount_options::Options;
+use super::mount_options::{HELP, words};
 use super::{input, views};
 use crate::config::resolved::Config;
 use crate::config::{self, ConfigError};
@@ -57,7 +57,7 @@ pub struct MountArgs {
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<Address>,
     /// Mount options, as mount(8) gives them.
-    #[arg(short = 'o', long = "options", value_name = "OPT,...", value_delimiter = ',', help = HELP)]
+    #[arg(short = 'o', long = "options", value_name = "OPT,...", help = HELP)]
     pub options: Vec<String>,
     /// Write the log to this file
     #[arg(long, value_name = "FILE")]
@@ -173,7 +173,8 @@ fn take_turn(arguments: &MountArgs, keeper: Keeper) -> Result<ExitCode, Failure>
 
 /// Whether a keeper is to go on where the process that serves the view dies.
 pub(super) fn is_supervised(arguments: &MountArgs) -> bool {
-    arguments.supervised || arguments.options.iter().any(|option| option == "supervised")
+    let is_option = || words(&arguments.options).any(|option| option == "supervised");
+    arguments.supervised || is_option()
 }
 
 /// Where the descriptor of a mount that was made already comes from.
@@ -231,6 +232,7 @@ fn complete(
         arguments.mountpoint.as_deref().filter(|path| descriptor::number_in(path).is_none());
     let wanted = named.unwrap_or(&config.mount.at);
     if given(arguments).is_some() {
+        options.expect_no_labels()?;
         // Where it is mounted is another's business, and may be another name space: here it is a name.
         let mountpoint = std::path::absolute(wanted).map_err(|error| {
             Failure::new(format!("mount point `{}`: {error}", wanted.display()))
@@ -258,6 +260,10 @@ pub(super) fn plan_at(
     if !problems.is_empty() {
         return Err(ConfigError { problems }.into());
     }
+    match audience {
+        Audience::Everybody | Audience::OneCommand => options.labels.check()?,
+        Audience::Given => {}
+    }
     config.mount.at.clone_from(&mountpoint);
     let allowed = || passthrough::allowed(&config.state.dir);
     let passthrough = options.has_passthrough.then(allowed).transpose()?;
@@ -265,6 +271,7 @@ pub(super) fn plan_at(
         config,
         mountpoint,
         forbids_execution: options.forbids_execution,
+        labels: options.labels.clone(),
         is_pinned: options.is_pinned,
         overrides: options.overrides,
         stamp,

@@ -10,6 +10,7 @@ use super::cli::LogFormat;
 use super::failure::Failure;
 use super::input;
 use crate::daemon::{self, LogTo};
+use crate::machine::labels::{Labelled, Labels, SecurityContext};
 use crate::machine::mount::MountRequest;
 use crate::machine::pass::Passing;
 use crate::machine::{mountpoint, user};
@@ -29,6 +30,9 @@ pub struct PassArgs {
     /// Nothing in the view may be executed
     #[arg(long)]
     pub noexec: bool,
+    /// The label of the mount with all files, as `-o context=` of `mount`
+    #[arg(long, value_name = "CONTEXT")]
+    pub context: Option<SecurityContext>,
     /// Where to mount
     #[arg(value_name = "MOUNTPOINT", default_value = "/home/agent/github")]
     pub mountpoint: PathBuf,
@@ -42,6 +46,11 @@ pub(super) fn run(arguments: &PassArgs) -> Result<ExitCode, Failure> {
                 "run it as root, or use `overlayfs-mount exec` or `mount` with fusermount3",
             ));
     }
+    let mut labels = Labels::default();
+    if let Some(context) = &arguments.context {
+        labels.set(Labelled::Everything, context.clone());
+    }
+    labels.check()?;
     input::start_log(&LogTo::Stderr, LogFormat::Auto)?;
     let allowed = match arguments.allowed.as_slice() {
         [] => vec![user::effective_ids().0],
@@ -53,6 +62,7 @@ pub(super) fn run(arguments: &PassArgs) -> Result<ExitCode, Failure> {
         allow_other: arguments.allow_other,
         default_permissions: true,
         forbids_execution: arguments.noexec,
+        labels,
     };
     let passing = Passing::listen(&arguments.socket, allowed, request)?;
     daemon::announce_to_systemd();

@@ -150,6 +150,9 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
         if let Some(confinement) = &status.confinement {
             writeln!(text, "  confined       {}", confined(confinement))?;
         }
+        for (option, label) in &status.labels {
+            writeln!(text, "  SELinux        {option}={}", Printable(label))?;
+        }
         writeln!(text)?;
         let rows = status.sources.iter().map(row);
         let headings = ["SOURCE", "REF", "REVISION", "VISIBILITY", "STATE", "PINNED", "ERROR"];

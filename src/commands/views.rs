@@ -85,8 +85,10 @@ fn plan(arguments: &MountArgs, dir: &Path) -> Result<ViewsPlan, Failure> {
             .with_cure("name a directory with a configuration for each view"));
     }
     let metrics = input::metrics(arguments.metrics.as_ref().or(options.metrics.as_ref()))?;
-    let Options { mut overrides, forbids_execution, is_pinned, has_passthrough, .. } = options;
+    let Options { mut overrides, forbids_execution, is_pinned, has_passthrough, labels, .. } =
+        options;
+    labels.check()?;
     overrides.is_synced = arguments.sync.then_some(true);
     let is_pinned = is_pinned || arguments.pin;
-    Ok(ViewsPlan { dir, forbids_execution, is_pinned, has_passthrough, metrics, overrides })
+    Ok(ViewsPlan { dir, forbids_execution, labels, is_pinned, has_passthrough, metrics, overrides })
 }

@@ -188,6 +188,7 @@ mod tests {
     use super::*;
     use crate::control::server::{Operator, Server};
     use crate::snapshot::status::ViewState;
+    use std::collections::BTreeMap;
 
     struct Fake;
 
@@ -206,6 +207,7 @@ mod tests {
                 error: None,
                 confinement: None,
                 no_large_files_because: None,
+                labels: BTreeMap::new(),
             }
         }
 

@@ -2,6 +2,7 @@
 //!
 //! The names of the keys and their order are a promise to scripts.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ pub struct Status {
     /// Why large files are not kept in the state directory; left out where they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_large_files_because: Option<String>,
+    /// The labels that `SELinux` gives the mount, by the names of their options; left out where they are the policy's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What a process has given up.
@@ -76,6 +80,8 @@ pub struct Context {
     pub confinement: Option<Confinement>,
     /// Why large files are not kept in the state directory.
     pub no_large_files_because: Option<String>,
+    /// The labels that `SELinux` gives the mount, by the names of their options.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Status {
@@ -106,6 +112,7 @@ impl Status {
             error: context.error.clone(),
             confinement: context.confinement.clone(),
             no_large_files_because: context.no_large_files_because.clone(),
+            labels: context.labels.clone(),
         }
     }
 }
@@ -210,6 +217,7 @@ mod tests {
             error: None,
             confinement: None,
             no_large_files_because: None,
+            labels: BTreeMap::new(),
         }
     }
 
@@ -222,6 +230,17 @@ mod tests {
             r#"{{"state":"degraded","revision":"{id}","since":"2023-11-14T22:13:20Z","pid":7,"supervisor_pid":null,"mountpoint":"/mnt","config":"/etc/overlays.yaml","sources":[{{"name":"a/b","ref":"main","revision":"{listing}","visibility":"private","state":"stale","since":"2023-11-14T22:14:20Z","error":"fetch failed","pinned":null,"unpinned_because":null,"live":false,"cure":null}},{{"name":"b/c","ref":"main","revision":null,"visibility":"private","state":"missing","since":"2023-11-14T22:13:20Z","error":"not in /cache/b/c","pinned":null,"unpinned_because":null,"live":false,"cure":"put it at /cache/b/c"}}],"confinement":null}}"#
         );
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn s142_labels_that_were_asked_for_are_told() {
+        let label = "system_u:object_r:container_file_t:s0:c1,c2".to_owned();
+        let labels = BTreeMap::from([("context".to_owned(), label)]);
+        let status = Status::new(&snapshot(), &Context { labels, ..context() });
+        let text = serde_json::to_string(&status).unwrap();
+        let expected = r#","labels":{"context":"system_u:object_r:container_file_t:s0:c1,c2"}}"#;
+        assert!(text.ends_with(expected), "{text}");
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
     }
 
     #[test]

@@ -90,6 +90,7 @@ fn request(plan: &Plan) -> MountRequest {
         allow_other,
         default_permissions: true,
         forbids_execution: plan.forbids_execution,
+        labels: plan.labels.clone(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the control socket of a daemon answers.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -91,6 +92,9 @@ impl Seen {
     ) -> Self {
         let mut context = Self::context(plan.mountpoint.clone(), config_file(&plan.config.origin));
         context.views.clone_from(&plan.views);
+        let labels = plan.labels.all();
+        context.labels =
+            labels.map(|(option, label)| (option.to_owned(), label.to_string())).collect();
         Self { context, trouble: Trouble::default(), keeper, shown: Some((view, counts, vitals)) }
     }
 
@@ -109,6 +113,7 @@ impl Seen {
             error,
             confinement,
             no_large_files_because,
+            labels: BTreeMap::new(),
         }
     }
 }

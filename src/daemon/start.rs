@@ -20,6 +20,7 @@ use crate::config::why_empty;
 use crate::control::http::Address;
 use crate::fuse::{self, Agreed, Beginning, Serving};
 use crate::machine::keeper::Word;
+use crate::machine::labels::Labels;
 use crate::machine::mountpoint::Claim;
 use crate::machine::passthrough::StackDepth;
 use crate::machine::run_dir::RunDir;
@@ -38,6 +39,8 @@ pub struct Plan {
     pub mountpoint: PathBuf,
     /// Whether nothing in the view may be executed.
     pub forbids_execution: bool,
+    /// The labels that `SELinux` is to give it.
+    pub labels: Labels,
     /// Whether the view shows the set of its start for good.
     pub is_pinned: bool,
     /// What the command line says in place of the configuration, also after a reload.

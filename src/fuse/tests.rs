@@ -14,6 +14,7 @@ use nix::unistd::{Pid, gettid};
 use super::*;
 use crate::config::resolved::Links;
 use crate::machine::courier::{self, Courier};
+use crate::machine::labels::Labels;
 use crate::machine::mount::{MountRequest, mount};
 use crate::store::memory::MemoryStore;
 use crate::store::{Attributes, Listed, Store, StoreError};
@@ -125,6 +126,7 @@ fn mount_at(directory: &Path) -> OwnedFd {
         allow_other: false,
         default_permissions: false,
         forbids_execution: false,
+        labels: Labels::default(),
     };
     mount(&request).unwrap().fd
 }

@@ -24,6 +24,12 @@ impl MachineError {
                     .to_owned()
             }
             Self::Forbidden { module, .. } => module.cure(),
+            Self::Label { option, lack } => lack.cure(option),
+            Self::Labelled { .. } => {
+                "name a context that the loaded policy knows, as `-o 'context=\"system_u:object_r:container_file_t:s0\"'` \
+                 (`dmesg | grep SELinux` shows what it does not know)"
+                    .to_owned()
+            }
             Self::Mount { error: Errno::ENODEV, .. } => "modprobe fuse".to_owned(),
             Self::Mount { error: Errno::ENOSYS, .. } => {
                 "use Linux 5.10 or newer, and no filter of system calls that takes openat2 or open_tree away, as `RestrictSUIDSGID=yes` of a systemd unit does"
@@ -144,6 +150,7 @@ impl MachineError {
             Self::Fusermount { message, .. } => fusermount_check(message),
             Self::Forbidden { module, .. } => module.check(),
             Self::Mount { error: Errno::ENOSYS, .. } => "features",
+            Self::Label { .. } | Self::Labelled { .. } => "selinux",
             Self::Mount { .. } => "privileges",
             Self::NoConnectionControl { .. } => "connections",
             Self::RunDir { .. } => "run-dir",

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use thiserror::Error;
 
 use super::holders::Holder;
+use super::labels::Lack;
 use super::lsm::SecurityModule;
 use super::namespace::Obstacle;
 
@@ -54,6 +55,22 @@ pub enum MachineError {
         path: PathBuf,
         /// Why.
         error: Errno,
+    },
+    /// A mount cannot have the labels that were asked for.
+    #[error("`-o {option}=` is not possible: {}", .lack.text())]
+    Label {
+        /// The option.
+        option: &'static str,
+        /// What is lacking.
+        lack: Lack,
+    },
+    /// The kernel refused the mount with its labels.
+    #[error("the kernel refused to mount on `{}` with `{labels}`: Invalid argument", .path.display())]
+    Labelled {
+        /// The mount point.
+        path: PathBuf,
+        /// The labels.
+        labels: String,
     },
     /// The kernel refused because a security module forbids it, as far as can be seen.
     #[error("{step}: {}: {module}", .error.desc())]

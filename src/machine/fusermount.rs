@@ -159,6 +159,7 @@ fn escape(name: &OsStr) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::labels::Labels;
 
     #[test]
     fn a_missing_mtab_has_its_cure() {
@@ -178,6 +179,7 @@ mod tests {
             allow_other: true,
             default_permissions: true,
             forbids_execution: false,
+            labels: Labels::default(),
         };
         assert_eq!(
             options(&request),

@@ -5,6 +5,7 @@ use std::fs;
 
 use nix::errno::Errno;
 
+use super::selinux::{self, Mode};
 use super::{FS_TYPE, MachineError};
 
 /// A security module with rules for this process.
@@ -19,20 +20,31 @@ pub enum SecurityModule {
 impl SecurityModule {
     /// The one that confines this process, as far as `/proc` and `/sys` say so.
     pub fn of_this_process() -> Option<Self> {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let profile = read("/proc/self/attr/apparmor/current");
-        Self::of(&profile, &read("/sys/fs/selinux/enforce"), &read("/proc/self/attr/current"))
+        let profile = fs::read_to_string("/proc/self/attr/apparmor/current").unwrap_or_default();
+        Self::of(&profile, Mode::now(), &selinux::context())
     }
 
-    fn of(profile: &str, enforce: &str, context: &str) -> Option<Self> {
+    fn of(profile: &str, mode: Mode, context: &str) -> Option<Self> {
         let profile = profile.trim_end();
         let is_free = ["", "unconfined"].contains(&profile)
             || ["(complain)", "(unconfined)"].iter().any(|mode| profile.ends_with(mode));
         if !is_free {
             return Some(Self::AppArmor(profile.to_owned()));
         }
-        let context = context.trim_end_matches(['\0', '\n']);
-        (enforce.trim() == "1" && !context.is_empty()).then(|| Self::SeLinux(context.to_owned()))
+        let decides = match mode {
+            Mode::Enforcing | Mode::Unknown => !context.is_empty(),
+            Mode::Off | Mode::Permissive => false,
+        };
+        decides.then(|| Self::SeLinux(context.to_owned()))
+    }
+
+    /// Whether what it forbids fails so.
+    fn refuses_with(&self, error: Errno) -> bool {
+        match (self, error) {
+            // SELinux denies capabilities too.
+            (_, Errno::EACCES) | (Self::SeLinux(_), Errno::EPERM) => true,
+            (Self::SeLinux(_) | Self::AppArmor(_), _) => false,
+        }
     }
 
     /// What lets this process mount.
@@ -43,7 +55,7 @@ impl SecurityModule {
                  `--security-opt apparmor=unconfined`, in Kubernetes `appArmorProfile: {{type: Unconfined}}`), or use `overlayfs-mount export`"
             ),
             Self::SeLinux(_) => {
-                "allow it (`ausearch -m avc -ts recent` shows what was denied; in a container `--security-opt label=disable`), or use \
+                "allow it (`ausearch -m avc -ts recent` shows what was denied; in a container `--security-opt label=disable`, in Kubernetes `seLinuxOptions: {type: spc_t}`), or use \
                  `overlayfs-mount export`"
                     .to_owned()
             }
@@ -70,13 +82,13 @@ impl fmt::Display for SecurityModule {
     }
 }
 
-/// The error for what the kernel refused, where a security module may have had it refuse: those do so with `EACCES`.
+/// The error for what the kernel refused, where a security module may have had it refuse.
 pub(super) fn refused(
     error: Errno,
     step: impl FnOnce() -> String,
     otherwise: impl FnOnce() -> MachineError,
 ) -> MachineError {
-    let module = (error == Errno::EACCES).then(SecurityModule::of_this_process).flatten();
+    let module = SecurityModule::of_this_process().filter(|module| module.refuses_with(error));
     module.map_or_else(otherwise, |module| MachineError::Forbidden { step: step(), error, module })
 }
 
@@ -86,7 +98,7 @@ mod tests {
 
     #[test]
     fn who_confines_is_told_from_who_only_looks_on() {
-        let apparmor = |profile: &str| SecurityModule::of(profile, "", profile);
+        let apparmor = |profile: &str| SecurityModule::of(profile, Mode::Off, profile);
         assert_eq!(
             apparmor("docker-default (enforce)\n"),
             Some(SecurityModule::AppArmor("docker-default (enforce)".to_owned()))
@@ -95,10 +107,22 @@ mod tests {
             assert_eq!(apparmor(free), None, "{free}");
         }
         let context = "system_u:system_r:container_t:s0:c1,c2";
-        let selinux = |enforce| SecurityModule::of("", enforce, &format!("{context}\0"));
-        assert_eq!(selinux("1"), Some(SecurityModule::SeLinux(context.to_owned())));
-        assert_eq!(selinux("0"), None);
-        assert_eq!(selinux(""), None);
+        let selinux = |mode| SecurityModule::of("", mode, context);
+        let confined = Some(SecurityModule::SeLinux(context.to_owned()));
+        assert_eq!(selinux(Mode::Enforcing), confined);
+        // A container does not see whether it is enforced.
+        assert_eq!(selinux(Mode::Unknown), confined);
+        assert_eq!(selinux(Mode::Permissive), None);
+        assert_eq!(selinux(Mode::Off), None);
+    }
+
+    #[test]
+    fn what_selinux_forbids_may_fail_for_lack_of_a_capability() {
+        let selinux = SecurityModule::SeLinux("u:r:t".to_owned());
+        let apparmor = SecurityModule::AppArmor("docker-default (enforce)".to_owned());
+        assert!(selinux.refuses_with(Errno::EACCES) && apparmor.refuses_with(Errno::EACCES));
+        assert!(selinux.refuses_with(Errno::EPERM) && !apparmor.refuses_with(Errno::EPERM));
+        assert!(!selinux.refuses_with(Errno::EINVAL));
     }
 
     #[test]

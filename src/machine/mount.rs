@@ -5,12 +5,13 @@
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 
+use super::labels::Labels;
 use super::{FS_TYPE, MachineError, fusermount, lsm, mountpoint, user};
 
 /// What to mount where.
@@ -26,6 +27,8 @@ pub struct MountRequest {
     pub default_permissions: bool,
     /// Whether nothing on it may be executed.
     pub forbids_execution: bool,
+    /// The labels that `SELinux` is to give it.
+    pub labels: Labels,
 }
 
 /// A mount that waits for its file system.
@@ -60,8 +63,9 @@ pub fn mount(request: &MountRequest) -> Result<NewMount, MachineError> {
 /// As [`mount`], also where a view of ours is mounted already: that is hidden.
 ///
 /// # Errors
-/// The kernel or `fusermount3` refused. Then nothing is mounted.
+/// The kernel or `fusermount3` refused, or this process cannot mount with these labels. Then nothing is mounted.
 pub fn mount_over(request: &MountRequest) -> Result<NewMount, MachineError> {
+    request.labels.check()?;
     if user::has_sys_admin() {
         Ok(NewMount { fd: mount_for(user::effective_ids(), request)?, via: Via::Kernel })
     } else {
@@ -90,15 +94,9 @@ pub fn open_device() -> Result<OwnedFd, MachineError> {
 ///
 /// # Errors
 /// The kernel refused. Then nothing is mounted.
-pub fn mount_for((uid, gid): (u32, u32), request: &MountRequest) -> Result<OwnedFd, MachineError> {
+pub fn mount_for(ids: (u32, u32), request: &MountRequest) -> Result<OwnedFd, MachineError> {
     let fd = open_device()?;
-    let mut options = format!("fd={},rootmode=40000,user_id={uid},group_id={gid}", fd.as_raw_fd());
-    if request.default_permissions {
-        options.push_str(",default_permissions");
-    }
-    if request.allow_other {
-        options.push_str(",allow_other");
-    }
+    let options = data(fd.as_raw_fd(), ids, request);
     let mut flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     flags.set(MsFlags::MS_NOEXEC, request.forbids_execution);
     nix::mount::mount(
@@ -108,6 +106,54 @@ pub fn mount_for((uid, gid): (u32, u32), request: &MountRequest) -> Result<Owned
         flags,
         Some(options.as_str()),
     )
-    .map_err(|error| refused(&request.mountpoint, error))?;
+    .map_err(|error| match error {
+        Errno::EINVAL if !request.labels.is_empty() => MachineError::Labelled {
+            path: request.mountpoint.clone(),
+            labels: request.labels.to_string(),
+        },
+        error => refused(&request.mountpoint, error),
+    })?;
     Ok(fd)
+}
+
+/// What mount(2) is told beside its flags.
+fn data(fd: RawFd, (uid, gid): (u32, u32), request: &MountRequest) -> String {
+    let mut options = format!("fd={fd},rootmode=40000,user_id={uid},group_id={gid}");
+    if request.default_permissions {
+        options.push_str(",default_permissions");
+    }
+    if request.allow_other {
+        options.push_str(",allow_other");
+    }
+    if !request.labels.is_empty() {
+        options.push(',');
+        options.push_str(&request.labels.to_string());
+    }
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::labels::Labelled;
+    use super::*;
+
+    #[test]
+    fn s140_labels_are_told_to_the_kernel_in_quotes() {
+        let mut labels = Labels::default();
+        labels.set(Labelled::Everything, "u:object_r:t:s0:c1,c2".parse().unwrap());
+        let request = MountRequest {
+            mountpoint: "/mnt".into(),
+            source_name: "/etc/overlays.yaml".into(),
+            allow_other: true,
+            default_permissions: true,
+            forbids_execution: false,
+            labels,
+        };
+        assert_eq!(
+            data(5, (1, 2), &request),
+            "fd=5,rootmode=40000,user_id=1,group_id=2,default_permissions,allow_other,context=\"u:object_r:t:s0:c1,c2\""
+        );
+        let request = MountRequest { labels: Labels::default(), ..request };
+        assert!(data(5, (1, 2), &request).ends_with("default_permissions,allow_other"));
+    }
 }

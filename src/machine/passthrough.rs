@@ -1,6 +1,5 @@
 //! Whether the kernel may be given files to read by itself (FUSE passthrough).
 
-use std::fs;
 use std::path::Path;
 
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, statfs};
@@ -20,7 +19,7 @@ pub fn allowed(directory: &Path) -> Result<StackDepth, MachineError> {
     if !user::has_sys_admin() {
         return Err(MachineError::Passthrough { lack: "this user has no CAP_SYS_ADMIN" });
     }
-    if !is_first_namespace() {
+    if !user::is_in_first_namespace() {
         let lack = "CAP_SYS_ADMIN counts only in the first user name space";
         return Err(MachineError::Passthrough { lack });
     }
@@ -34,12 +33,6 @@ fn stack_depth(directory: &Path) -> StackDepth {
         [OVERLAYFS_SUPER_MAGIC, FUSE_SUPER_MAGIC].contains(&found.filesystem_type())
     });
     StackDepth(if is_stacked { 2 } else { 1 })
-}
-
-/// Whether this process is in the first user name space: there all users are mapped to themselves (`user_namespaces(7)`).
-fn is_first_namespace() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 #[cfg(test)]

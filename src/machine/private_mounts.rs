@@ -87,8 +87,11 @@ impl PrivateMounts {
             // By its descriptor: its name may be another directory's by now.
             request.mountpoint = descriptor_path(&place);
             let mounted = mount_over(&request).map_err(|error| match error {
-                MachineError::Mount { error, .. } => {
-                    MachineError::Mount { path: path.clone(), error }
+                MachineError::Mount { error, .. } | MachineError::Forbidden { error, .. } => {
+                    refused(&path, error)
+                }
+                MachineError::Labelled { labels, .. } => {
+                    MachineError::Labelled { path: path.clone(), labels }
                 }
                 error => error,
             })?;

@@ -15,6 +15,12 @@ pub fn has_sys_admin() -> bool {
     caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false)
 }
 
+/// Whether this process is in the first user name space: there all users are mapped to themselves (`user_namespaces(7)`).
+pub fn is_in_first_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// Whether this process may make files in a directory.
 pub fn may_write(directory: &Path) -> bool {
     nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK).is_ok()

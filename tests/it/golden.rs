@@ -123,7 +123,8 @@ fn help_of_a_command_lists_its_options() {
                                 nowhere)
       -o, --options <OPT,...>   Mount options, as mount(8) gives them: allow_other, noexec, uid=N,
                                 gid=N, links=all|inside, xattrs, nosources, pin, supervised,
-                                passthrough, access=all|public|none, metrics=ADDR, or log=FILE
+                                passthrough, access=all|public|none, context=CONTEXT, fscontext=CONTEXT,
+                                rootcontext=CONTEXT, metrics=ADDR, or log=FILE
           --log <FILE>          Write the log to this file
           --log-format <KIND>   What the log looks like: auto, text, json or journald [default: auto]
       -h, --help                Print help
@@ -174,7 +175,7 @@ fn wrong_usage_is_said_with_what_is_right() {
     ");
     insta::assert_snapshot!(say(&sandbox, &["mount", "-o", "rw,allow_root"]), @r"
     2> error: mount option `allow_root` is not known
-    2>   cure: use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, supervised, passthrough, access=all|public|none, metrics=ADDR, or log=FILE
+    2>   cure: use allow_other, noexec, uid=N, gid=N, links=all|inside, xattrs, nosources, pin, supervised, passthrough, access=all|public|none, context=CONTEXT, fscontext=CONTEXT, rootcontext=CONTEXT, metrics=ADDR, or log=FILE
     exit 2
     ");
     insta::assert_snapshot!(say(&sandbox, &["explain", "../x"]), @r"

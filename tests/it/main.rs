@@ -28,6 +28,7 @@ mod hangs;
 mod hostile;
 mod injections;
 mod keeper;
+mod labels;
 mod large;
 mod lint;
 mod live;

@@ -126,6 +126,7 @@ OURS = {
     "surfaces": "surfaces: {tools: {at: bin/tools, subdir: t}, skills: {subdir: ''}, claude: {at: .claude/skills, entries: children}}\n",
     "node": "node: {enabled: true, tolerations: [{operator: Exists}]}\n",
     "metrics": "metrics: {enabled: true}\nnode: {enabled: true}\n",
+    "mount options": "node: {enabled: true}\nmountOptions: [noexec, 'context=\"system_u:object_r:container_file_t:s0:c1,c2\"']\n",
     "no daemons": "sync: {enabled: false}\nserviceAccount: {create: false}\nenv: {configMaps: false}\n",
     "a token": "repoCache: {githubToken: {existingSecretName: github}}\nimagePullSecrets: [{name: pull}]\n",
     "a digest": "image: {digest: 'sha256:" + "0" * 64 + "'}\n",
@@ -159,6 +160,7 @@ REFUSED = {
     "node: {enabled: true}\nfuseAccess: none": ["node.enabled", "cure: "],
     "surfaces: {tools: {depht: 1}}": ["'depht' not allowed"],
     "state: {sizeLimit: 5 apples}": ["/state/sizeLimit"],
+    "mountOptions: ['context=u:r:t:s0:c1,c2']": ["/mountOptions/0", "does not match"],
 }
 
 
@@ -414,6 +416,13 @@ def check_only_what_mounts_is_privileged(charts):
                 seen.add(container["name"])
     wanted = {"sync", "mount", "overlayfs-mount", "overlayfs-mount-wait", "overlayfs-mount-program", "overlayfs-mount-export"}
     assert seen == wanted, seen
+
+
+def check_mount_options_reach_the_daemons(charts):
+    wanted = ["-o", "allow_other", "-o", "noexec", "-o", 'context="system_u:object_r:container_file_t:s0:c1,c2"']
+    (node,) = [d for d in charts.render(SEVERAL, OURS["mount options"]) if d["metadata"]["name"].endswith("-node")]
+    command = node["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert command[6:12] == wanted, command
 
 
 def check_probes_never_touch_the_mount(charts):

@@ -98,6 +98,7 @@ impl Holdings {
                 allow_other: is_for_others,
                 default_permissions: true,
                 forbids_execution: plan.forbids_execution,
+                labels: plan.labels.clone(),
             },
         )?;
         if let Some(connection) = self.connection(number)? {

@@ -53,6 +53,7 @@ use crate::config::resolved::Overrides;
 use crate::control::http::Address;
 use crate::machine::confinement;
 use crate::machine::keeper::Word;
+use crate::machine::labels::Labels;
 use crate::machine::mountinfo::MountTable;
 use crate::machine::{memory, user};
 use crate::store::git::Repository;
@@ -67,6 +68,8 @@ pub struct ViewsPlan {
     pub dir: PathBuf,
     /// Whether nothing in the views may be executed.
     pub forbids_execution: bool,
+    /// The labels that `SELinux` is to give the views.
+    pub labels: Labels,
     /// Whether each view shows the set of its start for good.
     pub is_pinned: bool,
     /// Whether the kernel reads large files by itself.

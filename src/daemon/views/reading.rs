@@ -49,6 +49,7 @@ impl ViewsPlan {
             config,
             mountpoint: at,
             forbids_execution: self.forbids_execution,
+            labels: self.labels.clone(),
             is_pinned: self.is_pinned,
             overrides: self.overrides,
             // Whoever serves many views looks at their files.
@@ -128,6 +129,7 @@ impl ViewsPlan {
         Self {
             dir: dir.to_owned(),
             forbids_execution: false,
+            labels: crate::machine::labels::Labels::default(),
             is_pinned: false,
             has_passthrough: false,
             metrics: None,

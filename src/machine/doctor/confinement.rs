@@ -10,6 +10,7 @@ use crate::machine::confinement;
 use crate::machine::kernel;
 use crate::machine::lsm::SecurityModule;
 use crate::machine::namespace::{Obstacle, obstacles};
+use crate::machine::selinux::{self, Mode};
 use crate::machine::user;
 
 fn known(check: &str) -> Option<Obstacle> {
@@ -40,9 +41,47 @@ pub(super) fn apparmor() -> CheckOutcome {
 }
 
 pub(super) fn selinux() -> CheckOutcome {
-    match SecurityModule::of_this_process() {
-        Some(module @ SecurityModule::SeLinux(_)) => may_forbid(&module),
-        Some(SecurityModule::AppArmor(_)) | None => CheckOutcome::ok("confines nothing here"),
+    let context = selinux::context();
+    match Mode::now() {
+        Mode::Off => CheckOutcome::ok("is not enabled, and confines nothing here"),
+        Mode::Permissive => CheckOutcome::ok("permissive: notes what its policy forbids"),
+        Mode::Unknown => may_forbid(&SecurityModule::SeLinux(context)),
+        Mode::Enforcing => {
+            // A policy without levels has none in its contexts.
+            let level = if context.split(':').count() > 3 { ":s0" } else { "" };
+            let mounted = format!("system_u:object_r:fusefs_t{level}");
+            let container = format!("system_u:system_r:container_t{level}");
+            let reads = ["getattr", "open", "read"];
+            enforced(
+                context.clone(),
+                selinux::allows(&context, &mounted, "filesystem", &["mount"]),
+                selinux::allows(&container, &mounted, "file", &reads),
+            )
+        }
+    }
+}
+
+/// What a policy that is enforced means for this process, and for containers that are to read what it mounts.
+fn enforced(
+    context: String,
+    may_mount: Option<bool>,
+    containers_may_read: Option<bool>,
+) -> CheckOutcome {
+    if may_mount != Some(true) {
+        return may_forbid(&SecurityModule::SeLinux(context));
+    }
+    let said = format!("enforcing: this process, `{context}`, may mount");
+    match containers_may_read {
+        Some(true) => CheckOutcome::ok(format!(
+            "{said}, and containers (`container_t`) may read what is mounted (`fusefs_t`)"
+        )),
+        None => CheckOutcome::ok(format!("{said}; its policy has no `container_t`")),
+        Some(false) => CheckOutcome::warn(
+            format!(
+                "{said}, and containers (`container_t`) may not read what is mounted (`fusefs_t`)"
+            ),
+            "mount with `-o 'context=\"system_u:object_r:container_file_t:s0\"'`",
+        ),
     }
 }
 
@@ -122,4 +161,31 @@ pub(super) fn features() -> CheckOutcome {
         format!("missing: {}", missing.join(", ")),
         "use Linux 5.10 or newer, and a seccomp profile that knows these system calls; in a systemd unit no `RestrictSUIDSGID=`, which takes openat2 away",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Outcome;
+    use super::*;
+
+    #[test]
+    fn s142_what_containers_may_read_under_selinux_is_told_with_its_cure() {
+        let context = "unconfined_u:unconfined_r:unconfined_t:s0";
+        let said = |may_mount, may_read| enforced(context.to_owned(), may_mount, may_read);
+        let fine = said(Some(true), Some(true));
+        assert_eq!((fine.outcome, fine.cure), (Outcome::Ok, None));
+        assert!(fine.evidence.contains("containers (`container_t`) may read"));
+        let closed = said(Some(true), Some(false));
+        assert_eq!(closed.outcome, Outcome::Warn);
+        assert!(closed.evidence.contains("may not read what is mounted (`fusefs_t`)"));
+        let cure = closed.cure.unwrap();
+        assert!(cure.contains("context=\"system_u:object_r:container_file_t:s0\""), "{cure}");
+        assert_eq!(said(Some(true), None).outcome, Outcome::Ok);
+        // Where it may not mount, or nobody says whether it may, that comes first.
+        for may_mount in [Some(false), None] {
+            let forbidden = said(may_mount, Some(true));
+            assert_eq!(forbidden.outcome, Outcome::Warn);
+            assert!(forbidden.evidence.contains(context), "{}", forbidden.evidence);
+        }
+    }
 }

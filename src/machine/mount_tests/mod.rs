@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use fuser::{BackgroundSession, Config, Filesystem, Session, SessionACL};
 use tempfile::TempDir;
 
+use super::labels::Labels;
 use super::mount::{MountRequest, NewMount, Via, mount};
 use super::mountinfo::MountTable;
 use super::stale::{Liveness, detach, probe};
@@ -96,6 +97,7 @@ impl Place {
             allow_other: true,
             default_permissions: true,
             forbids_execution: false,
+            labels: Labels::default(),
         }
     }
 

@@ -55,6 +55,7 @@ fn as_an_ordinary_user() {
         allow_other: false,
         default_permissions: true,
         forbids_execution: false,
+        labels: Labels::default(),
     };
     if !user::user_allow_other() {
         let error = mount(&MountRequest { allow_other: true, ..request.clone() }).unwrap_err();

@@ -83,6 +83,7 @@ volumeMounts:
 {{- $at := include "overlayfs-mount.mountPoint" .chart -}}
 {{ include "overlayfs-mount.container" .chart }}
 command: [overlayfs-mount, mount, -f, --supervised, -c, /etc/overlayfs-mount/{{ .access }}.yaml, -o, allow_other
+{{- range .chart.Values.mountOptions }}, -o, {{ . | quote }}{{- end }}
 {{- if .chart.Values.metrics.enabled }}, --metrics, {{ include "overlayfs-mount.metricsAddress" .chart | quote }}{{- end }}, {{ $at | quote }}]
 securityContext:
   {{- include "overlayfs-mount.privileged" . | nindent 2 }}
