@@ -192,7 +192,7 @@ impl SourceError {
             SourceCause::NotOpened { is_momentary: true, .. }
             | SourceCause::Unreadable { is_momentary: true, .. }
             | SourceCause::Directory { is_momentary: true, .. } => {
-                "it is tried again; if it stays, raise the limit that is reached (descriptors, memory), or look at the disk".to_owned()
+                "try again, as a view that is mounted does by itself; if it stays, raise the limit that is reached (descriptors, memory), or look at the disk".to_owned()
             }
             SourceCause::NotOpened { is_momentary: false, .. } => {
                 format!("repair it{or_place}")
