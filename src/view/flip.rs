@@ -110,11 +110,13 @@ impl View {
         changes
     }
 
-    /// Shows the sets that an earlier daemon kept too, oldest first. They are older than all that this view has left.
+    /// Shows the sets that an earlier daemon kept too, oldest first. They are older than all that this view has left; what it shows was
+    /// not left.
     ///
     /// Not to be called by two threads at once, nor by one that answers requests; the same holds of [`View::forget_kept`].
     pub fn restore(&self, mut earlier: Vec<Kept>, kernel: &dyn Kernel) {
         let moment = self.now.load();
+        earlier.retain(|kept| kept.id() != moment.snapshot.id);
         let paths: Vec<_> = earlier.iter().map(|kept| overlay::revision_path(&kept.id())).collect();
         earlier.extend(moment.kept.iter().cloned());
         self.replace_kept(earlier, paths, kernel);

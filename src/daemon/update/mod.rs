@@ -2,6 +2,7 @@
 //!
 //! One thread, which answers no request of the kernel and holds no lock (see `view::flip`). Others ask it over a channel.
 
+mod beginning;
 mod reload;
 mod retry;
 
@@ -29,8 +30,7 @@ use crate::control::ControlError;
 use crate::fuse::KernelCache;
 use crate::machine::memory;
 use crate::snapshot::collisions::new_collisions;
-use crate::snapshot::{Fault, Pinning, Snapshot};
-use crate::sync::archive::Archive;
+use crate::snapshot::{Fault, Snapshot};
 use crate::sync::build::{Rebuilt, rebuild};
 use crate::sync::fetch::Stop;
 use crate::sync::watch::{Stamps, Watch, look};
@@ -80,8 +80,10 @@ pub(super) fn start(
     let notice = move || looks.send(UpdateRequest::Look).unwrap_or_default();
     let notices = caches.notices.clone();
     let watch = Watch::start(notices, config_file(&plan.config.origin), notice);
-    let retry = Retry::first(&view.snapshot(), is_resumed);
-    let has_left = !is_resumed && caches.archive.as_ref().is_some_and(|archive| archive.has_sets());
+    let first = view.snapshot();
+    let retry = Retry::first(&first, is_resumed);
+    let archive = caches.archive.as_ref().filter(|_| !is_resumed);
+    let has_left = archive.is_some_and(|archive| archive.has_others(&first.id));
     let (taking, taken) = mpsc::channel();
     let taking = has_left.then_some(taking);
     let mut updater = Updater {
@@ -167,13 +169,23 @@ const MANY_NODES: usize = 4096;
 impl Updater {
     /// Until nobody asks any more. `taking` is let go of once what the last daemon left is there, where somebody waits for that.
     fn run(&mut self, requests: &Receiver<UpdateRequest>, taking: Option<Sender<()>>) {
+        let is_awaited = taking.is_some();
+        if is_awaited {
+            self.restore_left();
+            drop(taking);
+        }
         self.watch.listen();
         // What happened before there were notices is found by the first look.
         let mut next = self.looked_at + SETTLE;
         // Whoever mounted looks into the view now. What nobody waits for comes after that, and before what is asked for.
-        let mut asked = (!self.is_resumed && taking.is_none()).then(|| wait(requests, next));
-        self.take_over();
-        drop(taking);
+        let mut asked = (!self.is_resumed).then(|| wait(requests, next));
+        if self.is_resumed {
+            self.view.settle(&self.kernel);
+        } else if !is_awaited {
+            self.restore_left();
+        }
+        self.pin_first();
+        self.keep_first();
         loop {
             let retry_at = self.retry.when().map(|at| at.max(self.looked_at + PACE));
             let until = retry_at.map_or(next, |at| at.min(next));
@@ -211,45 +223,6 @@ impl Updater {
     /// How long there is no look without a notice.
     fn pause(&self) -> Duration {
         if self.watch.has_notices() { TICK } else { TICK_WITHOUT_NOTICES }
-    }
-
-    /// Takes over what the last daemon of this mount kept, and pins what the first snapshot serves: mounting waited for neither.
-    fn take_over(&mut self) {
-        if self.is_resumed {
-            self.view.settle(&self.kernel);
-            self.pin_first();
-            return;
-        }
-        let left = self.caches.left.take();
-        let pins = self.caches.pins.clone();
-        let archive = self.caches.archive.as_deref();
-        let load = |archive: &Archive| {
-            let left = left.unwrap_or_else(|| pins.left().into());
-            archive.load(&pins, &left, &self.config, KEPT_SETS)
-        };
-        let earlier = archive.map(load).unwrap_or_default();
-        self.pin_first();
-        if let Some(archive) = archive {
-            archive.keep(&self.view.snapshot(), &self.config);
-            self.view.restore(earlier, &self.kernel);
-        }
-    }
-
-    fn pin_first(&self) {
-        let snapshot = self.view.snapshot();
-        self.caches.copying.follow(&snapshot);
-        for source in &snapshot.sources {
-            let Some(git) =
-                source.git.as_ref().filter(|_| source.pinning.get() != Pinning::Awaited)
-            else {
-                continue;
-            };
-            let pins = &self.caches.pins;
-            // Another view may have pinned it already: a pin is made of the repository itself.
-            let (repository, pinning) = pins.pin_source(source, git);
-            git.adopt(repository);
-            source.pinning.set(pinning);
-        }
     }
 
     /// Looks whether anything moved, and follows it.

@@ -70,9 +70,9 @@ impl Archive {
         Some(Self { dir, like: config.clone(), shared, sets: Mutex::default() })
     }
 
-    /// Whether an earlier daemon of this mount has left sets.
-    pub fn has_sets(&self) -> bool {
-        !self.records().is_empty()
+    /// Whether an earlier daemon of this mount has left sets beside one.
+    pub fn has_others(&self, than: &RevisionSetId) -> bool {
+        self.records().iter().any(|(id, _, _)| id != than)
     }
 
     /// Takes over what an earlier daemon of this mount kept, as far as it is to be kept still and can be read: each with the time when
