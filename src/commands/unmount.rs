@@ -11,6 +11,7 @@ use super::failure::Failure;
 use crate::control::client;
 use crate::machine::exit::Process;
 use crate::machine::holders;
+use crate::machine::inherited;
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
 use crate::machine::stale::abort_abandoned;
@@ -33,6 +34,8 @@ const END: Duration = Duration::from_secs(10);
 /// Unmounts a view, also one whose daemon has died.
 pub(super) fn run(arguments: &UnmountArgs) -> Result<ExitCode, Failure> {
     let path = mountpoint::resolve(&arguments.mountpoint)?;
+    // A shell in the mount has started us there, and hands over what it has open.
+    inherited::let_go();
     // Whoever waits for it is told, and it is not asked.
     if abort_abandoned(&path)? {
         return Ok(ExitCode::SUCCESS);

@@ -6,7 +6,7 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
@@ -24,6 +24,7 @@ use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, s
 
 use super::MachineError;
 use super::exit::Process;
+use super::inherited::{close_but, null};
 use super::memory;
 
 /// Set for the daemon only, to the number of the process that started it.
@@ -261,7 +262,7 @@ impl Ready {
     fn detach(channel: OwnedFd, kept: Option<RawFd>) -> Result<Self, MachineError> {
         // Programs that are started later must not hold the channel open.
         dup2_stdin(null(false)?).map_err(io::Error::from).map_err(failed("standard input"))?;
-        close_inherited(&[Some(channel.as_raw_fd()), kept])?;
+        close_but(&[Some(channel.as_raw_fd()), kept])?;
         setsid().map_err(io::Error::from).map_err(failed("setsid"))?;
         umask(Mode::from_bits_truncate(0o022));
         // A name for people (`ps`, the holders of a mount); without it the process works as well.
@@ -308,26 +309,6 @@ impl Ready {
     pub fn fail(self) {
         drop(self);
     }
-}
-
-fn null(is_writable: bool) -> Result<File, MachineError> {
-    let opened = OpenOptions::new().read(true).write(is_writable).open("/dev/null");
-    opened.map_err(failed("/dev/null"))
-}
-
-/// Closes all descriptors from 3 on but `kept`.
-fn close_inherited(kept: &[Option<RawFd>]) -> Result<(), MachineError> {
-    let entries = fs::read_dir("/proc/self/fd").map_err(failed("/proc/self/fd"))?;
-    let numbers: Vec<RawFd> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|number| *number > 2 && !kept.contains(&Some(*number)))
-        .collect();
-    for number in numbers {
-        // The descriptor of the listing itself is among them and closed already.
-        nix::unistd::close(number).unwrap_or_default();
-    }
-    Ok(())
 }
 
 #[cfg(test)]

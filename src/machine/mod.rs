@@ -20,6 +20,7 @@ pub mod error;
 pub mod exit;
 pub mod fusermount;
 pub mod holders;
+pub mod inherited;
 pub mod inside;
 pub mod keeper;
 pub mod kernel;

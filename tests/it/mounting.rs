@@ -112,6 +112,29 @@ fn a_busy_mount_is_refused_with_the_names_of_its_holders() {
 }
 
 #[test]
+fn who_unmounts_from_a_shell_in_the_mount_is_no_holder() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = simple();
+    let mount = sandbox.mount();
+    // The program gets the shell's directory, its standard input and its open file.
+    let script = format!(
+        "cd $VIEW/tools; exec 7<$VIEW/.agents/skills/review/SKILL.md; {} unmount $VIEW <&7",
+        env!("CARGO_BIN_EXE_overlayfs-mount")
+    );
+    let output = sandbox.shell_output(&script);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("sh (pid "), "{said}");
+    assert!(!said.contains("overlayfs-mount (pid "), "{said}");
+    // Alone it is nobody's.
+    let script = script.replace("7<", "8<").replace("<&7", "<&8").replace("; /", "; exec /");
+    let output = sandbox.shell_output(&script);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    drop(mount);
+}
+
+#[test]
 fn a_dead_mount_is_replaced_and_can_be_unmounted() {
     if !can_mount() {
         return;
