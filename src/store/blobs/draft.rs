@@ -38,6 +38,11 @@ impl Draft {
         Self { oid, size_bytes, written_bytes: 0, storage, hash, failure: None }
     }
 
+    /// What git puts before the bytes of a loose blob, and hashes with them.
+    pub(in crate::store) fn header(&self) -> String {
+        header(self.size_bytes)
+    }
+
     /// What kept the bytes from being written, if something did.
     pub(super) fn failure(&mut self) -> Option<io::Error> {
         self.failure.take()
@@ -114,11 +119,15 @@ impl Draft {
     }
 }
 
+fn header(size_bytes: u64) -> String {
+    format!("blob {size_bytes}\0")
+}
+
 /// A hash that has seen what git puts before a blob's bytes.
 pub(super) fn hasher(oid: &Oid, size_bytes: u64) -> Hasher {
     let kind = if oid.as_bytes().len() == 32 { Kind::Sha256 } else { Kind::Sha1 };
     let mut hash = gix::hash::hasher(kind);
-    hash.update(format!("blob {size_bytes}\0").as_bytes());
+    hash.update(header(size_bytes).as_bytes());
     hash
 }
 
