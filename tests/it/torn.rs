@@ -63,10 +63,10 @@ fn s58_readers_see_no_mixture_and_never_an_older_set() {
         sandbox.succeed(&["reload", "view"]);
         readers.published(revision);
     }
-    let (entries, _) = readers.finish();
+    let (entries, longest_ms) = readers.finish();
     assert!(entries > flips, "the readers read {entries} entries only");
     eprintln!(
-        "{flips} flips, {entries} entries read by {READERS} processes: none torn, none stale"
+        "{flips} flips, {entries} entries read by {READERS} processes: none torn, none stale, longest {longest_ms} ms"
     );
     mount.unmount();
 }
