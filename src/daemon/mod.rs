@@ -17,6 +17,7 @@ mod log;
 mod opening;
 mod operator;
 mod outcome;
+mod signals;
 mod start;
 mod stop;
 mod update;

@@ -9,18 +9,18 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::SIGHUP;
 use tracing::{error, info, warn};
 
 use super::DaemonError;
 use super::kept_by::KeptBy;
+use super::signals;
 use super::start::{Audience, Plan};
 use super::updates::Updates;
 use super::vitals::Vitals;
 use crate::fuse::{Served, SessionError};
 use crate::machine::unmount::unmount;
-use crate::machine::{MachineError, connections, cut_files, processor};
+use crate::machine::{MachineError, connections};
 use crate::sync::fetch::Stop;
 
 /// Why a view is no longer served.
@@ -83,25 +83,12 @@ pub(super) struct Ending {
 impl Ending {
     /// Takes over the signals that end or reload a view.
     pub(super) fn listen() -> Result<Self, DaemonError> {
-        let started = |error| DaemonError::Start { step: "taking over signals", error };
         let (sender, events) = mpsc::channel();
-        cut_files::give_zeros().map_err(started)?;
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(started)?;
-        let (heard, stop) = (sender.clone(), Stop::default());
-        let wish = stop.clone();
-        thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || {
-                processor::ask();
-                for signal in signals.forever() {
-                    if signal != SIGHUP {
-                        wish.set();
-                    }
-                    // Nobody listens any more once the view has ended.
-                    heard.send(ServingEvent::Signal(signal)).unwrap_or_default();
-                }
-            })
-            .map_err(started)?;
+        let heard = sender.clone();
+        // Nobody listens any more once the view has ended.
+        let stop = signals::listen(move |signal| {
+            heard.send(ServingEvent::Signal(signal)).unwrap_or_default();
+        })?;
         Ok(Self { sender, events, stop })
     }
 

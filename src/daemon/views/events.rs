@@ -2,20 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
-use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use tracing::info;
 
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
 use crate::daemon::DaemonError;
 use crate::daemon::operator::{Reload, Trouble};
+use crate::daemon::signals;
 use crate::daemon::start::Plan;
 use crate::machine::bind::MountNotices;
-use crate::machine::cut_files;
 use crate::sync::fetch::Stop;
 
 /// What may happen.
@@ -60,24 +57,12 @@ pub(super) struct Events {
 impl Events {
     /// Takes over the signals that end or reload the views, and hears of mounts that come and go.
     pub(super) fn listen() -> Result<Self, DaemonError> {
-        let started = |error| DaemonError::Start { step: "taking over signals", error };
         let (sender, received) = mpsc::channel();
-        cut_files::give_zeros().map_err(started)?;
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(started)?;
-        let (heard, stop) = (sender.clone(), Stop::default());
-        let wish = stop.clone();
-        thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || {
-                for signal in signals.forever() {
-                    if signal != SIGHUP {
-                        wish.set();
-                    }
-                    // Nobody listens any more once all has ended.
-                    heard.send(Event::Signal(signal)).unwrap_or_default();
-                }
-            })
-            .map_err(started)?;
+        let heard = sender.clone();
+        // Nobody listens any more once all has ended.
+        let stop = signals::listen(move |signal| {
+            heard.send(Event::Signal(signal)).unwrap_or_default();
+        })?;
         let looks = sender.clone();
         let mounts = MountNotices::start(move || looks.send(Event::Mounts).unwrap_or_default());
         let mounts = mounts.map_err(|error| info!(%error, "no notices of mounts")).ok();
