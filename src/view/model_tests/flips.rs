@@ -67,7 +67,10 @@ impl Driver {
             for (name, child) in children {
                 let what = self.what(number, &name, &child);
                 let place = (number, name, what);
-                if let Some(number) = self.places.get(&place) {
+                // Those of the next set are written when somebody asks for one (S111).
+                let is_text = matches!(child, Thing::Text { is_link: false, .. });
+                let number = self.places.get(&place);
+                if let Some(number) = number.filter(|it| !is_text || self.known.contains_key(it)) {
                     left.push((*number, child));
                     there.insert(place);
                 }

@@ -186,3 +186,22 @@ fn any_sequence_of_requests_and_flips_is_answered_as_the_model_says() {
     }
     eprintln!("{what}: {:?}", started.elapsed());
 }
+
+#[test]
+fn a_text_that_nobody_reads_may_have_another_number_after_a_flip() {
+    let empty = || Tree::Directory(BTreeMap::new());
+    let choice = || Choice { revisions: [0, 0], gits: [0, 0], on_surface: 2, is_whole: true };
+    let (first, flip) = (choice(), Op::Flip(choice()));
+    // `.overlay`, `entries.json` in it, and both once more.
+    let ops = vec![
+        Op::Child(0, 3),
+        Op::Child(7, 41),
+        Op::ForgetAll,
+        flip,
+        Op::Child(0, 27),
+        Op::List(13, From::Start, Depth::Names, 100),
+    ];
+    let live = Tree::Directory(BTreeMap::from([("p", Tree::File(0, false))]));
+    let trees = [vec![empty()], vec![empty()]];
+    Sequence { links: Links::All, trees, live, first, ops }.run(&Arc::new(Gits::new()));
+}
