@@ -158,6 +158,8 @@ pub(super) struct RawState {
     pub(super) dir: Option<String>,
     /// The most that cached content may take, in bytes or as `2GiB`; that unless given.
     pub(super) cache_bytes: Option<Verbatim>,
+    /// The largest object of a git source that is read, in bytes or as `8GiB`; that unless given. A larger one is an error for who reads it.
+    pub(super) object_bytes: Option<Verbatim>,
 }
 
 /// How the view is mounted and what it shows.

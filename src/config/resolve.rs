@@ -9,6 +9,7 @@ use super::key_path::KeyPath;
 use super::problem::{Problem, Severity};
 use super::raw::{
     RawAccess, RawAllowOther, RawAuto, RawConfig, RawLinks, RawMount, RawRepoCache, RawState,
+    Verbatim,
 };
 use super::report::Report;
 use super::resolved::{
@@ -28,6 +29,10 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
 const CACHE_BYTES: u64 = 2 << 30;
+/// As `store::blobs::OBJECT_BYTES`.
+const OBJECT_BYTES: u64 = 8 << 30;
+/// What is read at least: the trees and commits of ordinary repositories.
+const OBJECT_BYTES_MIN: u64 = 1 << 20;
 
 /// Turns what `raw` says into a configuration; with errors in `report` the result is of no use.
 pub(super) fn resolve(
@@ -123,16 +128,23 @@ impl SettingsReader<'_> {
 
     fn state(&mut self, raw: &RawState, env: &Environment) -> StateSettings {
         let key = KeyPath::top("state");
-        let cache_bytes = match &raw.cache_bytes {
-            None => CACHE_BYTES,
-            Some(text) => size(&text.0).unwrap_or_else(|| {
-                let what = format!("`{}` is no size", text.0);
-                self.report.error(&key.key("cacheBytes"), what, SIZE_CURE);
-                CACHE_BYTES
-            }),
-        };
+        let cache_bytes = self.size(raw.cache_bytes.as_ref(), &key.key("cacheBytes"), CACHE_BYTES);
+        let object_key = key.key("objectBytes");
+        let object_bytes = self.size(raw.object_bytes.as_ref(), &object_key, OBJECT_BYTES);
+        if object_bytes < OBJECT_BYTES_MIN {
+            let what = "is less than 1MiB: directories of a source may be larger";
+            self.report.error(&object_key, what, "write `1MiB` or more");
+        }
         let dir = self.path(raw.dir.as_deref(), &key.key("dir"), &env.state_dir());
-        StateSettings { dir, cache_bytes }
+        StateSettings { dir, cache_bytes, object_bytes }
+    }
+
+    fn size(&mut self, raw: Option<&Verbatim>, key: &KeyPath, default: u64) -> u64 {
+        let Some(text) = raw else { return default };
+        size(&text.0).unwrap_or_else(|| {
+            self.report.error(key, format!("`{}` is no size", text.0), SIZE_CURE);
+            default
+        })
     }
 
     fn mount(&mut self, raw: &RawMount) -> MountSettings {

@@ -140,6 +140,8 @@ pub struct StateSettings {
     pub dir: PathBuf,
     /// The most that cached content may take there.
     pub cache_bytes: u64,
+    /// The largest git object that is read.
+    pub object_bytes: u64,
 }
 
 /// How the view is mounted and what it shows.

@@ -236,7 +236,7 @@ impl Caches {
         // What one command sees is kept for nobody.
         let keeps_for_next = plan.audience != Audience::OneCommand;
         let of_mount = keeps_for_next.then_some(plan.mountpoint.as_path());
-        let pins = Arc::new(Pins::open(&plan.config.state.dir, of_mount));
+        let pins = Arc::new(Pins::open(&plan.config.state, of_mount));
         let of_git = pins.directory().map(|directory| directory.join("git"));
         let histories = Histories::new(of_git, stop.clone());
         let shared = Arc::new(Shared::with_histories(&plan.config, histories));

@@ -205,8 +205,10 @@ pub enum StoreError {
         /// What the operating system said.
         cause: String,
     },
-    /// The content is larger than this machine can hold.
-    #[error("object {oid} has {size_bytes} bytes, more than the limit of {limit_bytes}")]
+    /// The content is larger than what is read.
+    #[error(
+        "object {oid} has {size_bytes} bytes, and at most {limit_bytes} are read: what `state.objectBytes` says, and 1GiB of what has to be decoded in memory"
+    )]
     TooLarge {
         /// The id in hexadecimal digits.
         oid: String,

@@ -14,6 +14,7 @@ use tracing::{debug, info};
 use super::fetch::Stop;
 use super::pin_root::PinRoot;
 use super::resolve::leads_to;
+use crate::config::resolved::StateSettings;
 use crate::snapshot::{Pinning, Source};
 use crate::store::git::lfs::LfsObjects;
 use crate::store::git::pin::{Filled, Lenders, PinDirectory, PinError};
@@ -25,6 +26,8 @@ use crate::union::object::Oid;
 pub struct Pins {
     /// Where they are, or why there can be none.
     root: Result<PinRoot, String>,
+    /// The largest object that is read of what an earlier daemon left.
+    object_bytes: u64,
     repositories: Mutex<HashMap<[u8; 16], OfRepository>>,
     /// As `repositories`, where the objects are copies.
     copies: Mutex<HashMap<[u8; 16], OfRepository>>,
@@ -79,12 +82,12 @@ pub(super) fn unless_id<'a>(
 impl Pins {
     /// Takes the root of a mount, and what an earlier daemon left there: [`Pins::left`] gives it once. Without a mount it is a root that goes
     /// with this daemon. Where there can be no root, nothing is pinned.
-    pub fn open(state_dir: &Path, mountpoint: Option<&Path>) -> Self {
-        let root = PinRoot::open(state_dir, mountpoint).map_err(|error| {
-            format!("nothing can be kept in the state directory `{}`: {error}", state_dir.display())
+    pub fn open(state: &StateSettings, mountpoint: Option<&Path>) -> Self {
+        let root = PinRoot::open(&state.dir, mountpoint).map_err(|error| {
+            format!("nothing can be kept in the state directory `{}`: {error}", state.dir.display())
         });
         let (repositories, copies, said) = Default::default();
-        Self { root, repositories, copies, said }
+        Self { root, object_bytes: state.object_bytes, repositories, copies, said }
     }
 
     /// Where a mount keeps what is to outlive its daemon; nothing where there is no such place.
@@ -97,7 +100,9 @@ impl Pins {
         let Ok(root) = &self.root else { return Vec::new() };
         let mut left = Vec::new();
         for (key, directory) in root.left() {
-            let Ok(pinned) = Repository::open_left(directory, key) else { continue };
+            let Ok(pinned) = Repository::open_left(directory, key, self.object_bytes) else {
+                continue;
+            };
             let pinned = Arc::new(pinned);
             let of_repository = held(&self.repositories).entry(key).or_default().clone();
             held(&of_repository).insert(0, UsedPin::of(&pinned));

@@ -6,7 +6,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use super::pin::{IsNamed, Pins};
+use crate::config::resolved::StateSettings;
 use crate::snapshot::Pinning;
+use crate::store::blobs::OBJECT_BYTES;
 use crate::store::git::fixture::{Fixture, Made};
 use crate::store::git::{Repository, oid};
 use crate::union::object::Oid;
@@ -33,7 +35,9 @@ impl Pinned {
     }
 
     fn pins(&self) -> Pins {
-        Pins::open(&self.fixture.path().join("state"), Some(&self.fixture.path().join("view")))
+        let (dir, cache_bytes) = (self.fixture.path().join("state"), 1 << 20);
+        let state = StateSettings { dir, cache_bytes, object_bytes: OBJECT_BYTES };
+        Pins::open(&state, Some(&self.fixture.path().join("view")))
     }
 
     fn pin(&self, pins: &Pins, is_named: IsNamed<'_>) -> Arc<Repository> {

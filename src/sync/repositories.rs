@@ -10,9 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use super::signals::Stamp;
 use crate::store::git::{OpenError, Repository};
 
-/// The repositories that are open, by their place.
-#[derive(Debug, Default)]
-pub(super) struct Repositories(Mutex<HashMap<PathBuf, OpenRepository>>);
+/// The repositories that are open.
+#[derive(Debug)]
+pub(super) struct Repositories {
+    /// By their place.
+    open: Mutex<HashMap<PathBuf, OpenRepository>>,
+    object_bytes: u64,
+}
 
 #[derive(Debug)]
 struct OpenRepository {
@@ -47,17 +51,22 @@ impl Look {
 }
 
 impl Repositories {
+    /// None yet. Of those that come, objects of more than `object_bytes` are not read.
+    pub(super) fn within(object_bytes: u64) -> Self {
+        Self { open: Mutex::default(), object_bytes }
+    }
+
     /// The repository at a place: the one that is open if it still stands there.
     ///
     /// # Errors
-    /// As [`Repository::open`].
+    /// As [`Repository::open_within`].
     pub(super) fn open(&self, place: &Path) -> Result<Arc<Repository>, OpenError> {
         if let Some(repository) = self.open_still(place) {
             return Ok(repository);
         }
-        let repository = Arc::new(Repository::open(place)?);
+        let repository = Arc::new(Repository::open_within(place, self.object_bytes)?);
         let look = Look::at(place, &repository);
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, known| known.repository.strong_count() > 0);
         let known = OpenRepository { repository: Arc::downgrade(&repository), look };
         all.insert(place.to_owned(), known);
@@ -66,11 +75,11 @@ impl Repositories {
 
     fn open_still(&self, place: &Path) -> Option<Arc<Repository>> {
         let open = {
-            let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             all.get(place)?.repository.upgrade()?
         };
         let look = Look::at(place, &open);
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         (all.get(place)?.look == look && open.has_room_for_packs()).then_some(open)
     }
 }
@@ -81,6 +90,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::store::blobs::OBJECT_BYTES;
     use crate::store::git::fixture::Fixture;
     use crate::store::git::oid;
 
@@ -89,7 +99,7 @@ mod tests {
         let fixture = Fixture::new();
         let made = fixture.with_files("r", &[("file", "0")]);
         made.git(&["config", "gc.auto", "0"]);
-        let repositories = Repositories::default();
+        let repositories = Repositories::within(OBJECT_BYTES);
         let opened = repositories.open(&made.path).unwrap();
         let mut commit = String::new();
         for number in 1..=200 {
@@ -108,7 +118,7 @@ mod tests {
         let place = fixture.path().join("place");
         let (first, other) = (fixture.init("first", &[]), fixture.init("other", &[]));
         symlink(&first.path, &place).unwrap();
-        let repositories = Repositories::default();
+        let repositories = Repositories::within(OBJECT_BYTES);
         let opened = repositories.open(&place).unwrap();
         first.commit(&[("a", "")]);
         assert!(Arc::ptr_eq(&opened, &repositories.open(&place).unwrap()));

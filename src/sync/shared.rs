@@ -21,9 +21,10 @@ pub struct Shared {
 impl Shared {
     /// What a configuration asks for; nothing is opened yet.
     pub fn new(config: &Config) -> Self {
-        let limits = BlobLimits { disk_bytes: config.state.cache_bytes, ..BlobLimits::default() };
+        let (disk_bytes, object_bytes) = (config.state.cache_bytes, config.state.object_bytes);
+        let limits = BlobLimits { disk_bytes, object_bytes, ..BlobLimits::default() };
         let blobs = Arc::new(BlobCache::new(config.state.dir.join("blobs"), limits));
-        Self { blobs, repositories: Repositories::default(), histories: None }
+        Self { blobs, repositories: Repositories::within(object_bytes), histories: None }
     }
 
     /// The same with histories, for who shows the snapshots.

@@ -36,6 +36,45 @@ fn configure(sandbox: &Sandbox, names: &[String]) {
 }
 
 #[test]
+fn s143_what_is_larger_than_the_limit_is_an_error_and_costs_only_itself() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = sandbox.repo("acme/base");
+    repo.shell(
+        "mkdir -p .agents/skills/large/many; cd .agents/skills/large
+         echo good >small; head -c 2000000 /dev/urandom >random; (cat random; echo x) >difference
+         head -c 80000000 /dev/zero >zeros
+         cd many; seq -f n%06g 1 40000 | xargs touch",
+    );
+    repo.commit();
+    repo.git(&["repack", "-adq"]);
+    sandbox.configure("    - repo: acme/base", "");
+    let text = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
+    let text = text.replace("{dir: state}", "{dir: state, objectBytes: 1MiB}");
+    fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    let mount = sandbox.mount_with(&["--log", "log"]);
+    let read = sandbox.shell(
+        "cd $VIEW/.agents/skills/large; stat -c %n:%s random zeros; cat small
+         for file in random difference zeros; do cat $file 2>&1 | head -c 99; done
+         ls many 2>&1 | head -c 99",
+    );
+    let (sizes, errors) = read.split_once("good\n").unwrap();
+    assert_eq!(sizes, "random:2000000\nzeros:80000000\n");
+    assert_eq!(errors.matches("Input/output error").count(), 4, "{errors}");
+    assert!(peak_kib(mount.pid()) < 64 << 10, "the largest has 80 MB");
+    let log = fs::read_to_string(sandbox.path("log")).unwrap();
+    for name in ["random", "difference", "zeros", "many"] {
+        let is_told = |line: &str| line.contains(name) && line.contains("`state.objectBytes`");
+        assert!(log.lines().any(is_told), "{name}: {log}");
+    }
+    assert!(log.contains("has 80000000 bytes, and at most 1048576 are read"), "{log}");
+    assert!(sandbox.succeed(&["check"]).contains("state.objectBytes"));
+    mount.unmount();
+}
+
+#[test]
 fn hostile_repositories_give_data_or_errors_and_harm_nobody() {
     if !can_mount() || !has_program("python3", "install python3") {
         return;

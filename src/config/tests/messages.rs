@@ -266,7 +266,7 @@ fn sub_directories_by_surface_know_the_surfaces() {
 fn units_are_explained() {
     let text = concat!(
         "repoCache: {interval: 30}\n",
-        "state: {cacheBytes: 2 gigs}\n",
+        "state: {cacheBytes: 2 gigs, objectBytes: 1000}\n",
         "mount: {stopTimeout: soon, keep: 1.5h}\n",
     );
     insta::assert_snapshot!(refusal(text), @r#"
@@ -274,6 +274,8 @@ fn units_are_explained() {
       cure: write whole numbers with a unit, as `30s`, `1h30m` or `500ms`; units: `ms`, `s`, `m`, `h`, `d`
     error: overlays.yaml:2: `state.cacheBytes`: `2 gigs` is no size
       cure: write a number of bytes, or a whole number with a unit, as `2GiB`, `64MB` or `512Mi`; units: `B`, `kB`, `MB`, `GB`, `TB`, `KiB`, `MiB`, `GiB`, `TiB`
+    error: overlays.yaml:2: `state.objectBytes`: is less than 1MiB: directories of a source may be larger
+      cure: write `1MiB` or more
     error: overlays.yaml:3: `mount.stopTimeout`: `soon` is no duration
       cure: write whole numbers with a unit, as `30s`, `1h30m` or `500ms`; units: `ms`, `s`, `m`, `h`, `d`
     error: overlays.yaml:3: `mount.keep`: `1.5h` is no duration

@@ -305,7 +305,7 @@ fn settings_are_read() {
     let text = "
 access: public
 repoCache: {path: repos, sync: true, interval: 1m, tokenFile: t}
-state: {dir: s, cacheBytes: 1024}
+state: {dir: s, cacheBytes: 1024, objectBytes: 64MiB}
 mount: {at: m, sources: false, git: true, xattrs: true, links: inside, allowOther: true, uid: 0, gid: 5, stopTimeout: 0, keep: 1d}
 ";
     let config = config(text);
@@ -315,6 +315,7 @@ mount: {at: m, sources: false, git: true, xattrs: true, links: inside, allowOthe
     assert!(config.repo_cache.is_synced);
     assert_eq!(config.repo_cache.interval, Duration::from_secs(60));
     assert_eq!((config.state.dir.as_path(), config.state.cache_bytes), (Path::new("/w/s"), 1024));
+    assert_eq!(config.state.object_bytes, 64 << 20);
     let mount = &config.mount;
     assert_eq!(mount.at, Path::new("/w/m"));
     assert!(!mount.shows_sources && mount.shows_git && mount.has_xattrs);

@@ -179,9 +179,10 @@ impl Daemon {
     }
 
     pub(super) fn caches(&mut self, plan: &Plan) -> Caches {
-        let dir = &plan.config.state.dir;
+        let state = &plan.config.state;
+        let dir = &state.dir;
         if !self.estates.contains_key(dir) {
-            let pins = Arc::new(Pins::open(dir, Some(&self.plan.dir)));
+            let pins = Arc::new(Pins::open(state, Some(&self.plan.dir)));
             let left = if self.is_starting { pins.left() } else { Vec::new() };
             let copying = Arc::new(Copying::new(pins.clone()));
             let of_git = pins.directory().map(|directory| directory.join("git"));

@@ -52,14 +52,17 @@ impl Default for BlobLimits {
             memory_bytes: 64 << 20,
             small_bytes: 4 << 20,
             disk_bytes: 2 << 30,
-            object_bytes: OBJECT_BYTES_MAX,
+            object_bytes: OBJECT_BYTES,
             decoding_bytes: 128 << 20,
         }
     }
 }
 
-/// The largest git object that is read, in bytes.
-pub const OBJECT_BYTES_MAX: u64 = 8 << 30;
+/// The largest git object that is read where nobody sets another limit, in bytes.
+pub const OBJECT_BYTES: u64 = 8 << 30;
+/// The largest one that is decoded in memory whatever the limit, in bytes: trees, commits, tags, and blobs that are stored as differences. git itself stores none
+/// of more than `core.bigFileThreshold` so, 512 MiB unless it is set (git-config(1)).
+pub const WHOLE_BYTES_MAX: u64 = 1 << 30;
 
 /// A blob of a repository. A repository that lacks a blob does not get it from another one's, so that each has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -23,8 +23,10 @@ use crate::store::is_momentary;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A second opening of a repository, made when it is needed.
-#[derive(Default)]
-pub(super) struct Again(Mutex<Second>);
+pub(super) struct Again {
+    object_bytes: u64,
+    second: Mutex<Second>,
+}
 
 #[derive(Default)]
 struct Second {
@@ -55,6 +57,11 @@ enum Opening {
 }
 
 impl Again {
+    /// One that is to read objects of at most so many bytes, as the first.
+    pub(super) fn within(object_bytes: u64) -> Self {
+        Self { object_bytes, second: Mutex::default() }
+    }
+
     /// Asks about an object, in the second opening and if that fails in one that is made now.
     pub(super) fn ask<T>(
         &self,
@@ -97,7 +104,7 @@ impl Again {
         second.since = Some(Instant::now());
         second.trouble = Some("it is being opened anew".to_owned());
         drop(second);
-        match catch_unwind(AssertUnwindSafe(|| options().open(path))) {
+        match catch_unwind(AssertUnwindSafe(|| options(self.object_bytes).open(path))) {
             Ok(Ok(repository)) => Opening::Open(Arc::new(repository)),
             Ok(Err(error)) => momentary(&error).map_or(Opening::Failed, Opening::Trouble),
             Err(_) => Opening::Failed,
@@ -105,7 +112,7 @@ impl Again {
     }
 
     fn second(&self) -> std::sync::MutexGuard<'_, Second> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.second.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

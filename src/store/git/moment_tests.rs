@@ -12,7 +12,7 @@ use super::fixture::{Fixture, Made};
 use super::lfs::LfsObjects;
 use super::repository::options;
 use super::{GitStore, Repository, oid};
-use crate::store::blobs::{BlobCache, BlobLimits};
+use crate::store::blobs::{BlobCache, BlobLimits, OBJECT_BYTES};
 use crate::store::{Store, StoreError, is_momentary};
 use crate::union::object::Object;
 
@@ -44,7 +44,7 @@ fn without_descriptors() {
     let below = first.lookup(&first.root().unwrap(), b"in").unwrap().unwrap();
     let id = made.git(&["rev-parse", "HEAD:in"]);
     let id = ObjectId::from_hex(id.trim().as_bytes()).unwrap();
-    let opened = [(); 2].map(|()| options().open(&made.path).unwrap());
+    let opened = [(); 2].map(|()| options(OBJECT_BYTES).open(&made.path).unwrap());
     // It knows which packs there are, and has opened none.
     opened[0].objects.structure().unwrap();
     let find = |at: usize, id: &ObjectId| opened[at].to_thread_local().find_header(*id).is_ok();

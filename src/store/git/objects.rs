@@ -36,11 +36,20 @@ impl Repository {
     }
 
     fn any_object(&self, oid: &Oid) -> Result<(GitKind, Vec<u8>), StoreError> {
-        match self.decoded(oid) {
+        let answer = match self.decoded(oid) {
             // What was kept of another pack may have been taken for one of this.
             Err(_) if self.forget_bases() => self.decoded(oid),
             answer => answer,
-        }
+        };
+        answer.map_err(|error| self.too_large(oid).unwrap_or(error))
+    }
+
+    /// Why an object is not decoded in memory, if its size is the reason: the library says that there is no room.
+    fn too_large(&self, oid: &Oid) -> Option<StoreError> {
+        let limit_bytes = self.whole_bytes();
+        let (_, size_bytes) = self.header(oid).ok()?;
+        let oid = oid.to_string();
+        (size_bytes > limit_bytes).then_some(StoreError::TooLarge { oid, size_bytes, limit_bytes })
     }
 
     /// Decodes without what is kept from now on. False if that changes nothing.

@@ -18,7 +18,7 @@ use super::objects::unreadable;
 use super::pin::PinDirectory;
 use super::regular::find_special;
 use crate::store::StoreError;
-use crate::store::blobs::OBJECT_BYTES_MAX;
+use crate::store::blobs::{OBJECT_BYTES, WHOLE_BYTES_MAX};
 use crate::union::object::Oid;
 
 /// For how many packs an open repository has room: for this many at least, or for twice as many as it has. That cannot grow later. A slot
@@ -30,6 +30,8 @@ const SLOTS_MIN: usize = 80;
 pub struct Repository {
     pub(super) inner: gix::ThreadSafeRepository,
     key: [u8; 16],
+    /// The largest object that is read.
+    object_bytes: u64,
     /// How many packs it had when it was opened.
     packs: usize,
     /// The pin, if the repository is read from one.
@@ -66,19 +68,27 @@ impl OpenError {
 }
 
 impl Repository {
-    /// Opens the repository at a path: its work tree, its git directory, or a bare one.
+    /// As [`Repository::open_within`], with the limit that holds where nobody sets one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_within(path, OBJECT_BYTES)
+    }
+
+    /// Opens the repository at a path: its work tree, its git directory, or a bare one. Objects of more than `object_bytes` are not read.
     ///
     /// Foreign ownership is no obstacle. Environment, system and user configuration are not read.
     ///
     /// # Errors
     /// There is no repository, or its configuration cannot be read.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
+    pub fn open_within(path: &Path, object_bytes: u64) -> Result<Self, OpenError> {
         // Each place is looked at once: that is nine system calls.
         let below = path.join(".git");
         let mut looked_at = vec![path];
         looked_at.extend(below.is_dir().then_some(below.as_path()));
         expect_files(&looked_at)?;
-        let opened = catch_unwind(AssertUnwindSafe(|| options().open(path)));
+        let opened = catch_unwind(AssertUnwindSafe(|| options(object_bytes).open(path)));
         let inner = match opened {
             Ok(Ok(inner)) => inner,
             Ok(Err(error)) => {
@@ -95,8 +105,8 @@ impl Repository {
         let place = real(inner.objects_dir());
         let key = short_digest(&[place.as_os_str().as_encoded_bytes()]);
         let packs = count_packs(inner.objects_dir());
-        let (idle, bases, again) = (Mutex::default(), Bases::new(), Again::default());
-        Ok(Self { inner, key, packs, pin: None, idle, bases, again })
+        let (idle, bases, again) = (Mutex::default(), Bases::new(), Again::within(object_bytes));
+        Ok(Self { inner, key, object_bytes, packs, pin: None, idle, bases, again })
     }
 
     /// Opens a repository by the objects of its pin. What these lack is looked for in the repository itself.
@@ -104,22 +114,23 @@ impl Repository {
     /// # Errors
     /// The pin cannot be read.
     pub fn open_pinned(lender: Arc<Self>, directory: PinDirectory) -> Result<Self, OpenError> {
-        let key = lender.key;
-        let pinned = Self::open_left(directory, key)?;
+        let pinned = Self::open_left(directory, lender.key, lender.object_bytes)?;
         pinned.set_lender(lender);
         Ok(pinned)
     }
 
-    /// Opens a pin whose repository is not known yet. `key` is that of the repository.
+    /// Opens a pin whose repository is not known yet. `key` is that of the repository, `object_bytes` as for [`Repository::open_within`].
     ///
     /// # Errors
     /// The pin cannot be read.
-    pub fn open_left(directory: PinDirectory, key: [u8; 16]) -> Result<Self, OpenError> {
-        let Self { inner, packs, .. } = Self::open(directory.path())?;
+    pub fn open_left(
+        directory: PinDirectory,
+        key: [u8; 16],
+        object_bytes: u64,
+    ) -> Result<Self, OpenError> {
+        let opened = Self::open_within(directory.path(), object_bytes)?;
         let lender = ArcSwapOption::empty();
-        let pin = Some(Pinned { directory, lender });
-        let (idle, bases, again) = (Mutex::default(), Bases::new(), Again::default());
-        Ok(Self { inner, key, packs, pin, idle, bases, again })
+        Ok(Self { key, pin: Some(Pinned { directory, lender }), ..opened })
     }
 
     /// Looks in this repository for what the pin lacks, from now on. A repository that is itself read from a pin is not taken: a chain of
@@ -151,6 +162,11 @@ impl Repository {
             found.ok_or_else(|| unreadable(oid, "it is not in the pin"))?;
         }
         Ok(())
+    }
+
+    /// The largest object that is decoded in memory.
+    pub(super) fn whole_bytes(&self) -> u64 {
+        self.object_bytes.min(WHOLE_BYTES_MAX)
     }
 
     /// Its own git directory; of a linked work tree the one below `worktrees`.
@@ -220,12 +236,13 @@ impl fmt::Debug for Repository {
     }
 }
 
-/// How repositories are opened: nothing but their own files decides what they say.
-pub(super) fn options() -> gix::open::Options {
+/// How repositories are opened: nothing but their own files decides what they say, and an object with more bytes than this is not decoded in memory.
+pub(super) fn options(object_bytes: u64) -> gix::open::Options {
+    let whole_bytes = object_bytes.min(WHOLE_BYTES_MAX);
     let overrides = [
         "core.useReplaceRefs=false".to_owned(),
         "core.deltaBaseCacheLimit=0".to_owned(),
-        format!("gitoxide.objects.allocLimit={OBJECT_BYTES_MAX}"),
+        format!("gitoxide.objects.allocLimit={whole_bytes}"),
     ];
     gix::open::Options::isolated()
         .with(gix::sec::Trust::Full)

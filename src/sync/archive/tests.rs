@@ -67,7 +67,7 @@ fn lines(snapshot: &Snapshot) -> Vec<String> {
 }
 
 fn archive(fixture: &Fixture, config: &Config) -> (Pins, Archive) {
-    let pins = Pins::open(&config.state.dir, Some(&fixture.path().join("view")));
+    let pins = Pins::open(&config.state, Some(&fixture.path().join("view")));
     let shared = Arc::new(Shared::new(config));
     let archive = Archive::open(&pins, None, config, shared).unwrap();
     (pins, archive)

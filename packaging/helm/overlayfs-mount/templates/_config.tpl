@@ -21,7 +21,7 @@
 {{- end -}}
 {{- with $values.surfaces -}}{{- $_ := set $config "surfaces" . -}}{{- end -}}
 {{- $_ := set $config "repoCache" (dict "path" $cache.path "interval" (printf "%ss" $cache.interval)) -}}
-{{- $_ := set $config "state" (dict "dir" "/var/lib/overlayfs-mount" "cacheBytes" $values.state.cacheBytes) -}}
+{{- $_ := set $config "state" (dict "dir" "/var/lib/overlayfs-mount" "cacheBytes" $values.state.cacheBytes "objectBytes" $values.state.objectBytes) -}}
 {{- $mount := deepCopy $values.mount -}}
 {{- range $key := list "uid" "gid" -}}
 {{- if and (hasKey $mount $key) (not (kindIs "invalid" (get $mount $key))) -}}{{- $_ := set $mount $key (int64 (get $mount $key)) -}}{{- end -}}

@@ -56,7 +56,11 @@ fn config(fixture: &Fixture, sources: Vec<SourceSpec>) -> Config {
             interval: Duration::from_secs(30),
             token_file: PathBuf::new(),
         },
-        state: StateSettings { dir: fixture.path().join("state"), cache_bytes: 1 << 20 },
+        state: StateSettings {
+            dir: fixture.path().join("state"),
+            cache_bytes: 1 << 20,
+            object_bytes: 1 << 30,
+        },
         mount: MountSettings {
             at: "/mnt".into(),
             shows_sources: true,
