@@ -36,12 +36,15 @@ impl Repository {
     }
 
     fn any_object(&self, oid: &Oid) -> Result<(GitKind, Vec<u8>), StoreError> {
-        let answer = match self.decoded(oid) {
-            // What was kept of another pack may have been taken for one of this.
-            Err(_) if self.forget_bases() => self.decoded(oid),
-            answer => answer,
-        };
-        answer.map_err(|error| self.too_large(oid).unwrap_or(error))
+        match self.decoded(oid) {
+            Ok(object) => Ok(object),
+            Err(error) => match self.too_large(oid) {
+                Some(reason) => Err(reason),
+                // What was kept of another pack may have been taken for one of this.
+                None if self.forget_bases() => self.decoded(oid),
+                None => Err(error),
+            },
+        }
     }
 
     /// Why an object is not decoded in memory, if its size is the reason: the library says that there is no room.
