@@ -119,12 +119,15 @@ fn report(config: &Config, snapshot: &Snapshot) -> CheckReport {
         count: 1,
         what: finding.kind.to_string(),
     });
-    let occurrences = inspect::inspect(snapshot).into_iter().map(|occurrence| FindingReport {
-        source: label(occurrence.source),
-        places: occurrence.places,
-        count: occurrence.count,
-        what: occurrence.kind.to_string(),
-    });
+    let occurrences =
+        inspect::inspect(snapshot, config.state.object_bytes).into_iter().map(|occurrence| {
+            FindingReport {
+                source: label(occurrence.source),
+                places: occurrence.places,
+                count: occurrence.count,
+                what: occurrence.kind.to_string(),
+            }
+        });
     let mut hides = EntriesReport::of(snapshot).entries;
     hides.retain(|entry| !entry.hides.is_empty());
     CheckReport {

@@ -71,8 +71,8 @@ impl fmt::Display for OccurrenceKind {
     }
 }
 
-/// Walks the trees that the view serves of each git source, hidden entries included.
-pub fn inspect(snapshot: &Snapshot) -> Vec<Occurrence> {
+/// Walks the trees that the view serves of each git source, hidden entries included. Objects of more than `object_bytes` are not read.
+pub fn inspect(snapshot: &Snapshot, object_bytes: u64) -> Vec<Occurrence> {
     let mut tops = Vec::new();
     whole_sources(snapshot.namespace.root(), &mut tops);
     let mut found = Vec::new();
@@ -81,7 +81,7 @@ pub fn inspect(snapshot: &Snapshot) -> Vec<Occurrence> {
             Revision::Commit(_) => {}
             Revision::Listing(_) | Revision::Missing => continue,
         }
-        let mut inspector = Inspector::new(source.store.as_ref());
+        let mut inspector = Inspector::new(source.store.as_ref(), object_bytes);
         if tops.contains(&id) {
             inspector.start(source.store.root());
         } else {
@@ -120,6 +120,7 @@ fn whole_sources(directory: &Directory, whole: &mut Vec<SourceId>) {
 
 struct Inspector<'a> {
     store: &'a dyn Store,
+    object_bytes: u64,
     /// Directories that are still to be listed.
     pending: Vec<(RelPath, Object)>,
     seen: HashSet<Object>,
@@ -128,9 +129,9 @@ struct Inspector<'a> {
 }
 
 impl<'a> Inspector<'a> {
-    fn new(store: &'a dyn Store) -> Self {
+    fn new(store: &'a dyn Store, object_bytes: u64) -> Self {
         let (pending, seen, found) = (Vec::new(), HashSet::new(), BTreeMap::new());
-        Self { store, pending, seen, names: 0, found }
+        Self { store, object_bytes, pending, seen, names: 0, found }
     }
 
     /// Looks whether the repository has all that a `.git` is made of.
@@ -206,6 +207,10 @@ impl<'a> Inspector<'a> {
 
     fn is_pointer(&self, file: &Object) -> Result<bool, StoreError> {
         let size_bytes = self.store.attributes(file)?.size_bytes;
+        if size_bytes > self.object_bytes {
+            // An error, unless it is of LFS.
+            self.store.read(file, 0, 1)?;
+        }
         // The shortest pointer has its two fixed lines and a digit.
         if !(100..POINTER_BYTES).contains(&size_bytes) {
             return Ok(false);

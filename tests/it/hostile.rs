@@ -70,7 +70,10 @@ fn s143_what_is_larger_than_the_limit_is_an_error_and_costs_only_itself() {
         assert!(log.lines().any(is_told), "{name}: {log}");
     }
     assert!(log.contains("has 80000000 bytes, and at most 1048576 are read"), "{log}");
-    assert!(sandbox.succeed(&["check"]).contains("state.objectBytes"));
+    let check = sandbox.succeed(&["check"]);
+    for name in ["random", "difference", "zeros", "many"] {
+        assert!(check.contains(&format!("skills/large/{name} (object ")), "{name}: {check}");
+    }
     mount.unmount();
 }
 

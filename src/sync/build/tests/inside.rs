@@ -121,7 +121,7 @@ fn check_finds_what_a_user_might_miss() {
     ]);
     made.commit_tree(&made.tree(&[("40000", b"deep", &deep), ("40000", b"same", &deep)]));
     let mut config = config(&fixture, vec![repo("a/b")]);
-    let found = inspect(&try_build(&config).unwrap());
+    let found = inspect(&try_build(&config).unwrap(), 1 << 30);
     let found: Vec<_> = found.iter().map(|o| (o.kind, o.count, o.places.join(" "))).collect();
     let left_out = OccurrenceKind::LeftOut(crate::store::LeftOutReason::GitDirectory);
     let expected = [
@@ -131,9 +131,9 @@ fn check_finds_what_a_user_might_miss() {
     ];
     assert_eq!(found, expected);
     config.mount.shows_sources = false;
-    assert_eq!(inspect(&try_build(&config).unwrap()), []);
+    assert_eq!(inspect(&try_build(&config).unwrap(), 1 << 30), []);
     config.sources[0].subdirs[1] = Some(path("same"));
-    assert_eq!(inspect(&try_build(&config).unwrap())[0].places, ["same/module"]);
+    assert_eq!(inspect(&try_build(&config).unwrap(), 1 << 30)[0].places, ["same/module"]);
 }
 
 #[test]
