@@ -13,8 +13,15 @@ use tempfile::TempDir;
 /// The variable that turns off the tests that need `/dev/fuse`.
 pub(crate) const SKIP_FUSE: &str = "OVERLAYFS_MOUNT_SKIP_FUSE";
 
+/// The longest that anything in a test may take, in seconds.
+const PATIENCE: u64 = 60;
+/// The variable that says another number: a machine whose processor is emulated takes long.
+const PATIENCE_SECS: &str = "OVERLAYFS_MOUNT_PATIENCE";
+
 /// The longest that anything in a test may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) fn patience() -> Duration {
+    Duration::from_secs(times(PATIENCE_SECS, PATIENCE))
+}
 
 /// The variable that has tests try what they try for minutes instead of seconds.
 const LONG: &str = "OVERLAYFS_MOUNT_LONG";
@@ -178,9 +185,9 @@ impl Sandbox {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Runs a shell script in the sandbox to whatever end, within [`PATIENCE`].
+    /// Runs a shell script in the sandbox to whatever end, within [`patience`].
     pub(crate) fn shell_output(&self, script: &str) -> Output {
-        let patience = if is_long() { PATIENCE * 15 } else { PATIENCE };
+        let patience = if is_long() { patience() * 15 } else { patience() };
         let seconds = patience.as_secs().to_string();
         let mut command = self.command("timeout");
         command.args(["-s", "KILL", &seconds, "sh", "-euc", script]).env("VIEW", self.view());
@@ -395,7 +402,7 @@ impl Repo<'_> {
 
 /// Waits for a condition, and fails with `what` if it does not come.
 pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(10));

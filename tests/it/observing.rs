@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ExitStatus, Stdio};
 
-use crate::fixture::{Mount, PATIENCE, Sandbox, can_mount, wait_for};
+use crate::fixture::{Mount, Sandbox, can_mount, patience, wait_for};
 
 /// A process that ends with the test.
 struct Running(Child);
@@ -55,7 +55,7 @@ pub(crate) fn mount<'a>(sandbox: &'a Sandbox, more: &[&str]) -> (Mount<'a>, Stri
 /// Status and body of an answer; `None` if nobody answers.
 fn try_get(address: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_read_timeout(Some(patience())).ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
