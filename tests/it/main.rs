@@ -39,6 +39,7 @@ mod messages;
 mod moments;
 mod mounting;
 mod mutants;
+mod naming;
 mod observing;
 mod old_kernels;
 mod oom;

@@ -1,0 +1,82 @@
+//! How views are found by who asks for them: beside others, by any name of the mount point, and where the daemon may not be asked.
+
+use std::process::Command;
+
+use crate::fixture::{Mount, Sandbox, can_mount};
+
+/// A view of one source with a skill.
+fn mounted(sandbox: &Sandbox) -> Option<Mount<'_>> {
+    if !can_mount() {
+        return None;
+    }
+    sandbox.repo("acme/base").skill("plan", "plan\n").package("tools/slack", "x").commit();
+    sandbox.configure("    - repo: acme/base", "");
+    Some(sandbox.mount())
+}
+
+fn signal(name: &str, pid: u32) {
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn s144_a_daemon_that_does_not_answer_keeps_no_other_from_being_shown() {
+    let sandbox = Sandbox::new();
+    let Some(mount) = mounted(&sandbox) else { return };
+    sandbox.succeed(&["mount", "other"]);
+    let pid = mount.pid();
+    signal("-STOP", pid);
+    let table = sandbox.overlay(&["status"]).output().unwrap();
+    let json = sandbox.overlay(&["status", "--json"]).output().unwrap();
+    signal("-CONT", pid);
+    let (said, shown) =
+        (String::from_utf8_lossy(&table.stderr), String::from_utf8_lossy(&table.stdout));
+    assert_eq!(table.status.code(), Some(1), "{said}");
+    assert!(shown.contains("/other  ready\n") && !shown.contains("/view  "), "{shown}");
+    assert!(said.contains(&format!("the view on `{}`", sandbox.view().display())), "{said}");
+    assert!(said.contains("has not answered\n  cure: "), "{said}");
+    assert_eq!(json.status.code(), Some(1));
+    let all: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(all.as_array().unwrap().len(), 1, "{all}");
+    sandbox.succeed(&["unmount", "other"]);
+    mount.unmount();
+}
+
+#[test]
+fn s144_a_run_directory_of_somebody_else_keeps_nobody_from_asking() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.shell("mkdir -p source/tools && echo content > source/tools/file");
+    sandbox.configure("    - {path: source, name: me/source}", "");
+    // A machine's own `/run` and `/tmp`, where anybody may make directories.
+    let script = r#"
+        cp "$PROGRAM" program
+        mount -t tmpfs -o mode=0755 tmpfs /run
+        mount --bind . /tmp
+        cd /tmp
+        mkdir overlayfs-mount-0
+        chown 65534 overlayfs-mount-0
+        trap 'umount -l view 2>/dev/null || true' EXIT
+        ./program mount
+        ./program status | head -n 1
+        ./program status --check >/dev/null && echo ready
+        ./program reload | cut -d: -f1
+        ./program unmount view
+        ./program status
+    "#;
+    let mut command = sandbox.command("timeout");
+    command
+        .args(["-s", "KILL", "60", "unshare", "--mount", "--propagation", "private"])
+        .args(["sh", "-euc", script])
+        .env("PROGRAM", env!("CARGO_BIN_EXE_overlayfs-mount"))
+        .env_remove("OVERLAYFS_MOUNT_RUN_DIR");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("unshare failed") || said.contains("chown: ") {
+        eprintln!("SKIPPED: only root can make a name space and a directory of somebody else");
+        return;
+    }
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(shown, "/tmp/view  ready\nready\nunchanged\nnothing is mounted\n", "{said}");
+}
