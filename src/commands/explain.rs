@@ -13,6 +13,7 @@ use super::output::short;
 use super::{input, output};
 use crate::control::client;
 use crate::machine::mountinfo::MountTable;
+use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
 use crate::snapshot::explanation::{ExplanationReport, Shows};
 use crate::snapshot::report::EntriesReport;
@@ -75,6 +76,7 @@ fn below_mount(path: &Path) -> Result<Option<ExplanationReport>, Failure> {
         return Ok(None);
     }
     let table = MountTable::read()?;
+    let path = &mountpoint::through_links(&table, path);
     let Some(mount) = table.find(path).filter(|mount| mount.is_ours()) else { return Ok(None) };
     let point = &mount.mountpoint;
     let inside = path.strip_prefix(point).unwrap_or(Path::new(""));

@@ -237,6 +237,7 @@ fn complete(
         let mountpoint = std::path::absolute(wanted).map_err(|error| {
             Failure::new(format!("mount point `{}`: {error}", wanted.display()))
         })?;
+        let mountpoint = mountpoint.components().collect();
         return plan_at(config, seen, mountpoint, &options, Audience::Given);
     }
     let mountpoint = mountpoint::resolve(wanted)?;

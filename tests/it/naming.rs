@@ -80,3 +80,26 @@ fn s144_a_run_directory_of_somebody_else_keeps_nobody_from_asking() {
     let shown = String::from_utf8_lossy(&output.stdout);
     assert_eq!(shown, "/tmp/view  ready\nready\nunchanged\nnothing is mounted\n", "{said}");
 }
+
+#[test]
+fn s145_a_view_is_found_by_every_name_of_its_mount_point() {
+    let sandbox = Sandbox::new();
+    let Some(mount) = mounted(&sandbox) else { return };
+    sandbox.shell("ln -s view link; mkdir other");
+    for name in ["view", "view/", "./view//", "link", "link/", "other/../view/", "view/../link"] {
+        let status = sandbox.succeed(&["status", name]);
+        assert!(status.contains("/view  ready\n"), "{name}: {status}");
+        assert!(sandbox.succeed(&["reload", name]).starts_with("unchanged"), "{name}");
+        sandbox.succeed(&["wait", name, "--timeout", "0"]);
+        let path = format!("{name}/.agents/skills/plan/SKILL.md");
+        let said = sandbox.succeed(&["explain", &path]);
+        assert!(said.starts_with(".agents/skills/plan/SKILL.md comes from acme/base\n"), "{said}");
+    }
+    sandbox.succeed(&["unmount", "view/"]);
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+    drop(mount);
+    // No directory is made that another name would lead to.
+    let said = sandbox.fail(1, &["mount", "none/../elsewhere"]);
+    assert!(said.contains("none") && said.contains("cure: "), "{said}");
+    assert!(!sandbox.path("none").exists() && !sandbox.path("elsewhere").exists());
+}
