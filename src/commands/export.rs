@@ -53,6 +53,7 @@ pub(super) fn run(arguments: &ExportArgs) -> Result<ExitCode, Failure> {
     let histories = Histories::new(None, Stop::default());
     let shared = Shared::with_histories(&config, histories);
     let snapshot = Arc::new(build(&config, &shared)?);
+    place.check_sources(&snapshot)?;
     for source in &snapshot.sources {
         if let Some(reason) = source.git_directory.left_out() {
             let failure =
@@ -148,6 +149,26 @@ impl Destination {
         Err(foreign("is not empty and was not written by an export"))
     }
 
+    /// Refuses a place in what is exported, which would become a part of itself, and one whose replacement takes a source along.
+    fn check_sources(&self, snapshot: &Snapshot) -> Result<(), Failure> {
+        for source in &snapshot.sources {
+            let Ok(place) = source.place.canonicalize() else { continue };
+            let relation = if source.is_live && self.directory.starts_with(&place) {
+                "lies inside"
+            } else if place.starts_with(&self.directory) {
+                "holds"
+            } else {
+                continue;
+            };
+            let (directory, place) = (self.directory.display(), place.display());
+            let failure = format!("`{directory}` {relation} source `{}` (`{place}`)", source.label);
+            return Err(
+                Failure::usage(failure).with_cure("name a directory apart from all sources")
+            );
+        }
+        Ok(())
+    }
+
     /// True if the marker names this very directory.
     fn remembers(&self, found: &fs::Metadata) -> bool {
         fs::read_to_string(&self.marker)
@@ -175,9 +196,11 @@ impl Destination {
     }
 }
 
-/// What tells a directory from a later one of the same name.
+/// What tells a directory from a later one of the same name. That one may soon have its inode number, but was made later.
 fn identity(metadata: &fs::Metadata) -> String {
-    format!("{}:{}", metadata.dev(), metadata.ino())
+    let made = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let made = made.map_or_else(|| "-".to_owned(), |time| time.as_nanos().to_string());
+    format!("{}:{}:{made}", metadata.dev(), metadata.ino())
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {

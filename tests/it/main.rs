@@ -47,6 +47,7 @@ mod passing;
 mod passthrough;
 mod passthrough_keeper;
 mod pins;
+mod places;
 mod planted;
 mod remotes;
 mod serving;

@@ -1,0 +1,57 @@
+//! Places that are apart: a mount point or an export, and what is shown there.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use crate::fixture::Sandbox;
+
+const LIVE: &str = "    - {path: mine, name: me/mine}";
+
+fn with_skill(sandbox: &Sandbox) {
+    sandbox
+        .shell("mkdir -p mine/.agents/skills/own && echo own > mine/.agents/skills/own/SKILL.md");
+}
+
+#[test]
+fn s146_an_export_is_not_written_into_or_over_a_source() {
+    let sandbox = Sandbox::new();
+    with_skill(&sandbox);
+    sandbox.configure(LIVE, "");
+    for directory in ["mine/out", "mine/.agents/skills/out"] {
+        let said = sandbox.fail(2, &["export", directory]);
+        assert!(said.contains("lies inside source `me/mine`") && said.contains("cure: "), "{said}");
+    }
+    assert_eq!(sandbox.shell("find mine | wc -l").trim(), "5");
+    // What an earlier export left is replaced, but not with a source that was put there since.
+    sandbox.succeed(&["export", "out"]);
+    sandbox.shell("cp -r mine out/mine");
+    sandbox.configure("    - {path: out/mine, name: me/mine}", "");
+    let said = sandbox.fail(2, &["export", "out"]);
+    assert!(said.contains("holds source `me/mine`") && said.contains("cure: "), "{said}");
+    assert!(sandbox.path("out/mine/.agents").exists());
+}
+
+#[test]
+fn s146_a_directory_that_took_the_number_of_an_export_is_left_alone() {
+    let sandbox = Sandbox::new();
+    with_skill(&sandbox);
+    sandbox.configure(LIVE, "");
+    sandbox.succeed(&["export", "out"]);
+    sandbox.succeed(&["export", "out"]);
+    let number = fs::metadata(sandbox.path("out")).unwrap().ino();
+    fs::remove_dir_all(sandbox.path("out")).unwrap();
+    let made = (0..200).map(|index| sandbox.path(format!("made-{index}")));
+    let same = made.into_iter().find(|path| {
+        fs::create_dir(path).unwrap();
+        fs::metadata(path).unwrap().ino() == number
+    });
+    let Some(same) = same else {
+        eprintln!("SKIPPED: this file system gives out no inode number again");
+        return;
+    };
+    fs::rename(same, sandbox.path("out")).unwrap();
+    fs::write(sandbox.path("out/precious"), "mine").unwrap();
+    let said = sandbox.fail(1, &["export", "out"]);
+    assert!(said.contains("was not written by an export"), "{said}");
+    assert_eq!(fs::read_to_string(sandbox.path("out/precious")).unwrap(), "mine");
+}
