@@ -1,6 +1,6 @@
 //! How views are found by who asks for them: beside others, by any name of the mount point, and where the daemon may not be asked.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use crate::fixture::{Mount, Sandbox, can_mount};
 
@@ -102,4 +102,49 @@ fn s145_a_view_is_found_by_every_name_of_its_mount_point() {
     let said = sandbox.fail(1, &["mount", "none/../elsewhere"]);
     assert!(said.contains("none") && said.contains("cure: "), "{said}");
     assert!(!sandbox.path("none").exists() && !sandbox.path("elsewhere").exists());
+}
+
+/// As somebody who may not ask the daemon.
+fn outside(sandbox: &Sandbox, arguments: &[&str]) -> Output {
+    let mut command = sandbox.overlay(arguments);
+    command.env("OVERLAYFS_MOUNT_RUN_DIR", sandbox.path("none")).output().unwrap()
+}
+
+#[test]
+fn s44_who_sees_only_the_view_is_told_what_is_there_and_what_is_not() {
+    let sandbox = Sandbox::new();
+    let Some(mount) = mounted(&sandbox) else { return };
+    let explain = |path: &str| {
+        let output = outside(&sandbox, &["explain", &format!("view/{path}")]);
+        assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (path, first) in [
+        ("", ". is a merged directory of acme/base"),
+        ("workflows", "workflows is a merged directory; no source shows anything in it"),
+        ("acme", "acme is a merged directory of acme/base"),
+        ("acme/base/tools", "acme/base/tools comes from acme/base"),
+        (".overlay/current/acme/base", ".overlay/current/acme/base comes from acme/base"),
+        ("tools/slack/pyproject.toml", "tools/slack/pyproject.toml comes from acme/base"),
+    ] {
+        assert_eq!(explain(path).lines().next(), Some(first));
+        assert_eq!(
+            sandbox.succeed(&["explain", &format!("view/{path}")]).lines().next(),
+            Some(first)
+        );
+    }
+    for path in ["acme/base/none", "tools/slack/none", "tools/none", "none"] {
+        let first = format!("{path} shows nothing: ");
+        assert!(explain(path).starts_with(&first), "{path}: {}", explain(path));
+        assert!(sandbox.succeed(&["explain", &format!("view/{path}")]).starts_with(&first));
+    }
+    // Nobody waits for a daemon that does not answer.
+    let pid = mount.pid();
+    signal("-STOP", pid);
+    let output = outside(&sandbox, &["explain", "view/tools/slack"]);
+    signal("-CONT", pid);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("does not answer") && said.contains("cure: "), "{said}");
+    mount.unmount();
 }
