@@ -254,7 +254,7 @@ pub(super) fn plan_at(
 ) -> Result<Plan, Failure> {
     let problems = match audience {
         Audience::Everybody | Audience::OneCommand => {
-            config::check_mountpoint(&config, &mountpoint)
+            config::check_real_mountpoint(&config, &mountpoint)
         }
         Audience::Given => Vec::new(),
     };

@@ -199,6 +199,15 @@ impl SettingsReader<'_> {
 ///
 /// Goes by names alone: links are for the caller to resolve, who knows the real mount point.
 pub fn check_mountpoint(config: &Config, at: &Path) -> Vec<Problem> {
+    clashes(config, at, &|_| None)
+}
+
+/// As [`check_mountpoint`], also where links lead to such a directory.
+pub fn check_real_mountpoint(config: &Config, at: &Path) -> Vec<Problem> {
+    clashes(config, at, &|dir| dir.canonicalize().ok())
+}
+
+fn clashes(config: &Config, at: &Path, real: &dyn Fn(&Path) -> Option<PathBuf>) -> Vec<Problem> {
     let at = normalize(at);
     let file = match &config.origin {
         Origin::File(file) | Origin::Values(file) => Some(file.clone()),
@@ -214,15 +223,10 @@ pub fn check_mountpoint(config: &Config, at: &Path) -> Vec<Problem> {
     ];
     live.chain(own)
         .filter_map(|(whose, dir)| {
-            let dir = normalize(dir);
-            let relation = if dir == at {
-                "is"
-            } else if at.starts_with(&dir) {
-                "lies inside"
-            } else if dir.starts_with(&at) {
-                "covers"
-            } else {
-                return None;
+            let named = normalize(dir);
+            let (relation, dir) = match relation(&at, &named) {
+                Some(relation) => (relation, named),
+                None => real(dir).and_then(|dir| Some((relation(&at, &dir)?, dir)))?,
             };
             Some(Problem {
                 severity: Severity::Error,
@@ -238,4 +242,17 @@ pub fn check_mountpoint(config: &Config, at: &Path) -> Vec<Problem> {
             })
         })
         .collect()
+}
+
+/// How a mount point stands to a directory that should be apart from it; `None` if it is.
+fn relation(at: &Path, dir: &Path) -> Option<&'static str> {
+    if dir == at {
+        Some("is")
+    } else if at.starts_with(dir) {
+        Some("lies inside")
+    } else if dir.starts_with(at) {
+        Some("covers")
+    } else {
+        None
+    }
 }

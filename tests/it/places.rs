@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::fixture::Sandbox;
+use crate::fixture::{Sandbox, can_mount};
 
 const LIVE: &str = "    - {path: mine, name: me/mine}";
 
@@ -54,4 +54,33 @@ fn s146_a_directory_that_took_the_number_of_an_export_is_left_alone() {
     let said = sandbox.fail(1, &["export", "out"]);
     assert!(said.contains("was not written by an export"), "{said}");
     assert_eq!(fs::read_to_string(sandbox.path("out/precious")).unwrap(), "mine");
+}
+
+#[test]
+fn s56_a_mount_point_stays_clear_of_sources_that_links_or_a_new_configuration_lead_to() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    with_skill(&sandbox);
+    sandbox.shell("mkdir -p view/below; ln -s view/below link");
+    // What is below the mount point cannot be found any more once that is covered.
+    sandbox.configure("    - {path: link, name: me/link}", "");
+    let said = sandbox.fail(2, &["mount"]);
+    assert!(said.contains("covers source `me/link`") && said.contains("cure: "), "{said}");
+    sandbox.configure(LIVE, "");
+    let mount = sandbox.mount_with(&["elsewhere"]);
+    for path in ["elsewhere/me/mine", "elsewhere", "."] {
+        sandbox
+            .configure(&format!("{LIVE}\n    - {{path: {path}, name: in/side}}"), "sources: true");
+        let said = sandbox.fail(1, &["reload", "elsewhere"]);
+        assert!(said.contains("source `in/side`") && said.contains("cure: "), "{path}: {said}");
+    }
+    let status = sandbox.succeed(&["status", "elsewhere"]);
+    assert!(!status.contains("  in/side"), "{status}");
+    sandbox.configure(LIVE, "");
+    sandbox.succeed(&["reload", "elsewhere"]);
+    // The daemon holds nothing of its own view.
+    sandbox.succeed(&["unmount", "elsewhere"]);
+    drop(mount);
 }

@@ -6,6 +6,7 @@ mod beginning;
 mod reload;
 mod retry;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -22,7 +23,7 @@ use super::guard::{guarded, survived};
 use super::kept_by::{KeptBy, widen};
 use super::opening::Caches;
 use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
-use super::start::Plan;
+use super::start::{Audience, Plan};
 use super::updates::{UpdateRequest, Updates, Updating, wait};
 use super::vitals::Vitals;
 use crate::config::resolved::{Config, Overrides};
@@ -86,7 +87,9 @@ pub(super) fn start(
     let has_left = archive.is_some_and(|archive| archive.has_others(&first.id));
     let (taking, taken) = mpsc::channel();
     let taking = has_left.then_some(taking);
+    let is_ours = plan.audience != Audience::Given || keeper.is_some();
     let mut updater = Updater {
+        place: is_ours.then(|| plan.mountpoint.clone()),
         config: plan.config.clone(),
         overrides: plan.overrides,
         is_pinned: plan.is_pinned,
@@ -129,6 +132,8 @@ pub(super) fn start(
 
 struct Updater {
     config: Config,
+    /// The mount point; `None` where another process has mounted, perhaps in another name space.
+    place: Option<PathBuf>,
     overrides: Overrides,
     /// Whether the view shows the set of its start for good.
     is_pinned: bool,
