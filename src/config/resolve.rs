@@ -149,8 +149,10 @@ impl SettingsReader<'_> {
 
     fn mount(&mut self, raw: &RawMount) -> MountSettings {
         let key = KeyPath::top("mount");
+        let at = self.path(raw.at.as_deref(), &key.key("at"), Path::new(MOUNT_POINT));
         MountSettings {
-            at: self.path(raw.at.as_deref(), &key.key("at"), Path::new(MOUNT_POINT)),
+            named_at: at.clone(),
+            at,
             shows_sources: raw.sources.unwrap_or(true),
             shows_git: raw.git.unwrap_or(false),
             has_xattrs: raw.xattrs.unwrap_or(false),

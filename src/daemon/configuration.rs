@@ -69,6 +69,7 @@ pub(super) fn keep_mounted(before: &Config, mut config: Config, said: &mut Vec<S
             said.push(format!("`mount.{name}` takes effect with the next mount"));
         }
     };
+    keep("at", old.named_at != new.named_at);
     keep("links", old.links != new.links);
     keep("xattrs", old.has_xattrs != new.has_xattrs);
     keep("allowOther", old.allow_other != new.allow_other);
@@ -80,6 +81,7 @@ pub(super) fn keep_mounted(before: &Config, mut config: Config, said: &mut Vec<S
     }
     let new = &mut config.mount;
     new.at.clone_from(&old.at);
+    new.named_at.clone_from(&old.named_at);
     new.links = old.links;
     new.has_xattrs = old.has_xattrs;
     (new.allow_other, new.uid, new.gid) = (old.allow_other, old.uid, old.gid);

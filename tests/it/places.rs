@@ -84,3 +84,27 @@ fn s56_a_mount_point_stays_clear_of_sources_that_links_or_a_new_configuration_le
     sandbox.succeed(&["unmount", "elsewhere"]);
     drop(mount);
 }
+
+#[test]
+fn s64_another_mount_point_is_said_to_take_effect_with_the_next_mount() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    with_skill(&sandbox);
+    sandbox.configure(LIVE, "");
+    let mount = sandbox.mount();
+    let configured = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
+    let moved = configured.replace("at: view", "at: elsewhere");
+    fs::write(sandbox.path("overlays.yaml"), moved).unwrap();
+    let reload = || {
+        let output = sandbox.overlay(&["reload", "view"]).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let expected = "warning: `mount.at` takes effect with the next mount\n";
+    assert_eq!((reload(), reload()), (expected.to_owned(), expected.to_owned()));
+    fs::write(sandbox.path("overlays.yaml"), configured).unwrap();
+    assert_eq!(reload(), "");
+    mount.unmount();
+}
