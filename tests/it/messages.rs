@@ -281,3 +281,22 @@ fn a_ref_that_leads_to_no_commit_is_said_to_and_not_proposed() {
     sandbox.configure(&format!("    - {{repo: acme/base, ref: {commit}}}"), "");
     sandbox.succeed(&["check"]);
 }
+
+#[test]
+fn what_cannot_be_done_with_these_arguments_is_said_with_its_cure() {
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "one\n").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    let said =
+        sandbox.fail(2, &["wait", "-c", "overlays.yaml", "--revision", "01234567", "--timeout=0"]);
+    assert!(said.contains("--revision"), "{said}");
+    for views in ["none", "overlays.yaml"] {
+        let said = sandbox.fail(2, &["mount", "--views", views]);
+        assert!(said.contains(views) && said.contains("cure: name a directory"), "{said}");
+    }
+    if !can_mount() {
+        return;
+    }
+    let said = sandbox.fail(1, &["pass", "--socket", "none/socket", "view"]);
+    assert!(said.contains("none/socket") && said.contains("cure: name a socket"), "{said}");
+}
