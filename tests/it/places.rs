@@ -108,3 +108,17 @@ fn s64_another_mount_point_is_said_to_take_effect_with_the_next_mount() {
     assert_eq!(reload(), "");
     mount.unmount();
 }
+
+#[test]
+fn a_log_that_would_be_waited_for_is_refused() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    with_skill(&sandbox);
+    sandbox.configure(LIVE, "");
+    sandbox.shell("mkfifo fifo");
+    let said = sandbox.fail(1, &["mount", "--log", "fifo"]);
+    assert!(said.contains("`fifo`") && said.contains("cure: name another file"), "{said}");
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+}
