@@ -3,7 +3,10 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::fixture::{Sandbox, can_mount};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::fixture::{Sandbox, can_mount, wait_for};
 
 const LIVE: &str = "    - {path: mine, name: me/mine}";
 
@@ -121,4 +124,63 @@ fn a_log_that_would_be_waited_for_is_refused() {
     let said = sandbox.fail(1, &["mount", "--log", "fifo"]);
     assert!(said.contains("`fifo`") && said.contains("cure: name another file"), "{said}");
     assert_eq!(sandbox.mounts(), Vec::<String>::new());
+}
+
+#[test]
+fn s146_what_exports_that_were_ended_left_is_removed() {
+    let sandbox = Sandbox::new();
+    sandbox.shell("mkdir -p mine/workflows; cd mine/workflows; seq 4000 | xargs touch");
+    sandbox.configure(LIVE, "");
+    let left = || -> Vec<String> {
+        let names = fs::read_dir(sandbox.path("")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(".overlayfs-mount-export-")).collect()
+    };
+    let start = || {
+        let mut command = sandbox.overlay(&["export", "out"]);
+        let export = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        wait_for("a directory that is written", || !left().is_empty());
+        export
+    };
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let export = start();
+        kill(Pid::from_raw(i32::try_from(export.id()).unwrap()), signal).unwrap();
+        let output = export.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("a signal ended the export"), "{said}");
+        assert_eq!(left(), Vec::<String>::new());
+        assert!(!sandbox.path("out").exists());
+    }
+    let mut export = start();
+    export.kill().unwrap();
+    export.wait().unwrap();
+    let killed = left();
+    assert_eq!(killed.len(), 1);
+    // One that another export is writing, and one that may only just have been made, stay.
+    sandbox.shell("mkdir .overlayfs-mount-export-new .overlayfs-mount-export-held");
+    sandbox.shell("touch -d '2 minutes ago' .overlayfs-mount-export-[!n]*");
+    let held = fs::File::open(sandbox.path(".overlayfs-mount-export-held")).unwrap();
+    held.lock().unwrap();
+    sandbox.succeed(&["export", "out"]);
+    let mut stay = left();
+    stay.sort();
+    assert_eq!(stay, [".overlayfs-mount-export-held", ".overlayfs-mount-export-new"]);
+}
+
+#[test]
+fn what_export_has_no_room_for_is_said_with_its_cure() {
+    let sandbox = Sandbox::new();
+    sandbox.shell("mkdir -p mine/workflows small; head -c 300000 /dev/zero > mine/workflows/blob");
+    sandbox.configure(LIVE, "");
+    if !sandbox.shell_output("mount -t tmpfs -o size=64k tmpfs small").status.success() {
+        eprintln!("SKIPPED: only root can make a small file system");
+        return;
+    }
+    let output = sandbox.overlay(&["export", "small/out"]).output().unwrap();
+    let left = sandbox.shell("ls -A small; umount small");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), left.as_str()), (Some(1), ""), "{said}");
+    assert!(said.starts_with("error: `me/mine/workflows/blob` cannot be written: "), "{said}");
+    assert!(said.contains("cure: make room there"), "{said}");
 }
