@@ -112,7 +112,7 @@ impl SettingsReader<'_> {
         let interval = self.duration(raw.interval.as_deref(), &interval_key, INTERVAL);
         if interval.is_zero() {
             let cure = "write a time above zero, as `30s`; without fetching: `sync: false`";
-            self.report.error(&interval_key, "is zero: fetching would never pause", cure);
+            self.report.own_error(&interval_key, "is zero: fetching would never pause", cure);
         }
         RepoCache {
             path: self.path(raw.path.as_deref(), &key.key("path"), Path::new(REPO_CACHE)),
@@ -133,7 +133,7 @@ impl SettingsReader<'_> {
         let object_bytes = self.size(raw.object_bytes.as_ref(), &object_key, OBJECT_BYTES);
         if object_bytes < OBJECT_BYTES_MIN {
             let what = "is less than 1MiB: directories of a source may be larger";
-            self.report.error(&object_key, what, "write `1MiB` or more");
+            self.report.own_error(&object_key, what, "write `1MiB` or more");
         }
         let dir = self.path(raw.dir.as_deref(), &key.key("dir"), &env.state_dir());
         StateSettings { dir, cache_bytes, object_bytes }
@@ -142,7 +142,7 @@ impl SettingsReader<'_> {
     fn size(&mut self, raw: Option<&Verbatim>, key: &KeyPath, default: u64) -> u64 {
         let Some(text) = raw else { return default };
         size(&text.0).unwrap_or_else(|| {
-            self.report.error(key, format!("`{}` is no size", text.0), SIZE_CURE);
+            self.report.own_error(key, format!("`{}` is no size", text.0), SIZE_CURE);
             default
         })
     }
@@ -184,7 +184,7 @@ impl SettingsReader<'_> {
     fn duration(&mut self, text: Option<&str>, key: &KeyPath, default: Duration) -> Duration {
         let Some(text) = text else { return default };
         duration(text).unwrap_or_else(|| {
-            self.report.error(key, format!("`{text}` is no duration"), DURATION_CURE);
+            self.report.own_error(key, format!("`{text}` is no duration"), DURATION_CURE);
             default
         })
     }

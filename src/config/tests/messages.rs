@@ -36,6 +36,30 @@ fn every_step_reports_in_one_run() {
 }
 
 #[test]
+fn a_wrong_value_hides_no_error_of_another_one_beside_it() {
+    let text = concat!(
+        "mount: {keep: -1s, uid: -1}\n",
+        "repoCache: {interval: 0s, sync: 2}\n",
+        "overlays: {sources: [{repo: a, lfs: x, toolsSubdir: /abs, ref: a~1}]}\n",
+    );
+    let said = refusal(text);
+    for key in [
+        "mount.keep",
+        "mount.uid",
+        "repoCache.interval",
+        "repoCache.sync",
+        "overlays.sources[0].repo",
+        "overlays.sources[0].lfs",
+    ] {
+        assert!(said.contains(&format!("`{key}`: ")), "{key}: {said}");
+    }
+    let said = refusal(text.replace("repo: a,", "repo: a/b,"));
+    for key in ["toolsSubdir", "ref"] {
+        assert!(said.contains(&format!("`overlays.sources[0].{key}`: ")), "{key}: {said}");
+    }
+}
+
+#[test]
 fn sub_directories_stay_inside_whatever_access_says() {
     let text = concat!(
         "access: none\n",
