@@ -184,3 +184,41 @@ fn what_export_has_no_room_for_is_said_with_its_cure() {
     assert!(said.starts_with("error: `me/mine/workflows/blob` cannot be written: "), "{said}");
     assert!(said.contains("cure: make room there"), "{said}");
 }
+
+#[test]
+fn s66_a_directory_that_is_gone_is_stale_while_the_rest_moves() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    with_skill(&sandbox);
+    let base = sandbox.repo("acme/base");
+    base.skill("plan", "one\n").commit();
+    sandbox.configure(&format!("    - repo: acme/base\n{LIVE}"), "");
+    let mount = sandbox.mount();
+    let status = || -> serde_json::Value {
+        serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap()
+    };
+    fs::rename(sandbox.path("mine"), sandbox.path("away")).unwrap();
+    wait_for("the directory to be stale", || status()["sources"][1]["state"] == "stale");
+    let said = status();
+    assert_eq!(
+        (&said["state"], &said["sources"][0]["state"]),
+        (&"degraded".into(), &"ready".into())
+    );
+    let (error, cure) = (&said["sources"][1]["error"], &said["sources"][1]["cure"]);
+    assert!(error.as_str().unwrap().contains("No such file") && cure.is_string(), "{said}");
+    base.skill("plan", "two\n").commit();
+    wait_for("the other source", || {
+        sandbox.shell("cat $VIEW/.agents/skills/plan/SKILL.md") == "two\n"
+    });
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/own/SKILL.md"), "own\n");
+    assert!(sandbox.overlay(&["reload", "view"]).status().unwrap().success());
+    // Another one in its place is shown, and so is itself.
+    sandbox.shell("mkdir -p mine/.agents/skills/new");
+    wait_for("the new directory", || sandbox.shell("ls $VIEW/.agents/skills") == "new\nplan\n");
+    sandbox.shell("rm -r mine && mv away mine");
+    wait_for("the directory again", || sandbox.shell("ls $VIEW/.agents/skills") == "own\nplan\n");
+    wait_for("the end of it", || status()["state"] == "ready");
+    mount.unmount();
+}
