@@ -222,3 +222,28 @@ fn s66_a_directory_that_is_gone_is_stale_while_the_rest_moves() {
     wait_for("the end of it", || status()["state"] == "ready");
     mount.unmount();
 }
+
+#[test]
+fn s66_why_nothing_moves_is_in_status() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "one\n").commit();
+    sandbox.configure("    - {repo: acme/base, visibility: public}", "");
+    let mount = sandbox.mount_with(&["-o", "access=public"]);
+    let status = || -> serde_json::Value {
+        serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap()
+    };
+    // What a public view may not read is never kept.
+    sandbox.shell("mkdir -p repos/private && mv repos/acme repos/private/acme");
+    sandbox.shell("mkdir repos/acme && ln -s ../private/acme/base repos/acme/base");
+    sandbox.shell("git -C repos/acme/base commit --quiet --allow-empty --message=two");
+    wait_for("the reason", || status()["state"] == "degraded");
+    let error = status()["error"].as_str().unwrap_or_default().to_owned();
+    assert!(error.contains("this view is public") && error.contains("cure: "), "{error}");
+    sandbox.shell("rm repos/acme/base && mv repos/private/acme/base repos/acme/base");
+    wait_for("the end of it", || status()["state"] == "ready");
+    assert!(status()["error"].is_null());
+    mount.unmount();
+}

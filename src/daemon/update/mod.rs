@@ -108,6 +108,7 @@ pub(super) fn start(
         config_stamp: plan.stamp,
         retry,
         standing: Standing::Follows,
+        stuck: None,
         last_said: String::new(),
         vitals,
         most_nodes: 0,
@@ -160,6 +161,8 @@ struct Updater {
     /// When to try again what failed.
     retry: Retry,
     standing: Standing,
+    /// Why the last set could not be built, as `status` says it.
+    stuck: Option<String>,
     /// What the log said last about failures.
     last_said: String,
     /// Who counts what is done here.
@@ -250,7 +253,9 @@ impl Updater {
         } else if is_retry && self.standing == Standing::Behind {
             self.catch_up()
         } else {
-            guarded(|| self.update())
+            let outcome = guarded(|| self.update());
+            self.say_if_stuck(outcome.as_ref().err());
+            outcome
         };
         if self.standing == Standing::Behind {
             self.retry.within(RETRY_BEHIND);
@@ -267,6 +272,15 @@ impl Updater {
                 Err(error) => warn!(%error, cure = error.cure(), "the view stays as it is"),
             }
             self.last_said = said;
+        }
+    }
+
+    /// Has `status` say why the view stays as it is, until it moves again. What is said of the configuration counts before.
+    fn say_if_stuck(&mut self, error: Option<&ControlError>) {
+        let said = self.vitals.misconfigured_because();
+        if said.is_none() || said == self.stuck {
+            self.stuck = error.map(ControlError::with_cure);
+            self.vitals.misconfigured(self.stuck.clone());
         }
     }
 
