@@ -1,6 +1,6 @@
 //! What users read when a configuration breaks a rule: the whole text, so that a change of it is seen.
 
-use crate::config::fixture::{own, refusal, warnings};
+use crate::config::fixture::{config, own, refusal, warnings};
 
 #[test]
 fn every_step_reports_in_one_run() {
@@ -33,6 +33,13 @@ fn every_step_reports_in_one_run() {
     error: overlays.yaml:11: key `access` is given twice, first on line 10
       cure: remove one of the two
     "#);
+}
+
+#[test]
+fn a_row_without_a_value_is_no_row() {
+    let rows = |text: &str| config(text).surfaces;
+    assert_eq!(rows("surfaces: {tools: null, new: ~, other:}"), rows("surfaces: {}"));
+    assert_eq!(rows("surfaces: {tools: {}}"), rows(""));
 }
 
 #[test]
