@@ -1,11 +1,15 @@
 //! `explain`: why a path shows what it shows, or nothing.
 
 use std::fmt::Write;
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 
 use super::cli::ConfigArgs;
 use super::failure::Failure;
@@ -13,10 +17,15 @@ use super::output::short;
 use super::{input, output};
 use crate::control::client;
 use crate::machine::mountinfo::MountTable;
+use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
+use crate::machine::stale::{Liveness, probe};
 use crate::snapshot::explanation::{ExplanationReport, Shows};
-use crate::snapshot::report::EntriesReport;
+use crate::snapshot::told::{Seen, Told};
 use crate::union::name::RelPath;
+
+/// How long a view has to answer that no daemon spoke for.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -75,30 +84,62 @@ fn below_mount(path: &Path) -> Result<Option<ExplanationReport>, Failure> {
         return Ok(None);
     }
     let table = MountTable::read()?;
+    let path = &mountpoint::through_links(&table, path);
     let Some(mount) = table.find(path).filter(|mount| mount.is_ours()) else { return Ok(None) };
     let point = &mount.mountpoint;
-    let inside = path.strip_prefix(point).unwrap_or(Path::new(""));
+    let below = path.strip_prefix(point).unwrap_or(Path::new(""));
     // A bind mount of a part of the view starts below its root.
-    let inside = view_path(&mount.part().join(inside))?;
+    let inside = view_path(&mount.part().join(below))?;
     let asked = RunDir::find_socket(point).map(|socket| {
         let answer = client::explain(&socket, &inside.to_bytes())?;
         serde_json::from_value(answer).map_err(Failure::new)
     });
     match asked {
         Some(Ok(report)) => Ok(Some(report)),
-        Some(Err(_)) | None => from_overlay(point, &inside).map(Some),
+        Some(Err(_)) | None => from_overlay(point, &inside, below).map(Some),
     }
 }
 
-fn from_overlay(mountpoint: &Path, inside: &RelPath) -> Result<ExplanationReport, Failure> {
-    let file = mountpoint.join(".overlay/entries.json");
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(format!("`{}`: {error}", file.display()))
+/// What can be said without the daemon, of a path `below` the mount point that is `inside` the view.
+fn from_overlay(
+    mountpoint: &Path,
+    inside: &RelPath,
+    below: &Path,
+) -> Result<ExplanationReport, Failure> {
+    let at = mountpoint.display();
+    let failed = |what: &dyn std::fmt::Display| {
+        Failure::new(format!("the view on `{at}` {what}"))
             .with_cure("name the configuration with `-c FILE` and a path relative to the view")
     };
-    let text = std::fs::read(&file).map_err(|error| failed(&error))?;
-    let entries: EntriesReport = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
-    Ok(ExplanationReport::from_entries(&entries, inside))
+    // Whoever reads a view that nobody serves may wait for ever.
+    match probe(mountpoint, PROBE) {
+        Liveness::Alive | Liveness::Forbidden => {}
+        Liveness::Dead => return Err(failed(&"has lost its daemon")),
+        Liveness::Silent => return Err(failed(&"does not answer")),
+    }
+    let told = Told {
+        entries: read(&mountpoint.join(".overlay/entries.json")).map_err(|error| failed(&error))?,
+        status: read(&mountpoint.join(".overlay/status.json")).map_err(|error| failed(&error))?,
+    };
+    let seen = match fs::symlink_metadata(mountpoint.join(below)) {
+        Ok(found) if found.is_dir() => Seen::Directory,
+        Ok(_) => Seen::Other,
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Seen::Nothing
+        }
+        Err(error) => return Err(failed(&format_args!("cannot be read: {error}"))),
+    };
+    Ok(told.explain(inside, seen))
+}
+
+/// A document of `.overlay`, or what to say of the view.
+fn read<T: DeserializeOwned>(file: &Path) -> Result<T, String> {
+    let failed =
+        |error: &dyn std::fmt::Display| format!("cannot be read: `{}`: {error}", file.display());
+    let text = fs::read(file).map_err(|error| failed(&error))?;
+    serde_json::from_slice(&text).map_err(|error| failed(&error))
 }
 
 fn text(report: &ExplanationReport) -> Result<String, std::fmt::Error> {

@@ -11,10 +11,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::cli::ConfigArgs;
 use super::failure::Failure;
@@ -42,6 +44,10 @@ pub struct ExportArgs {
     pub surface: Option<String>,
 }
 
+/// What the names of the directories begin with in which exports are written.
+const PREFIX: &str = ".overlayfs-mount-export-";
+/// After how long nobody is about to hold such a directory who has made it.
+const LEFT: Duration = Duration::from_secs(60);
 /// How much is read and written at once.
 const PIECE_BYTES: usize = 1024 * 1024;
 
@@ -53,6 +59,7 @@ pub(super) fn run(arguments: &ExportArgs) -> Result<ExitCode, Failure> {
     let histories = Histories::new(None, Stop::default());
     let shared = Shared::with_histories(&config, histories);
     let snapshot = Arc::new(build(&config, &shared)?);
+    place.check_sources(&snapshot)?;
     for source in &snapshot.sources {
         if let Some(reason) = source.git_directory.left_out() {
             let failure =
@@ -62,18 +69,46 @@ pub(super) fn run(arguments: &ExportArgs) -> Result<ExitCode, Failure> {
     }
     let view = view(&config, &snapshot);
     let start = start(&view, &snapshot, arguments.surface.as_deref())?;
-    let temporary = tempfile::Builder::new()
-        .prefix(".overlayfs-mount-export-")
-        .tempdir_in(&place.parent)
-        .map_err(|error| {
-            let failure = place.failed("making a directory beside it", &error);
-            failure.with_cure("name a directory whose parent is writable for you and has room")
-        })?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, interrupted.clone()).map_err(Failure::new)?;
+    }
+    let beside = |error: io::Error| {
+        let failure = place.failed("making a directory beside it", &error);
+        failure.with_cure("name a directory whose parent is writable for you and has room")
+    };
+    let temporary =
+        tempfile::Builder::new().prefix(PREFIX).tempdir_in(&place.parent).map_err(beside)?;
+    // Held until the end, by which others see that it is not left behind.
+    let _held = hold(temporary.path());
     let written = temporary.path().join("tree");
-    fs::create_dir(&written).map_err(|error| failed(&written, &error))?;
-    Export { view: &view, root: &written }.directory(start, &written)?;
+    fs::create_dir(&written).map_err(beside)?;
+    Export { view: &view, root: &written, interrupted: &interrupted }.directory(start, &written)?;
     place.put(&written, &snapshot)?;
+    remove_left(&place.parent);
     output::write(b"")
+}
+
+/// Takes hold of a directory in which an export is written; `None` where another process has it, or it is gone.
+fn hold(directory: &Path) -> Option<Flock<File>> {
+    Flock::lock(File::open(directory).ok()?, FlockArg::LockExclusiveNonblock).ok()
+}
+
+/// Removes what exports that were killed have left in a directory. What cannot be removed stays.
+fn remove_left(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let is_one = entry.file_name().as_bytes().starts_with(PREFIX.as_bytes());
+        if !is_one || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let modified = entry.metadata().and_then(|found| found.modified()).ok();
+        let age = modified.and_then(|modified| modified.elapsed().ok());
+        // One that has just been made may not be held yet.
+        if age.is_some_and(|age| age > LEFT) && hold(&entry.path()).is_some() {
+            fs::remove_dir_all(entry.path()).unwrap_or_default();
+        }
+    }
 }
 
 fn view(config: &Config, snapshot: &Arc<Snapshot>) -> View {
@@ -148,6 +183,26 @@ impl Destination {
         Err(foreign("is not empty and was not written by an export"))
     }
 
+    /// Refuses a place in what is exported, which would become a part of itself, and one whose replacement takes a source along.
+    fn check_sources(&self, snapshot: &Snapshot) -> Result<(), Failure> {
+        for source in &snapshot.sources {
+            let Ok(place) = source.place.canonicalize() else { continue };
+            let relation = if source.is_live && self.directory.starts_with(&place) {
+                "lies inside"
+            } else if place.starts_with(&self.directory) {
+                "holds"
+            } else {
+                continue;
+            };
+            let (directory, place) = (self.directory.display(), place.display());
+            let failure = format!("`{directory}` {relation} source `{}` (`{place}`)", source.label);
+            return Err(
+                Failure::usage(failure).with_cure("name a directory apart from all sources")
+            );
+        }
+        Ok(())
+    }
+
     /// True if the marker names this very directory.
     fn remembers(&self, found: &fs::Metadata) -> bool {
         fs::read_to_string(&self.marker)
@@ -175,9 +230,11 @@ impl Destination {
     }
 }
 
-/// What tells a directory from a later one of the same name.
+/// What tells a directory from a later one of the same name. That one may soon have its inode number, but was made later.
 fn identity(metadata: &fs::Metadata) -> String {
-    format!("{}:{}", metadata.dev(), metadata.ino())
+    let made = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let made = made.map_or_else(|| "-".to_owned(), |time| time.as_nanos().to_string());
+    format!("{}:{}:{made}", metadata.dev(), metadata.ino())
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
@@ -189,6 +246,8 @@ struct Export<'a> {
     view: &'a View,
     /// Where its top is written.
     root: &'a Path,
+    /// Whether a signal asks for the end.
+    interrupted: &'a AtomicBool,
 }
 
 /// A name that a listing gave.
@@ -230,7 +289,7 @@ impl Export<'_> {
             self.view.forget(attr.number, 1);
         }
         let (attr, _) = self.view.attr(number).map_err(unreadable)?;
-        finish(to, &attr).map_err(|error| failed(to, &error))
+        finish(to, &attr).map_err(|error| self.unwritten(to, &error))
     }
 
     /// What cannot be read, by its place in what is exported: where it was to be written is gone when somebody reads this.
@@ -246,27 +305,39 @@ impl Export<'_> {
         }
     }
 
+    /// What cannot be written, by its place in what is exported.
+    fn unwritten(&self, path: &Path, error: &io::Error) -> Failure {
+        let inside = path.strip_prefix(self.root).unwrap_or(path).display();
+        Failure::new(format!("`{inside}` cannot be written: {error}")).with_cure(
+            "make room there, or name a directory elsewhere; what was there is as it was",
+        )
+    }
+
     fn child(&self, attr: &Attr, path: &Path) -> Result<(), Failure> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(Failure::new("a signal ended the export; what was there is as it was")
+                .with_cure("export again"));
+        }
         match attr.kind {
             Kind::Directory => {
-                fs::create_dir(path).map_err(|error| failed(path, &error))?;
+                fs::create_dir(path).map_err(|error| self.unwritten(path, &error))?;
                 self.directory(Some(attr.number), path)
             }
             Kind::Link => {
                 let target = self.view.read_link(attr.number);
                 let target = target.map_err(|error| self.unreadable(path, &error))?;
                 symlink(std::ffi::OsStr::from_bytes(&target), path)
-                    .map_err(|error| failed(path, &error))
+                    .map_err(|error| self.unwritten(path, &error))
             }
             Kind::File { .. } => {
                 self.file(attr, path)?;
-                finish(path, attr).map_err(|error| failed(path, &error))
+                finish(path, attr).map_err(|error| self.unwritten(path, &error))
             }
         }
     }
 
     fn file(&self, attr: &Attr, path: &Path) -> Result<(), Failure> {
-        let mut file = File::create_new(path).map_err(|error| failed(path, &error))?;
+        let mut file = File::create_new(path).map_err(|error| self.unwritten(path, &error))?;
         let mut offset = 0;
         while offset < attr.size_bytes {
             let piece = self.view.read(attr.number, offset, PIECE_BYTES);
@@ -274,7 +345,7 @@ impl Export<'_> {
             if piece.is_empty() {
                 break;
             }
-            file.write_all(&piece).map_err(|error| failed(path, &error))?;
+            file.write_all(&piece).map_err(|error| self.unwritten(path, &error))?;
             offset += piece.len() as u64;
         }
         Ok(())

@@ -237,6 +237,7 @@ fn complete(
         let mountpoint = std::path::absolute(wanted).map_err(|error| {
             Failure::new(format!("mount point `{}`: {error}", wanted.display()))
         })?;
+        let mountpoint = mountpoint.components().collect();
         return plan_at(config, seen, mountpoint, &options, Audience::Given);
     }
     let mountpoint = mountpoint::resolve(wanted)?;
@@ -253,7 +254,7 @@ pub(super) fn plan_at(
 ) -> Result<Plan, Failure> {
     let problems = match audience {
         Audience::Everybody | Audience::OneCommand => {
-            config::check_mountpoint(&config, &mountpoint)
+            config::check_real_mountpoint(&config, &mountpoint)
         }
         Audience::Given => Vec::new(),
     };

@@ -122,7 +122,9 @@ impl Options {
             ("access", "public") => overrides.access = Some(Access::Public),
             ("access", "none") => overrides.access = Some(Access::None),
             ("defcontext", _) => return Err(no_default_context()),
-            ("log", value) if !value.is_empty() => self.log = Some(value.into()),
+            ("log", value) if !unquoted(value).is_empty() => {
+                self.log = Some(unquoted(value).into());
+            }
             ("metrics", value) => self.metrics = Some(value.parse().map_err(Failure::usage)?),
             _ => return Err(unknown(option)),
         }
@@ -139,6 +141,11 @@ pub(super) fn words(lists: &[String]) -> impl Iterator<Item = &str> {
             sign == ',' && !is_quoted
         })
     })
+}
+
+/// A value without the double quotes that keep its commas.
+fn unquoted(value: &str) -> &str {
+    value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value)
 }
 
 fn number(name: &str, value: &str) -> Result<u32, Failure> {
@@ -192,6 +199,15 @@ mod tests {
         assert!(options.forbids_execution && options.overrides.has_xattrs == Some(true));
         let lists = ["a,b=\"c,d\",,e".to_owned(), "f".to_owned()];
         assert_eq!(words(&lists).collect::<Vec<_>>(), ["a", "b=\"c,d\"", "", "e", "f"]);
+    }
+
+    #[test]
+    fn a_log_with_a_comma_in_its_name_is_written_in_quotes() {
+        for (list, file) in [("log=\"/a,b\",noexec", "/a,b"), ("log=/a", "/a")] {
+            let options = Options::parse(&[list.to_owned()]).unwrap();
+            assert_eq!(options.log.as_deref(), Some(std::path::Path::new(file)), "{list}");
+        }
+        assert!(Options::parse(&["log=\"\"".to_owned()]).is_err());
     }
 
     #[test]

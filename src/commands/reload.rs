@@ -54,7 +54,12 @@ pub(super) fn run(arguments: &ReloadArgs) -> Result<ExitCode, Failure> {
 
 /// The mount point of the one view that is mounted.
 pub(super) fn the_only_one() -> Result<PathBuf, Failure> {
-    let all = status::every()?;
+    let answers = status::every()?;
+    // It may be the one that is meant.
+    if let Some(unasked) = answers.failures.into_iter().next() {
+        return Err(unasked.into());
+    }
+    let all = answers.all;
     match all.as_slice() {
         [one] => Ok(PathBuf::from(&one.mountpoint)),
         [] => Err(Failure::new("nothing is mounted").with_cure("overlayfs-mount mount")),

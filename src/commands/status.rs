@@ -37,19 +37,48 @@ pub struct StatusArgs {
     pub check: bool,
 }
 
+/// What the daemons answered that this user may ask.
+#[derive(Default)]
+pub(super) struct Answers {
+    /// The views.
+    pub(super) all: Vec<Status>,
+    /// The daemons that could not be asked.
+    pub(super) failures: Vec<Unasked>,
+}
+
+/// A daemon that could not be asked.
+pub(super) struct Unasked {
+    socket: PathBuf,
+    /// The mount that it serves, where that is known.
+    mountpoint: Option<PathBuf>,
+    error: ControlError,
+}
+
+impl From<Unasked> for Failure {
+    fn from(unasked: Unasked) -> Self {
+        let failure = Self::from(unasked.error);
+        match unasked.mountpoint {
+            Some(path) => failure.within(format!("the view on `{}`", path.display())),
+            None => failure,
+        }
+    }
+}
+
 /// Prints the status of one mount or of all.
 pub(super) fn run(arguments: &StatusArgs) -> Result<ExitCode, Failure> {
-    let all = match &arguments.mountpoint {
-        Some(path) => vec![one(path)?],
+    let answers = match &arguments.mountpoint {
+        Some(path) => Answers { all: vec![one(path)?], ..Answers::default() },
         None => every()?,
     };
+    let (all, failures) = (&answers.all, answers.failures);
     match (&arguments.mountpoint, arguments.json) {
         (Some(_), true) => output::json(&all[0])?,
-        (None, true) => output::json(&all)?,
-        (_, false) => output::write(text(&all).map_err(Failure::new)?.as_bytes())?,
+        (None, true) => output::json(all)?,
+        (_, false) if all.is_empty() && !failures.is_empty() => ExitCode::SUCCESS,
+        (_, false) => output::write(text(all).map_err(Failure::new)?.as_bytes())?,
     };
     // Their daemons cannot say it themselves.
-    let dead = if arguments.mountpoint.is_none() { dead(&all)? } else { Vec::new() };
+    let dead = if arguments.mountpoint.is_none() { dead(all, &failures)? } else { Vec::new() };
     for path in &dead {
         let shown = path.display();
         Failure::new(format!("`{shown}` is mounted, and nobody answers for it"))
@@ -61,17 +90,23 @@ pub(super) fn run(arguments: &StatusArgs) -> Result<ExitCode, Failure> {
     let is_ready = dead.is_empty()
         && !all.is_empty()
         && all.iter().all(|status| status.state == ViewState::Ready);
-    Ok(if arguments.check && !is_ready { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    let has_failed = !failures.is_empty();
+    for unasked in failures {
+        Failure::from(unasked).report();
+    }
+    let is_bad = has_failed || arguments.check && !is_ready;
+    Ok(if is_bad { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
 /// The views that are mounted, whose daemon has left its socket and does not speak, and that do not answer themselves.
-fn dead(all: &[Status]) -> Result<Vec<PathBuf>, Failure> {
+fn dead(all: &[Status], failures: &[Unasked]) -> Result<Vec<PathBuf>, Failure> {
     let table = MountTable::read()?;
     let mut paths: Vec<_> = table.ours().map(|mount| mount.mountpoint.clone()).collect();
     paths.sort();
     paths.dedup();
     paths.retain(|path| {
         !all.iter().any(|status| Path::new(&status.mountpoint) == path.as_path())
+            && !failures.iter().any(|unasked| unasked.mountpoint.as_ref() == Some(path))
             && RunDir::find_socket(path).is_some()
             && matches!(probe(path, PROBE), Liveness::Dead | Liveness::Silent)
     });
@@ -103,27 +138,53 @@ fn nobody(path: &Path) -> Result<Failure, Failure> {
     })
 }
 
-/// Asks every daemon that this user may ask, those of the views around this process first. One that left its socket behind is passed over.
-pub(super) fn every() -> Result<Vec<Status>, Failure> {
+/// Asks every daemon that this user may ask, those of the views around this process first. One that left its socket behind is passed over,
+/// and so is a run directory that cannot be trusted while another one can: anybody may make one in `/tmp`.
+pub(super) fn every() -> Result<Answers, Failure> {
     let mut sockets = inside::sockets();
-    let is_inside = !sockets.is_empty();
+    // A command in a view needs no run directory.
+    let mut is_any_trusted = !sockets.is_empty();
+    let mut untrusted = None;
     for run_dir in RunDir::all() {
         match run_dir.sockets() {
-            Ok(more) => sockets.extend(more),
-            // A command in a view needs no run directory.
-            Err(_) if is_inside => {}
-            Err(error) => return Err(error.into()),
+            Ok(more) => {
+                is_any_trusted = true;
+                sockets.extend(more);
+            }
+            Err(error) => untrusted = untrusted.or(Some(error)),
         }
     }
-    let mut all = Vec::new();
-    for answer in client::all(sockets) {
+    if let Some(error) = untrusted.filter(|_| !is_any_trusted) {
+        return Err(error.into());
+    }
+    let mut answers = Answers::default();
+    for (socket, answer) in client::all(&sockets) {
         match answer {
-            Ok(status) => all.push(status),
+            Ok(status) => answers.all.push(status),
             Err(ControlError::NoDaemon { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                let (socket, mountpoint) = (socket.to_owned(), None);
+                answers.failures.push(Unasked { socket, mountpoint, error });
+            }
         }
     }
-    Ok(all)
+    if !answers.failures.is_empty() {
+        name_mounts(&mut answers.failures)?;
+    }
+    Ok(answers)
+}
+
+/// Finds the mounts of the daemons that could not be asked.
+fn name_mounts(failures: &mut [Unasked]) -> Result<(), Failure> {
+    for mount in MountTable::read()?.ours() {
+        let socket = RunDir::find_socket(&mount.mountpoint);
+        for unasked in
+            failures.iter_mut().filter(|unasked| socket.as_ref() == Some(&unasked.socket))
+        {
+            unasked.mountpoint = Some(mount.mountpoint.clone());
+        }
+    }
+    Ok(())
 }
 
 fn text(all: &[Status]) -> Result<String, std::fmt::Error> {

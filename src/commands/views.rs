@@ -77,12 +77,13 @@ fn serve(
 
 fn plan(arguments: &MountArgs, dir: &Path) -> Result<ViewsPlan, Failure> {
     let options = Options::parse(&arguments.options)?;
-    let unusable =
-        |error| Failure::usage(format!("directory of views `{}`: {error}", dir.display()));
-    let dir = dir.canonicalize().map_err(unusable)?;
+    let unusable = |what: &dyn std::fmt::Display| {
+        Failure::usage(format!("directory of views `{}`: {what}", dir.display()))
+            .with_cure("name a directory with a configuration for each view")
+    };
+    let dir = dir.canonicalize().map_err(|error| unusable(&error))?;
     if !dir.is_dir() {
-        return Err(Failure::usage(format!("`{}` is not a directory", dir.display()))
-            .with_cure("name a directory with a configuration for each view"));
+        return Err(unusable(&"it is not a directory"));
     }
     let metrics = input::metrics(arguments.metrics.as_ref().or(options.metrics.as_ref()))?;
     let Options { mut overrides, forbids_execution, is_pinned, has_passthrough, labels, .. } =

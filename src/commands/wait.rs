@@ -34,7 +34,8 @@ pub struct WaitArgs {
     #[arg(value_name = "MOUNTPOINT", conflicts_with_all = ["config", "values", "sources"])]
     pub mountpoint: Option<PathBuf>,
     /// Wait until the view shows this revision set: its id, or the first digits of it
-    #[arg(long, value_name = "ID", requires = "mountpoint", value_parser = revision)]
+    // What is required is not asked for where what conflicts with it is given.
+    #[arg(long, value_name = "ID", requires = "mountpoint", conflicts_with_all = ["config", "values", "sources"], value_parser = revision)]
     pub revision: Option<String>,
     /// How long to wait; `0` looks once
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]

@@ -200,8 +200,13 @@ impl<'s> Checker<'s> {
         let known = schema.get("properties").and_then(Value::as_object);
         let others = schema.get("additionalProperties").filter(|others| **others != false);
         let mut read = Map::new();
+        let is_row = others.is_some_and(|others| types(self.target(others)) == ["object"]);
         for entry in entries {
             let inner = KeyPlace { key: place.key.key(&entry.key), line: entry.line };
+            // Without a value it is as if it were not there, by which Helm takes a row away.
+            if is_row && entry.value.is_null() {
+                continue;
+            }
             match known.and_then(|known| known.get(&entry.key)).or(others) {
                 Some(schema) => {
                     if let Some(value) = self.value(&entry.value, schema, &inner) {

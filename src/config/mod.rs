@@ -40,5 +40,5 @@ pub use git_url::Transport;
 pub use key_path::{KeyPath, Step};
 pub use load::{Loaded, discover, load_file, load_text, load_values, read_file, schema};
 pub use problem::{ConfigError, Problem, Severity};
-pub use resolve::{check_mountpoint, why_empty};
+pub use resolve::{check_mountpoint, check_real_mountpoint, why_empty};
 pub use units::{DURATION_CURE, duration};

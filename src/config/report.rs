@@ -55,6 +55,17 @@ impl Report {
         self.add(Severity::Error, line, key.clone(), what.into(), cure.into());
     }
 
+    /// Adds an error of the text at `key` alone, which no value that was left out beside it can explain.
+    pub(super) fn own_error(
+        &mut self,
+        key: &KeyPath,
+        what: impl Into<String>,
+        cure: impl Into<String>,
+    ) {
+        let line = self.line(key);
+        self.add(Severity::Error, line, key.clone(), what.into(), cure.into());
+    }
+
     /// Adds a warning at `key`.
     pub(super) fn warning(
         &mut self,

@@ -112,7 +112,7 @@ impl SettingsReader<'_> {
         let interval = self.duration(raw.interval.as_deref(), &interval_key, INTERVAL);
         if interval.is_zero() {
             let cure = "write a time above zero, as `30s`; without fetching: `sync: false`";
-            self.report.error(&interval_key, "is zero: fetching would never pause", cure);
+            self.report.own_error(&interval_key, "is zero: fetching would never pause", cure);
         }
         RepoCache {
             path: self.path(raw.path.as_deref(), &key.key("path"), Path::new(REPO_CACHE)),
@@ -133,7 +133,7 @@ impl SettingsReader<'_> {
         let object_bytes = self.size(raw.object_bytes.as_ref(), &object_key, OBJECT_BYTES);
         if object_bytes < OBJECT_BYTES_MIN {
             let what = "is less than 1MiB: directories of a source may be larger";
-            self.report.error(&object_key, what, "write `1MiB` or more");
+            self.report.own_error(&object_key, what, "write `1MiB` or more");
         }
         let dir = self.path(raw.dir.as_deref(), &key.key("dir"), &env.state_dir());
         StateSettings { dir, cache_bytes, object_bytes }
@@ -142,15 +142,17 @@ impl SettingsReader<'_> {
     fn size(&mut self, raw: Option<&Verbatim>, key: &KeyPath, default: u64) -> u64 {
         let Some(text) = raw else { return default };
         size(&text.0).unwrap_or_else(|| {
-            self.report.error(key, format!("`{}` is no size", text.0), SIZE_CURE);
+            self.report.own_error(key, format!("`{}` is no size", text.0), SIZE_CURE);
             default
         })
     }
 
     fn mount(&mut self, raw: &RawMount) -> MountSettings {
         let key = KeyPath::top("mount");
+        let at = self.path(raw.at.as_deref(), &key.key("at"), Path::new(MOUNT_POINT));
         MountSettings {
-            at: self.path(raw.at.as_deref(), &key.key("at"), Path::new(MOUNT_POINT)),
+            named_at: at.clone(),
+            at,
             shows_sources: raw.sources.unwrap_or(true),
             shows_git: raw.git.unwrap_or(false),
             has_xattrs: raw.xattrs.unwrap_or(false),
@@ -182,7 +184,7 @@ impl SettingsReader<'_> {
     fn duration(&mut self, text: Option<&str>, key: &KeyPath, default: Duration) -> Duration {
         let Some(text) = text else { return default };
         duration(text).unwrap_or_else(|| {
-            self.report.error(key, format!("`{text}` is no duration"), DURATION_CURE);
+            self.report.own_error(key, format!("`{text}` is no duration"), DURATION_CURE);
             default
         })
     }
@@ -199,6 +201,15 @@ impl SettingsReader<'_> {
 ///
 /// Goes by names alone: links are for the caller to resolve, who knows the real mount point.
 pub fn check_mountpoint(config: &Config, at: &Path) -> Vec<Problem> {
+    clashes(config, at, &|_| None)
+}
+
+/// As [`check_mountpoint`], also where links lead to such a directory.
+pub fn check_real_mountpoint(config: &Config, at: &Path) -> Vec<Problem> {
+    clashes(config, at, &|dir| dir.canonicalize().ok())
+}
+
+fn clashes(config: &Config, at: &Path, real: &dyn Fn(&Path) -> Option<PathBuf>) -> Vec<Problem> {
     let at = normalize(at);
     let file = match &config.origin {
         Origin::File(file) | Origin::Values(file) => Some(file.clone()),
@@ -214,15 +225,10 @@ pub fn check_mountpoint(config: &Config, at: &Path) -> Vec<Problem> {
     ];
     live.chain(own)
         .filter_map(|(whose, dir)| {
-            let dir = normalize(dir);
-            let relation = if dir == at {
-                "is"
-            } else if at.starts_with(&dir) {
-                "lies inside"
-            } else if dir.starts_with(&at) {
-                "covers"
-            } else {
-                return None;
+            let named = normalize(dir);
+            let (relation, dir) = match relation(&at, &named) {
+                Some(relation) => (relation, named),
+                None => real(dir).and_then(|dir| Some((relation(&at, &dir)?, dir)))?,
             };
             Some(Problem {
                 severity: Severity::Error,
@@ -238,4 +244,17 @@ pub fn check_mountpoint(config: &Config, at: &Path) -> Vec<Problem> {
             })
         })
         .collect()
+}
+
+/// How a mount point stands to a directory that should be apart from it; `None` if it is.
+fn relation(at: &Path, dir: &Path) -> Option<&'static str> {
+    if dir == at {
+        Some("is")
+    } else if at.starts_with(dir) {
+        Some("lies inside")
+    } else if dir.starts_with(at) {
+        Some("covers")
+    } else {
+        None
+    }
 }

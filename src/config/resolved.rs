@@ -149,6 +149,8 @@ pub struct StateSettings {
 pub struct MountSettings {
     /// The mount point, absolute.
     pub at: PathBuf,
+    /// The mount point that the configuration names, absolute: where a command line names another one it is not where the view is.
+    pub named_at: PathBuf,
     /// Whether `<owner>/<repo>` shows each source whole.
     pub shows_sources: bool,
     /// Whether those show a synthesized `.git`.

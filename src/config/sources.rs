@@ -138,7 +138,7 @@ impl EntryReader<'_> {
                     Err(error) => {
                         let cure = "write `owner/repo`; where to clone from is `url`";
                         let what = format!("`{repo}` {error}");
-                        self.report.error(&key.key("repo"), what, cure);
+                        self.report.own_error(&key.key("repo"), what, cure);
                         None
                     }
                 }
@@ -150,7 +150,7 @@ impl EntryReader<'_> {
         let Some(url) = url else { return };
         if url.starts_with('-') || url.chars().any(|c| c.is_control() || c == ' ') {
             let what = "is no URL: it starts with `-`, or holds a blank or a control character";
-            self.report.error(key, what, "write it as `https://git.example/owner/repo.git`");
+            self.report.own_error(key, what, "write it as `https://git.example/owner/repo.git`");
         } else if Transport::of(url).is_none() {
             // What is in the cache already can be shown all the same.
             let what = "is no https, ssh or file URL: `sync` cannot clone from it";
@@ -190,7 +190,7 @@ impl EntryReader<'_> {
         let text = text.map(|text| text.0.as_str()).filter(|text| !text.is_empty())?;
         if let Some(refusal) = git_ref::refusal(text) {
             let cure = "write a branch, a tag, a full ref name or a full commit id";
-            self.report.error(&key.key("ref"), format!("`{text}` {refusal}"), cure);
+            self.report.own_error(&key.key("ref"), format!("`{text}` {refusal}"), cure);
         }
         Some(text.to_owned())
     }
@@ -247,7 +247,7 @@ impl EntryReader<'_> {
                 Ok(name) => (name, key.key("name")),
                 Err(error) => {
                     let cure = "write two components, as `name: team/overlay`";
-                    self.report.error(&key.key("name"), format!("`{text}` {error}"), cure);
+                    self.report.own_error(&key.key("name"), format!("`{text}` {error}"), cure);
                     return None;
                 }
             },
@@ -356,7 +356,7 @@ pub(super) fn directory(
 ) -> Option<PathBuf> {
     if text.is_empty() || text.contains('\0') {
         let what = if text.is_empty() { "is empty" } else { "holds a NUL byte" };
-        report.error(key, what, "write a path, absolute or relative to this file");
+        report.own_error(key, what, "write a path, absolute or relative to this file");
         return None;
     }
     if text == "~" || text.starts_with("~/") {

@@ -128,7 +128,7 @@ fn alter_packages(row: &mut Surface, change: &RawSurface, key: &KeyPath, report:
             Ok(name) => *marker = name,
             Err(error) => {
                 let cure = format!("write one file name, as `{MARKER}`");
-                report.error(&key.key("marker"), format!("`{text}` {error}"), cure);
+                report.own_error(&key.key("marker"), format!("`{text}` {error}"), cure);
             }
         }
     }
@@ -142,7 +142,7 @@ pub(super) fn subdir(text: &str, key: &KeyPath, report: &mut Report) -> Option<R
     match RelPath::parse(text) {
         Ok(path) => Some(path),
         Err(error) => {
-            report.error(key, format!("`{text}` {error}"), RELATIVE_CURE);
+            report.own_error(key, format!("`{text}` {error}"), RELATIVE_CURE);
             None
         }
     }

@@ -14,6 +14,9 @@ use super::{ControlError, socket};
 /// How long a daemon may take for an answer that it has at hand.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How many daemons are asked at a time: fewer than one daemon of many views has answers for.
+const AT_A_TIME: usize = 8;
+
 /// How long a process that takes the place of another may take until it answers.
 const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(30);
 /// How long nobody may answer while one process takes the place of another.
@@ -27,9 +30,20 @@ pub fn status(socket: &Path) -> Result<Status, ControlError> {
     ask(socket, &ControlRequest::Status, PATIENCE)
 }
 
-/// Asks several daemons how they are, each in turn. A socket that a daemon left behind gives [`ControlError::NoDaemon`].
-pub fn all(sockets: impl IntoIterator<Item = PathBuf>) -> Vec<Result<Status, ControlError>> {
-    sockets.into_iter().map(|socket| status(&socket)).collect()
+/// Asks several daemons how they are, some at a time, so that one that does not answer keeps the others from nobody. Each answer with its
+/// socket, in their order; a socket that a daemon left behind gives [`ControlError::NoDaemon`].
+pub fn all(sockets: &[PathBuf]) -> Vec<(&Path, Result<Status, ControlError>)> {
+    let mut answers = Vec::with_capacity(sockets.len());
+    for some in sockets.chunks(AT_A_TIME) {
+        thread::scope(|scope| {
+            let asked: Vec<_> = some.iter().map(|socket| scope.spawn(|| status(socket))).collect();
+            for (socket, asked) in some.iter().zip(asked) {
+                let nobody = |_| Err(ControlError::Silent { socket: socket.clone() });
+                answers.push((socket.as_path(), asked.join().unwrap_or_else(nobody)));
+            }
+        });
+    }
+    answers
 }
 
 /// Has a daemon read its configuration and refs anew, and waits for at most `patience` until every new look-up sees the result.
@@ -254,7 +268,10 @@ mod tests {
     fn a_live_socket_is_refused_a_dead_one_is_replaced() {
         let (_dir, socket) = place();
         drop(UnixListener::bind(&socket).unwrap());
-        assert!(matches!(all([socket.clone()])[0], Err(ControlError::NoDaemon { .. })));
+        assert!(matches!(
+            all(std::slice::from_ref(&socket))[0].1,
+            Err(ControlError::NoDaemon { .. })
+        ));
         let _server = Server::start(&socket, Arc::new(Fake)).unwrap();
         let error = Server::start(&socket, Arc::new(Fake)).unwrap_err();
         assert!(matches!(error, ControlError::InUse { .. }), "{error}");

@@ -1,9 +1,9 @@
 //! The configuration of a mount, read anew.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::resolved::{Config, Origin, Overrides};
-use crate::config::{self, Environment, Loaded};
+use crate::config::{self, ConfigError, Environment, Loaded};
 use crate::control::ControlError;
 use crate::sync::Stamp;
 
@@ -20,10 +20,12 @@ pub fn config_stamp(origin: &Origin) -> Stamp {
     Stamp::of(&config_file(origin).unwrap_or_default())
 }
 
-/// Reads it, and keeps what only a new mount can change. With it what the operator should know, and the file as it was read.
+/// Reads it, and keeps what only a new mount can change. With it what the operator should know, and the file as it was read. `place` is the
+/// mount point, where it is for us to say what may be there.
 pub(super) fn reread(
     before: &Config,
     overrides: &Overrides,
+    place: Option<&Path>,
 ) -> Result<(Config, Vec<String>, Vec<u8>), ControlError> {
     let environment = Environment::of_process();
     let loaded = match &before.origin {
@@ -33,10 +35,11 @@ pub(super) fn reread(
             Ok(Loaded { config: before.clone(), warnings: Vec::new(), text: Vec::new() })
         }
     };
-    let Loaded { mut config, warnings, text } = loaded.map_err(|error| ControlError::Refused {
+    let refused = |error: ConfigError| ControlError::Refused {
         message: error.to_string(),
         cure: Some("correct the configuration; the view stays as it is".to_owned()),
-    })?;
+    };
+    let Loaded { mut config, warnings, text } = loaded.map_err(refused)?;
     let file = config_file(&before.origin).map(|file| format!(" `{}`", file.display()));
     let is_file = before.origin != Origin::CommandLine;
     if is_file && text.iter().all(u8::is_ascii_whitespace) {
@@ -47,6 +50,12 @@ pub(super) fn reread(
         });
     }
     overrides.apply(&mut config);
+    // It would be looked for in the view that it is a part of.
+    let problems =
+        place.map(|place| config::check_real_mountpoint(&config, place)).unwrap_or_default();
+    if !problems.is_empty() {
+        return Err(refused(ConfigError { problems }));
+    }
     let mut said: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     let config = keep_mounted(before, config, &mut said);
     Ok((config, said, text))
@@ -60,6 +69,7 @@ pub(super) fn keep_mounted(before: &Config, mut config: Config, said: &mut Vec<S
             said.push(format!("`mount.{name}` takes effect with the next mount"));
         }
     };
+    keep("at", old.named_at != new.named_at);
     keep("links", old.links != new.links);
     keep("xattrs", old.has_xattrs != new.has_xattrs);
     keep("allowOther", old.allow_other != new.allow_other);
@@ -71,6 +81,7 @@ pub(super) fn keep_mounted(before: &Config, mut config: Config, said: &mut Vec<S
     }
     let new = &mut config.mount;
     new.at.clone_from(&old.at);
+    new.named_at.clone_from(&old.named_at);
     new.links = old.links;
     new.has_xattrs = old.has_xattrs;
     (new.allow_other, new.uid, new.gid) = (old.allow_other, old.uid, old.gid);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, IsTerminal};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -166,7 +166,10 @@ where
             to_journal().or_else(|_| to_own(path, lines, own))
         }
         LogTo::File(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path)?;
+            // A fifo that nobody reads would be waited for, by a daemon that nobody sees yet.
+            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+            let file =
+                OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)?;
             Ok(to_file(file, lines))
         }
         LogTo::Own(path) | LogTo::JournalOr(path) => to_own(path, lines, own),

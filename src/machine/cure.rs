@@ -116,6 +116,9 @@ impl MachineError {
                 "give the number of a descriptor of /dev/fuse that was mounted and is not closed when this program is executed"
                     .to_owned()
             }
+            Self::Pass { step: "listening", .. } => {
+                "name a socket that is not there yet, in a directory that you may write to".to_owned()
+            }
             Self::Pass { .. } => {
                 "start `overlayfs-mount pass --socket PATH` first, with `--allow-uid` for this user".to_owned()
             }
@@ -201,6 +204,8 @@ fn fusermount_cure(message: &str, path: &std::path::Path) -> String {
         format!("mount on a directory of yours: `{}` is not writable for you", path.display())
     } else if message.contains("/dev/fuse: Permission denied") {
         device_cure(Errno::EACCES).to_owned()
+    } else if message.contains("not found in /etc/mtab") {
+        "unmount as the user who mounted, or as root".to_owned()
     } else if message.contains("/etc/mtab") {
         super::fusermount::MTAB_CURE.to_owned()
     } else if message.contains("mount failed: Permission denied") {

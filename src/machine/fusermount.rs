@@ -172,6 +172,16 @@ mod tests {
     }
 
     #[test]
+    fn a_view_of_another_user_is_not_cured_by_a_link() {
+        let error = MachineError::Fusermount {
+            program: "/usr/bin/fusermount3".into(),
+            path: "/view".into(),
+            message: "fusermount3: entry for /view not found in /etc/mtab".into(),
+        };
+        assert_eq!(error.cure().as_deref(), Some("unmount as the user who mounted, or as root"));
+    }
+
+    #[test]
     fn options_escape_what_would_end_them() {
         let request = MountRequest {
             mountpoint: "/mnt".into(),

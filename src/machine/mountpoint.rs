@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::MachineError;
-use super::mountinfo::MountTable;
+use super::mountinfo::{Mount, MountTable};
 
 /// Finds the absolute name of a mount point, as the kernel lists it, without asking a file system that is mounted there.
 ///
@@ -26,8 +26,9 @@ pub fn resolve(path: &Path) -> Result<PathBuf, MachineError> {
 /// A directory above it cannot be resolved.
 pub fn resolve_in(table: &MountTable, path: &Path) -> Result<PathBuf, MachineError> {
     let unusable = |error| MachineError::MountpointUnusable { path: path.to_owned(), error };
-    let absolute = std::path::absolute(path).map_err(unusable)?;
-    if table.topmost_at(&absolute).is_some_and(super::mountinfo::Mount::is_ours) {
+    // Without a slash at the end, by which it would be another name for who looks for its socket.
+    let absolute: PathBuf = std::path::absolute(path).map_err(unusable)?.components().collect();
+    if table.topmost_at(&absolute).is_some_and(Mount::is_ours) {
         return Ok(absolute);
     }
     let Some(Component::Normal(name)) = absolute.components().next_back() else {
@@ -38,8 +39,7 @@ pub fn resolve_in(table: &MountTable, path: &Path) -> Result<PathBuf, MachineErr
         Ok(above) => above,
         // `..` in it must go all the same: the kernel lists none.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(resolve_in(table, above)
-                .map_or_else(|_| absolute.clone(), |above| above.join(name)));
+            return resolve_in(table, above).map(|above| above.join(name));
         }
         Err(error) => return Err(unusable(error)),
     };
@@ -52,6 +52,31 @@ pub fn resolve_in(table: &MountTable, path: &Path) -> Result<PathBuf, MachineErr
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(joined),
         Err(error) => Err(unusable(error)),
     }
+}
+
+/// The same place with the links and `..` on the way to a view of ours followed. Nothing is followed in the view, and it is not asked. A
+/// path that leads to no view stays as far as nothing is there.
+pub fn through_links(table: &MountTable, path: &Path) -> PathBuf {
+    let is_view = |place: &Path| table.topmost_at(place).is_some_and(Mount::is_ours);
+    let mut place = PathBuf::from("/");
+    let mut rest = path.components();
+    while let Some(part) = rest.next() {
+        match part {
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => continue,
+            // No link is left in what has been gone through.
+            Component::ParentDir => drop(place.pop()),
+            Component::Normal(name) => place.push(name),
+        }
+        if !is_view(&place) {
+            let Ok(real) = place.canonicalize() else { return place.join(rest.as_path()) };
+            place = real;
+        }
+        // Up again from its root is out of it.
+        if is_view(&place) && rest.clone().next() != Some(Component::ParentDir) {
+            return place.join(rest.as_path());
+        }
+    }
+    place
 }
 
 /// Checks that a view can be mounted on a path that [`resolve`] gave.
@@ -255,5 +280,36 @@ mod tests {
         assert_eq!(resolve(&real.join("none/none")).unwrap(), real.join("none/none"));
         assert_eq!(resolve(&real.join("real/..")).unwrap(), real);
         assert_eq!(resolve(&real.join("real/../none/x/y")).unwrap(), real.join("none/x/y"));
+        // What is made for it would stand elsewhere than the name says.
+        resolve(&real.join("none/../x")).unwrap_err();
+    }
+
+    #[test]
+    fn a_path_into_a_view_is_found_through_links_and_nothing_is_followed_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(real.join("view/sub")).unwrap();
+        std::os::unix::fs::symlink("/etc", real.join("view/out")).unwrap();
+        std::os::unix::fs::symlink("view", real.join("link")).unwrap();
+        let listed = format!("40 21 0:44 / {}/view ro - fuse.overlayfs-mount a ro", real.display());
+        let table = MountTable::parse(listed.as_bytes());
+        let found = |path: &str| through_links(&table, &real.join(path));
+        for path in ["view/out/x", "link/out/x", "link/../view/out/x", "./view//out/x/"] {
+            assert_eq!(found(path), real.join("view/out/x"), "{path}");
+        }
+        assert_eq!(found("link"), real.join("view"));
+        assert_eq!(found("link/sub/../none"), real.join("view/sub/../none"));
+        assert_eq!(found("none/x/../y"), real.join("none/x/../y"));
+        assert_eq!(found(".."), real.parent().unwrap());
+    }
+
+    #[test]
+    fn a_slash_at_the_end_makes_no_other_name() {
+        let listed = b"40 21 0:44 / /mnt/view ro - fuse.overlayfs-mount a.yaml ro\n";
+        let table = MountTable::parse(listed);
+        let name = |path: &str| resolve_in(&table, Path::new(path)).unwrap().into_os_string();
+        assert_eq!(name("/mnt/view/"), "/mnt/view");
+        assert_eq!(name("/mnt//view/./"), "/mnt/view");
+        assert_eq!(name("/usr/none/"), "/usr/none");
     }
 }

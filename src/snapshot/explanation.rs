@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::report::{EntriesReport, EntryReport};
 use super::{GitDirectory, Snapshot, Source};
 use crate::store::walk::{self, Walked};
-use crate::union::explain::{Absence, EntryOrigin, Explanation, Hidden, HidingReason, explain};
+use crate::union::explain::{Absence, EntryOrigin, Explanation, Hidden, explain};
 use crate::union::name::{Name, RelPath};
 use crate::union::source::SourceId;
 use crate::union::surface::SurfaceId;
@@ -119,53 +118,7 @@ impl ExplanationReport {
         report
     }
 
-    /// Explains a path from `.overlay/entries.json`, where nothing else can be read.
-    pub fn from_entries(entries: &EntriesReport, path: &RelPath) -> Self {
-        match in_overlay(path, &entries.revision) {
-            Some(InOverlay::Current(inside)) => {
-                return Self { path: path.to_string(), ..Self::from_entries(entries, &inside) };
-            }
-            Some(InOverlay::Told(report)) => return *report,
-            None => {}
-        }
-        let mut report = Self::nothing(path.to_string());
-        let path = report.path.clone();
-        let is_at_or_above = |entry: &&EntryReport| is_within(&path, &entry.path);
-        if let Some(entry) = entries.entries.iter().find(is_at_or_above) {
-            report.shows = Shows::Entry;
-            report.surface = Some(entry.surface.clone());
-            let below = &path[entry.path.len()..];
-            report.winner = Some(WinnerReport {
-                source: entry.source.clone(),
-                git_ref: None,
-                is_live: None,
-                revision: entry.revision.clone(),
-                entry: entry.path.clone(),
-                source_path: format!("{}{below}", entry.source_path),
-            });
-            report.hidden = hidden_by(entry, |_| true);
-            return report;
-        }
-        let below = entries.entries.iter().filter(|entry| is_within(&entry.path, &path));
-        let mut contributors: Vec<_> = below.map(|entry| entry.source.clone()).collect();
-        contributors.sort();
-        contributors.dedup();
-        let touches = |hidden: &str| is_within(&path, hidden) || is_within(hidden, &path);
-        report.hidden =
-            entries.entries.iter().flat_map(|entry| hidden_by(entry, touches)).collect();
-        if contributors.is_empty() {
-            let is_hidden = !report.hidden.is_empty();
-            let reason =
-                if is_hidden { "it is hidden" } else { "no entry is at, above or below it" };
-            report.absence = Some(reason.to_owned());
-        } else {
-            report.shows = Shows::Directory;
-            report.contributors = contributors;
-        }
-        report
-    }
-
-    fn nothing(path: String) -> Self {
+    pub(super) fn nothing(path: String) -> Self {
         Self {
             path,
             shows: Shows::Nothing,
@@ -179,7 +132,7 @@ impl ExplanationReport {
 }
 
 /// A path at or below `.overlay`.
-enum InOverlay {
+pub(super) enum InOverlay {
     /// It shows what the view shows at this path now.
     Current(RelPath),
     /// All that there is to say.
@@ -187,7 +140,7 @@ enum InOverlay {
 }
 
 /// What a path at or below `.overlay` is, of a view that shows `revision`; nothing for all other paths.
-fn in_overlay(path: &RelPath, revision: &str) -> Option<InOverlay> {
+pub(super) fn in_overlay(path: &RelPath, revision: &str) -> Option<InOverlay> {
     let names: Vec<&[u8]> = path.names().iter().map(Name::as_bytes).collect();
     let mut report = ExplanationReport::nothing(path.to_string());
     match names.as_slice() {
@@ -211,28 +164,6 @@ fn in_overlay(path: &RelPath, revision: &str) -> Option<InOverlay> {
         _ => return None,
     }
     Some(InOverlay::Told(Box::new(report)))
-}
-
-/// True if `path` is `above` or below it.
-fn is_within(path: &str, above: &str) -> bool {
-    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-fn hidden_by(entry: &EntryReport, is_wanted: impl Fn(&str) -> bool) -> Vec<HiddenBy> {
-    let hidden = entry.hides.iter().filter(|hidden| is_wanted(&hidden.path));
-    let reports = hidden.map(|hidden| HiddenBy {
-        path: hidden.path.clone(),
-        source: hidden.source.clone(),
-        source_path: hidden.source_path.clone(),
-        by_path: entry.path.clone(),
-        by_source: entry.source.clone(),
-        reason: if hidden.path == entry.path {
-            HidingReason::SamePath.to_string()
-        } else {
-            "a later entry hides it".to_owned()
-        },
-    });
-    reports.collect()
 }
 
 /// Why a place at or below the `.git` of a source that is shown whole does not exist; `None` if it does.

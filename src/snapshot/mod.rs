@@ -9,6 +9,7 @@ pub mod explanation;
 mod git_directory;
 pub mod report;
 pub mod status;
+pub mod told;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -197,6 +197,14 @@ pub enum StoreError {
         /// What was wrong, in the words of the library that read it.
         cause: String,
     },
+    /// What should be a commit is another object.
+    #[error("object {oid} is a {kind}, not a commit")]
+    NotACommit {
+        /// The id in hexadecimal digits.
+        oid: String,
+        /// What it is: `tree`, `blob` or `tag`.
+        kind: String,
+    },
     /// Whether the repository has the object cannot be told at the moment: the process has no descriptors or no memory left, or a disk fails.
     #[error("object {oid}: it cannot be read at the moment: {cause}")]
     Unavailable {
@@ -247,6 +255,7 @@ impl StoreError {
             | Self::IsADirectory
             | Self::NotALink
             | Self::Unreadable { .. }
+            | Self::NotACommit { .. }
             | Self::TooLarge { .. }
             | Self::NoRoom { .. } => false,
         }

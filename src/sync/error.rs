@@ -92,6 +92,18 @@ pub enum SourceCause {
         /// The refs that it has, the most similar first.
         available: Vec<String>,
     },
+    /// The ref leads to something else than a commit.
+    #[error("ref `{git_ref}` of `{}`: {problem}", place.display())]
+    NotACommit {
+        /// The ref as configured.
+        git_ref: String,
+        /// The repository.
+        place: PathBuf,
+        /// What it leads to.
+        problem: String,
+        /// The other refs that it has, the most similar first.
+        available: Vec<String>,
+    },
     /// The repository's HEAD leads to no commit.
     #[error("HEAD of `{}` {problem}", place.display())]
     NoHead {
@@ -150,6 +162,7 @@ impl SourceCause {
             Self::NotFound { .. }
             | Self::Private { .. }
             | Self::NoSuchRef { .. }
+            | Self::NotACommit { .. }
             | Self::NoHead { .. }
             | Self::NoWorkTree { .. }
             | Self::NoOpenat2 { .. } => false,
@@ -209,6 +222,9 @@ impl SourceError {
             SourceCause::NoSuchRef { available, .. } if !available.is_empty() => {
                 format!("set `ref` ({at}) to one of: {}", available.join(", "))
             }
+            SourceCause::NotACommit { available, .. } => {
+                format!("set `ref` ({at}) to one that leads to a commit{}", perhaps(available))
+            }
             SourceCause::NoHead { available, .. } if !available.is_empty() => {
                 format!("set `ref` ({at}), for example to one of: {}", available.join(", "))
             }
@@ -249,6 +265,7 @@ impl SourceError {
             | SourceCause::Directory { is_absent: true, .. } => true,
             SourceCause::NotOpened { .. }
             | SourceCause::Private { .. }
+            | SourceCause::NotACommit { .. }
             | SourceCause::Unreadable { .. }
             | SourceCause::NoWorkTree { .. }
             | SourceCause::NoOpenat2 { .. }
@@ -271,6 +288,14 @@ pub(super) fn configured_at(line: Option<usize>, origin: &Origin) -> String {
         (Some(file), None) => file,
         (None, _) => "--source".to_owned(),
     }
+}
+
+/// Some refs as a proposal, where there are any.
+fn perhaps(available: &[String]) -> String {
+    if available.is_empty() {
+        return String::new();
+    }
+    format!(", perhaps one of: {}", available.join(", "))
 }
 
 /// The refs most similar to the one asked for, the nearest first.

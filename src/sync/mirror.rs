@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::error::nearest;
+use super::error::{SourceCause, nearest};
 use super::fetch::{Advertised, ChildRun, FetchCause, Git, HistoryDepth, Remote, Stop};
 use super::places::MirrorPlaces;
 use super::resolve::{Refs, resolve};
@@ -317,10 +317,17 @@ impl Update<'_> {
                 return Err(cause);
             }
             let resolved = resolve(repository, place, want.git_ref.as_deref());
-            let (commit, _) = resolved.map_err(|cause| FetchCause::Unreadable {
-                git_ref: want.git_ref.clone().unwrap_or_else(|| "HEAD".to_owned()),
-                place: place.display().to_string(),
-                problem: cause.to_string(),
+            let git_ref = || want.git_ref.clone().unwrap_or_else(|| "HEAD".to_owned());
+            let (commit, _) = resolved.map_err(|cause| match cause {
+                SourceCause::NotACommit { problem, .. } => {
+                    let remote = self.remote.to_string();
+                    FetchCause::NotACommit { git_ref: git_ref(), remote, problem }
+                }
+                cause => FetchCause::Unreadable {
+                    git_ref: git_ref(),
+                    place: place.display().to_string(),
+                    problem: cause.to_string(),
+                },
             })?;
             Ok(moved(index, commit))
         };

@@ -241,7 +241,7 @@ fn open_directory(config: &Config, path: &Path) -> Result<OpenedSource, SourceCa
 }
 
 /// Finds a source in the last snapshot, for when it cannot be read anew: the same source at the same place, which the view
-/// may still show. A live directory only where what keeps it from being read may pass: else it is not what it was.
+/// may still show. A live directory that is not required only where what keeps it from being read may pass: else it is not what it was.
 pub(super) fn reopen(
     config: &Config,
     spec: &SourceSpec,
@@ -258,7 +258,9 @@ pub(super) fn reopen(
     sources.filter(|(source, _)| is_same(source)).find_map(|(source, id)| {
         let (commit, listing) = match (&source.revision, spec.mode) {
             (Revision::Commit(commit), Mode::Git) => (Some(*commit), None),
-            (Revision::Listing(listing), Mode::Live) if is_momentary => (None, Some(*listing)),
+            (Revision::Listing(listing), Mode::Live) if is_momentary || spec.is_required => {
+                (None, Some(*listing))
+            }
             (Revision::Commit(_), Mode::Live)
             | (Revision::Listing(_) | Revision::Missing, Mode::Git | Mode::Live) => return None,
         };

@@ -29,6 +29,9 @@ pub(super) struct MirrorPlaces {
     link: Option<PathBuf>,
     /// What the link says.
     target: PathBuf,
+    /// The mirror by its name, as the link at [`Self::checkout`] says; `None` where the other part of the cache has no mirror of the repository.
+    /// There a view would take whatever [`Self::link`] leads to.
+    own_target: Option<PathBuf>,
     /// What the marker holds.
     mark: String,
 }
@@ -59,6 +62,7 @@ impl MirrorPlaces {
             link: (!is_part && mirror.twin != Some(Twin::First))
                 .then(|| cache.join(owner).join(repo)),
             target: Path::new("..").join(own).join(with("", ".git")),
+            own_target: mirror.twin.map(|_| PathBuf::from(with("", ".git"))),
             mark: format!("{}\n", mirror.repo),
         }
     }
@@ -66,14 +70,15 @@ impl MirrorPlaces {
     /// Fails if something that we did not make is where the mirror or its link belongs, or where a view would find it first.
     pub(super) fn refuse_foreign(&self) -> Result<(), FetchCause> {
         let foreign = |place: &Path| FetchCause::Foreign { place: place.display().to_string() };
-        if is_there(&self.checkout) && !self.is_ours(&self.checkout) {
+        // A link to nothing is nobody's repository.
+        let leads_nowhere = self.checkout.is_symlink() && !self.checkout.exists();
+        if is_there(&self.checkout) && !leads_nowhere && !self.is_ours(&self.checkout) {
             return Err(foreign(&self.checkout));
         }
         if is_there(&self.mirror) && !self.is_ours(&self.mirror) {
             return Err(foreign(&self.mirror));
         }
         let Some(link) = &self.link else { return Ok(()) };
-        // A link to nothing is nobody's repository.
         let is_replaced =
             !is_there(link) || link.is_symlink() && (!link.exists() || self.is_ours(link));
         if is_replaced { Ok(()) } else { Err(foreign(link)) }
@@ -125,18 +130,25 @@ impl MirrorPlaces {
         put.map_err(|error| FetchCause::of_cache(&self.mirror, &error))
     }
 
-    /// Puts the relative link `<owner>/<repo>` in place, in one step.
+    /// Puts the relative link `<owner>/<repo>` in place, and where both parts of the cache have a mirror of the repository the one in this part.
     pub(super) fn link(&self) -> Result<(), FetchCause> {
-        let Some(link) = &self.link else { return Ok(()) };
-        if fs::read_link(link).is_ok_and(|target| target == self.target) {
+        if let Some(target) = &self.own_target {
+            self.put_link(&self.checkout, target)?;
+        }
+        self.link.as_ref().map_or(Ok(()), |link| self.put_link(link, &self.target))
+    }
+
+    /// Puts a link in place, in one step.
+    fn put_link(&self, link: &Path, target: &Path) -> Result<(), FetchCause> {
+        if fs::read_link(link).is_ok_and(|found| found == target) {
             return Ok(());
         }
         self.make_parent(link)?;
-        let mut temporary = link.clone().into_os_string();
+        let mut temporary = link.to_owned().into_os_string();
         temporary.push(".overlayfs-mount-link");
         let temporary = PathBuf::from(temporary);
         let made = fs::remove_file(&temporary).or_else(absent_is_fine);
-        made.and_then(|()| symlink(&self.target, &temporary))
+        made.and_then(|()| symlink(target, &temporary))
             .and_then(|()| fs::rename(&temporary, link))
             .and_then(|()| settle(link.parent().unwrap_or(link)))
             .map_err(|error| {

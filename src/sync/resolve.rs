@@ -31,11 +31,32 @@ pub(super) fn resolve(
         problem,
         is_momentary,
     };
-    let of_object = |error: StoreError| unreadable(error.to_string(), error.is_momentary());
+    // What is asked for is not proposed.
+    let available = || {
+        let names = refs.short_names().into_iter().filter(|name| name != git_ref);
+        nearest(git_ref, names.collect())
+    };
+    let of_object = |error: StoreError| match error {
+        StoreError::NotACommit { .. } => SourceCause::NotACommit {
+            git_ref: git_ref.to_owned(),
+            place: place.to_owned(),
+            problem: error.to_string(),
+            available: available(),
+        },
+        error => unreadable(error.to_string(), error.is_momentary()),
+    };
     if let Some(id) = oid(git_ref.as_bytes())
         && repository.is_full_id(git_ref)
     {
-        let commit = repository.commit(&id).map_err(of_object)?;
+        let commit = repository.commit(&id).map_err(|error| {
+            of_object(match repository.peel(&id) {
+                Err(other @ StoreError::NotACommit { .. }) => other,
+                Ok((commit, _)) if commit != id => {
+                    StoreError::NotACommit { oid: id.to_string(), kind: "tag".to_owned() }
+                }
+                Ok(_) | Err(_) => error,
+            })
+        })?;
         return Ok((id, commit));
     }
     for name in candidates(git_ref) {
@@ -46,7 +67,7 @@ pub(super) fn resolve(
     Err(SourceCause::NoSuchRef {
         git_ref: git_ref.to_owned(),
         place: place.to_owned(),
-        available: nearest(git_ref, refs.short_names()),
+        available: available(),
     })
 }
 

@@ -353,6 +353,7 @@ pub(super) fn unreadable(source: &Source, path: &RelPath, cause: StoreError) -> 
         StoreError::IsADirectory => ViewError::IsADirectory,
         StoreError::NotALink => ViewError::NotALink,
         cause @ (StoreError::Unreadable { .. }
+        | StoreError::NotACommit { .. }
         | StoreError::Unavailable { .. }
         | StoreError::TooLarge { .. }
         | StoreError::NoRoom { .. }

@@ -204,5 +204,13 @@ fn the_union_is_one_directory_and_no_source_needs_to_exist() {
     assert_eq!(sandbox.shell(&script), format!("{view}/me/mine/.agents/skills"));
     sandbox.configure("    - {path: ./mine, name: me/mine, skillsSubdir: 'a:b'}", "");
     let said = sandbox.fail(2, &["env", "--style", "list"]);
-    assert!(said.contains("holds `:`") && said.contains("cure: "), "{said}");
+    assert!(said.contains("holds `:`") && said.contains("cure: use `--style union`"), "{said}");
+    // What helps with one style does not with the other.
+    let configured = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
+    fs::write(sandbox.path("overlays.yaml"), configured.replace("at: view", "at: 'vi:ew'"))
+        .unwrap();
+    for style in ["union", "list"] {
+        let said = sandbox.fail(2, &["env", "--style", style]);
+        assert!(said.contains("holds `:`") && said.contains("cure: set `mount.at`"), "{said}");
+    }
 }

@@ -257,3 +257,46 @@ fn a_command_that_cannot_be_run_is_said_with_its_cure() {
     let said = sandbox.fail(126, &["exec", "--", "./overlays.yaml"]);
     assert!(said.contains("cure: chmod +x './overlays.yaml'"), "{said}");
 }
+
+#[test]
+fn a_ref_that_leads_to_no_commit_is_said_to_and_not_proposed() {
+    let sandbox = Sandbox::new();
+    let repo = sandbox.repo("acme/base");
+    let commit = repo.skill("plan", "one\n").commit();
+    repo.git(&["tag", "tree", "HEAD^{tree}"]);
+    repo.git(&["tag", "--annotate", "--message=x", "noted"]);
+    repo.git(&["symbolic-ref", "refs/heads/dangling", "refs/heads/none"]);
+    let (tree, noted) = (repo.git(&["rev-parse", "tree"]), repo.git(&["rev-parse", "noted"]));
+    for (git_ref, what) in [("tree", "tree"), (tree.trim(), "tree"), (noted.trim(), "tag")] {
+        sandbox.configure(&format!("    - {{repo: acme/base, ref: {git_ref}}}"), "");
+        let said = sandbox.fail(1, &["check"]);
+        assert!(said.contains(&format!(" is a {what}, not a commit")), "{said}");
+        assert!(said.contains("cure: set `ref` (overlays.yaml:3) to one that leads"), "{said}");
+        assert!(said.contains("noted") && !said.contains("fsck"), "{said}");
+    }
+    sandbox.configure("    - {repo: acme/base, ref: dangling}", "");
+    let said = sandbox.fail(1, &["check"]);
+    let (_, cure) = said.split_once("cure: ").unwrap();
+    assert!(cure.contains("main") && !cure.contains("dangling"), "{said}");
+    sandbox.configure(&format!("    - {{repo: acme/base, ref: {commit}}}"), "");
+    sandbox.succeed(&["check"]);
+}
+
+#[test]
+fn what_cannot_be_done_with_these_arguments_is_said_with_its_cure() {
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "one\n").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    let said =
+        sandbox.fail(2, &["wait", "-c", "overlays.yaml", "--revision", "01234567", "--timeout=0"]);
+    assert!(said.contains("--revision"), "{said}");
+    for views in ["none", "overlays.yaml"] {
+        let said = sandbox.fail(2, &["mount", "--views", views]);
+        assert!(said.contains(views) && said.contains("cure: name a directory"), "{said}");
+    }
+    if !can_mount() {
+        return;
+    }
+    let said = sandbox.fail(1, &["pass", "--socket", "none/socket", "view"]);
+    assert!(said.contains("none/socket") && said.contains("cure: name a socket"), "{said}");
+}

@@ -145,10 +145,11 @@ fn what_two_killed_processes_left_is_replaced() {
     }
     let sandbox = simple();
     let serve = || {
-        let mut command = sandbox.overlay(&["mount", "-f", "--fuse-socket", "door"]);
+        let mut command = sandbox.overlay(&["mount", "-f", "--fuse-socket", "door", "./view/"]);
         let daemon = Ended(Some(command.stderr(Stdio::null()).spawn().unwrap()));
         // A dead mount still shows what the kernel has kept: its daemon is asked.
         sandbox.succeed(&["wait", "--timeout", "20s", "view"]);
+        sandbox.succeed(&["status", "view"]);
         daemon
     };
     let mut both = [pass(&sandbox, &[]), serve()];

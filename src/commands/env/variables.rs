@@ -146,7 +146,7 @@ impl<'a> Rules<'a> {
         let directories = self.repositories_with("tools").map(|(_, _, source)| {
             self.config.mount.at.join(path(&source.name.to_path())).join("workflows")
         });
-        join(directories)
+        self.join(directories)
     }
 
     fn repo_cache(&self) -> Variables {
@@ -206,15 +206,32 @@ impl<'a> Rules<'a> {
             EnvStyle::Union if is_public && sources.peek().is_none() => Ok(None),
             EnvStyle::Union => {
                 let row = self.config.surfaces.iter().find(|row| row.name == surface);
-                join(row.map(|row| self.config.mount.at.join(path(&row.at))).into_iter())
+                self.join(row.map(|row| self.config.mount.at.join(path(&row.at))).into_iter())
             }
             EnvStyle::List => {
                 let directories = sources.filter_map(|(subdir, source)| {
                     Some(self.place(source, seen)?.join(path(subdir)))
                 });
-                join(directories)
+                self.join(directories)
             }
         }
+    }
+
+    /// The directories as one value; `None` if there are none.
+    fn join(&self, directories: impl Iterator<Item = PathBuf>) -> Result<Option<String>, Failure> {
+        let texts: Vec<_> = directories.map(|directory| directory.display().to_string()).collect();
+        if let Some(bad) = texts.iter().find(|text| text.contains(':')) {
+            let is_of_view = self.config.mount.at.display().to_string().contains(':');
+            let cure = match self.style {
+                EnvStyle::List if !is_of_view => "use `--style union`, or another name",
+                EnvStyle::Union | EnvStyle::List => {
+                    "set `mount.at`, or `at` of the surface, to a place without it"
+                }
+            };
+            let what = format!("`{bad}` holds `:`, which separates directories in a variable");
+            return Err(Failure::usage(what).with_cure(cure));
+        }
+        Ok((!texts.is_empty()).then(|| texts.join(":")))
     }
 
     /// Where a program finds a source; `None` if that would be in a cache that there is not.
@@ -274,16 +291,6 @@ fn first(refs: &mut Vec<(String, String)>, repo: &str, git_ref: &str) {
     if refs.iter().all(|(known, _)| known != repo) {
         refs.push((repo.to_owned(), git_ref.to_owned()));
     }
-}
-
-/// The directories as one value; `None` if there are none.
-fn join(directories: impl Iterator<Item = PathBuf>) -> Result<Option<String>, Failure> {
-    let texts: Vec<_> = directories.map(|directory| directory.display().to_string()).collect();
-    if let Some(bad) = texts.iter().find(|text| text.contains(':')) {
-        let what = format!("`{bad}` holds `:`, which separates directories in a variable");
-        return Err(Failure::usage(what).with_cure("use `--style union`, or another name"));
-    }
-    Ok((!texts.is_empty()).then(|| texts.join(":")))
 }
 
 /// The operator's variables for sandboxes with ours added where theirs have none of the name. What is no list stays as it is.

@@ -1,6 +1,6 @@
 //! What users read when a configuration breaks a rule: the whole text, so that a change of it is seen.
 
-use crate::config::fixture::{own, refusal, warnings};
+use crate::config::fixture::{config, own, refusal, warnings};
 
 #[test]
 fn every_step_reports_in_one_run() {
@@ -33,6 +33,37 @@ fn every_step_reports_in_one_run() {
     error: overlays.yaml:11: key `access` is given twice, first on line 10
       cure: remove one of the two
     "#);
+}
+
+#[test]
+fn a_row_without_a_value_is_no_row() {
+    let rows = |text: &str| config(text).surfaces;
+    assert_eq!(rows("surfaces: {tools: null, new: ~, other:}"), rows("surfaces: {}"));
+    assert_eq!(rows("surfaces: {tools: {}}"), rows(""));
+}
+
+#[test]
+fn a_wrong_value_hides_no_error_of_another_one_beside_it() {
+    let text = concat!(
+        "mount: {keep: -1s, uid: -1}\n",
+        "repoCache: {interval: 0s, sync: 2}\n",
+        "overlays: {sources: [{repo: a, lfs: x, toolsSubdir: /abs, ref: a~1}]}\n",
+    );
+    let said = refusal(text);
+    for key in [
+        "mount.keep",
+        "mount.uid",
+        "repoCache.interval",
+        "repoCache.sync",
+        "overlays.sources[0].repo",
+        "overlays.sources[0].lfs",
+    ] {
+        assert!(said.contains(&format!("`{key}`: ")), "{key}: {said}");
+    }
+    let said = refusal(text.replace("repo: a,", "repo: a/b,"));
+    for key in ["toolsSubdir", "ref"] {
+        assert!(said.contains(&format!("`overlays.sources[0].{key}`: ")), "{key}: {said}");
+    }
 }
 
 #[test]

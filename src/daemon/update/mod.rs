@@ -6,6 +6,7 @@ mod beginning;
 mod reload;
 mod retry;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -22,7 +23,7 @@ use super::guard::{guarded, survived};
 use super::kept_by::{KeptBy, widen};
 use super::opening::Caches;
 use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
-use super::start::Plan;
+use super::start::{Audience, Plan};
 use super::updates::{UpdateRequest, Updates, Updating, wait};
 use super::vitals::Vitals;
 use crate::config::resolved::{Config, Overrides};
@@ -86,7 +87,9 @@ pub(super) fn start(
     let has_left = archive.is_some_and(|archive| archive.has_others(&first.id));
     let (taking, taken) = mpsc::channel();
     let taking = has_left.then_some(taking);
+    let is_ours = plan.audience != Audience::Given || keeper.is_some();
     let mut updater = Updater {
+        place: is_ours.then(|| plan.mountpoint.clone()),
         config: plan.config.clone(),
         overrides: plan.overrides,
         is_pinned: plan.is_pinned,
@@ -105,6 +108,7 @@ pub(super) fn start(
         config_stamp: plan.stamp,
         retry,
         standing: Standing::Follows,
+        stuck: None,
         last_said: String::new(),
         vitals,
         most_nodes: 0,
@@ -129,6 +133,8 @@ pub(super) fn start(
 
 struct Updater {
     config: Config,
+    /// The mount point; `None` where another process has mounted, perhaps in another name space.
+    place: Option<PathBuf>,
     overrides: Overrides,
     /// Whether the view shows the set of its start for good.
     is_pinned: bool,
@@ -155,6 +161,8 @@ struct Updater {
     /// When to try again what failed.
     retry: Retry,
     standing: Standing,
+    /// Why the last set could not be built, as `status` says it.
+    stuck: Option<String>,
     /// What the log said last about failures.
     last_said: String,
     /// Who counts what is done here.
@@ -245,7 +253,9 @@ impl Updater {
         } else if is_retry && self.standing == Standing::Behind {
             self.catch_up()
         } else {
-            guarded(|| self.update())
+            let outcome = guarded(|| self.update());
+            self.say_if_stuck(outcome.as_ref().err());
+            outcome
         };
         if self.standing == Standing::Behind {
             self.retry.within(RETRY_BEHIND);
@@ -262,6 +272,15 @@ impl Updater {
                 Err(error) => warn!(%error, cure = error.cure(), "the view stays as it is"),
             }
             self.last_said = said;
+        }
+    }
+
+    /// Has `status` say why the view stays as it is, until it moves again. What is said of the configuration counts before.
+    fn say_if_stuck(&mut self, error: Option<&ControlError>) {
+        let said = self.vitals.misconfigured_because();
+        if said.is_none() || said == self.stuck {
+            self.stuck = error.map(ControlError::with_cure);
+            self.vitals.misconfigured(self.stuck.clone());
         }
     }
 

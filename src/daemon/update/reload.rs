@@ -70,7 +70,7 @@ impl Updater {
         self.standing = Standing::Follows;
         // The file itself may be another one.
         widen(self.keeper.as_deref(), &self.config);
-        let read = reread(&self.config, &self.overrides);
+        let read = reread(&self.config, &self.overrides, self.place.as_deref());
         self.vitals.tally.configured(read.is_ok());
         let (config, said, text) = read?;
         widen(self.keeper.as_deref(), &config);

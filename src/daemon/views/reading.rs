@@ -75,7 +75,7 @@ impl ViewsPlan {
 /// The mount point of a configuration, if it may be one.
 pub(super) fn mountpoint_of(config: &Config, table: &MountTable) -> Result<PathBuf, ControlError> {
     let at = mountpoint::resolve_in(table, &config.mount.at).map_err(|error| refused(&error))?;
-    let problems = config::check_mountpoint(config, &at);
+    let problems = config::check_real_mountpoint(config, &at);
     if !problems.is_empty() {
         return Err(refused(&ConfigError { problems }));
     }

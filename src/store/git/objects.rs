@@ -107,7 +107,8 @@ impl Repository {
                     return Ok((at, commit?));
                 }
                 GitKind::Tree | GitKind::Blob => {
-                    return Err(unreadable(&at, &format!("it is a {kind}, not a commit")));
+                    let (oid, kind) = (at.to_string(), kind.to_string());
+                    return Err(StoreError::NotACommit { oid, kind });
                 }
             }
         }

@@ -201,3 +201,15 @@ fn a_full_disk_leaves_the_last_good_state() {
     up.git(&["reset", "-q", "--hard", "HEAD~1"]);
     assert!(sync(&config).is_success() && is_ready(&config), "room was left to go on");
 }
+
+#[test]
+fn a_ref_that_leads_to_no_commit_is_no_reason_to_clone_anew() {
+    let fixture = Fixture::new();
+    one(&fixture).git(&["tag", "tree", "HEAD^{tree}"]);
+    let config = config(&fixture, "{repo: acme/base, url: UP/up, ref: tree}");
+    let report = sync(&config);
+    let Err(failed) = &report.sources[0].outcome else { panic!("a tree is no commit") };
+    assert!(matches!(failed.cause, FetchCause::NotACommit { .. }), "{:?}", failed.cause);
+    assert!(failed.cause.to_string().contains("is a tree, not a commit"), "{}", failed.cause);
+    assert!(failed.cure.starts_with("set `ref` (overlays.yaml:1)"), "{}", failed.cure);
+}

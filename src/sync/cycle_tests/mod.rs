@@ -9,9 +9,10 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::Moved;
+use super::build::build;
 use super::cycle::{Cycle, RoundError, RoundReport, RoundSettings, RoundStep, round};
 use super::fetch::FetchCause;
+use super::{Moved, Shared};
 use crate::config::resolved::{Config, PlatformRepository};
 use crate::config::{Environment, load_file};
 use crate::store::git::fixture::{Fixture, Made};
@@ -294,10 +295,20 @@ fn a_repository_that_is_wanted_in_both_parts_stays_in_both() {
         }
         let link = fs::read_link(config.repo_cache.path.join("acme/base")).unwrap();
         assert_eq!(link, Path::new("../private/acme/base.git"), "the last one that is named");
+        // Each source is served from its own, whatever the other one has.
+        let served = build(&config, &Shared::new(&config)).unwrap();
+        for (source, part) in served.sources.iter().zip(["public", "private"]) {
+            let place = source.place.canonicalize().unwrap();
+            assert!(place.ends_with(format!("{part}/acme/base.git")), "{part}: {place:?}");
+        }
         if parallel == 4 {
             fs::remove_dir_all(&config.repo_cache.path).unwrap();
         }
     }
+    // One that somebody removed is cloned anew.
+    assert!(sync(&config).is_success());
+    fs::remove_dir_all(config.repo_cache.path.join("public/acme/base.git")).unwrap();
+    assert!(sync(&config).is_success());
 }
 
 #[test]

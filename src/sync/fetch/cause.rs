@@ -166,6 +166,16 @@ pub enum FetchCause {
         /// What the system said.
         problem: String,
     },
+    /// What a ref leads to is no commit.
+    #[error("`{git_ref}` of `{remote}`: {problem}")]
+    NotACommit {
+        /// The ref.
+        git_ref: String,
+        /// The remote.
+        remote: String,
+        /// What it leads to.
+        problem: String,
+    },
     /// What was fetched cannot be read.
     #[error("`{git_ref}` of `{place}` was fetched and cannot be read: {problem}")]
     Unreadable {
@@ -280,9 +290,7 @@ impl FetchCause {
             Self::NoRemote { .. } => format!(
                 "correct `repo` or `url` ({at}); a private repository needs a token in `{token_file}` that may read it"
             ),
-            Self::NoAccess { had_token: true, .. } => {
-                format!("put a valid token that may read it into `{token_file}`")
-            }
+            Self::NoAccess { had_token: true, .. } => format!("put a valid token that may read it into `{token_file}`"),
             Self::NoAccess { had_token: false, .. } => {
                 format!("put a token that may read it into `{token_file}`, or correct `url` ({at})")
             }
@@ -320,6 +328,7 @@ impl FetchCause {
             Self::Cache { place, .. } => {
                 format!("make `{place}` writable for this user, or set `repoCache.path`")
             }
+            Self::NotACommit { .. } => format!("set `ref` ({at}) to one that leads to a commit"),
             Self::Unreadable { place, .. } => format!("`rm -r '{place}'`, and `sync` clones anew"),
             Self::Other { .. } => format!("see what git says; `repo` and `url` are at {at}"),
         }

@@ -63,6 +63,7 @@ fn config(fixture: &Fixture, sources: Vec<SourceSpec>) -> Config {
         },
         mount: MountSettings {
             at: "/mnt".into(),
+            named_at: "/mnt".into(),
             shows_sources: true,
             shows_git: false,
             has_xattrs: false,
