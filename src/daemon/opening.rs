@@ -104,7 +104,12 @@ fn anew(
     stop: &Stop,
 ) -> Result<OpenedView, DaemonError> {
     let caches = Caches::open(plan, stop);
-    let (snapshot, fetching) = first(&plan.config, &caches, vitals, stop)?;
+    let mut config = plan.config.clone();
+    if keeper.is_some_and(KeptBy::is_anew) {
+        // What lacks now costs only itself: the rest was served, and somebody uses it.
+        config.sources.iter_mut().for_each(|source| source.is_required = false);
+    }
+    let (snapshot, fetching) = first(&config, &caches, vitals, stop)?;
     let begun = match keeper {
         None => Start::Alone,
         Some(keeper) => {

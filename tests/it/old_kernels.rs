@@ -106,6 +106,32 @@ fn s129_a_damaged_configuration_does_not_cost_a_view_that_is_mounted_anew() {
 }
 
 #[test]
+fn s129_a_source_that_is_gone_does_not_cost_a_view_that_is_mounted_anew() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "plan\n").commit();
+    sandbox.shell("mkdir -p mine/.agents/skills/own");
+    sandbox.configure("    - {repo: acme/base, ref: main}\n    - {path: mine, name: me/mine}", "");
+    let mut command = on_an_old_kernel(&sandbox, &["mount", "--supervised", "--log", "log"]);
+    let mount = sandbox.mount_by(&mut command);
+    let first = worker(&sandbox).unwrap();
+    sandbox.shell("mv mine away");
+    kill(Pid::from_raw(i32::try_from(first).unwrap()), Signal::SIGKILL).unwrap();
+    wait_for("a new mount", || worker(&sandbox).is_some_and(|now| now != first));
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/*/SKILL.md; ls $VIEW/me/mine"), "plan\n");
+    let state = |state: &str| {
+        status(&sandbox).is_some_and(|now| now["sources"][1]["state"].as_str() == Some(state))
+    };
+    assert!(state("missing"), "{:?}", status(&sandbox));
+    sandbox.shell("mv away mine");
+    wait_for("the source", || state("ready"));
+    assert_eq!(sandbox.shell("ls $VIEW/.agents/skills"), "own\nplan\n");
+    mount.unmount();
+}
+
+#[test]
 fn doctor_says_what_an_old_kernel_lacks() {
     let sandbox = Sandbox::new();
     let output = on_an_old_kernel(&sandbox, &["doctor", "--json"]).output().unwrap();

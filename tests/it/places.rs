@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::fixture::{Sandbox, can_mount, wait_for};
+use crate::fixture::{Sandbox, can_mount, can_take_over, wait_for};
+use crate::keeper::number;
 
 const LIVE: &str = "    - {path: mine, name: me/mine}";
 
@@ -138,7 +140,7 @@ fn s146_what_exports_that_were_ended_left_is_removed() {
     };
     let start = || {
         let mut command = sandbox.overlay(&["export", "out"]);
-        let export = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let export = command.stderr(Stdio::piped()).spawn().unwrap();
         wait_for("a directory that is written", || !left().is_empty());
         export
     };
@@ -220,6 +222,51 @@ fn s66_a_directory_that_is_gone_is_stale_while_the_rest_moves() {
     sandbox.shell("rm -r mine && mv away mine");
     wait_for("the directory again", || sandbox.shell("ls $VIEW/.agents/skills") == "own\nplan\n");
     wait_for("the end of it", || status()["state"] == "ready");
+    mount.unmount();
+}
+
+#[test]
+fn s66_a_worker_takes_over_while_a_directory_is_gone() {
+    if !can_take_over() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    with_skill(&sandbox);
+    let base = sandbox.repo("acme/base");
+    base.skill("plan", "one\n").commit();
+    sandbox.configure(&format!("    - repo: acme/base\n{LIVE}"), "");
+    let mount = sandbox.mount_with(&["--supervised", "--log", "log"]);
+    let status = || -> serde_json::Value {
+        serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap()
+    };
+    let skill = sandbox.view().join(".agents/skills/plan");
+    let mut holder = sandbox
+        .command("sh")
+        .args(["-c", "read line; cat SKILL.md"])
+        .current_dir(skill)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let first = number(&status(), "pid");
+    sandbox.shell("mv mine away");
+    wait_for("the directory to be stale", || status()["sources"][1]["state"] == "stale");
+    kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+    // Nobody gets an error of it: the mount is the same.
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/plan/SKILL.md; ls $VIEW/me/mine"), "one\n");
+    assert!(number(&status(), "pid") != first && sandbox.mounts().len() == 1);
+    drop(holder.stdin.take());
+    assert_eq!(holder.wait_with_output().unwrap().stdout, b"one\n");
+    base.skill("plan", "two\n").commit();
+    wait_for("the other source", || {
+        sandbox.shell("cat $VIEW/.agents/skills/plan/SKILL.md") == "two\n"
+    });
+    assert_eq!(status()["sources"][1]["state"], "stale");
+    sandbox.shell("mv away mine");
+    wait_for("the directory again", || sandbox.shell("ls $VIEW/.agents/skills") == "own\nplan\n");
+    wait_for("the end of it", || status()["state"] == "ready");
+    let log = fs::read_to_string(sandbox.path("log")).unwrap();
+    assert!(!log.contains("made anew"), "{log}");
     mount.unmount();
 }
 

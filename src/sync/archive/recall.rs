@@ -1,5 +1,6 @@
 //! A set that was written down is made again.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::record::{ContentRecord, EntryRecord, SetRecord, SourceRecord};
@@ -134,10 +135,9 @@ impl RecalledSource<'_> {
                     of_surface.iter().map(EntryRecord::entry).collect::<Option<Vec<_>>>()
                 });
                 let entries = entries.collect::<Option<Vec<_>>>().ok_or(DAMAGED)?;
-                let store = DirStore::open(&self.record.place.os_path()).map_err(unreadable)?;
-                let top = store.root().map_err(unreadable)?;
+                let (store, top) = self.directory().map_err(unreadable)?;
                 let revision = Revision::Listing(listing.array().ok_or(DAMAGED)?);
-                let source = self.source(revision, SourceState::Ready, Arc::new(store), None)?;
+                let source = self.source(revision, SourceState::Ready, store, None)?;
                 Ok((source, Layers { entries, ..Layers::default() }, top))
             }
             ContentRecord::Missing { error } => {
@@ -145,6 +145,22 @@ impl RecalledSource<'_> {
                 let source = self.source(Revision::Missing, state, Arc::new(EmptyStore), None)?;
                 Ok((source, Layers::default(), Object::Empty))
             }
+        }
+    }
+
+    /// The live directory, and its top. One that is gone by now has nothing to show, and costs the set no more than that.
+    fn directory(&self) -> Result<(Arc<dyn Store>, Object), StoreError> {
+        match DirStore::open(&self.record.place.os_path()) {
+            Ok(store) => {
+                let top = store.root()?;
+                Ok((Arc::new(store), top))
+            }
+            Err(StoreError::Io(error))
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok((Arc::new(EmptyStore), Object::Empty))
+            }
+            Err(error) => Err(error),
         }
     }
 
