@@ -50,6 +50,7 @@ mod planted;
 mod remotes;
 mod serving;
 mod small_disks;
+mod starts;
 mod stored;
 mod swaps;
 mod sync_faults;

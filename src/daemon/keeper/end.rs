@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::kept::{KeptMount, KeptPlan};
 use super::{Due, Keeping, store};
 use crate::daemon::DaemonError;
-use crate::daemon::stop::{ABORTED, signal_name, take_away};
+use crate::daemon::stop::{ABORTED, Stopped, signal_name, take_away};
 use crate::daemon::views;
 use crate::machine::keeper::{KeeperAnswer, Turn};
 use crate::machine::kernel;
@@ -72,6 +72,11 @@ impl Keeping<'_> {
         take_away(&plan.mountpoint, patience)?;
         self.due = Some((Instant::now() + patience, Due::Abort));
         Ok(())
+    }
+
+    /// The end, where it was asked for while no worker was there, since the last one had died and the next one had not been started yet.
+    pub(super) fn has_nobody_to_end(&self) -> Option<Stopped> {
+        self.is_stopping.filter(|_| self.worker.is_none()).map(Stopped::Signal)
     }
 
     pub(super) fn signal(&self, signal: Signal) {

@@ -223,7 +223,7 @@ impl Keeping<'_> {
                 // This side holds a sender.
                 Err(RecvTimeoutError::Disconnected) => Some(Stopped::Unmounted),
             };
-            if let Some(stopped) = stopped {
+            if let Some(stopped) = stopped.or_else(|| self.has_nobody_to_end()) {
                 return Ok(stopped);
             }
         }
