@@ -123,7 +123,7 @@ fn s95_what_is_held_goes_on_when_the_worker_dies() {
 }
 
 /// The processes that a process has started.
-fn children(pid: i32) -> Vec<i32> {
+pub(crate) fn children(pid: i32) -> Vec<i32> {
     let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     listed.split_whitespace().map(|child| child.parse().unwrap()).collect()
 }

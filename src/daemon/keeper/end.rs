@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tracing::{info, warn};
 
+use super::broker::Broker;
 use super::kept::{KeptMount, KeptPlan};
 use super::{Due, Keeping, store};
 use crate::daemon::DaemonError;
@@ -30,10 +31,17 @@ impl Keeping<'_> {
         Turn::Refusing
     }
 
+    /// When something is to be done that nobody tells of.
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
+        let broker = self.broker.as_ref().and_then(Broker::is_due);
+        self.due.map(|(at, _)| at).into_iter().chain(broker).min()
+    }
+
     /// Does what was to be done at this time.
-    pub(super) fn do_what_is_due(&mut self) -> Result<(), DaemonError> {
-        match self.due.take() {
-            Some((_, Due::Start)) => return self.start(),
+    pub(super) fn do_what_is_due(&mut self) {
+        self.look_after_broker();
+        match self.due.take_if(|(at, _)| *at <= Instant::now()) {
+            Some((_, Due::Start)) => self.start_or_later(),
             Some((_, Due::KillStopped)) => {
                 warn!("the worker has been stopped: another one takes its place");
                 self.signal(Signal::SIGKILL);
@@ -45,7 +53,6 @@ impl Keeping<'_> {
             Some((_, Due::Kill)) => self.signal(Signal::SIGKILL),
             None => {}
         }
-        Ok(())
     }
 
     /// Takes the mount away. The worker ends with its session.
