@@ -58,6 +58,7 @@ mod threads;
 mod torn;
 mod users;
 mod views;
+mod views_behind;
 mod views_confined;
 mod views_keeper;
 mod views_nested;

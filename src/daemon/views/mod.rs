@@ -141,7 +141,7 @@ fn serve_views(
     let notices = Notices::start();
     let directory = ViewFiles::new(&plan.dir, notices.clone(), &events);
     let (estates, groups, retired, views) = Default::default();
-    let (fetchers, awaited) = Default::default();
+    let (fetchers, behind, awaited) = Default::default();
     let plan = plan.clone();
     let (is_starting, have_mounts_moved) = (true, false);
     let mut daemon = Daemon {
@@ -157,6 +157,7 @@ fn serve_views(
         retired,
         views,
         fetchers,
+        behind,
         awaited,
         roll: roll.clone(),
         keeper,
@@ -197,6 +198,8 @@ struct Daemon {
     /// By file.
     views: BTreeMap<PathBuf, State>,
     fetchers: Fetchers,
+    /// When the files are read again of views that are shown and are not as these say.
+    behind: BTreeMap<PathBuf, Instant>,
     /// What is fetched for views that cannot be shown.
     awaited: BTreeMap<PathBuf, Fetching>,
     /// All views, for those who observe the daemon.
@@ -325,6 +328,7 @@ impl Daemon {
         self.notice_unmounts();
         for file in self.directory.vanished() {
             drop(self.awaited.remove(&file));
+            self.behind.remove(&file);
             self.base.forget_unmounted(&file);
             if let Some(state) = self.views.remove(&file) {
                 self.leave(&file, state, Leave::ForGood);
@@ -335,11 +339,7 @@ impl Daemon {
                 self.renew(&file, None);
             }
         }
-        let now = Instant::now();
-        let is_due =
-            |state: &State| matches!(state, State::Broken(broken) if broken.retry_at <= now);
-        let due: Vec<_> = self.views.iter().filter(|(_, state)| is_due(state)).collect();
-        for file in due.into_iter().map(|(file, _)| file.clone()).collect::<Vec<_>>() {
+        for file in self.due() {
             self.renew(&file, None);
         }
         self.groups.iter().chain(&self.retired).for_each(Group::sweep);
