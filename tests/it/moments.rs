@@ -57,6 +57,32 @@ fn s127_a_view_keeps_what_it_shows_while_its_daemon_has_no_descriptors() {
     mount.unmount();
 }
 
+#[test]
+fn s64_a_configuration_that_cannot_be_read_for_a_moment_is_followed_soon() {
+    if !can_mount() || !has_program("prlimit", "apt-get install util-linux") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").package("tools/slack", "low").commit();
+    sandbox.repo("acme/team").package("tools/more", "more").commit();
+    sandbox.configure("    - {repo: acme/base}", "");
+    let mount = sandbox.mount_with(&["--log", "log"]);
+    let pid = mount.pid();
+    let limit = |descriptors: &str| {
+        sandbox.shell(&format!("prlimit --pid {pid} --nofile={descriptors}"));
+    };
+    let before =
+        sandbox.shell(&format!("prlimit --pid {pid} --nofile --output SOFT,HARD --noheadings"));
+    let before = before.split_whitespace().collect::<Vec<_>>().join(":");
+    limit("3:");
+    sandbox.configure("    - {repo: acme/base}\n    - {repo: acme/team}", "");
+    let log = || fs::read_to_string(sandbox.path("log")).unwrap();
+    wait_for("the daemon to notice", || log().contains("cannot be read"));
+    limit(&before);
+    wait_for("the other source", || sandbox.shell("ls $VIEW/tools") == "more\nslack\n");
+    mount.unmount();
+}
+
 /// The file of a loose object.
 fn object_of(repo: &Repo<'_>, what: &str) -> PathBuf {
     let id = repo.git(&["rev-parse", what]);
