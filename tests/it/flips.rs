@@ -80,6 +80,31 @@ fn s60_a_move_of_a_ref_is_seen_without_being_asked() {
 }
 
 #[test]
+fn s60_a_branch_that_a_ref_names_is_followed_too() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let base = sandbox.repo("acme/base");
+    base.skill("review", "one\n").commit();
+    base.git(&["symbolic-ref", "refs/heads/newest", "refs/heads/stable"]);
+    base.git(&["symbolic-ref", "refs/heads/stable", "refs/heads/main"]);
+    sandbox.configure("    - {repo: acme/base, ref: newest}", "");
+    let mount = sandbox.mount();
+    let read = || sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md");
+    assert_eq!(read(), "one\n");
+    base.skill("review", "two\n").commit();
+    wait_for("the commit", || read() == "two\n");
+    // Its commit is there already, and only the name moves.
+    base.git(&["branch", "next"]);
+    base.git(&["symbolic-ref", "refs/heads/stable", "refs/heads/next"]);
+    base.skill("review", "three\n").commit();
+    base.git(&["update-ref", "refs/heads/next", "main"]);
+    wait_for("the next commit", || read() == "three\n");
+    mount.unmount();
+}
+
+#[test]
 fn s60_a_pinned_view_follows_nothing() {
     if !can_mount() {
         return;
