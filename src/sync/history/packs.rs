@@ -44,7 +44,7 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HistoryE
 impl Packs {
     /// Takes over what an earlier daemon left in a directory, or starts anew.
     pub(super) fn open(dir: PathBuf, is_sha256: bool) -> Result<Self, HistoryError> {
-        let record = HistoryRecord::read(&dir);
+        let record = HistoryRecord::read(&dir).map_err(failed("reading what is known in", &dir))?;
         // What was served ended with the daemon that served it; without a record nothing is known of the packs.
         let stale = if record.is_some() {
             vec![dir.join("served"), dir.join("incoming")]

@@ -1,6 +1,7 @@
-//! What is packed twice.
+//! What is taken over of a history, and what is packed twice.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ impl Packed {
         self.fixture.path().join("history")
     }
 
-    /// One that is new.
+    /// What is left there, or nothing.
     fn open(&self) -> Result<Packs, HistoryError> {
         fs::create_dir_all(self.dir()).unwrap();
         Packs::open(self.dir(), false)
@@ -65,4 +66,21 @@ fn s87_the_same_objects_once_more_are_one_pack() {
             .count(),
         1
     );
+}
+
+/// The kernel says of such a record that the device failed.
+#[test]
+fn s87_a_history_that_cannot_be_read_for_a_moment_stays() {
+    let it = Packed::new();
+    let mut packs = it.open().unwrap();
+    it.add(&mut packs);
+    drop(packs);
+    let (record, hidden) = (it.dir().join("record.json"), it.fixture.path().join("hidden"));
+    fs::rename(&record, &hidden).unwrap();
+    symlink("/proc/self/mem", &record).unwrap();
+    let error = it.open().map(drop).unwrap_err();
+    assert!(matches!(error, HistoryError::Io { .. }), "{error}");
+    fs::rename(&hidden, &record).unwrap();
+    let packs = it.open().unwrap();
+    assert!(packs.record.tip(&it.commit, "").is_some());
 }
