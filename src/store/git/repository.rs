@@ -17,8 +17,8 @@ use super::digest::short_digest;
 use super::objects::unreadable;
 use super::pin::PinDirectory;
 use super::regular::find_special;
-use crate::store::StoreError;
 use crate::store::blobs::{OBJECT_BYTES, WHOLE_BYTES_MAX};
+use crate::store::{StoreError, is_momentary};
 use crate::union::object::Oid;
 
 /// For how many packs an open repository has room: for this many at least, or for twice as many as it has. That cannot grow later. A slot
@@ -102,6 +102,7 @@ impl Repository {
         elsewhere.extend(inner.common_dir.as_deref());
         elsewhere.retain(|directory| !looked_at.contains(directory));
         expect_files(&elsewhere)?;
+        expect_configuration(&inner)?;
         let place = real(inner.objects_dir());
         let key = short_digest(&[place.as_os_str().as_encoded_bytes()]);
         let packs = count_packs(inner.objects_dir());
@@ -255,6 +256,28 @@ fn expect_files(directories: &[&Path]) -> Result<(), OpenError> {
     let special = find_special(directories);
     special
         .map_or(Ok(()), |name| Err(OpenError::lasting(format!("`{name}` is not a regular file"))))
+}
+
+/// Checks that the configuration was read: the library takes one that it cannot read for an empty one, and with that long ids for short ones.
+fn expect_configuration(opened: &gix::ThreadSafeRepository) -> Result<(), OpenError> {
+    let configuration = opened.to_thread_local();
+    let configuration = configuration.config_snapshot();
+    let is_own = |source| source == gix::config::Source::Local;
+    if configuration.plumbing().sections().any(|section| is_own(section.meta().source)) {
+        return Ok(());
+    }
+    let begins_section = |line: &[u8]| line.trim_ascii_start().starts_with(b"[");
+    let said = |error: &dyn Display| format!("its configuration cannot be read: {error}");
+    match fs::read(opened.common_dir.as_deref().unwrap_or(opened.git_dir()).join("config")) {
+        Err(error) if is_momentary(&error) => {
+            Err(OpenError { said: said(&error), is_momentary: true })
+        }
+        // By now it can be.
+        Ok(text) if text.split(|byte| *byte == b'\n').any(begins_section) => {
+            Err(OpenError { said: said(&"try again"), is_momentary: true })
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn count_packs(objects_dir: &Path) -> usize {
