@@ -7,9 +7,9 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::fetch::Stop;
 use super::pin_root::PinRoot;
@@ -20,6 +20,9 @@ use crate::store::git::lfs::LfsObjects;
 use crate::store::git::pin::{Filled, Lenders, PinDirectory, PinError};
 use crate::store::git::{GitStore, Repository};
 use crate::union::object::Oid;
+
+/// So long it is worth while to wait for what cannot be read at the moment.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The pins of one mount.
 #[derive(Debug)]
@@ -95,13 +98,21 @@ impl Pins {
         self.root.as_ref().ok().map(PinRoot::path)
     }
 
-    /// The pins that an earlier daemon left. Those that nobody takes are removed when the last of them is dropped.
+    /// The pins that an earlier daemon left. Those that nobody takes are removed when the last of them is dropped; those that cannot be opened
+    /// at the moment, and in the next ones either, stay.
     pub fn left(&self) -> Vec<Arc<Repository>> {
         let Ok(root) = &self.root else { return Vec::new() };
         let mut left = Vec::new();
+        let until = Instant::now() + PATIENCE;
         for (key, directory) in root.left() {
-            let Ok(pinned) = Repository::open_left(directory, key, self.object_bytes) else {
-                continue;
+            let patience = until.saturating_duration_since(Instant::now());
+            let opened = Repository::open_left(directory, key, self.object_bytes, patience);
+            let pinned = match opened {
+                Ok(pinned) => pinned,
+                Err(error) => {
+                    warn!(%error, "what was pinned before cannot be used");
+                    continue;
+                }
             };
             let pinned = Arc::new(pinned);
             let of_repository = held(&self.repositories).entry(key).or_default().clone();

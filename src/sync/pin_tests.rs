@@ -1,9 +1,12 @@
 //! Which pin a commit is read from, and what that holds of it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use super::pin::{IsNamed, Pins};
 use crate::config::resolved::StateSettings;
@@ -123,4 +126,30 @@ fn s67_the_next_daemon_knows_which_pin_holds_all_of_a_commit() {
         let is_noted = pinned.pin().unwrap().is_noted(&commit);
         assert_eq!(is_noted, it.has_content(&pinned));
     }
+}
+
+/// A pin that is left, and a file of it that cannot be read: the kernel says that the device failed.
+#[test]
+fn s68_a_pin_that_cannot_be_read_for_a_moment_stays() {
+    let it = Pinned::new();
+    let pins = it.pins();
+    let first = it.pin(&pins, Some(&|| true));
+    let config = first.pin().unwrap().path().join("config");
+    let hidden = it.fixture.path().join("hidden");
+    pins.keep();
+    drop((first, pins));
+    fs::rename(&config, &hidden).unwrap();
+    symlink("/proc/self/mem", &config).unwrap();
+    let pins = it.pins();
+    assert!(pins.left().is_empty());
+    // What is to be removed would be by now.
+    thread::sleep(Duration::from_millis(300));
+    let waited = thread::scope(|scope| {
+        let left = scope.spawn(|| pins.left().len());
+        thread::sleep(Duration::from_millis(300));
+        assert!(!left.is_finished(), "it was given up");
+        fs::rename(&hidden, &config).unwrap();
+        left.join().unwrap()
+    });
+    assert_eq!(waited, 1);
 }

@@ -5,6 +5,8 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use gix::odb::store::init::Slots;
@@ -25,6 +27,8 @@ use crate::union::object::Oid;
 /// costs 360 bytes, used or not, which are written when the repository is opened. git itself repacks at 50 packs.
 const SLOTS: Slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: SLOTS_MIN };
 const SLOTS_MIN: usize = 80;
+/// How long after a pin could not be opened that is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// An open repository: a checkout, a bare one, a mirror, or a linked work tree.
 pub struct Repository {
@@ -115,12 +119,19 @@ impl Repository {
     /// # Errors
     /// The pin cannot be read.
     pub fn open_pinned(lender: Arc<Self>, directory: PinDirectory) -> Result<Self, OpenError> {
-        let pinned = Self::open_left(directory, lender.key, lender.object_bytes)?;
+        let opened = Self::open_within(directory.path(), lender.object_bytes)?;
+        let pinned = opened.of_pin(directory, lender.key);
         pinned.set_lender(lender);
         Ok(pinned)
     }
 
-    /// Opens a pin whose repository is not known yet. `key` is that of the repository, `object_bytes` as for [`Repository::open_within`].
+    fn of_pin(self, directory: PinDirectory, key: [u8; 16]) -> Self {
+        let lender = ArcSwapOption::empty();
+        Self { key, pin: Some(Pinned { directory, lender }), ..self }
+    }
+
+    /// Opens a pin that an earlier daemon has left and whose repository is not known yet. `key` is that of the repository, `object_bytes` as for
+    /// [`Repository::open_within`]. What keeps it from being read and may pass is waited for; if it does not, the pin stays for the next daemon.
     ///
     /// # Errors
     /// The pin cannot be read.
@@ -128,10 +139,20 @@ impl Repository {
         directory: PinDirectory,
         key: [u8; 16],
         object_bytes: u64,
+        patience: Duration,
     ) -> Result<Self, OpenError> {
-        let opened = Self::open_within(directory.path(), object_bytes)?;
-        let lender = ArcSwapOption::empty();
-        Ok(Self { key, pin: Some(Pinned { directory, lender }), ..opened })
+        let until = Instant::now() + patience;
+        loop {
+            match Self::open_within(directory.path(), object_bytes) {
+                Ok(opened) => return Ok(opened.of_pin(directory, key)),
+                Err(error) if !error.is_momentary => return Err(error),
+                Err(error) if Instant::now() >= until => {
+                    directory.leave();
+                    return Err(error);
+                }
+                Err(_) => thread::sleep(PAUSE),
+            }
+        }
     }
 
     /// Looks in this repository for what the pin lacks, from now on. A repository that is itself read from a pin is not taken: a chain of

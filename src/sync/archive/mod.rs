@@ -21,19 +21,20 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::{info, warn};
 
 use self::record::{ContentRecord, LfsRecord, SetRecord, SourceRecord};
-use super::pin::Pins;
+use super::pin::{self, Pins};
 use super::pin_root::{SETS, name_of};
 use super::shared::Shared;
 use crate::config::resolved::{Access, Config, SourceSpec};
 use crate::snapshot::Snapshot;
 use crate::store::git::Repository;
+use crate::store::is_momentary;
 use crate::union::object::Oid;
 use crate::union::revision::RevisionSetId;
 use crate::union::source::{SourceId, Visibility};
 use crate::view;
 
 /// So long it is worth while to wait for what cannot be read at the moment.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = pin::PATIENCE;
 /// How long after a try the next one is made.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -76,7 +77,8 @@ impl Archive {
     }
 
     /// Takes over what an earlier daemon of this mount kept, as far as it is to be kept still and can be read: each with the time when
-    /// it was left, oldest first. `left` is what was pinned then ([`Pins::left`]).
+    /// it was left, oldest first. `left` is what was pinned then ([`Pins::left`]). What keeps one from being read and may pass is waited for;
+    /// if it does not, the set is left for the next daemon.
     pub fn load(
         &self,
         pins: &Pins,
@@ -88,6 +90,7 @@ impl Archive {
         found.sort_by_key(|(_, time, _)| *time);
         // The newest was shown until now.
         let newest = found.len().saturating_sub(1);
+        let until = Instant::now() + PATIENCE;
         let mut kept = Vec::new();
         for (position, (id, time, path)) in found.into_iter().enumerate() {
             let age = if position == newest {
@@ -96,7 +99,8 @@ impl Archive {
                 time.elapsed().unwrap_or_default()
             };
             let is_spare = age >= config.mount.keep && newest - position >= sets_min;
-            let taken = if is_spare { Ok(None) } else { self.take(&path, pins, left, config) };
+            let take = || self.take(&path, pins, left, config);
+            let taken = if is_spare { Ok(None) } else { patiently(until, take) };
             match taken {
                 Ok(Some((repositories, (born, time_secs)))) => {
                     self.sets().insert(id, repositories);
@@ -105,7 +109,11 @@ impl Archive {
                     continue;
                 }
                 Ok(None) => {}
-                Err(problem) => info!(revision = %id, problem, "a set that was kept is gone"),
+                Err(problem) if problem.is_momentary => {
+                    warn!(revision = %id, %problem, "a set that was kept is not shown: it cannot be read at the moment");
+                    continue;
+                }
+                Err(problem) => info!(revision = %id, %problem, "a set that was kept is gone"),
             }
             remove(&path);
         }
@@ -119,7 +127,7 @@ impl Archive {
         pins: &Pins,
         left: &[Arc<Repository>],
         config: &Config,
-    ) -> Result<Option<(SetRepositories, SetRoot)>, String> {
+    ) -> Result<Option<(SetRepositories, SetRoot)>, Problem> {
         let record = read(path)?;
         if is_forbidden(&record, config) {
             return Ok(None);
@@ -135,11 +143,12 @@ impl Archive {
         source: &SourceRecord,
         pins: &Pins,
         left: &[Arc<Repository>],
-    ) -> Result<Option<Arc<Repository>>, String> {
+    ) -> Result<Option<Arc<Repository>>, Problem> {
         let ContentRecord::Git { commit, repository: key, lfs } = &source.content else {
             return Ok(None);
         };
-        let commit = Oid::from_bytes(&commit.0).ok_or("its record is damaged")?;
+        let commit = Oid::from_bytes(&commit.0);
+        let commit = commit.ok_or_else(|| Problem::lasting("its record is damaged"))?;
         let mut pinned = left.iter().filter(|pinned| pinned.key()[..] == key.0);
         let is_whole = |pinned: &&Arc<Repository>| {
             let is_noted = pinned.pin().is_some_and(|directory| directory.is_noted(&commit));
@@ -148,10 +157,14 @@ impl Archive {
         if let Some(pinned) = pinned.find(is_whole) {
             return Ok(Some(pinned.clone()));
         }
-        let problem = |error: &dyn fmt::Display| format!("source `{}`: {error}", source.label);
+        let problem = |error: &dyn fmt::Display, is_momentary| {
+            let said = format!("source `{}`: {error}", source.label);
+            Problem { said, is_momentary }
+        };
         let there = self.shared.repositories.open(&source.place.os_path());
-        let there = there.map_err(|error| problem(&error))?;
-        there.commit(&commit).map_err(|error| problem(&error))?;
+        let there = there.map_err(|error| problem(&error, error.is_momentary))?;
+        let found = there.commit(&commit);
+        found.map_err(|error| problem(&error, error.is_momentary()))?;
         let lfs = lfs.as_ref().and_then(LfsRecord::objects);
         Ok(Some(pins.pin(&there, &commit, lfs.as_ref(), None).0))
     }
@@ -259,7 +272,7 @@ impl Archive {
     /// A set, and whether it has all that it had.
     fn made_again(&self, id: &RevisionSetId) -> Result<(Snapshot, bool), String> {
         let repositories = self.sets().get(id).cloned().ok_or("it is not kept any more")?;
-        let record = read(&path_of(&self.dir, id))?;
+        let record = read(&path_of(&self.dir, id)).map_err(|problem| problem.said)?;
         let made = recall::recall(id, &record, &self.like, &repositories, &self.shared)?;
         let mut sources = record.sources.iter().zip((0..).map(SourceId));
         let is_whole = !sources.any(|(source, id)| source.lacks(&made, id));
@@ -310,14 +323,50 @@ fn path_of(dir: &Path, id: &RevisionSetId) -> PathBuf {
     dir.join(format!("{id}.json"))
 }
 
-fn read(path: &Path) -> Result<SetRecord, String> {
-    let bytes = fs::read(path).map_err(|error| format!("its record cannot be read: {error}"))?;
+/// Why a set cannot be taken over.
+#[derive(Debug)]
+struct Problem {
+    said: String,
+    /// Whether it may pass by itself.
+    is_momentary: bool,
+}
+
+impl Problem {
+    fn lasting(said: impl Into<String>) -> Self {
+        Self { said: said.into(), is_momentary: false }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.said)
+    }
+}
+
+/// Does something again and again while what keeps it from being done may pass, until a time.
+fn patiently<T>(until: Instant, work: impl Fn() -> Result<T, Problem>) -> Result<T, Problem> {
+    loop {
+        let done = work();
+        let is_over = Instant::now() >= until;
+        if is_over || !done.as_ref().is_err_and(|problem| problem.is_momentary) {
+            return done;
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+fn read(path: &Path) -> Result<SetRecord, Problem> {
+    let bytes = fs::read(path).map_err(|error| Problem {
+        said: format!("its record cannot be read: {error}"),
+        is_momentary: is_momentary(&error),
+    })?;
     let record = serde_json::from_slice::<SetRecord>(&bytes);
-    let record = record.map_err(|error| format!("its record is damaged: {error}"))?;
+    let record =
+        record.map_err(|error| Problem::lasting(format!("its record is damaged: {error}")))?;
     if record.has_known_form() {
         return Ok(record);
     }
-    Err("its record is of another version of this program".to_owned())
+    Err(Problem::lasting("its record is of another version of this program"))
 }
 
 fn write(dir: &Path, id: &RevisionSetId, record: &SetRecord) -> io::Result<()> {
