@@ -1,14 +1,16 @@
 //! Which pin a commit is read from, and what that holds of it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::pin::{IsNamed, Pins};
+use super::pin_root::remove_all;
 use crate::config::resolved::StateSettings;
 use crate::snapshot::Pinning;
 use crate::store::blobs::OBJECT_BYTES;
@@ -152,4 +154,25 @@ fn s68_a_pin_that_cannot_be_read_for_a_moment_stays() {
         left.join().unwrap()
     });
     assert_eq!(waited, 1);
+}
+
+#[test]
+fn s68_a_root_that_is_used_is_as_young_as_the_last_sign_of_it() {
+    let fixture = Fixture::new();
+    let root = File::open(fixture.path()).unwrap();
+    let long_ago = SystemTime::now() - Duration::from_secs(48 * 60 * 60);
+    root.set_modified(long_ago).unwrap();
+    let (removal, removals) = mpsc::channel();
+    let at = fixture.path();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            remove_all(&removals, &AtomicBool::default(), at, Duration::from_millis(20));
+        });
+        let until = Instant::now() + Duration::from_secs(60);
+        while root.metadata().unwrap().modified().unwrap() == long_ago {
+            assert!(Instant::now() < until, "nothing says that it is used");
+            thread::sleep(Duration::from_millis(5));
+        }
+        drop(removal);
+    });
 }
