@@ -170,23 +170,32 @@ fn key_and_number(name: &str) -> Option<([u8; 16], u64)> {
 /// The root of this name, locked; another one if a daemon uses it. True for the first.
 fn take(all: &Path, name: &str) -> io::Result<(PathBuf, File, bool)> {
     let own = all.join(name);
-    match DirBuilder::new().mode(0o700).create(&own) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let lock = open_directory(&own)?;
     // A daemon that ends holds it a moment longer than its mount; so does a child that it was just starting.
     let deadline = Instant::now() + PATIENCE_WITH_OWN;
     loop {
-        if lock.try_lock().is_ok() {
+        match DirBuilder::new().mode(0o700).create(&own) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let is_free =
+            open_directory(&own).map(|lock| lock.try_lock().is_ok().then_some(lock)).or_else(
+                |error| if error.kind() == ErrorKind::NotFound { Ok(None) } else { Err(error) },
+            );
+        // One that keeps nothing removes it with its last breath: what was waited for is gone then.
+        if let Some(lock) = is_free?.filter(|lock| is_at(lock, &own)) {
             return Ok((own, lock, true));
         }
         if Instant::now() >= deadline {
-            break;
+            return take_new(all, name);
         }
         thread::sleep(Duration::from_millis(5));
     }
-    take_new(all, name)
+}
+
+/// Whether a directory that is open is the one at a path.
+fn is_at(directory: &File, path: &Path) -> bool {
+    let id = |found: fs::Metadata| (found.dev(), found.ino());
+    directory.metadata().map(id).ok() == fs::symlink_metadata(path).map(id).ok()
 }
 
 /// Takes a root that nobody else had or will have.

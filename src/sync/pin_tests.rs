@@ -176,3 +176,24 @@ fn s68_a_root_that_is_used_is_as_young_as_the_last_sign_of_it() {
         drop(removal);
     });
 }
+
+/// The last daemon of the mount ends while the next one waits for its root, and takes that along.
+#[test]
+fn s67_a_root_that_goes_while_it_is_waited_for_is_made_anew() {
+    let it = Pinned::new();
+    let pins = it.pins();
+    let root = pins.directory().unwrap().to_owned();
+    drop(pins);
+    fs::create_dir(&root).unwrap();
+    let ending = File::open(&root).unwrap();
+    ending.lock().unwrap();
+    thread::scope(|scope| {
+        let next = scope.spawn(|| it.pins());
+        thread::sleep(Duration::from_millis(60));
+        fs::remove_dir(&root).unwrap();
+        drop(ending);
+        let next = next.join().unwrap();
+        assert_eq!(next.directory(), Some(&*root));
+        it.pin(&next, None);
+    });
+}
