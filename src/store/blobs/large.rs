@@ -36,7 +36,7 @@ pub(super) struct LargeBlobs {
     limits: BlobLimits,
     directory: CacheDirectory,
     budget: Budget,
-    /// Whether the directory cannot be written to: then files are made in the directory for temporary files.
+    /// Whether the directory could not be written to last: then files are made in the directory for temporary files.
     is_dir_refused: AtomicBool,
     /// Why the blob that was decoded last could not be put into a file of the directory, if it could not.
     trouble: Mutex<Option<String>>,
@@ -289,19 +289,22 @@ impl LargeBlobs {
     }
 
     fn nameless_file(&self, size_bytes: u64) -> io::Result<File> {
-        if !self.is_dir_refused.load(Ordering::Relaxed) {
-            match self.directory.nameless(size_bytes) {
-                Ok(file) => return Ok(file),
-                Err(error) if is_full(&error) => return Err(error),
-                Err(error) => {
-                    self.is_dir_refused.store(true, Ordering::Relaxed);
-                    self.set_trouble(Some(&error));
+        // Tried each time: why it could not be written to may have passed.
+        match self.directory.nameless(size_bytes) {
+            Ok(file) => {
+                self.is_dir_refused.store(false, Ordering::Relaxed);
+                Ok(file)
+            }
+            Err(error) if is_full(&error) => Err(error),
+            Err(error) => {
+                self.set_trouble(Some(&error));
+                if !self.is_dir_refused.swap(true, Ordering::Relaxed) {
                     let (dir, instead) = (self.directory.path().display(), std::env::temp_dir());
                     tracing::warn!(%dir, instead = %instead.display(), %error, "large files are kept elsewhere");
                 }
+                tempfile::tempfile()
             }
         }
-        tempfile::tempfile()
     }
 }
 

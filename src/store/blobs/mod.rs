@@ -12,6 +12,8 @@ mod large;
 mod opened;
 
 #[cfg(test)]
+mod moment_tests;
+#[cfg(test)]
 mod tests;
 
 pub(super) use draft::Draft;
