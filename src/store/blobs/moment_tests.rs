@@ -1,6 +1,7 @@
 //! What passes, and leaves nothing behind.
 
-use std::fs;
+use std::fs::{self, File};
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -19,4 +20,40 @@ fn s76_a_state_directory_is_used_again_once_it_can_be() {
     fs::remove_file(&state).unwrap();
     second.check(&cache);
     assert_eq!((names(&state.join("blobs")).len(), cache.trouble()), (1, None));
+}
+
+/// Set for the process in which descriptors may run out.
+const ALONE: &str = "OVERLAYFS_MOUNT_TEST_ALONE";
+const NAME: &str =
+    "store::blobs::moment_tests::s106_a_lack_of_descriptors_costs_others_none_of_their_files";
+
+#[test]
+fn s106_a_lack_of_descriptors_costs_others_none_of_their_files() {
+    if std::env::var_os(ALONE).is_some() {
+        return without_descriptors();
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 128 && exec \"$0\" --exact \"$1\" --nocapture"]);
+    command.arg(std::env::current_exe().unwrap()).arg(NAME).env(ALONE, "1");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+fn without_descriptors() {
+    let dir = TempDir::new().unwrap();
+    let blobs = dir.path().join("state/blobs");
+    let cache = BlobCache::new(blobs.clone(), BlobLimits { disk_bytes: 8 << 20, ..limits() });
+    for n in 0..4 {
+        Blob::new(n, 40_000).check(&cache);
+    }
+    assert_eq!(names(&blobs).len(), 4);
+    let mut held = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        held.push(file);
+    }
+    Blob::new(4, 40_000).check(&cache);
+    drop(held);
+    // The last one is held in memory, or has taken a descriptor that another one gave up.
+    assert!(names(&blobs).len() >= 4, "they were removed to make room for a descriptor");
 }
