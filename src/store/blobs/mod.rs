@@ -9,6 +9,7 @@ mod directory;
 mod draft;
 mod hashing;
 mod large;
+mod letting_go;
 mod opened;
 
 #[cfg(test)]

@@ -57,3 +57,21 @@ fn without_descriptors() {
     // The last one is held in memory, or has taken a descriptor that another one gave up.
     assert!(names(&blobs).len() >= 4, "they were removed to make room for a descriptor");
 }
+
+/// How many threads of this process have a name.
+fn threads(name: &str) -> usize {
+    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let comm = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm"));
+    tasks.filter_map(|task| comm(task).ok()).filter(|comm| comm.trim() == name).count()
+}
+
+#[test]
+fn files_that_were_read_to_their_end_share_one_thread() {
+    let dir = TempDir::new().unwrap();
+    let limits = BlobLimits { disk_bytes: 8 << 20, ..limits() };
+    let cache = BlobCache::new(dir.path().join("state/blobs"), limits);
+    for n in 0..40 {
+        Blob::new(n, 40_000).check(&cache);
+    }
+    assert_eq!(threads("let-go"), 1);
+}
