@@ -5,6 +5,7 @@
 
 mod bytes;
 mod part;
+mod problem;
 mod recall;
 mod record;
 mod surface;
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
+use self::problem::{Problem, patiently};
+use self::recall::Recalled;
 use self::record::{ContentRecord, LfsRecord, SetRecord, SourceRecord};
 use super::pin::{self, Pins};
 use super::pin_root::{SETS, name_of};
@@ -255,14 +258,14 @@ impl Archive {
     pub fn recall_whole(&self, id: &RevisionSetId, patience: Duration) -> Result<Snapshot, String> {
         let until = Instant::now() + patience;
         loop {
-            let made = self.made_again(id);
-            let is_whole = made.as_ref().is_ok_and(|(_, is_whole)| *is_whole);
+            let again = self.made_again(id);
+            let is_whole = again.as_ref().is_ok_and(|(_, is_whole)| *is_whole);
             if is_whole || Instant::now() >= until {
-                return made.map(|(made, is_whole)| {
+                return again.map(|(again, is_whole)| {
                     if !is_whole {
                         warn!(set = %id, "what could be read of it cannot be read any more, and is left out");
                     }
-                    made
+                    again.made
                 });
             }
             thread::sleep(PAUSE);
@@ -270,13 +273,13 @@ impl Archive {
     }
 
     /// A set, and whether it has all that it had.
-    fn made_again(&self, id: &RevisionSetId) -> Result<(Snapshot, bool), String> {
+    fn made_again(&self, id: &RevisionSetId) -> Result<(Recalled, bool), String> {
         let repositories = self.sets().get(id).cloned().ok_or("it is not kept any more")?;
         let record = read(&path_of(&self.dir, id)).map_err(|problem| problem.said)?;
-        let made = recall::recall(id, &record, &self.like, &repositories, &self.shared)?;
+        let again = recall::recall(id, &record, &self.like, &repositories, &self.shared)?;
         let mut sources = record.sources.iter().zip((0..).map(SourceId));
-        let is_whole = !sources.any(|(source, id)| source.lacks(&made, id));
-        Ok((made, is_whole))
+        let is_whole = !sources.any(|(source, id)| source.lacks(&again.made, id));
+        Ok((again, is_whole))
     }
 }
 
@@ -286,7 +289,9 @@ impl view::Archive for Archive {
     }
 
     fn recall(&self, id: &RevisionSetId) -> Result<Snapshot, String> {
-        self.made_again(id).map(|(made, _)| made)
+        let (Recalled { made, failure }, _) = self.made_again(id)?;
+        // The kernel would keep for good that a name is not there.
+        failure.map_or(Ok(made), Err)
     }
 }
 
@@ -321,38 +326,6 @@ fn is_forbidden(record: &SetRecord, config: &Config) -> bool {
 
 fn path_of(dir: &Path, id: &RevisionSetId) -> PathBuf {
     dir.join(format!("{id}.json"))
-}
-
-/// Why a set cannot be taken over.
-#[derive(Debug)]
-struct Problem {
-    said: String,
-    /// Whether it may pass by itself.
-    is_momentary: bool,
-}
-
-impl Problem {
-    fn lasting(said: impl Into<String>) -> Self {
-        Self { said: said.into(), is_momentary: false }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.said)
-    }
-}
-
-/// Does something again and again while what keeps it from being done may pass, until a time.
-fn patiently<T>(until: Instant, work: impl Fn() -> Result<T, Problem>) -> Result<T, Problem> {
-    loop {
-        let done = work();
-        let is_over = Instant::now() >= until;
-        if is_over || !done.as_ref().is_err_and(|problem| problem.is_momentary) {
-            return done;
-        }
-        thread::sleep(PAUSE);
-    }
 }
 
 fn read(path: &Path) -> Result<SetRecord, Problem> {
