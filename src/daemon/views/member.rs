@@ -141,7 +141,7 @@ impl ShownView {
         drop(doors);
         end(&updates, updating);
         if let Some(archive) = archive.filter(|_| leave == Leave::ForGood) {
-            archive.retain(&[]);
+            archive.forget();
         }
         group.remove(&place.name, &place.view);
         info!(mountpoint = %plan.mountpoint.display(), "unmounted");

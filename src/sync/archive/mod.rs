@@ -216,6 +216,13 @@ impl Archive {
         }
     }
 
+    /// Forgets all sets of a view that is gone for good.
+    pub fn forget(&self) {
+        self.retain(&[]);
+        // Something stays if there is another view at the mount point already.
+        fs::remove_dir(&self.dir).unwrap_or_default();
+    }
+
     /// The sets that a view of this configuration may not show.
     pub fn forbidden(&self, config: &Config) -> HashSet<RevisionSetId> {
         let ids: Vec<_> = self.sets().keys().copied().collect();

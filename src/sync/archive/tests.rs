@@ -198,6 +198,20 @@ fn s137_a_part_is_made_again_as_it_was_shown() {
     assert!(whole.id != part.id && lines(&whole).len() > lines(&part).len());
 }
 
+#[test]
+fn of_a_view_that_is_gone_for_good_nothing_stays() {
+    let fixture = Fixture::new();
+    let config = configured(&fixture);
+    let pins = Pins::open(&config.state, None);
+    let shared = Arc::new(Shared::new(&config));
+    let archive = Archive::open(&pins, Some(Path::new("/at/one")), &config, shared).unwrap();
+    let snapshot = build(&config, &archive.shared).unwrap();
+    archive.keep(&snapshot, &config);
+    assert!(archive.dir.exists());
+    archive.forget();
+    assert!(!archive.dir.exists());
+}
+
 /// The kernel says of such a record that the device failed.
 #[test]
 fn s68_a_set_whose_record_cannot_be_read_for_a_moment_is_not_forgotten() {
