@@ -14,6 +14,7 @@ mod succession;
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -107,8 +108,8 @@ struct Keeping<'a> {
     mounts: Vec<KeptMount>,
     /// The journal of the mount that was given up last, until another one is served: it has the configuration that was served.
     past: Option<File>,
-    /// The connections that are asked whether anybody answers.
-    watched: Vec<u32>,
+    /// Where it is asked whether anybody answers.
+    watched: Vec<PathBuf>,
     /// Who mounts for workers, where they cannot.
     broker: Option<Broker>,
     /// Who serves the view, or is about to.
