@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::fixture::{can_mount, wait_for};
-use crate::views::{error_of, is_there, sandbox, serve_with, view};
+use crate::views::{error_of, is_there, sandbox, serve_with, two_alike, view};
 
 #[test]
 fn s93_a_view_whose_new_mount_point_another_has_moves_once_that_is_free() {
@@ -43,5 +43,26 @@ fn s64_what_a_view_of_many_could_not_follow_is_no_error_once_it_has() {
     repo.skill("later", "later\n").commit();
     wait_for("the ref", || is_there(&sandbox, "at/one/.agents/skills/later"));
     wait_for("no error", || error_of(&sandbox, "one.yaml").is_empty());
+    serving.end();
+}
+
+#[test]
+fn s118_views_of_a_connection_that_was_aborted_are_all_there_again_at_once() {
+    if !can_mount() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let sandbox = two_alike();
+    let serving = serve_with(&sandbox, &[]);
+    let inside = sandbox.mounts().into_iter().find(|line| line.contains(".views/1 ")).unwrap();
+    let connection = inside.split(' ').nth(2).unwrap().trim_start_matches("0:");
+    sandbox.shell(&format!(
+        "unshare -m sh -c 'mount -t fusectl none /sys/fs/fuse/connections
+         echo 1 > /sys/fs/fuse/connections/{connection}/abort'"
+    ));
+    for name in ["one", "two"] {
+        wait_for("the view again", || is_there(&sandbox, &format!("at/{name}/tools")));
+    }
+    let log = fs::read_to_string(sandbox.path("log")).unwrap();
+    assert!(!log.contains("cannot be shown"), "{log}");
     serving.end();
 }

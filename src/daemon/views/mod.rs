@@ -36,7 +36,7 @@ pub use self::broker::run_broker;
 use self::confined::begin;
 use self::directory::ViewFiles;
 use self::events::{Event, Events};
-use self::group::{Group, Traits};
+use self::group::Group;
 use self::holdings::Holdings;
 use self::member::{Leave, ShownView};
 use self::observed::Roll;
@@ -360,14 +360,10 @@ impl Daemon {
         }
         self.have_mounts_moved = false;
         let Ok(table) = MountTable::read() else { return };
-        let ended: Vec<Traits> = self
-            .groups
-            .iter()
-            .filter(|group| group.has_ended())
-            .map(|group| group.traits.clone())
-            .collect();
+        let ended: Vec<u64> =
+            self.groups.iter().filter(|group| group.has_ended()).map(Group::number).collect();
         let is_gone = |state: &State| match state {
-            State::Shown(shown) => !shown.is_in(&table) || ended.contains(&shown.member().traits),
+            State::Shown(shown) => !shown.is_in(&table) || ended.contains(&shown.superblock()),
             State::Broken(_) | State::Unmounted => false,
         };
         let gone: Vec<_> = self

@@ -184,7 +184,7 @@ impl Daemon {
         let fetching = self.fetchers.fetch(&plan.config)?;
         let (reload, keeper) = (self.events.reload(&note.file), self.keeper.clone());
         let means = Means { reload, fetching, keeper, caches };
-        let place = Place { name, view };
+        let place = Place { name, view, number: group.number() };
         let joining = Joining { plan, traits: traits.clone(), place, means };
         let shown = ShownView::resume(joining, group, mount_id)?;
         group.members += 1;
