@@ -197,3 +197,36 @@ fn s67_a_root_that_goes_while_it_is_waited_for_is_made_anew() {
         it.pin(&next, None);
     });
 }
+
+/// Set for the process in which descriptors may run out.
+const ALONE: &str = "OVERLAYFS_MOUNT_TEST_ALONE";
+const NAME: &str =
+    "sync::pin_tests::s115_a_root_of_pins_that_cannot_be_had_for_a_moment_is_waited_for";
+
+#[test]
+fn s115_a_root_of_pins_that_cannot_be_had_for_a_moment_is_waited_for() {
+    if std::env::var_os(ALONE).is_some() {
+        return without_descriptors();
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 128 && exec \"$0\" --exact \"$1\" --nocapture"]);
+    command.arg(std::env::current_exe().unwrap()).arg(NAME).env(ALONE, "1");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+fn without_descriptors() {
+    let it = Pinned::new();
+    let mut held = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        held.push(file);
+    }
+    let pins = thread::scope(|scope| {
+        let opened = scope.spawn(|| it.pins());
+        thread::sleep(Duration::from_millis(300));
+        drop(held);
+        opened.join().unwrap()
+    });
+    assert!(pins.directory().is_some());
+}
