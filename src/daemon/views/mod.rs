@@ -23,6 +23,7 @@ mod show;
 mod stop;
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -142,7 +143,7 @@ fn serve_views(
     let directory = ViewFiles::new(&plan.dir, notices.clone(), &events);
     let (estates, groups, retired, views) = Default::default();
     let (fetchers, behind, awaited) = Default::default();
-    let plan = plan.clone();
+    let (plan, is_resumed) = (plan.clone(), left.is_some());
     let (is_starting, have_mounts_moved) = (true, false);
     let mut daemon = Daemon {
         plan,
@@ -167,8 +168,11 @@ fn serve_views(
     let started = daemon.start(left).and_then(|()| ready());
     let started = started.and_then(|()| daemon.listen());
     if let Err(error) = started {
-        if !matches!(error, DaemonError::Resume { .. }) {
-            daemon.stop();
+        match error {
+            DaemonError::Resume { .. } => {}
+            // As if it had been killed: another worker tries it.
+            _ if is_resumed => mem::forget(daemon),
+            _ => daemon.stop(),
         }
         return Err(error);
     }
