@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::time::Duration;
 
 use crate::fixture::{Sandbox, can_mount, wait_for};
 
@@ -95,11 +96,34 @@ fn s60_a_branch_that_a_ref_names_is_followed_too() {
     assert_eq!(read(), "one\n");
     base.skill("review", "two\n").commit();
     wait_for("the commit", || read() == "two\n");
-    // Its commit is there already, and only the name moves.
+    // Its commit is the same at first, and only the name moves.
     base.git(&["branch", "next"]);
     base.git(&["symbolic-ref", "refs/heads/stable", "refs/heads/next"]);
+    std::thread::sleep(Duration::from_secs(3));
+    base.git(&["checkout", "--quiet", "next"]);
     base.skill("review", "three\n").commit();
-    base.git(&["update-ref", "refs/heads/next", "main"]);
+    wait_for("the next commit", || read() == "three\n");
+    mount.unmount();
+}
+
+#[test]
+fn s60_a_new_branch_that_is_checked_out_is_followed() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let base = sandbox.repo("acme/base");
+    base.skill("review", "one\n").commit();
+    sandbox.configure("    - repo: acme/base", "");
+    let mount = sandbox.mount();
+    let read = || sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md");
+    assert_eq!(read(), "one\n");
+    base.skill("review", "two\n").commit();
+    wait_for("the commit", || read() == "two\n");
+    // It is seen, and changes nothing.
+    base.git(&["checkout", "--quiet", "-b", "other"]);
+    std::thread::sleep(Duration::from_secs(3));
+    base.skill("review", "three\n").commit();
     wait_for("the next commit", || read() == "three\n");
     mount.unmount();
 }

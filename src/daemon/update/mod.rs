@@ -6,6 +6,7 @@ mod beginning;
 mod reload;
 mod retry;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -105,6 +106,7 @@ pub(super) fn start(
         config_stamp: plan.stamp,
         retry,
         standing: Standing::Follows,
+        signals: None,
         last_said: String::new(),
         vitals,
         most_nodes: 0,
@@ -155,6 +157,8 @@ struct Updater {
     /// When to try again what failed.
     retry: Retry,
     standing: Standing,
+    /// What is looked at since the last update: also where that brought the same set, a ref may lead there by another branch.
+    signals: Option<Vec<PathBuf>>,
     /// What the log said last about failures.
     last_said: String,
     /// Who counts what is done here.
@@ -271,6 +275,9 @@ impl Updater {
 
     /// Looks at everything that says that a source may have moved.
     fn look(&self) -> Stamps {
+        if let Some(signals) = &self.signals {
+            return look(signals);
+        }
         let snapshot = self.view.snapshot();
         look(snapshot.sources.iter().flat_map(|source| &source.signals))
     }
@@ -290,6 +297,8 @@ impl Updater {
             ControlError::Refused { message: error.to_string(), cure: None }
         })?;
         let mut next = follow(&before, snapshot, &mut self.remembered);
+        let signals = next.sources.iter().flat_map(|source| source.signals.iter().cloned());
+        self.signals = Some(signals.collect());
         let (mut warnings, mut trouble) = (Vec::new(), Vec::new());
         for (source, error) in &stale {
             let label = &next.source(*source).label;
