@@ -19,6 +19,9 @@ use super::sources::{directory, visibility};
 /// The chart's default for `toolServer.repo`.
 const TOOL_SERVER_REPO: &str = "paradigmxyz/centaur";
 
+/// A time between two rounds that is as good as none, in seconds: a hundred years.
+const INTERVAL_SECS_MAX: u64 = 100 * 365 * 24 * 60 * 60;
+
 /// The part of a values file that is read; everything else in it is for others.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -113,7 +116,12 @@ pub(super) fn resolve_values(
         Some(text) => directory(text, &key, base, report).unwrap_or_default(),
     };
     config.platform = platform(&cache, values.api_rs.and_then(|api| api.extra_env));
-    config.repo_cache.interval = Duration::from_secs(config.platform.sync_interval_secs);
+    let interval_secs = config.platform.sync_interval_secs;
+    if interval_secs == 0 {
+        let key = KeyPath::top("repoCache").key("syncIntervalSeconds");
+        report.error(&key, "is zero: fetching would never pause", "write a number above zero");
+    }
+    config.repo_cache.interval = Duration::from_secs(interval_secs.min(INTERVAL_SECS_MAX));
     config
 }
 

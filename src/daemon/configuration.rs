@@ -1,10 +1,13 @@
 //! The configuration of a mount, read anew.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::config::resolved::{Config, Origin, Overrides};
 use crate::config::{self, ConfigError, Environment, Loaded};
 use crate::control::ControlError;
+use crate::store::is_momentary;
 use crate::sync::Stamp;
 
 /// The file of a configuration, if it came from one.
@@ -18,6 +21,12 @@ pub(super) fn config_file(origin: &Origin) -> Option<PathBuf> {
 /// A look at the file of a configuration; all looks at none are equal.
 pub fn config_stamp(origin: &Origin) -> Stamp {
     Stamp::of(&config_file(origin).unwrap_or_default())
+}
+
+/// Whether the file of a configuration is there and cannot be read at the moment.
+pub(super) fn is_unreadable_now(origin: &Origin) -> bool {
+    let read = config_file(origin).map(|file| File::open(file)?.read(&mut [0]));
+    read.is_some_and(|read| read.is_err_and(|error| is_momentary(&error)))
 }
 
 /// Reads it, and keeps what only a new mount can change. With it what the operator should know, and the file as it was read. `place` is the

@@ -18,6 +18,7 @@ use super::signals;
 use super::start::{Audience, Plan};
 use super::updates::Updates;
 use super::vitals::Vitals;
+use crate::control::ControlError;
 use crate::fuse::{Served, SessionError};
 use crate::machine::unmount::unmount;
 use crate::machine::{MachineError, connections};
@@ -117,10 +118,11 @@ impl Ending {
                     info!(mountpoint = %plan.mountpoint.display(), "unmounted");
                     return outcome.map(|()| Stopped::Unmounted).map_err(DaemonError::from);
                 }
+                // Nobody waits for it here: it may wait for a remote, and the next signal may ask for the end.
                 Ok(ServingEvent::Signal(SIGHUP)) => {
-                    if let Err(error) = updates.reload() {
-                        warn!(%error, cure = error.cure(), "SIGHUP: the view stays as it is");
-                    }
+                    let said = |error: ControlError| warn!(%error, cure = error.cure(), "SIGHUP: the view stays as it is");
+                    let done = move |outcome: Result<_, _>| outcome.map_or_else(said, drop);
+                    updates.reload_then(done).unwrap_or_else(said);
                 }
                 // The keeper unmounts; the session ends with that.
                 Ok(ServingEvent::Signal(_))

@@ -7,9 +7,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::fetch::Stop;
 use super::pin_root::PinRoot;
@@ -19,7 +20,13 @@ use crate::snapshot::{Pinning, Source};
 use crate::store::git::lfs::LfsObjects;
 use crate::store::git::pin::{Filled, Lenders, PinDirectory, PinError};
 use crate::store::git::{GitStore, Repository};
+use crate::store::is_momentary;
 use crate::union::object::Oid;
+
+/// So long it is worth while to wait for what cannot be read at the moment.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// How long after a try the next one is made.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The pins of one mount.
 #[derive(Debug)]
@@ -81,9 +88,18 @@ pub(super) fn unless_id<'a>(
 
 impl Pins {
     /// Takes the root of a mount, and what an earlier daemon left there: [`Pins::left`] gives it once. Without a mount it is a root that goes
-    /// with this daemon. Where there can be no root, nothing is pinned.
+    /// with this daemon. Where there can be no root, nothing is pinned; what keeps one from being had and may pass is waited for.
     pub fn open(state: &StateSettings, mountpoint: Option<&Path>) -> Self {
-        let root = PinRoot::open(&state.dir, mountpoint).map_err(|error| {
+        let until = Instant::now() + PATIENCE;
+        let opened = loop {
+            match PinRoot::open(&state.dir, mountpoint) {
+                Err(error) if is_momentary(&error) && Instant::now() < until => {
+                    thread::sleep(PAUSE);
+                }
+                opened => break opened,
+            }
+        };
+        let root = opened.map_err(|error| {
             format!("nothing can be kept in the state directory `{}`: {error}", state.dir.display())
         });
         let (repositories, copies, said) = Default::default();
@@ -95,13 +111,21 @@ impl Pins {
         self.root.as_ref().ok().map(PinRoot::path)
     }
 
-    /// The pins that an earlier daemon left. Those that nobody takes are removed when the last of them is dropped.
+    /// The pins that an earlier daemon left. Those that nobody takes are removed when the last of them is dropped; those that cannot be opened
+    /// at the moment, and in the next ones either, stay.
     pub fn left(&self) -> Vec<Arc<Repository>> {
         let Ok(root) = &self.root else { return Vec::new() };
         let mut left = Vec::new();
+        let until = Instant::now() + PATIENCE;
         for (key, directory) in root.left() {
-            let Ok(pinned) = Repository::open_left(directory, key, self.object_bytes) else {
-                continue;
+            let patience = until.saturating_duration_since(Instant::now());
+            let opened = Repository::open_left(directory, key, self.object_bytes, patience);
+            let pinned = match opened {
+                Ok(pinned) => pinned,
+                Err(error) => {
+                    warn!(%error, "what was pinned before cannot be used");
+                    continue;
+                }
             };
             let pinned = Arc::new(pinned);
             let of_repository = held(&self.repositories).entry(key).or_default().clone();

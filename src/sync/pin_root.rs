@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_WITH_OWN: Duration = Duration::from_millis(200);
 /// How long what a mount kept stays for its next daemon, where that has not come.
 const LEFT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often a daemon says that it uses its root.
+const LIFE_SIGN: Duration = Duration::from_secs(60 * 60);
 
 /// Where the sets that are kept are described.
 pub(super) const SETS: &str = "sets";
@@ -82,9 +84,11 @@ impl PinRoot {
         let (removal, removals) = mpsc::channel();
         let is_kept = Arc::new(AtomicBool::new(false));
         let stays = is_kept.clone();
-        thread::Builder::new()
-            .name("unpin".into())
-            .spawn(move || remove_all(left, &removals, &stays))?;
+        let root = path.clone();
+        thread::Builder::new().name("unpin".into()).spawn(move || {
+            remove_left(left);
+            remove_all(&removals, &stays, &root, LIFE_SIGN);
+        })?;
         let next = AtomicU64::new(0);
         Ok(Self { path, device, removal, next, is_kept, is_shared_over_time, lock })
     }
@@ -166,23 +170,32 @@ fn key_and_number(name: &str) -> Option<([u8; 16], u64)> {
 /// The root of this name, locked; another one if a daemon uses it. True for the first.
 fn take(all: &Path, name: &str) -> io::Result<(PathBuf, File, bool)> {
     let own = all.join(name);
-    match DirBuilder::new().mode(0o700).create(&own) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let lock = open_directory(&own)?;
     // A daemon that ends holds it a moment longer than its mount; so does a child that it was just starting.
     let deadline = Instant::now() + PATIENCE_WITH_OWN;
     loop {
-        if lock.try_lock().is_ok() {
+        match DirBuilder::new().mode(0o700).create(&own) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let is_free =
+            open_directory(&own).map(|lock| lock.try_lock().is_ok().then_some(lock)).or_else(
+                |error| if error.kind() == ErrorKind::NotFound { Ok(None) } else { Err(error) },
+            );
+        // One that keeps nothing removes it with its last breath: what was waited for is gone then.
+        if let Some(lock) = is_free?.filter(|lock| is_at(lock, &own)) {
             return Ok((own, lock, true));
         }
         if Instant::now() >= deadline {
-            break;
+            return take_new(all, name);
         }
         thread::sleep(Duration::from_millis(5));
     }
-    take_new(all, name)
+}
+
+/// Whether a directory that is open is the one at a path.
+fn is_at(directory: &File, path: &Path) -> bool {
+    let id = |found: fs::Metadata| (found.dev(), found.ino());
+    directory.metadata().map(id).ok() == fs::symlink_metadata(path).map(id).ok()
 }
 
 /// Takes a root that nobody else had or will have.
@@ -234,15 +247,31 @@ fn left_behind(all: &Path) -> io::Result<Vec<(PathBuf, File)>> {
     Ok(left)
 }
 
-/// Removes what was left behind, and then what is no longer needed, until nobody can need anything any more or all is to stay.
-fn remove_all(left: Vec<(PathBuf, File)>, removals: &Receiver<PathBuf>, stays: &AtomicBool) {
+/// Removes what was left behind.
+fn remove_left(left: Vec<(PathBuf, File)>) {
     for (path, _lock) in left {
         info!(path = %path.display(), "removing what a mount kept that is gone");
         remove(&path);
     }
-    for path in removals {
-        if !stays.load(Ordering::Relaxed) {
-            remove(&path);
+}
+
+/// Removes what is no longer needed, until nobody can need anything any more or all is to stay. Says from time to time that somebody uses the
+/// root: its age counts from then, should its daemon be killed.
+pub(super) fn remove_all(
+    removals: &Receiver<PathBuf>,
+    stays: &AtomicBool,
+    root: &Path,
+    life_sign: Duration,
+) {
+    loop {
+        match removals.recv_timeout(life_sign) {
+            Ok(path) if !stays.load(Ordering::Relaxed) => remove(&path),
+            Ok(_) => {}
+            // Where that cannot be said, it may be removed too early.
+            Err(RecvTimeoutError::Timeout) => open_directory(root)
+                .and_then(|root| root.set_modified(SystemTime::now()))
+                .unwrap_or_default(),
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }

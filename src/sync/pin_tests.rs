@@ -1,11 +1,16 @@
 //! Which pin a commit is read from, and what that holds of it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::pin::{IsNamed, Pins};
+use super::pin_root::remove_all;
 use crate::config::resolved::StateSettings;
 use crate::snapshot::Pinning;
 use crate::store::blobs::OBJECT_BYTES;
@@ -123,4 +128,105 @@ fn s67_the_next_daemon_knows_which_pin_holds_all_of_a_commit() {
         let is_noted = pinned.pin().unwrap().is_noted(&commit);
         assert_eq!(is_noted, it.has_content(&pinned));
     }
+}
+
+/// A pin that is left, and a file of it that cannot be read: the kernel says that the device failed.
+#[test]
+fn s68_a_pin_that_cannot_be_read_for_a_moment_stays() {
+    let it = Pinned::new();
+    let pins = it.pins();
+    let first = it.pin(&pins, Some(&|| true));
+    let config = first.pin().unwrap().path().join("config");
+    let hidden = it.fixture.path().join("hidden");
+    pins.keep();
+    drop((first, pins));
+    fs::rename(&config, &hidden).unwrap();
+    symlink("/proc/self/mem", &config).unwrap();
+    let pins = it.pins();
+    assert!(pins.left().is_empty());
+    // What is to be removed would be by now.
+    thread::sleep(Duration::from_millis(300));
+    let waited = thread::scope(|scope| {
+        let left = scope.spawn(|| pins.left().len());
+        thread::sleep(Duration::from_millis(300));
+        assert!(!left.is_finished(), "it was given up");
+        fs::rename(&hidden, &config).unwrap();
+        left.join().unwrap()
+    });
+    assert_eq!(waited, 1);
+}
+
+#[test]
+fn s68_a_root_that_is_used_is_as_young_as_the_last_sign_of_it() {
+    let fixture = Fixture::new();
+    let root = File::open(fixture.path()).unwrap();
+    let long_ago = SystemTime::now() - Duration::from_secs(48 * 60 * 60);
+    root.set_modified(long_ago).unwrap();
+    let (removal, removals) = mpsc::channel();
+    let at = fixture.path();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            remove_all(&removals, &AtomicBool::default(), at, Duration::from_millis(20));
+        });
+        let until = Instant::now() + Duration::from_secs(60);
+        while root.metadata().unwrap().modified().unwrap() == long_ago {
+            assert!(Instant::now() < until, "nothing says that it is used");
+            thread::sleep(Duration::from_millis(5));
+        }
+        drop(removal);
+    });
+}
+
+/// The last daemon of the mount ends while the next one waits for its root, and takes that along.
+#[test]
+fn s67_a_root_that_goes_while_it_is_waited_for_is_made_anew() {
+    let it = Pinned::new();
+    let pins = it.pins();
+    let root = pins.directory().unwrap().to_owned();
+    drop(pins);
+    fs::create_dir(&root).unwrap();
+    let ending = File::open(&root).unwrap();
+    ending.lock().unwrap();
+    thread::scope(|scope| {
+        let next = scope.spawn(|| it.pins());
+        thread::sleep(Duration::from_millis(60));
+        fs::remove_dir(&root).unwrap();
+        drop(ending);
+        let next = next.join().unwrap();
+        assert_eq!(next.directory(), Some(&*root));
+        it.pin(&next, None);
+    });
+}
+
+/// Set for the process in which descriptors may run out.
+const ALONE: &str = "OVERLAYFS_MOUNT_TEST_ALONE";
+const NAME: &str =
+    "sync::pin_tests::s115_a_root_of_pins_that_cannot_be_had_for_a_moment_is_waited_for";
+
+#[test]
+fn s115_a_root_of_pins_that_cannot_be_had_for_a_moment_is_waited_for() {
+    if std::env::var_os(ALONE).is_some() {
+        return without_descriptors();
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 128 && exec \"$0\" --exact \"$1\" --nocapture"]);
+    command.arg(std::env::current_exe().unwrap()).arg(NAME).env(ALONE, "1");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+fn without_descriptors() {
+    let it = Pinned::new();
+    let mut held = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        held.push(file);
+    }
+    let pins = thread::scope(|scope| {
+        let opened = scope.spawn(|| it.pins());
+        thread::sleep(Duration::from_millis(300));
+        drop(held);
+        opened.join().unwrap()
+    });
+    assert!(pins.directory().is_some());
 }

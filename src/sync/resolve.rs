@@ -15,7 +15,7 @@ use crate::store::git::{Commit, Repository, is_special, oid};
 use crate::union::object::Oid;
 
 /// Symbolic refs are followed through at most so many, as git does.
-const SYMBOLIC_MAX: usize = 5;
+pub(super) const SYMBOLIC_MAX: usize = 5;
 
 /// Finds the commit of a ref; of HEAD if there is none.
 pub(super) fn resolve(

@@ -2,16 +2,22 @@
 //!
 //! A look is a few `stat` calls for each source; what it finds changed is resolved anew, so that a look that errs costs time and nothing else.
 
-use std::fs;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
 
+use super::resolve::SYMBOLIC_MAX;
 use crate::config::resolved::SourceSpec;
 use crate::store::git::Repository;
 use crate::union::entries::Entry;
 use crate::union::name::RelPath;
 use crate::union::surface::{EntryRule, Surface};
+
+/// The longest file of a ref that is looked into, in bytes.
+const REF_BYTES_MAX: u64 = 4096;
 
 /// The files that decide what a ref of a repository leads to; none for a full commit id, which leads to itself.
 pub(super) fn of_repository(repository: &Repository, git_ref: Option<&str>) -> Vec<PathBuf> {
@@ -19,25 +25,55 @@ pub(super) fn of_repository(repository: &Repository, git_ref: Option<&str>) -> V
     if git_ref.is_some_and(|git_ref| repository.is_full_id(git_ref)) {
         return Vec::new();
     }
-    let head = git_dir.join("HEAD");
     let mut files = vec![common_dir.join("packed-refs")];
     if repository.has_reftable() {
         files.push(common_dir.join("reftable/tables.list"));
         files.push(git_dir.join("reftable/tables.list"));
     }
+    let mut refs = Vec::new();
     if let Some(git_ref) = git_ref {
         // A full name or a name like `heads/main` is found below the last two only.
         let is_short = !git_ref.contains('/') && git_ref != "HEAD";
         let names = ["refs/remotes/origin", "refs/heads", "refs/tags", "refs", "."];
         let count = if is_short { 3 } else { names.len() };
-        files.extend(names[..count].iter().map(|above| common_dir.join(above).join(git_ref)));
-    } else {
-        let text = fs::read_to_string(&head).unwrap_or_default();
-        let branch = text.strip_prefix("ref:").map(str::trim).filter(|name| !name.is_empty());
-        files.extend(branch.map(|name| common_dir.join(name)));
-        files.push(head);
+        refs.extend(names[..count].iter().map(|above| common_dir.join(above).join(git_ref)));
+    }
+    if git_ref.is_none_or(|git_ref| git_ref == "HEAD") {
+        // That of a linked work tree is its own.
+        refs.push(git_dir.join("HEAD"));
+    }
+    // One may name another, which moves without it.
+    let named = refs.iter().flat_map(|file| named(common_dir, file)).collect::<Vec<_>>();
+    files.extend(refs.into_iter().chain(named));
+    files
+}
+
+/// The refs that the file of a symbolic ref leads to, one after the other.
+fn named(common_dir: &Path, file: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut next = file.to_owned();
+    while files.len() < SYMBOLIC_MAX
+        && let Some(name) = symbolic(&next)
+    {
+        next = common_dir.join(name);
+        files.push(next.clone());
     }
     files
+}
+
+/// The name that the file of a symbolic ref has, if it leads nowhere else. Other refs are shorter than what is read; what is no regular file
+/// is not read.
+fn symbolic(file: &Path) -> Option<PathBuf> {
+    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file).ok()?;
+    if !opened.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = Vec::new();
+    opened.take(REF_BYTES_MAX).read_to_end(&mut text).ok()?;
+    let name = text.strip_prefix(b"ref:")?.trim_ascii();
+    let name = PathBuf::from(OsString::from_vec(name.to_vec()));
+    let is_below = name.components().all(|part| matches!(part, Component::Normal(_)));
+    (is_below && name.file_name().is_some()).then_some(name)
 }
 
 /// The directories whose entries decide the layers of a live source: those of its sub-directories, and where a marker may appear those of
@@ -76,7 +112,7 @@ pub(super) fn of_places(places: impl IntoIterator<Item = PathBuf>) -> Vec<PathBu
 }
 
 fn to_path(path: &RelPath) -> PathBuf {
-    PathBuf::from(std::ffi::OsString::from_vec(path.to_bytes()))
+    PathBuf::from(OsString::from_vec(path.to_bytes()))
 }
 
 /// What a look at a file saw: enough to tell that it was written, replaced or removed.

@@ -1,17 +1,18 @@
 //! Listings of directories: sorted by bytes, `.` and `..` first, stable across `telldir` and `seekdir` (S4, S125).
 
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use super::attr::{Attr, Lifetime};
 use super::lookup::{Candidate, LookedInto};
 use super::merged::Merged;
 use super::moment::{INDEX_BITS, Moment, set_bits};
 use super::nodes::{Node, Number};
+use super::pieces::{Left, NAMES_MIN};
 use super::tree::{Live, Tree, stays_inside, unreadable};
 use super::{View, ViewError, streams};
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
-use crate::store::Listed;
 use crate::union::name::Name;
 use crate::union::object::Kind;
 
@@ -76,7 +77,7 @@ impl View {
             }
         };
         let moment = self.now.load();
-        let mut on_disk = Vec::new();
+        let mut on_disk = Left::default();
         let set = match &node {
             Node::Merged(merged) if merged.pin.is_none() => self.set_of(&moment, offset)?,
             Node::Live(live) => {
@@ -106,7 +107,7 @@ impl View {
         let answer = match &node {
             Node::Merged(merged) => listing.merged(number, merged),
             Node::Tree(tree) => listing.tree(tree),
-            Node::Live(live) => listing.live(number, live, on_disk),
+            Node::Live(live) => listing.live(number, live, &on_disk),
             Node::Overlay(_) => listing.prepared(self.overlay_names(&moment)?),
             Node::Revisions(..) => listing.prepared(self.revision_names(&moment, number)?),
             // Views are found by name.
@@ -147,18 +148,34 @@ impl View {
         number: Number,
         live: &Live,
         offset: u64,
-    ) -> Result<(Set, Vec<(usize, Listed)>), ViewError> {
-        let listed = live.source.store.list(&live.object);
-        let listed = listed.map_err(|cause| unreadable(&live.source, &live.path, cause))?;
+    ) -> Result<(Set, Left), ViewError> {
         let (tag, index) = streams::split(offset);
-        let now = streams::names(&listed);
+        let set = |tag| Set { index, bits: Bits::Tag(tag), ..Set::only(moment, offset) };
+        let store = &live.source.store;
+        let modified = || store.attributes(&live.object).ok().and_then(|found| found.modified);
+        // It is remembered as one that was asked for last in any case.
         let begun = (offset > 0).then(|| self.streams.find(number, tag)).flatten();
+        if offset > 0
+            && let Some((then, left)) = self.pieces.find(number, tag)
+            && modified() == Some(then)
+        {
+            return Ok((set(tag), left));
+        }
+        let began = (Instant::now(), SystemTime::now());
+        let listed = store.list(&live.object);
+        let listed = listed.map_err(|cause| unreadable(&live.source, &live.path, cause))?;
+        let now = streams::names(&listed);
         let (tag, begun) = match begun {
             Some(begun) => (tag, begun),
             None => (self.streams.begin(number, &now), now.clone()),
         };
-        let set = Set { index, bits: Bits::Tag(tag), ..Set::only(moment, offset) };
-        Ok((set, streams::left(&begun, &now, listed)))
+        let left = Left::from(streams::left(&begun, &now, listed));
+        if left.len() >= NAMES_MIN
+            && let Some(modified) = modified()
+        {
+            self.pieces.put((number, tag), modified, began, &left);
+        }
+        Ok((set(tag), left))
     }
 
     /// Writes a listing down that somebody will go on with.
@@ -273,22 +290,18 @@ impl Listing<'_> {
         Ok(())
     }
 
-    fn live(
-        &mut self,
-        number: Number,
-        live: &Live,
-        on_disk: Vec<(usize, Listed)>,
-    ) -> Result<(), ViewError> {
+    fn live(&mut self, number: Number, live: &Live, on_disk: &Left) -> Result<(), ViewError> {
         let skip = self.set.skip();
-        for (index, child) in on_disk.into_iter().filter(|(index, _)| *index >= skip) {
+        let first = on_disk.partition_point(|(index, _)| *index < skip);
+        for (index, child) in on_disk.iter().skip(first) {
             let is_shown = self.view.settings.links == Links::All
                 || stays_inside(&live.source, &live.path, &child.object);
             if !is_shown {
                 continue;
             }
             let path = live.path.join(&child.name);
-            let candidate = self.view.live(&live.source, number, path, child.object)?;
-            if !self.offer(&child.name, index, candidate)? {
+            let candidate = self.view.live(&live.source, number, path, child.object.clone())?;
+            if !self.offer(&child.name, *index, candidate)? {
                 break;
             }
         }

@@ -26,6 +26,7 @@ mod open;
 mod overlay;
 mod past;
 mod past_view;
+mod pieces;
 mod read;
 mod reading;
 mod records;

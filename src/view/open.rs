@@ -12,6 +12,7 @@ use super::nodes::{Node, Nodes, Number};
 use super::numbers::Numbers;
 use super::past::Past;
 use super::past_view::PastView;
+use super::pieces::Pieces;
 use super::streams::Streams;
 use super::superblock::{Seat, ViewId};
 use crate::config::resolved::Links;
@@ -45,6 +46,8 @@ pub struct View {
     archive: Option<Arc<dyn Archive>>,
     /// Listings of live directories that were begun.
     pub(super) streams: Streams,
+    /// What was read for those that go on.
+    pub(super) pieces: Pieces,
 }
 
 impl View {
@@ -95,7 +98,8 @@ impl View {
 
     fn at(made: Made, moment: Moment) -> Self {
         let Made { seat, settings, nodes, numbers, started_secs, archive, journal, past } = made;
-        let (now, fence, streams) = (Now::new(moment), Fence::default(), Streams::default());
+        let (now, fence) = (Now::new(moment), Fence::default());
+        let (streams, pieces) = (Streams::default(), Pieces::default());
         for begun in past.iter().flat_map(|past| past.listings(seat.id)) {
             streams.recall(begun.clone());
         }
@@ -111,6 +115,7 @@ impl View {
             seat,
             archive,
             streams,
+            pieces,
         }
     }
 

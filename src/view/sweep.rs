@@ -107,6 +107,7 @@ impl View {
     ///
     /// Only in the thread that flips.
     pub fn sweep_live_if_due(&self, kernel: &dyn Kernel) {
+        self.pieces.forget_old();
         let numbers = &self.numbers;
         let of_files = || numbers.is_alone() && numbers.all_files().is_live_due();
         if numbers.places.is_live_due() || of_files() {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::time::Duration;
 
 use crate::fixture::{Sandbox, can_mount, wait_for};
 
@@ -74,6 +75,54 @@ fn s60_a_move_of_a_ref_is_seen_without_being_asked() {
     // A packed ref moves too.
     let base = sandbox.existing("acme/base");
     base.git(&["pack-refs", "--all"]);
+    base.skill("review", "three\n").commit();
+    wait_for("the next commit", || read() == "three\n");
+    mount.unmount();
+}
+
+#[test]
+fn s60_a_branch_that_a_ref_names_is_followed_too() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let base = sandbox.repo("acme/base");
+    base.skill("review", "one\n").commit();
+    base.git(&["symbolic-ref", "refs/heads/newest", "refs/heads/stable"]);
+    base.git(&["symbolic-ref", "refs/heads/stable", "refs/heads/main"]);
+    sandbox.configure("    - {repo: acme/base, ref: newest}", "");
+    let mount = sandbox.mount();
+    let read = || sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md");
+    assert_eq!(read(), "one\n");
+    base.skill("review", "two\n").commit();
+    wait_for("the commit", || read() == "two\n");
+    // Its commit is the same at first, and only the name moves.
+    base.git(&["branch", "next"]);
+    base.git(&["symbolic-ref", "refs/heads/stable", "refs/heads/next"]);
+    std::thread::sleep(Duration::from_secs(3));
+    base.git(&["checkout", "--quiet", "next"]);
+    base.skill("review", "three\n").commit();
+    wait_for("the next commit", || read() == "three\n");
+    mount.unmount();
+}
+
+#[test]
+fn s60_a_new_branch_that_is_checked_out_is_followed() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let base = sandbox.repo("acme/base");
+    base.skill("review", "one\n").commit();
+    sandbox.configure("    - repo: acme/base", "");
+    let mount = sandbox.mount();
+    let read = || sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md");
+    assert_eq!(read(), "one\n");
+    base.skill("review", "two\n").commit();
+    wait_for("the commit", || read() == "two\n");
+    // It is seen, and changes nothing.
+    base.git(&["checkout", "--quiet", "-b", "other"]);
+    std::thread::sleep(Duration::from_secs(3));
     base.skill("review", "three\n").commit();
     wait_for("the next commit", || read() == "three\n");
     mount.unmount();

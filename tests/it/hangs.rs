@@ -68,6 +68,37 @@ fn s105_a_worker_of_many_views_that_answers_nobody_is_replaced() {
     drop(mount);
 }
 
+/// The kernel gives the number of a connection that has ended to the next one.
+#[test]
+fn s105_a_worker_whose_views_came_after_others_had_gone_is_replaced() {
+    if !can_mount() || !has_program("python3", "apt-get install python3") {
+        return;
+    }
+    let sandbox = crate::views::sandbox();
+    view(&sandbox, "one", &["base"], "");
+    let mut command = sandbox.overlay(&["mount", "--views", "views", "--supervised"]);
+    command.args(["--log", "log"]).env("OVERLAYFS_MOUNT_HANG_SECS", HANG_SECS.to_string());
+    let mount = sandbox.mount_by(&mut command);
+    let (_, keeper) = processes(&sandbox).unwrap();
+    std::fs::remove_file(sandbox.path("views/one.yaml")).unwrap();
+    wait_for("the end of the first", || sandbox.mounts().is_empty());
+    view(&sandbox, "one", &["team"], "mount: {at: ../at/one, xattrs: true}\n");
+    let cat = || sandbox.shell_output("cat at/one/.agents/skills/review/SKILL.md").stdout;
+    wait_for("the next", || cat() == b"team\n" && processes(&sandbox).is_some());
+    let (worker, _) = processes(&sandbox).unwrap();
+    let mut stopper = stop_threads(&sandbox, worker.try_into().unwrap(), 99);
+    // New to the kernel.
+    assert!(!sandbox.shell("cat at/one/.overlay/revision").is_empty());
+    wait_for("word of the next worker", || {
+        processes(&sandbox).is_some_and(|(next, still)| next != worker && still == keeper)
+    });
+    stopper.kill().unwrap();
+    stopper.wait().unwrap();
+    kill(Pid::from_raw(keeper), Signal::SIGTERM).unwrap();
+    wait_for("the end", || !crate::keeper::runs(keeper));
+    drop(mount);
+}
+
 #[test]
 fn s105_a_keeper_that_cannot_notice_a_hang_says_so() {
     if !can_mount() || !has_program("strace", "apt-get install strace") {

@@ -15,7 +15,7 @@ use crate::torn::{Readers, commit, first_revision};
 /// Deaths of the short form.
 const KILLS: u64 = 12;
 
-fn status(sandbox: &Sandbox) -> Option<serde_json::Value> {
+pub(crate) fn status(sandbox: &Sandbox) -> Option<serde_json::Value> {
     let output = sandbox.overlay(&["status", "view", "--json"]).output().unwrap();
     serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
 }
@@ -27,7 +27,7 @@ pub(crate) fn number(status: &serde_json::Value, key: &str) -> i32 {
 }
 
 /// The worker and its keeper.
-fn processes(sandbox: &Sandbox) -> (i32, i32) {
+pub(crate) fn processes(sandbox: &Sandbox) -> (i32, i32) {
     let status = status(sandbox).unwrap();
     (number(&status, "pid"), number(&status, "supervisor_pid"))
 }
@@ -42,7 +42,7 @@ fn replace(sandbox: &Sandbox, signal: Signal) {
     assert_eq!(processes(sandbox).1, keeper, "the keeper stays");
 }
 
-fn sample(sandbox: &Sandbox) -> Mount<'_> {
+pub(crate) fn sample(sandbox: &Sandbox) -> Mount<'_> {
     let repo = sandbox.repo("acme/base");
     repo.skill("review", "review\n").skill("plan", "plan\n").write("README.md", "readme\n");
     repo.commit();
@@ -50,7 +50,7 @@ fn sample(sandbox: &Sandbox) -> Mount<'_> {
     sandbox.mount_with(&["--supervised", "--log", "log"])
 }
 
-fn log(sandbox: &Sandbox) -> String {
+pub(crate) fn log(sandbox: &Sandbox) -> String {
     fs::read_to_string(sandbox.path("log")).unwrap()
 }
 
@@ -123,7 +123,7 @@ fn s95_what_is_held_goes_on_when_the_worker_dies() {
 }
 
 /// The processes that a process has started.
-fn children(pid: i32) -> Vec<i32> {
+pub(crate) fn children(pid: i32) -> Vec<i32> {
     let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     listed.split_whitespace().map(|child| child.parse().unwrap()).collect()
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::fatal::Traced;
-use crate::fixture::{Repo, Sandbox, can_inject, can_mount, has_program, wait_for};
+use crate::fixture::{Repo, Sandbox, can_inject, can_mount, can_take_over, has_program, wait_for};
 
 #[test]
 fn s127_a_view_keeps_what_it_shows_while_its_daemon_has_no_descriptors() {
@@ -57,6 +57,32 @@ fn s127_a_view_keeps_what_it_shows_while_its_daemon_has_no_descriptors() {
     mount.unmount();
 }
 
+#[test]
+fn s64_a_configuration_that_cannot_be_read_for_a_moment_is_followed_soon() {
+    if !can_mount() || !has_program("prlimit", "apt-get install util-linux") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").package("tools/slack", "low").commit();
+    sandbox.repo("acme/team").package("tools/more", "more").commit();
+    sandbox.configure("    - {repo: acme/base}", "");
+    let mount = sandbox.mount_with(&["--log", "log"]);
+    let pid = mount.pid();
+    let limit = |descriptors: &str| {
+        sandbox.shell(&format!("prlimit --pid {pid} --nofile={descriptors}"));
+    };
+    let before =
+        sandbox.shell(&format!("prlimit --pid {pid} --nofile --output SOFT,HARD --noheadings"));
+    let before = before.split_whitespace().collect::<Vec<_>>().join(":");
+    limit("3:");
+    sandbox.configure("    - {repo: acme/base}\n    - {repo: acme/team}", "");
+    let log = || fs::read_to_string(sandbox.path("log")).unwrap();
+    wait_for("the daemon to notice", || log().contains("cannot be read"));
+    limit(&before);
+    wait_for("the other source", || sandbox.shell("ls $VIEW/tools") == "more\nslack\n");
+    mount.unmount();
+}
+
 /// The file of a loose object.
 fn object_of(repo: &Repo<'_>, what: &str) -> PathBuf {
     let id = repo.git(&["rev-parse", what]);
@@ -97,6 +123,49 @@ fn s137_what_cannot_be_read_for_a_moment_at_the_first_mount_is_there_soon() {
     mount.unmount();
     let mount = sandbox.mount();
     assert_eq!(sandbox.shell("cat $VIEW/.overlay/revision"), revision);
+    mount.unmount();
+}
+
+#[test]
+fn s106_a_kept_set_of_which_a_part_cannot_be_read_for_a_moment_is_an_error_and_no_part() {
+    if !can_inject() || !can_take_over() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let object = with_skills(&sandbox);
+    let mount = sandbox.mount_with(&["--log", "log", "--supervised"]);
+    let revision = || sandbox.shell("cat $VIEW/.overlay/revision");
+    let first = revision();
+    let list = format!("ls $VIEW/.overlay/revisions/{}/.agents/skills", first.trim());
+    sandbox.existing("acme/base").skill("next", "next\n").commit();
+    wait_for("the commit", || revision() != first);
+    // The next worker has nothing in memory.
+    let before = mount.pid();
+    sandbox.shell(&format!("kill -KILL {before}"));
+    wait_for("the next worker", || {
+        let status = sandbox.overlay(&["status", "view", "--json"]).output().unwrap();
+        status.status.success() && mount.pid() != before
+    });
+    let name = object.file_name().unwrap().to_str().unwrap();
+    let pinned = sandbox.shell(&format!("find state -name {name}"));
+    let pid = mount.pid().to_string();
+    let mut strace = sandbox.command("strace");
+    strace.args(["-f", "-qq", "-I2", "-o", "trace", "-e", "inject=openat:error=EMFILE", "-P"]);
+    strace.arg(&object);
+    for line in pinned.lines() {
+        strace.arg("-P").arg(sandbox.path(line));
+    }
+    let traced = strace.args(["-p", &pid]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let traced = Traced(traced.unwrap());
+    let status = format!("/proc/{pid}/status");
+    wait_for("strace", || !fs::read_to_string(&status).unwrap().contains("TracerPid:\t0\n"));
+    let output = sandbox.shell_output(&list);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
+    assert!(said.contains("Input/output error"), "{output:?}\n{trace}");
+    assert!(trace.contains("(INJECTED)"), "{trace}");
+    drop(traced);
+    assert_eq!(sandbox.shell(&list), "plan\n");
     mount.unmount();
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::fixture::{Repo, Sandbox, can_mount, has_program, wait_for};
 
@@ -360,4 +361,32 @@ fn a_confined_worker_fetches_with_a_token_that_is_replaced() {
     assert_eq!(read_skill(&sandbox), "three\n");
     assert_ne!(status(&sandbox)["pid"], worker);
     mount.unmount();
+}
+
+/// Who is asked to end is not kept by who was asked to reload before.
+#[test]
+fn s64_a_signal_that_asks_for_a_reload_keeps_no_other_waiting() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = remote(&sandbox, "one\n");
+    let Some(host) = Host::start(&sandbox) else { return };
+    host.configure("");
+    host.sync();
+    let mut mounting = host.trusting(&["mount", "--sync", "--log", "log"]);
+    let mount = sandbox.mount_by(&mut mounting);
+    let pid = mount.pid();
+    host.stall();
+    grow(&repo, "two\n");
+    host.wait_for_stall();
+    for signal in ["HUP", "TERM"] {
+        sandbox.shell(&format!("kill -{signal} {pid}; sleep 0.3"));
+    }
+    let asked = Instant::now();
+    wait_for("the end", || !is_running(pid));
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    host.go_on();
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+    drop(mount);
 }

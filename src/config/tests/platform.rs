@@ -107,6 +107,16 @@ apiRs:
 }
 
 #[test]
+fn values_name_a_pause_between_two_rounds() {
+    let error = values("repoCache: {syncIntervalSeconds: 0}").unwrap_err();
+    assert!(error.to_string().contains("repoCache.syncIntervalSeconds"), "{error}");
+    // A tenth is added at times.
+    let long = values("repoCache: {syncIntervalSeconds: 18446744073709551615}").unwrap();
+    assert!(long.config.repo_cache.interval > Duration::from_secs(3_000_000_000));
+    assert!(long.config.repo_cache.interval.checked_mul(2).is_some());
+}
+
+#[test]
 fn values_ignore_unknown_keys_and_warn_of_slips() {
     let loaded =
         values("overlay: 1\noverlays:\n  sources:\n    - {repo: a/b, toolSubdir: x, zzz: 1}\n");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, warn};
 
 use super::Keeping;
+use super::deaths::WITHOUT_PROCESSES;
 use crate::daemon::DaemonError;
 use crate::daemon::views;
 use crate::machine::broker::{Line, pair};
@@ -21,10 +22,19 @@ const ENDING: Duration = Duration::from_secs(1);
 pub(super) struct Broker {
     process: Child,
     since: Instant,
+    /// When another one is to take its place, where none could be started.
+    again_at: Option<Instant>,
     /// What each worker gets.
     workers_end: Line,
     /// What another one gets that takes its place.
     own_end: Line,
+}
+
+impl Broker {
+    /// When it is to be looked after, if nobody tells.
+    pub(super) fn is_due(&self) -> Option<Instant> {
+        self.again_at
+    }
 }
 
 impl Keeping<'_> {
@@ -32,21 +42,33 @@ impl Keeping<'_> {
     pub(super) fn start_broker(&mut self) -> Result<(), DaemonError> {
         let (workers_end, own_end) = pair()?;
         let process = self.workshop.start_broker(&own_end)?;
-        self.broker = Some(Broker { process, since: Instant::now(), workers_end, own_end });
+        let (since, again_at) = (Instant::now(), None);
+        self.broker = Some(Broker { process, since, again_at, workers_end, own_end });
         Ok(())
     }
 
-    /// Starts another one where one has died.
-    pub(super) fn look_after_broker(&mut self) -> Result<(), DaemonError> {
-        let Some(broker) = &mut self.broker else { return Ok(()) };
-        let Ok(Some(status)) = broker.process.try_wait() else { return Ok(()) };
-        warn!(broker = broker.process.id(), %status, "the broker has died: another one takes its place");
-        // Who waits for its answer will get none.
-        broker.own_end.notify(&views::died());
+    /// Starts another one where one has died; where none can be started at this moment that is tried again, and who asks waits.
+    pub(super) fn look_after_broker(&mut self) {
+        let Some(broker) = &mut self.broker else { return };
+        if broker.again_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let Ok(Some(status)) = broker.process.try_wait() else { return };
+        if broker.again_at.is_none() {
+            warn!(broker = broker.process.id(), %status, "the broker has died: another one takes its place");
+            // Who waits for its answer will get none.
+            broker.own_end.notify(&views::died());
+        }
         thread::sleep(PACE.saturating_sub(broker.since.elapsed()));
-        broker.process = self.workshop.start_broker(&broker.own_end)?;
-        broker.since = Instant::now();
-        Ok(())
+        match self.workshop.start_broker(&broker.own_end) {
+            Ok(process) => {
+                (broker.process, broker.since, broker.again_at) = (process, Instant::now(), None);
+            }
+            Err(error) => {
+                warn!(%error, again_in = ?WITHOUT_PROCESSES, "no broker could be started");
+                broker.again_at = Some(Instant::now() + WITHOUT_PROCESSES);
+            }
+        }
     }
 
     /// Gives a worker the line to it.

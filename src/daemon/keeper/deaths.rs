@@ -7,7 +7,6 @@ use nix::sys::signal::Signal;
 use tracing::{error, warn};
 
 use super::{Due, Keeping};
-use crate::daemon::DaemonError;
 use crate::daemon::stop::Stopped;
 
 /// How long after the death of a worker the next one starts, by how many in a row have died soon and by themselves.
@@ -23,6 +22,8 @@ const PAUSES: [Duration; 6] = [
 const KILLED_AT_ONCE: usize = 2;
 /// How long it is waited with then: whoever kills each worker that starts would have the keeper do nothing else.
 const PAUSE_FOR_OTHERS: Duration = Duration::from_millis(100);
+/// How long after a process could not be started it is tried again.
+pub(super) const WITHOUT_PROCESSES: Duration = Duration::from_secs(1);
 /// A worker that served so long has not failed to start.
 const SERVED: Duration = Duration::from_secs(5);
 /// The same of one that was killed for lack of memory: taking too much of it takes its time.
@@ -90,19 +91,14 @@ impl Keeping<'_> {
     }
 
     /// The worker has died. Another one goes on, unless it is the end, or nothing was ever served.
-    pub(super) fn died(
-        &mut self,
-        how: &str,
-        code: i32,
-        cause: Cause,
-    ) -> Result<Option<Stopped>, DaemonError> {
-        let Some(serving) = self.worker.take() else { return Ok(None) };
+    pub(super) fn died(&mut self, how: &str, code: i32, cause: Cause) -> Option<Stopped> {
+        let serving = self.worker.take()?;
         if let Some(signal) = self.is_stopping {
-            return Ok(Some(Stopped::Signal(signal)));
+            return Some(Stopped::Signal(signal));
         }
         let code = u8::try_from(code).unwrap_or(1).max(1);
         if !self.has_served {
-            return Ok(Some(Stopped::Worker(code)));
+            return Some(Stopped::Worker(code));
         }
         if mem::take(&mut self.is_on_trial) {
             self.workshop.dismiss();
@@ -111,7 +107,7 @@ impl Keeping<'_> {
         self.toll.add(cause, served);
         if served.is_none() && self.toll.in_a_row >= PAUSES.len() {
             error!(how, "one worker after the other has died: the mount is given up");
-            return Ok(Some(Stopped::Worker(code)));
+            return Some(Stopped::Worker(code));
         }
         let pause = self.toll.pause();
         warn!(
@@ -122,11 +118,19 @@ impl Keeping<'_> {
         );
         if pause.is_zero() {
             self.due = None;
-            self.start()?;
+            self.start_or_later();
         } else {
             self.due = Some((Instant::now() + pause, Due::Start));
         }
-        Ok(None)
+        None
+    }
+
+    /// Starts the next worker. Where the machine lacks processes or memory at this moment it is tried again: whoever uses the mount waits.
+    pub(super) fn start_or_later(&mut self) {
+        if let Err(error) = self.start() {
+            warn!(%error, again_in = ?WITHOUT_PROCESSES, "no worker could be started");
+            self.due = Some((Instant::now() + WITHOUT_PROCESSES, Due::Start));
+        }
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tracing::{info, warn};
 
+use super::broker::Broker;
 use super::kept::{KeptMount, KeptPlan};
 use super::{Due, Keeping, store};
 use crate::daemon::DaemonError;
-use crate::daemon::stop::{ABORTED, signal_name, take_away};
+use crate::daemon::stop::{ABORTED, Stopped, signal_name, take_away};
 use crate::daemon::views;
 use crate::machine::keeper::{KeeperAnswer, Turn};
 use crate::machine::kernel;
@@ -30,10 +31,17 @@ impl Keeping<'_> {
         Turn::Refusing
     }
 
+    /// When something is to be done that nobody tells of.
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
+        let broker = self.broker.as_ref().and_then(Broker::is_due);
+        self.due.map(|(at, _)| at).into_iter().chain(broker).min()
+    }
+
     /// Does what was to be done at this time.
-    pub(super) fn do_what_is_due(&mut self) -> Result<(), DaemonError> {
-        match self.due.take() {
-            Some((_, Due::Start)) => return self.start(),
+    pub(super) fn do_what_is_due(&mut self) {
+        self.look_after_broker();
+        match self.due.take_if(|(at, _)| *at <= Instant::now()) {
+            Some((_, Due::Start)) => self.start_or_later(),
             Some((_, Due::KillStopped)) => {
                 warn!("the worker has been stopped: another one takes its place");
                 self.signal(Signal::SIGKILL);
@@ -45,7 +53,6 @@ impl Keeping<'_> {
             Some((_, Due::Kill)) => self.signal(Signal::SIGKILL),
             None => {}
         }
-        Ok(())
     }
 
     /// Takes the mount away. The worker ends with its session.
@@ -72,6 +79,11 @@ impl Keeping<'_> {
         take_away(&plan.mountpoint, patience)?;
         self.due = Some((Instant::now() + patience, Due::Abort));
         Ok(())
+    }
+
+    /// The end, where it was asked for while no worker was there, since the last one had died and the next one had not been started yet.
+    pub(super) fn has_nobody_to_end(&self) -> Option<Stopped> {
+        self.is_stopping.filter(|_| self.worker.is_none()).map(Stopped::Signal)
     }
 
     pub(super) fn signal(&self, signal: Signal) {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use tracing::warn;
 
@@ -68,20 +69,23 @@ impl Keeping<'_> {
     /// Asks each mount from now on whether anybody answers.
     pub(super) fn watch(&mut self) {
         let plan = match self.what {
-            KeptPlan::One(plan) if self.watched.is_empty() => {
-                self.watched.push(0);
-                return hang::watch(&plan.mountpoint, &self.sender);
-            }
-            KeptPlan::One(_) => return,
+            KeptPlan::One(plan) => return self.watch_at(plan.mountpoint.clone()),
             KeptPlan::Views(plan) => plan,
         };
         let Ok(table) = MountTable::read() else { return };
-        for connection in self.mounts.iter().filter_map(|mount| mount.connection) {
-            let place = views::superblock_at(&table, plan, connection);
-            if let Some(place) = place.filter(|_| !self.watched.contains(&connection)) {
-                self.watched.push(connection);
-                hang::watch(&place, &self.sender);
-            }
+        let connections = self.mounts.iter().filter_map(|mount| mount.connection);
+        let place = |connection| views::superblock_at(&table, plan, connection);
+        let places: Vec<_> = connections.filter_map(place).collect();
+        for place in places {
+            self.watch_at(place);
+        }
+    }
+
+    /// By its place: the kernel gives the number of a connection that has ended to another one.
+    fn watch_at(&mut self, place: PathBuf) {
+        if !self.watched.contains(&place) {
+            hang::watch(&place, &self.sender);
+            self.watched.push(place);
         }
     }
 }

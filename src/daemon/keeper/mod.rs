@@ -14,6 +14,7 @@ mod succession;
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -107,8 +108,8 @@ struct Keeping<'a> {
     mounts: Vec<KeptMount>,
     /// The journal of the mount that was given up last, until another one is served: it has the configuration that was served.
     past: Option<File>,
-    /// The connections that are asked whether anybody answers.
-    watched: Vec<u32>,
+    /// Where it is asked whether anybody answers.
+    watched: Vec<PathBuf>,
     /// Who mounts for workers, where they cannot.
     broker: Option<Broker>,
     /// Who serves the view, or is about to.
@@ -186,9 +187,9 @@ impl Keeping<'_> {
     ) -> Result<Stopped, DaemonError> {
         let mut ready = Some(ready);
         loop {
-            let event = match self.due {
+            let event = match self.wakes_at() {
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some((at, _)) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
+                Some(at) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             let stopped = match event {
                 Ok(Event::Said(pid, Word::Ready)) => {
@@ -207,7 +208,7 @@ impl Keeping<'_> {
                     self.is_unanswered(waited);
                     None
                 }
-                Ok(Event::Signal(SIGCHLD)) => self.look_after()?,
+                Ok(Event::Signal(SIGCHLD)) => self.look_after(),
                 Ok(Event::Signal(SIGHUP)) => {
                     self.signal(Signal::SIGHUP);
                     None
@@ -217,13 +218,13 @@ impl Keeping<'_> {
                     None
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.do_what_is_due()?;
+                    self.do_what_is_due();
                     None
                 }
                 // This side holds a sender.
                 Err(RecvTimeoutError::Disconnected) => Some(Stopped::Unmounted),
             };
-            if let Some(stopped) = stopped {
+            if let Some(stopped) = stopped.or_else(|| self.has_nobody_to_end()) {
                 return Ok(stopped);
             }
         }
@@ -234,18 +235,25 @@ impl Keeping<'_> {
         // Others may have lacked memory before.
         self.oom_kills.is_new();
         let worker = self.workshop.start(self.turn())?;
-        self.listen_to(&worker)?;
+        let worker = self.listened_to(worker)?;
         self.worker = Some(Serving { worker, since: None });
         Ok(())
     }
 
-    fn listen_to(&self, worker: &Worker) -> Result<(), DaemonError> {
+    /// Hears what a worker says from now on; one that nobody can hear ends.
+    fn listened_to(&self, worker: Worker) -> Result<Worker, DaemonError> {
         let (sender, pid) = (self.sender.clone(), worker.pid());
         let hear = move |word, mount: Option<ToKeep>| {
             let event = mount.map_or(Event::Said(pid, word), Event::ToKeep);
             sender.send(event).unwrap_or_default();
         };
-        Ok(worker.listen(hear)?)
+        match worker.listen(hear) {
+            Ok(()) => Ok(worker),
+            Err(error) => {
+                worker.end();
+                Err(error.into())
+            }
+        }
     }
 
     fn heard(&mut self, pid: u32, word: Word) -> Result<(), DaemonError> {
@@ -278,8 +286,10 @@ impl Keeping<'_> {
                 self.hand_line(pid);
                 Ok(())
             }
-            Word::Replace => self.replace(true),
-            Word::Widen => self.replace(false),
+            Word::Replace | Word::Widen => {
+                self.replace(word == Word::Replace);
+                Ok(())
+            }
             // Handled where they are heard.
             Word::Ready | Word::Keep => Ok(()),
         }
@@ -310,8 +320,9 @@ impl Keeping<'_> {
         let Some(serving) = &self.worker else { return };
         for mount in &self.mounts {
             if let Err(error) = serving.worker.hand(&mount.device, &mount.journal) {
-                // Its end is noticed.
-                return warn!(%error, "the worker did not take the mount");
+                warn!(%error, "the worker did not take the mount");
+                // It would wait for the mount; its end is noticed.
+                return serving.worker.signal(Signal::SIGKILL);
             }
         }
         serving.worker.end_of_mounts();
@@ -340,8 +351,8 @@ impl Keeping<'_> {
     }
 
     /// Looks what became of the workers. What ends the keeper, if anything does.
-    fn look_after(&mut self) -> Result<Option<Stopped>, DaemonError> {
-        self.look_after_broker()?;
+    fn look_after(&mut self) -> Option<Stopped> {
+        self.look_after_broker();
         if let Some((worker, _)) = &self.successor
             && let how @ (Fate::Ended(_) | Fate::Killed(_)) = worker.fate()
         {
@@ -349,22 +360,22 @@ impl Keeping<'_> {
             self.successor = None;
             self.refuse_replacement();
         }
-        let Some(serving) = &self.worker else { return Ok(None) };
+        let Some(serving) = &self.worker else { return None };
         match serving.worker.fate() {
             Fate::Runs => {
                 self.due = self.due.filter(|(_, due)| *due != Due::KillStopped);
-                Ok(None)
+                None
             }
             Fate::Stopped => {
                 self.due.get_or_insert((Instant::now() + STOPPED, Due::KillStopped));
-                Ok(None)
+                None
             }
             Fate::Ended(0) => {
                 if let KeptPlan::One(plan) = self.what {
                     info!(mountpoint = %plan.mountpoint.display(), "unmounted");
                 }
                 self.worker = None;
-                Ok(Some(self.is_stopping.map_or(Stopped::Unmounted, Stopped::Signal)))
+                Some(self.is_stopping.map_or(Stopped::Unmounted, Stopped::Signal))
             }
             Fate::Ended(code) => {
                 self.died(&format!("ended with status {code}"), code, Cause::Itself)

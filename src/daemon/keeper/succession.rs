@@ -8,27 +8,24 @@ use crate::machine::keeper::{KeeperAnswer, Turn};
 
 impl Keeping<'_> {
     /// Has another worker take over, of the program that is on disk now or of the one that serves.
-    pub(super) fn replace(&mut self, has_other_program: bool) -> Result<(), DaemonError> {
+    pub(super) fn replace(&mut self, has_other_program: bool) {
         if self.successor.is_some() || self.is_stopping.is_some() {
-            self.refuse_replacement();
-            return Ok(());
+            return self.refuse_replacement();
         }
         let started = if has_other_program {
             self.workshop.start_replaced().map(|(worker, program)| (worker, Some(program)))
         } else {
             self.workshop.start(Turn::Next).map(|worker| (worker, None))
         };
-        match started {
-            Ok((worker, program)) => {
-                self.listen_to(&worker)?;
-                self.successor = Some((worker, program));
-            }
+        let started = started.map_err(DaemonError::from);
+        let heard = started.and_then(|(worker, program)| Ok((self.listened_to(worker)?, program)));
+        match heard {
+            Ok(successor) => self.successor = Some(successor),
             Err(error) => {
                 warn!(%error, "no other worker could be started");
                 self.refuse_replacement();
             }
         }
-        Ok(())
     }
 
     pub(super) fn refuse_replacement(&self) {

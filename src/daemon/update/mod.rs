@@ -109,6 +109,7 @@ pub(super) fn start(
         retry,
         standing: Standing::Follows,
         stuck: None,
+        signals: None,
         last_said: String::new(),
         vitals,
         most_nodes: 0,
@@ -163,6 +164,8 @@ struct Updater {
     standing: Standing,
     /// Why the last set could not be built, as `status` says it.
     stuck: Option<String>,
+    /// What is looked at since the last update: also where that brought the same set, a ref may lead there by another branch.
+    signals: Option<Vec<PathBuf>>,
     /// What the log said last about failures.
     last_said: String,
     /// Who counts what is done here.
@@ -290,6 +293,9 @@ impl Updater {
 
     /// Looks at everything that says that a source may have moved.
     fn look(&self) -> Stamps {
+        if let Some(signals) = &self.signals {
+            return look(signals);
+        }
         let snapshot = self.view.snapshot();
         look(snapshot.sources.iter().flat_map(|source| &source.signals))
     }
@@ -309,6 +315,8 @@ impl Updater {
             ControlError::Refused { message: error.to_string(), cure: None }
         })?;
         let mut next = follow(&before, snapshot, &mut self.remembered);
+        let signals = next.sources.iter().flat_map(|source| source.signals.iter().cloned());
+        self.signals = Some(signals.collect());
         let (mut warnings, mut trouble) = (Vec::new(), Vec::new());
         for (source, error) in &stale {
             let label = &next.source(*source).label;

@@ -7,7 +7,7 @@ use tracing::warn;
 use super::Updater;
 use crate::config::resolved::Access;
 use crate::control::ControlError;
-use crate::daemon::configuration::{config_stamp, reread};
+use crate::daemon::configuration::{config_stamp, is_unreadable_now, reread};
 use crate::daemon::guard::guarded;
 use crate::daemon::kept_by::widen;
 use crate::daemon::outcome::Followed;
@@ -72,6 +72,10 @@ impl Updater {
         widen(self.keeper.as_deref(), &self.config);
         let read = reread(&self.config, &self.overrides, self.place.as_deref());
         self.vitals.tally.configured(read.is_ok());
+        if read.is_err() && is_unreadable_now(&self.config.origin) {
+            // What it says may be new, and its file looks no other when it can be read.
+            self.standing = Standing::Behind;
+        }
         let (config, said, text) = read?;
         widen(self.keeper.as_deref(), &config);
         let before = mem::replace(&mut self.config, config);

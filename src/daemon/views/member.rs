@@ -43,6 +43,8 @@ pub(super) struct Member {
 pub(super) struct Place {
     pub(super) name: Name,
     pub(super) view: Arc<View>,
+    /// The number of the superblock.
+    pub(super) number: u64,
 }
 
 /// A view that is about to be shown.
@@ -84,7 +86,7 @@ impl ShownView {
         note: &Note,
         privileged: &mut Privileged,
     ) -> Result<Self, DaemonError> {
-        let Place { name, view } = &joining.place;
+        let Place { name, view, .. } = &joining.place;
         let BoundAs { mount_id, made } = privileged.bind(Binding {
             file: &note.file,
             number: group.number(),
@@ -114,6 +116,11 @@ impl ShownView {
         &self.member
     }
 
+    /// The number of its superblock. There may be two with the same traits: one that has ended and is being left, and its successor.
+    pub(super) fn superblock(&self) -> u64 {
+        self.member.place.number
+    }
+
     /// The view, to be changed.
     pub(super) fn member_mut(&mut self) -> &mut Member {
         &mut self.member
@@ -141,7 +148,7 @@ impl ShownView {
         drop(doors);
         end(&updates, updating);
         if let Some(archive) = archive.filter(|_| leave == Leave::ForGood) {
-            archive.retain(&[]);
+            archive.forget();
         }
         group.remove(&place.name, &place.view);
         info!(mountpoint = %plan.mountpoint.display(), "unmounted");

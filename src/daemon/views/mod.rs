@@ -23,6 +23,7 @@ mod show;
 mod stop;
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +37,7 @@ pub use self::broker::run_broker;
 use self::confined::begin;
 use self::directory::ViewFiles;
 use self::events::{Event, Events};
-use self::group::{Group, Traits};
+use self::group::Group;
 use self::holdings::Holdings;
 use self::member::{Leave, ShownView};
 use self::observed::Roll;
@@ -141,8 +142,8 @@ fn serve_views(
     let notices = Notices::start();
     let directory = ViewFiles::new(&plan.dir, notices.clone(), &events);
     let (estates, groups, retired, views) = Default::default();
-    let (fetchers, awaited) = Default::default();
-    let plan = plan.clone();
+    let (fetchers, behind, awaited) = Default::default();
+    let (plan, is_resumed) = (plan.clone(), left.is_some());
     let (is_starting, have_mounts_moved) = (true, false);
     let mut daemon = Daemon {
         plan,
@@ -157,6 +158,7 @@ fn serve_views(
         retired,
         views,
         fetchers,
+        behind,
         awaited,
         roll: roll.clone(),
         keeper,
@@ -166,8 +168,11 @@ fn serve_views(
     let started = daemon.start(left).and_then(|()| ready());
     let started = started.and_then(|()| daemon.listen());
     if let Err(error) = started {
-        if !matches!(error, DaemonError::Resume { .. }) {
-            daemon.stop();
+        match error {
+            DaemonError::Resume { .. } => {}
+            // As if it had been killed: another worker tries it.
+            _ if is_resumed => mem::forget(daemon),
+            _ => daemon.stop(),
         }
         return Err(error);
     }
@@ -197,6 +202,8 @@ struct Daemon {
     /// By file.
     views: BTreeMap<PathBuf, State>,
     fetchers: Fetchers,
+    /// When the files are read again of views that are shown and are not as these say.
+    behind: BTreeMap<PathBuf, Instant>,
     /// What is fetched for views that cannot be shown.
     awaited: BTreeMap<PathBuf, Fetching>,
     /// All views, for those who observe the daemon.
@@ -325,6 +332,7 @@ impl Daemon {
         self.notice_unmounts();
         for file in self.directory.vanished() {
             drop(self.awaited.remove(&file));
+            self.behind.remove(&file);
             self.base.forget_unmounted(&file);
             if let Some(state) = self.views.remove(&file) {
                 self.leave(&file, state, Leave::ForGood);
@@ -335,11 +343,7 @@ impl Daemon {
                 self.renew(&file, None);
             }
         }
-        let now = Instant::now();
-        let is_due =
-            |state: &State| matches!(state, State::Broken(broken) if broken.retry_at <= now);
-        let due: Vec<_> = self.views.iter().filter(|(_, state)| is_due(state)).collect();
-        for file in due.into_iter().map(|(file, _)| file.clone()).collect::<Vec<_>>() {
+        for file in self.due() {
             self.renew(&file, None);
         }
         self.groups.iter().chain(&self.retired).for_each(Group::sweep);
@@ -360,14 +364,10 @@ impl Daemon {
         }
         self.have_mounts_moved = false;
         let Ok(table) = MountTable::read() else { return };
-        let ended: Vec<Traits> = self
-            .groups
-            .iter()
-            .filter(|group| group.has_ended())
-            .map(|group| group.traits.clone())
-            .collect();
+        let ended: Vec<u64> =
+            self.groups.iter().filter(|group| group.has_ended()).map(Group::number).collect();
         let is_gone = |state: &State| match state {
-            State::Shown(shown) => !shown.is_in(&table) || ended.contains(&shown.member().traits),
+            State::Shown(shown) => !shown.is_in(&table) || ended.contains(&shown.superblock()),
             State::Broken(_) | State::Unmounted => false,
         };
         let gone: Vec<_> = self

@@ -1,6 +1,6 @@
 //! Making a view be as its file says now, and noting why it is not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tracing::warn;
@@ -14,14 +14,34 @@ use crate::control::protocol::ReloadReport;
 use crate::daemon::operator::{Doors, Seen, Trouble};
 
 impl Daemon {
+    /// The files of views that are to be tried again: those that cannot be shown, and those that are not as their files say.
+    pub(super) fn due(&self) -> Vec<PathBuf> {
+        let now = Instant::now();
+        let broken = self.views.iter().filter_map(|(file, state)| match state {
+            State::Broken(broken) => Some((file, broken.retry_at)),
+            State::Shown(_) | State::Unmounted => None,
+        });
+        let is_shown = |file: &Path| matches!(self.views.get(file), Some(State::Shown(_)));
+        let behind = self.behind.iter().map(|(file, retry_at)| (file, *retry_at));
+        let behind = behind.filter(|(file, _)| is_shown(file) && !self.is_pinned(file));
+        let due = broken.chain(behind).filter(|(_, retry_at)| *retry_at <= now);
+        due.map(|(file, _)| file.clone()).collect()
+    }
+
     /// Makes a view be as its file says now. The answer may come later.
     pub(super) fn renew(&mut self, file: &Path, mut answer: Option<Answer>) {
+        self.behind.remove(file);
         let plan = self.plan_of(file);
         let outcome = plan.and_then(|plan| self.follow(file, plan, &mut answer));
         let Some(outcome) = outcome.transpose() else { return };
         let trouble = outcome.as_ref().err().map(ToString::to_string);
         match self.views.get(file) {
-            Some(State::Shown(shown)) => note(file, &shown.member().trouble, trouble),
+            Some(State::Shown(shown)) => {
+                if trouble.is_some() {
+                    self.behind.insert(file.to_owned(), Instant::now() + RETRY);
+                }
+                note(file, &shown.member().trouble, trouble);
+            }
             Some(State::Broken(_) | State::Unmounted) | None => {
                 if let Some(trouble) = trouble {
                     self.note_broken(file, trouble);
@@ -35,11 +55,16 @@ impl Daemon {
     pub(super) fn reloaded(&mut self, reloaded: Reloaded) {
         let Reloaded { file, plan, trouble, outcome, answer } = reloaded;
         note(&file, &trouble, outcome.as_ref().err().map(ToString::to_string));
-        if outcome.is_ok()
-            && let Some(State::Shown(shown)) = self.views.get_mut(&file)
+        if let Some(State::Shown(shown)) = self.views.get_mut(&file)
             && shown.member().trouble.is(&trouble)
         {
-            shown.member_mut().plan = plan;
+            let member = shown.member_mut();
+            if outcome.is_ok() {
+                member.plan = plan;
+            } else if member.vitals.misconfigured_because().is_some() {
+                // Who keeps it up to date tries again, and says this until that succeeds.
+                trouble.set(None);
+            }
         }
         respond(answer, outcome);
     }

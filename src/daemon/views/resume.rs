@@ -21,7 +21,7 @@ use crate::daemon::DaemonError;
 use crate::daemon::courier::of_keeper;
 use crate::daemon::opening::Caches;
 use crate::daemon::update::KEPT_SETS;
-use crate::fuse::Agreed;
+use crate::fuse::{Agreed, SessionError};
 use crate::machine::courier::Courier;
 use crate::machine::descriptor;
 use crate::machine::keeper::Handed;
@@ -117,8 +117,14 @@ impl Daemon {
         let (superblock, returned) = return_all(&traits, past, returning);
         let agreed = Agreed { request: &request, reply: &reply, is_to_refuse };
         let served = (device, of_keeper(courier), agreed);
-        let group = Group::resume(&traits, slot, superblock, served, (journal, left))
-            .map_err(|error| DaemonError::Resume { reason: error.to_string() })?;
+        let group =
+            Group::resume(&traits, slot, superblock, served, (journal, left)).map_err(|error| {
+                match error {
+                    // The next worker may have them.
+                    DaemonError::Session(SessionError::Threads(_)) => error,
+                    error => DaemonError::Resume { reason: error.to_string() },
+                }
+            })?;
         self.groups.push(group);
         for (name, view, returning) in returned {
             self.go_on(&traits, name, view, returning)?;
@@ -184,7 +190,7 @@ impl Daemon {
         let fetching = self.fetchers.fetch(&plan.config)?;
         let (reload, keeper) = (self.events.reload(&note.file), self.keeper.clone());
         let means = Means { reload, fetching, keeper, caches };
-        let place = Place { name, view };
+        let place = Place { name, view, number: group.number() };
         let joining = Joining { plan, traits: traits.clone(), place, means };
         let shown = ShownView::resume(joining, group, mount_id)?;
         group.members += 1;

@@ -89,7 +89,8 @@ impl Daemon {
             self.leave(file, state, Leave::ForNow);
         }
         let name = name_of(file)?;
-        let position = self.groups.iter().position(|group| group.traits == traits);
+        let is_fit = |group: &Group| group.traits == traits && !group.has_ended();
+        let position = self.groups.iter().position(is_fit);
         let number = position.map_or_else(|| self.base.next(), |at| self.groups[at].number());
         let place = self.base.place(number);
         let (file, at, made) = (file.to_owned(), plan.mountpoint.clone(), Vec::new());
@@ -117,7 +118,7 @@ impl Daemon {
         view.note_configuration(&text);
         let file = &note.file;
         let group = &mut self.groups[position];
-        let place = Place { name: name.clone(), view: view.clone() };
+        let place = Place { name: name.clone(), view: view.clone(), number: group.number() };
         let (reload, keeper) = (self.events.reload(file), self.keeper.clone());
         let means = Means { reload, fetching: fetching.take(), keeper, caches };
         let joining = Joining { plan, traits, place, means };
@@ -154,8 +155,8 @@ impl Daemon {
     /// Ends a view, and the superblock with its last one.
     pub(super) fn leave(&mut self, file: &Path, state: State, leave: Leave) {
         let State::Shown(shown) = state else { return };
-        let traits = &shown.member().traits;
-        let Some(position) = self.groups.iter().position(|group| group.traits == *traits) else {
+        let number = shown.superblock();
+        let Some(position) = self.groups.iter().position(|group| group.number() == number) else {
             return;
         };
         let group = &mut self.groups[position];

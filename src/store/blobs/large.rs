@@ -36,7 +36,7 @@ pub(super) struct LargeBlobs {
     limits: BlobLimits,
     directory: CacheDirectory,
     budget: Budget,
-    /// Whether the directory cannot be written to: then files are made in the directory for temporary files.
+    /// Whether the directory could not be written to last: then files are made in the directory for temporary files.
     is_dir_refused: AtomicBool,
     /// Why the blob that was decoded last could not be put into a file of the directory, if it could not.
     trouble: Mutex<Option<String>>,
@@ -201,6 +201,12 @@ impl LargeBlobs {
             if matches!(place, BlobPlace::Memory) && size_bytes > self.limits.memory_bytes {
                 continue;
             }
+            if matches!(place, BlobPlace::EmptiedDisk)
+                && let Err(error) = self.make_room(said.as_ref())
+            {
+                said = Some(error);
+                continue;
+            }
             match self.decoded_to(place, oid, size_bytes, origin) {
                 Ok(blob) => {
                     if said.is_some() || !self.is_dir_refused.load(Ordering::Relaxed) {
@@ -221,6 +227,13 @@ impl LargeBlobs {
         })
     }
 
+    /// Closes all files, and removes them from the disk unless what lacked is descriptors.
+    fn make_room(&self, lacked: Option<&io::Error>) -> io::Result<()> {
+        self.open.clear();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if lacked.is_some_and(is_of_descriptors) { Ok(()) } else { self.directory.empty() }
+    }
+
     fn decoded_to(
         &self,
         place: BlobPlace,
@@ -229,13 +242,7 @@ impl LargeBlobs {
         origin: &dyn BlobOrigin,
     ) -> Result<OpenedBlob, Missing> {
         let mut draft = match place {
-            BlobPlace::Disk => self.draft_on_disk(oid, size_bytes)?,
-            BlobPlace::EmptiedDisk => {
-                self.open.clear();
-                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                self.directory.empty().map_err(Missing::NoRoom)?;
-                self.draft_on_disk(oid, size_bytes)?
-            }
+            BlobPlace::Disk | BlobPlace::EmptiedDisk => self.draft_on_disk(oid, size_bytes)?,
             BlobPlace::Memory => self.draft_in_memory(oid, size_bytes),
         };
         if let Err(error) = self.fill(&mut draft, oid, size_bytes, origin) {
@@ -289,19 +296,22 @@ impl LargeBlobs {
     }
 
     fn nameless_file(&self, size_bytes: u64) -> io::Result<File> {
-        if !self.is_dir_refused.load(Ordering::Relaxed) {
-            match self.directory.nameless(size_bytes) {
-                Ok(file) => return Ok(file),
-                Err(error) if is_full(&error) => return Err(error),
-                Err(error) => {
-                    self.is_dir_refused.store(true, Ordering::Relaxed);
-                    self.set_trouble(Some(&error));
+        // Tried each time: why it could not be written to may have passed.
+        match self.directory.nameless(size_bytes) {
+            Ok(file) => {
+                self.is_dir_refused.store(false, Ordering::Relaxed);
+                Ok(file)
+            }
+            Err(error) if is_full(&error) => Err(error),
+            Err(error) => {
+                self.set_trouble(Some(&error));
+                if !self.is_dir_refused.swap(true, Ordering::Relaxed) {
                     let (dir, instead) = (self.directory.path().display(), std::env::temp_dir());
                     tracing::warn!(%dir, instead = %instead.display(), %error, "large files are kept elsewhere");
                 }
+                tempfile::tempfile()
             }
         }
-        tempfile::tempfile()
     }
 }
 
@@ -317,5 +327,10 @@ fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    ) || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    ) || is_of_descriptors(error)
+}
+
+/// Whether this process, or the machine, has no descriptors left.
+fn is_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }

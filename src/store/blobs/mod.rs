@@ -9,8 +9,11 @@ mod directory;
 mod draft;
 mod hashing;
 mod large;
+mod letting_go;
 mod opened;
 
+#[cfg(test)]
+mod moment_tests;
 #[cfg(test)]
 mod tests;
 

@@ -9,21 +9,15 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::slice;
+use super::{letting_go, slice};
 use crate::store::StoreError;
 
 /// How often the time of a file that is read is renewed: the file that was used last is evicted last.
 const RENEWED: Duration = Duration::from_secs(60);
-
-/// The pauses, after all of a file was read, before each attempt to drop its pages. There are several, since pages that were just written
-/// can be dropped only when they are on the disk.
-const PAUSES: [Duration; 3] =
-    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
 
 /// Where the bytes of a large blob are stored.
 #[derive(Debug)]
@@ -44,7 +38,7 @@ pub(super) struct OpenedBlob {
     since: Instant,
     /// Seconds after it was opened at which the file's time was renewed.
     renewed_secs: AtomicU64,
-    /// Whether a thread is about to drop its pages.
+    /// Whether its pages are about to be dropped.
     is_let_go: AtomicBool,
 }
 
@@ -101,27 +95,17 @@ impl OpenedBlob {
 
     /// Drops the pages of the file from the page cache, soon.
     fn let_go_of_pages(self: &Arc<Self>) {
-        if self.is_let_go.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let blob = Arc::downgrade(self);
-        let work = move || {
-            for pause in PAUSES {
-                thread::sleep(pause);
-                // Held for no longer than that: one that is evicted takes room until it is closed.
-                let Some(blob) = blob.upgrade() else { return };
-                blob.advise_to_let_go();
-            }
-            if let Some(blob) = blob.upgrade() {
-                blob.is_let_go.store(false, Ordering::Relaxed);
-            }
-        };
-        if thread::Builder::new().name("let-go".into()).spawn(work).is_err() {
+        if !self.is_let_go.swap(true, Ordering::Relaxed) && !letting_go::begin(self) {
             self.is_let_go.store(false, Ordering::Relaxed);
         }
     }
 
-    fn advise_to_let_go(&self) {
+    /// All attempts to drop its pages have been made.
+    pub(super) fn has_let_go(&self) {
+        self.is_let_go.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn advise_to_let_go(&self) {
         if let Storage::File(file) = &self.storage
             && file.try_lock().is_ok()
         {

@@ -11,7 +11,7 @@ use super::directory::CacheDirectory;
 use super::*;
 
 /// A single blob whose decodings are counted.
-struct Blob {
+pub(super) struct Blob {
     content: Vec<u8>,
     key: BlobKey,
     is_stream: bool,
@@ -46,7 +46,7 @@ fn id_of(content: &[u8]) -> Oid {
 }
 
 impl Blob {
-    fn new(n: u8, len: usize) -> Self {
+    pub(super) fn new(n: u8, len: usize) -> Self {
         let content: Vec<_> = (0..len).map(|i| u8::try_from(i % 251).unwrap() ^ n).collect();
         let key = BlobKey { repository: [0; 16], oid: id_of(&content) };
         Self { content, key, is_stream: true, decoded: AtomicUsize::new(0) }
@@ -57,17 +57,17 @@ impl Blob {
     }
 
     /// Reads it whole and says how often it was decoded so far.
-    fn check(&self, cache: &BlobCache) -> usize {
+    pub(super) fn check(&self, cache: &BlobCache) -> usize {
         assert!(self.read(cache, 0, usize::MAX).unwrap() == self.content);
         self.decoded.load(Ordering::SeqCst)
     }
 
-    fn file(&self, dir: &Path) -> PathBuf {
+    pub(super) fn file(&self, dir: &Path) -> PathBuf {
         dir.join(self.key.oid.to_string())
     }
 }
 
-fn limits() -> BlobLimits {
+pub(super) fn limits() -> BlobLimits {
     BlobLimits {
         memory_bytes: 64 << 10,
         small_bytes: 4 << 10,
@@ -81,7 +81,7 @@ fn cache(dir: &TempDir) -> BlobCache {
     BlobCache::new(dir.path().join("made/on/demand"), limits())
 }
 
-fn names(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn names(dir: &Path) -> Vec<PathBuf> {
     fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 

@@ -1,6 +1,7 @@
 //! What cannot be read for a moment, told from what is not there.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -107,4 +108,22 @@ fn without_the_pack(made: &Made, commit: &str, below: &Object) {
     let repository = Arc::new(Repository::open(&made.path).unwrap());
     let error = serves(&repository, commit).list(below).unwrap_err();
     assert!(matches!(error, StoreError::Unreadable { .. }) && !error.is_momentary(), "{error}");
+}
+
+/// Its long ids would be taken for short ones. The kernel says of this file that the device failed.
+#[test]
+fn s127_a_configuration_that_cannot_be_read_for_a_moment_is_not_taken_for_an_empty_one() {
+    let fixture = Fixture::new();
+    let made = fixture.init("r", &["--object-format=sha256"]);
+    let (config, hidden) = (made.path.join(".git/config"), made.path.join("hidden"));
+    fs::rename(&config, &hidden).unwrap();
+    symlink("/proc/self/mem", &config).unwrap();
+    let error = Repository::open(&made.path).unwrap_err();
+    assert!(error.is_momentary, "{error}");
+    fs::rename(&hidden, &config).unwrap();
+    assert_eq!(Repository::open(&made.path).unwrap().id_len(), 32);
+    for nothing in ["", "# [nothing]\n"] {
+        fs::write(&config, nothing).unwrap();
+        assert_eq!(Repository::open(&made.path).unwrap().id_len(), 20);
+    }
 }

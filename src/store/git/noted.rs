@@ -24,6 +24,11 @@ impl PinDirectory {
         self.path_of_note(commit).exists()
     }
 
+    /// Leaves it where it is, for the next daemon.
+    pub(super) fn leave(mut self) {
+        self.path.clear();
+    }
+
     fn path_of_note(&self, commit: &Oid) -> PathBuf {
         self.path().join(format!("whole-{commit}"))
     }

@@ -123,18 +123,15 @@ impl Repository {
         loose: impl Fn(&LooseFile) -> Option<T>,
         question: impl Fn(&gix::Repository, gix::ObjectId) -> Result<T, gix::Error>,
     ) -> Result<T, StoreError> {
-        let found = match self.ask_here(oid, &loose, &question) {
-            Err(error @ StoreError::Unavailable { .. }) => Err(error),
-            found => Ok(found?),
-        };
+        let found = self.ask_here(oid, &loose, &question);
         if let Ok(Some(found)) = found {
             return Ok(found);
         }
+        // Also where what is here is damaged, as a copy that was on its way to the disk when the power went.
         let lent = self.lender().map(|lender| lender.ask_here(oid, &loose, &question));
         match (found, lent) {
             (_, Some(Ok(Some(lent)))) => Ok(lent),
-            (Err(unavailable), _) => Err(unavailable),
-            (Ok(_), Some(Err(error))) => Err(error),
+            (Err(error), _) | (Ok(_), Some(Err(error))) => Err(error),
             (Ok(_), _) => Err(unreadable(oid, "it is not in the repository")),
         }
     }

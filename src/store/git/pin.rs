@@ -249,7 +249,8 @@ pub enum Filled {
 /// A directory with the objects of one repository. Its removal is ordered when the value goes.
 #[derive(Debug)]
 pub struct PinDirectory {
-    path: PathBuf,
+    /// Nothing if it is not to be removed.
+    pub(super) path: PathBuf,
     /// Where directories go that are not needed any more.
     removal: Sender<PathBuf>,
     /// Files below `objects`.
@@ -390,7 +391,10 @@ impl PinDirectory {
 
 impl Drop for PinDirectory {
     fn drop(&mut self) {
-        // Without a receiver the daemon is stopping, and removes all of them at once.
-        self.removal.send(std::mem::take(&mut self.path)).unwrap_or_default();
+        let path = std::mem::take(&mut self.path);
+        if path != Path::new("") {
+            // Without a receiver the daemon is stopping, and removes all of them at once.
+            self.removal.send(path).unwrap_or_default();
+        }
     }
 }

@@ -229,3 +229,24 @@ fn what_pins_have_in_common_is_written_where_it_is_not_as_it_should_be() {
     assert_eq!(fs::read(&bad).unwrap(), content);
     assert_eq!(good.metadata().unwrap().modified().unwrap(), long_ago);
 }
+
+/// As after the power went while a copy was on its way to the disk.
+#[test]
+fn s67_what_of_a_copy_is_damaged_is_read_from_the_repository() {
+    let fixture = Fixture::new();
+    let made = fixture.with_files("r", &[("dir/file", "content")]);
+    let commit = oid(made.git(&["rev-parse", "HEAD"]).as_bytes()).unwrap();
+    let repository = Arc::new(Repository::open(&made.path).unwrap());
+    let (pin, _removals) = directory(&fixture, repository.id_len());
+    assert!(pin.copy(&repository, &commit, None, &|| false).unwrap());
+    for directory in fs::read_dir(pin.path().join("objects")).unwrap() {
+        for object in fs::read_dir(directory.unwrap().path()).unwrap() {
+            fs::remove_file(object.as_ref().unwrap().path()).unwrap();
+            fs::write(object.unwrap().path(), "").unwrap();
+        }
+    }
+    let pinned = Repository::open_pinned(repository, pin).unwrap();
+    pinned.expect_here(&commit).unwrap_err();
+    let tree = pinned.commit(&commit).unwrap().tree;
+    assert_eq!(pinned.object(&tree, gix::objs::Kind::Tree).unwrap().len(), 30);
+}

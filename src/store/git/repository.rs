@@ -5,6 +5,8 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use gix::odb::store::init::Slots;
@@ -17,14 +19,16 @@ use super::digest::short_digest;
 use super::objects::unreadable;
 use super::pin::PinDirectory;
 use super::regular::find_special;
-use crate::store::StoreError;
 use crate::store::blobs::{OBJECT_BYTES, WHOLE_BYTES_MAX};
+use crate::store::{StoreError, is_momentary};
 use crate::union::object::Oid;
 
 /// For how many packs an open repository has room: for this many at least, or for twice as many as it has. That cannot grow later. A slot
 /// costs 360 bytes, used or not, which are written when the repository is opened. git itself repacks at 50 packs.
 const SLOTS: Slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: SLOTS_MIN };
 const SLOTS_MIN: usize = 80;
+/// How long after a pin could not be opened that is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// An open repository: a checkout, a bare one, a mirror, or a linked work tree.
 pub struct Repository {
@@ -102,6 +106,7 @@ impl Repository {
         elsewhere.extend(inner.common_dir.as_deref());
         elsewhere.retain(|directory| !looked_at.contains(directory));
         expect_files(&elsewhere)?;
+        expect_configuration(&inner)?;
         let place = real(inner.objects_dir());
         let key = short_digest(&[place.as_os_str().as_encoded_bytes()]);
         let packs = count_packs(inner.objects_dir());
@@ -114,12 +119,19 @@ impl Repository {
     /// # Errors
     /// The pin cannot be read.
     pub fn open_pinned(lender: Arc<Self>, directory: PinDirectory) -> Result<Self, OpenError> {
-        let pinned = Self::open_left(directory, lender.key, lender.object_bytes)?;
+        let opened = Self::open_within(directory.path(), lender.object_bytes)?;
+        let pinned = opened.of_pin(directory, lender.key);
         pinned.set_lender(lender);
         Ok(pinned)
     }
 
-    /// Opens a pin whose repository is not known yet. `key` is that of the repository, `object_bytes` as for [`Repository::open_within`].
+    fn of_pin(self, directory: PinDirectory, key: [u8; 16]) -> Self {
+        let lender = ArcSwapOption::empty();
+        Self { key, pin: Some(Pinned { directory, lender }), ..self }
+    }
+
+    /// Opens a pin that an earlier daemon has left and whose repository is not known yet. `key` is that of the repository, `object_bytes` as for
+    /// [`Repository::open_within`]. What keeps it from being read and may pass is waited for; if it does not, the pin stays for the next daemon.
     ///
     /// # Errors
     /// The pin cannot be read.
@@ -127,10 +139,20 @@ impl Repository {
         directory: PinDirectory,
         key: [u8; 16],
         object_bytes: u64,
+        patience: Duration,
     ) -> Result<Self, OpenError> {
-        let opened = Self::open_within(directory.path(), object_bytes)?;
-        let lender = ArcSwapOption::empty();
-        Ok(Self { key, pin: Some(Pinned { directory, lender }), ..opened })
+        let until = Instant::now() + patience;
+        loop {
+            match Self::open_within(directory.path(), object_bytes) {
+                Ok(opened) => return Ok(opened.of_pin(directory, key)),
+                Err(error) if !error.is_momentary => return Err(error),
+                Err(error) if Instant::now() >= until => {
+                    directory.leave();
+                    return Err(error);
+                }
+                Err(_) => thread::sleep(PAUSE),
+            }
+        }
     }
 
     /// Looks in this repository for what the pin lacks, from now on. A repository that is itself read from a pin is not taken: a chain of
@@ -255,6 +277,28 @@ fn expect_files(directories: &[&Path]) -> Result<(), OpenError> {
     let special = find_special(directories);
     special
         .map_or(Ok(()), |name| Err(OpenError::lasting(format!("`{name}` is not a regular file"))))
+}
+
+/// Checks that the configuration was read: the library takes one that it cannot read for an empty one, and with that long ids for short ones.
+fn expect_configuration(opened: &gix::ThreadSafeRepository) -> Result<(), OpenError> {
+    let configuration = opened.to_thread_local();
+    let configuration = configuration.config_snapshot();
+    let is_own = |source| source == gix::config::Source::Local;
+    if configuration.plumbing().sections().any(|section| is_own(section.meta().source)) {
+        return Ok(());
+    }
+    let begins_section = |line: &[u8]| line.trim_ascii_start().starts_with(b"[");
+    let said = |error: &dyn Display| format!("its configuration cannot be read: {error}");
+    match fs::read(opened.common_dir.as_deref().unwrap_or(opened.git_dir()).join("config")) {
+        Err(error) if is_momentary(&error) => {
+            Err(OpenError { said: said(&error), is_momentary: true })
+        }
+        // By now it can be.
+        Ok(text) if text.split(|byte| *byte == b'\n').any(begins_section) => {
+            Err(OpenError { said: said(&"try again"), is_momentary: true })
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn count_packs(objects_dir: &Path) -> usize {

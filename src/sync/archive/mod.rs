@@ -5,6 +5,7 @@
 
 mod bytes;
 mod part;
+mod problem;
 mod recall;
 mod record;
 mod surface;
@@ -20,20 +21,23 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
+use self::problem::{Problem, patiently};
+use self::recall::Recalled;
 use self::record::{ContentRecord, LfsRecord, SetRecord, SourceRecord};
-use super::pin::Pins;
+use super::pin::{self, Pins};
 use super::pin_root::{SETS, name_of};
 use super::shared::Shared;
 use crate::config::resolved::{Access, Config, SourceSpec};
 use crate::snapshot::Snapshot;
 use crate::store::git::Repository;
+use crate::store::is_momentary;
 use crate::union::object::Oid;
 use crate::union::revision::RevisionSetId;
 use crate::union::source::{SourceId, Visibility};
 use crate::view;
 
 /// So long it is worth while to wait for what cannot be read at the moment.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = pin::PATIENCE;
 /// How long after a try the next one is made.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -76,7 +80,8 @@ impl Archive {
     }
 
     /// Takes over what an earlier daemon of this mount kept, as far as it is to be kept still and can be read: each with the time when
-    /// it was left, oldest first. `left` is what was pinned then ([`Pins::left`]).
+    /// it was left, oldest first. `left` is what was pinned then ([`Pins::left`]). What keeps one from being read and may pass is waited for;
+    /// if it does not, the set is left for the next daemon.
     pub fn load(
         &self,
         pins: &Pins,
@@ -88,6 +93,7 @@ impl Archive {
         found.sort_by_key(|(_, time, _)| *time);
         // The newest was shown until now.
         let newest = found.len().saturating_sub(1);
+        let until = Instant::now() + PATIENCE;
         let mut kept = Vec::new();
         for (position, (id, time, path)) in found.into_iter().enumerate() {
             let age = if position == newest {
@@ -96,7 +102,8 @@ impl Archive {
                 time.elapsed().unwrap_or_default()
             };
             let is_spare = age >= config.mount.keep && newest - position >= sets_min;
-            let taken = if is_spare { Ok(None) } else { self.take(&path, pins, left, config) };
+            let take = || self.take(&path, pins, left, config);
+            let taken = if is_spare { Ok(None) } else { patiently(until, take) };
             match taken {
                 Ok(Some((repositories, (born, time_secs)))) => {
                     self.sets().insert(id, repositories);
@@ -105,7 +112,11 @@ impl Archive {
                     continue;
                 }
                 Ok(None) => {}
-                Err(problem) => info!(revision = %id, problem, "a set that was kept is gone"),
+                Err(problem) if problem.is_momentary => {
+                    warn!(revision = %id, %problem, "a set that was kept is not shown: it cannot be read at the moment");
+                    continue;
+                }
+                Err(problem) => info!(revision = %id, %problem, "a set that was kept is gone"),
             }
             remove(&path);
         }
@@ -119,7 +130,7 @@ impl Archive {
         pins: &Pins,
         left: &[Arc<Repository>],
         config: &Config,
-    ) -> Result<Option<(SetRepositories, SetRoot)>, String> {
+    ) -> Result<Option<(SetRepositories, SetRoot)>, Problem> {
         let record = read(path)?;
         if is_forbidden(&record, config) {
             return Ok(None);
@@ -135,11 +146,12 @@ impl Archive {
         source: &SourceRecord,
         pins: &Pins,
         left: &[Arc<Repository>],
-    ) -> Result<Option<Arc<Repository>>, String> {
+    ) -> Result<Option<Arc<Repository>>, Problem> {
         let ContentRecord::Git { commit, repository: key, lfs } = &source.content else {
             return Ok(None);
         };
-        let commit = Oid::from_bytes(&commit.0).ok_or("its record is damaged")?;
+        let commit = Oid::from_bytes(&commit.0);
+        let commit = commit.ok_or_else(|| Problem::lasting("its record is damaged"))?;
         let mut pinned = left.iter().filter(|pinned| pinned.key()[..] == key.0);
         let is_whole = |pinned: &&Arc<Repository>| {
             let is_noted = pinned.pin().is_some_and(|directory| directory.is_noted(&commit));
@@ -148,10 +160,14 @@ impl Archive {
         if let Some(pinned) = pinned.find(is_whole) {
             return Ok(Some(pinned.clone()));
         }
-        let problem = |error: &dyn fmt::Display| format!("source `{}`: {error}", source.label);
+        let problem = |error: &dyn fmt::Display, is_momentary| {
+            let said = format!("source `{}`: {error}", source.label);
+            Problem { said, is_momentary }
+        };
         let there = self.shared.repositories.open(&source.place.os_path());
-        let there = there.map_err(|error| problem(&error))?;
-        there.commit(&commit).map_err(|error| problem(&error))?;
+        let there = there.map_err(|error| problem(&error, error.is_momentary))?;
+        let found = there.commit(&commit);
+        found.map_err(|error| problem(&error, error.is_momentary()))?;
         let lfs = lfs.as_ref().and_then(LfsRecord::objects);
         Ok(Some(pins.pin(&there, &commit, lfs.as_ref(), None).0))
     }
@@ -200,6 +216,13 @@ impl Archive {
         }
     }
 
+    /// Forgets all sets of a view that is gone for good.
+    pub fn forget(&self) {
+        self.retain(&[]);
+        // Something stays if there is another view at the mount point already.
+        fs::remove_dir(&self.dir).unwrap_or_default();
+    }
+
     /// The sets that a view of this configuration may not show.
     pub fn forbidden(&self, config: &Config) -> HashSet<RevisionSetId> {
         let ids: Vec<_> = self.sets().keys().copied().collect();
@@ -242,14 +265,14 @@ impl Archive {
     pub fn recall_whole(&self, id: &RevisionSetId, patience: Duration) -> Result<Snapshot, String> {
         let until = Instant::now() + patience;
         loop {
-            let made = self.made_again(id);
-            let is_whole = made.as_ref().is_ok_and(|(_, is_whole)| *is_whole);
+            let again = self.made_again(id);
+            let is_whole = again.as_ref().is_ok_and(|(_, is_whole)| *is_whole);
             if is_whole || Instant::now() >= until {
-                return made.map(|(made, is_whole)| {
+                return again.map(|(again, is_whole)| {
                     if !is_whole {
                         warn!(set = %id, "what could be read of it cannot be read any more, and is left out");
                     }
-                    made
+                    again.made
                 });
             }
             thread::sleep(PAUSE);
@@ -257,13 +280,13 @@ impl Archive {
     }
 
     /// A set, and whether it has all that it had.
-    fn made_again(&self, id: &RevisionSetId) -> Result<(Snapshot, bool), String> {
+    fn made_again(&self, id: &RevisionSetId) -> Result<(Recalled, bool), String> {
         let repositories = self.sets().get(id).cloned().ok_or("it is not kept any more")?;
-        let record = read(&path_of(&self.dir, id))?;
-        let made = recall::recall(id, &record, &self.like, &repositories, &self.shared)?;
+        let record = read(&path_of(&self.dir, id)).map_err(|problem| problem.said)?;
+        let again = recall::recall(id, &record, &self.like, &repositories, &self.shared)?;
         let mut sources = record.sources.iter().zip((0..).map(SourceId));
-        let is_whole = !sources.any(|(source, id)| source.lacks(&made, id));
-        Ok((made, is_whole))
+        let is_whole = !sources.any(|(source, id)| source.lacks(&again.made, id));
+        Ok((again, is_whole))
     }
 }
 
@@ -273,7 +296,9 @@ impl view::Archive for Archive {
     }
 
     fn recall(&self, id: &RevisionSetId) -> Result<Snapshot, String> {
-        self.made_again(id).map(|(made, _)| made)
+        let (Recalled { made, failure }, _) = self.made_again(id)?;
+        // The kernel would keep for good that a name is not there.
+        failure.map_or(Ok(made), Err)
     }
 }
 
@@ -310,14 +335,18 @@ fn path_of(dir: &Path, id: &RevisionSetId) -> PathBuf {
     dir.join(format!("{id}.json"))
 }
 
-fn read(path: &Path) -> Result<SetRecord, String> {
-    let bytes = fs::read(path).map_err(|error| format!("its record cannot be read: {error}"))?;
+fn read(path: &Path) -> Result<SetRecord, Problem> {
+    let bytes = fs::read(path).map_err(|error| Problem {
+        said: format!("its record cannot be read: {error}"),
+        is_momentary: is_momentary(&error),
+    })?;
     let record = serde_json::from_slice::<SetRecord>(&bytes);
-    let record = record.map_err(|error| format!("its record is damaged: {error}"))?;
+    let record =
+        record.map_err(|error| Problem::lasting(format!("its record is damaged: {error}")))?;
     if record.has_known_form() {
         return Ok(record);
     }
-    Err("its record is of another version of this program".to_owned())
+    Err(Problem::lasting("its record is of another version of this program"))
 }
 
 fn write(dir: &Path, id: &RevisionSetId, record: &SetRecord) -> io::Result<()> {

@@ -24,6 +24,13 @@ use crate::union::source::{SourceId, Visibility};
 /// Why the record is of no use.
 const DAMAGED: &str = "its record is damaged";
 
+/// A set that was made again.
+pub(super) struct Recalled {
+    pub(super) made: Snapshot,
+    /// What of it the operating system could not read now; it may be there.
+    pub(super) failure: Option<String>,
+}
+
 /// Makes the set of a record again. `like` says what records do not; `repositories` are those of its sources.
 pub(super) fn recall(
     id: &RevisionSetId,
@@ -31,17 +38,21 @@ pub(super) fn recall(
     like: &Config,
     repositories: &[Option<Arc<Repository>>],
     shared: &Shared,
-) -> Result<Snapshot, String> {
+) -> Result<Recalled, String> {
     let config = config(record, like).ok_or(DAMAGED)?;
     let specs: Vec<_> = config.sources.iter().collect();
     let with_git = with_git(&config, &specs);
-    let mut built = Built::default();
+    let (mut built, mut failure) = (Built::default(), None);
     for ((position, source), spec) in record.sources.iter().enumerate().zip(&config.sources) {
         let repository = repositories.get(position).and_then(Option::as_ref);
         let again = RecalledSource { config: &config, spec, record: source, id: id_at(position) };
         let made = again.make(repository, &shared.blobs);
         let (mut source, layers, top) =
             made.map_err(|problem| format!("source `{}`: {problem}", source.label))?;
+        let failed = layers.failure.as_ref();
+        failure = failure.or_else(|| {
+            failed.map(|failed| format!("source `{}`: {}", source.label, failed.problem))
+        });
         if with_git.contains(&id_at(position)) {
             source.git_directory = git_directory(&source, shared);
         }
@@ -52,7 +63,7 @@ pub(super) fn recall(
         return Err("what can be read now is not what it was".to_owned());
     }
     made.namespace = Namespace::from_root(record.restore(made.namespace.root()).into());
-    Ok(made)
+    Ok(Recalled { made, failure })
 }
 
 /// The `.git` that a source had, as far as its history is kept.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -195,4 +196,44 @@ fn s137_a_part_is_made_again_as_it_was_shown() {
     assert_eq!(lines(&again), lines(&part));
     let whole = rebuild(&config, &archive.shared, None, Some(&again)).unwrap().snapshot;
     assert!(whole.id != part.id && lines(&whole).len() > lines(&part).len());
+}
+
+#[test]
+fn of_a_view_that_is_gone_for_good_nothing_stays() {
+    let fixture = Fixture::new();
+    let config = configured(&fixture);
+    let pins = Pins::open(&config.state, None);
+    let shared = Arc::new(Shared::new(&config));
+    let archive = Archive::open(&pins, Some(Path::new("/at/one")), &config, shared).unwrap();
+    let snapshot = build(&config, &archive.shared).unwrap();
+    archive.keep(&snapshot, &config);
+    assert!(archive.dir.exists());
+    archive.forget();
+    assert!(!archive.dir.exists());
+}
+
+/// The kernel says of such a record that the device failed.
+#[test]
+fn s68_a_set_whose_record_cannot_be_read_for_a_moment_is_not_forgotten() {
+    let fixture = Fixture::new();
+    let (config, pins, before, snapshot) = kept(&fixture);
+    let record = path_of(&before.dir, &snapshot.id);
+    let hidden = fixture.path().join("hidden");
+    pins.keep();
+    drop((before, pins));
+    fs::rename(&record, &hidden).unwrap();
+    symlink("/proc/self/mem", &record).unwrap();
+    let (pins, after) = archive(&fixture, &config);
+    let left = pins.left();
+    assert_eq!(after.load(&pins, &left, &config, 8).len(), 0);
+    assert!(record.is_symlink());
+    let loaded = thread::scope(|scope| {
+        let loaded = scope.spawn(|| after.load(&pins, &left, &config, 8).len());
+        thread::sleep(Duration::from_millis(300));
+        assert!(!loaded.is_finished(), "it was given up");
+        fs::rename(&hidden, &record).unwrap();
+        loaded.join().unwrap()
+    });
+    assert_eq!(loaded, 1);
+    assert_eq!(lines(&after.recall(&snapshot.id).unwrap()), lines(&snapshot));
 }

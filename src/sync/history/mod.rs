@@ -7,6 +7,8 @@
 
 mod layout;
 mod packs;
+#[cfg(test)]
+mod packs_tests;
 mod record;
 
 use std::collections::HashMap;

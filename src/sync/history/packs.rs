@@ -44,7 +44,7 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HistoryE
 impl Packs {
     /// Takes over what an earlier daemon left in a directory, or starts anew.
     pub(super) fn open(dir: PathBuf, is_sha256: bool) -> Result<Self, HistoryError> {
-        let record = HistoryRecord::read(&dir);
+        let record = HistoryRecord::read(&dir).map_err(failed("reading what is known in", &dir))?;
         // What was served ended with the daemon that served it; without a record nothing is known of the packs.
         let stale = if record.is_some() {
             vec![dir.join("served"), dir.join("incoming")]
@@ -117,6 +117,9 @@ impl Packs {
             boundary.within(&own.run(&arguments, input, &means.child)?)
         };
         let tip = Tip { commit: commit.to_owned(), boundary: boundary.name(), shallow };
+        // The same objects once more, as where the boundary is another one, are the same pack.
+        let new = new.into_iter().filter(|name| !self.record.packs.contains(name));
+        let new: Vec<_> = new.collect();
         self.serial += u64::from(!new.is_empty());
         self.record.packs.extend(new);
         self.record.tips.push(tip);
@@ -141,6 +144,8 @@ impl Packs {
         };
         self.record.packs = large;
         self.record.packs.extend(merged);
+        self.record.packs.sort();
+        self.record.packs.dedup();
         if self.write_record().is_ok() {
             self.remove_strangers();
         }

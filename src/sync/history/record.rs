@@ -6,6 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::is_momentary;
+
 /// The form of a record. One of another form is not read.
 const FORM: u32 = 1;
 /// So many commits are remembered, the newest: one that is forgotten is looked for again, and adds nothing.
@@ -34,16 +36,22 @@ pub(super) struct Tip {
 
 impl HistoryRecord {
     /// Reads the record in a directory; nothing if there is none that can be used.
-    pub(super) fn read(dir: &Path) -> Option<Self> {
-        let text = fs::read(dir.join("record.json")).ok()?;
-        let record: Self = serde_json::from_slice(&text).ok()?;
-        let has_packs = record.packs.iter().all(|name| {
-            is_name(name)
-                && ["pack", "idx"].into_iter().all(|ending| {
-                    dir.join("repository/objects/pack").join(format!("{name}.{ending}")).is_file()
-                })
-        });
-        (record.form == FORM && has_packs).then_some(record)
+    ///
+    /// # Errors
+    /// What is there cannot be told at the moment: nothing of it is to be removed.
+    pub(super) fn read(dir: &Path) -> io::Result<Option<Self>> {
+        let text = match fs::read(dir.join("record.json")) {
+            Err(error) if is_momentary(&error) => return Err(error),
+            text => text.ok(),
+        };
+        let record = text.and_then(|text| serde_json::from_slice::<Self>(&text).ok());
+        let Some(record) = record.filter(|record| record.form == FORM) else { return Ok(None) };
+        for name in &record.packs {
+            if !is_name(name) || !has_pack(dir, name)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(record))
     }
 
     /// Writes it, whole or not at all.
@@ -62,6 +70,19 @@ impl HistoryRecord {
     pub(super) fn tip(&self, commit: &str, boundary: &str) -> Option<&Tip> {
         self.tips.iter().find(|tip| tip.commit == commit && tip.boundary == boundary)
     }
+}
+
+/// Whether a pack and its index are there.
+fn has_pack(dir: &Path, name: &str) -> io::Result<bool> {
+    for ending in ["pack", "idx"] {
+        let file = dir.join("repository/objects/pack").join(format!("{name}.{ending}"));
+        match fs::metadata(file) {
+            Ok(found) if found.is_file() => {}
+            Err(error) if is_momentary(&error) => return Err(error),
+            Ok(_) | Err(_) => return Ok(false),
+        }
+    }
+    Ok(true)
 }
 
 /// True for the name of a pack as git writes it: it becomes part of a path.

@@ -1,0 +1,150 @@
+//! Workers that cannot be started for a moment, or are about to be started when the end is asked for.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::fatal::Traced;
+use crate::fixture::{Sandbox, can_inject, can_take_over, has_program, wait_for};
+use crate::keeper::{children, log, processes, runs, sample};
+use crate::{views, views_keeper};
+
+/// Has workers die by themselves, one after the other, until the next one is waited with for seconds.
+fn die_until_it_is_waited(sandbox: &Sandbox, worker: impl Fn() -> Option<i32>) {
+    const DEATHS: usize = 5;
+    let mut last = 0;
+    for death in 1..=DEATHS {
+        wait_for("a worker", || worker().is_some_and(|worker| worker != last));
+        last = worker().unwrap();
+        kill(Pid::from_raw(last), Signal::SIGABRT).unwrap();
+        wait_for("its death", || log(sandbox).matches("the worker has died").count() == death);
+    }
+}
+
+#[test]
+fn a_signal_that_comes_between_two_workers_ends_the_mount() {
+    if !can_take_over() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mount = sample(&sandbox);
+    let (_, keeper) = processes(&sandbox);
+    die_until_it_is_waited(&sandbox, || {
+        let status = crate::keeper::status(&sandbox)?;
+        Some(crate::keeper::number(&status, "pid"))
+    });
+    kill(Pid::from_raw(keeper), Signal::SIGTERM).unwrap();
+    wait_for("the end", || !runs(keeper));
+    assert_eq!(sandbox.mounts(), Vec::<String>::new());
+    drop(mount);
+}
+
+#[test]
+fn a_signal_that_comes_between_two_workers_of_many_views_ends_them() {
+    if !can_take_over() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let sandbox = views::two_alike();
+    let serving = views::serve_with(&sandbox, &["--supervised"]);
+    die_until_it_is_waited(&sandbox, || Some(views_keeper::processes(&sandbox)?.0));
+    serving.end();
+}
+
+/// Lets some of the processes and threads that a process is about to start not be started, by their positions.
+fn refuse_starts(sandbox: &Sandbox, keeper: i32, which: &str) -> Traced {
+    let mut strace = Command::new("strace");
+    strace.args(["-qq", "-o"]).arg(sandbox.path("trace"));
+    let injected = format!("inject=clone,clone3,vfork:error=EAGAIN:when={which}");
+    strace.args(["-e", &injected, "-p", &keeper.to_string()]);
+    let traced = Traced(strace.stderr(Stdio::null()).spawn().unwrap());
+    let status = format!("/proc/{keeper}/status");
+    wait_for("strace", || !fs::read_to_string(&status).unwrap().contains("TracerPid:\t0\n"));
+    traced
+}
+
+#[test]
+fn s95_a_worker_that_cannot_be_started_for_a_moment_is_started_soon() {
+    if !can_inject() || !can_take_over() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mount = sample(&sandbox);
+    // The process itself, the thread that hears it, and the one that carries its messages to the kernel. Each file is new to the kernel.
+    for (which, file) in [
+        ("1..2", ".agents/skills/plan/SKILL.md"),
+        ("2", ".agents/skills/review/SKILL.md"),
+        ("3", "acme/base/README.md"),
+    ] {
+        let (worker, keeper) = processes(&sandbox);
+        let traced = refuse_starts(&sandbox, keeper, which);
+        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        let read = sandbox.shell(&format!("cat $VIEW/{file}"));
+        assert!(!read.is_empty(), "{which}: {}", log(&sandbox));
+        wait_for("another worker", || crate::keeper::status(&sandbox).is_some());
+        let (next, still) = processes(&sandbox);
+        assert!(next != worker && still == keeper, "{which}");
+        let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
+        assert!(trace.contains("(INJECTED)"), "{which}: {trace}");
+        drop(traced);
+    }
+    mount.unmount();
+}
+
+#[test]
+fn s123_a_broker_that_cannot_be_started_for_a_moment_is_started_soon() {
+    if !can_inject() || !can_take_over() {
+        return;
+    }
+    let sandbox = views::two_alike();
+    let serving = views::serve_with(&sandbox, &["--supervised"]);
+    let (worker, keeper) = views_keeper::processes(&sandbox).unwrap();
+    let broker = children(keeper).into_iter().find(|child| *child != worker).unwrap();
+    let traced = refuse_starts(&sandbox, keeper, "1..2");
+    kill(Pid::from_raw(broker), Signal::SIGKILL).unwrap();
+    wait_for("word of it", || log(&sandbox).contains("no broker could be started"));
+    views::view(&sandbox, "later", &["base"], "");
+    wait_for("a view that comes", || {
+        sandbox.shell_output("cat at/later/.agents/skills/review/SKILL.md").stdout == b"base\n"
+    });
+    assert_eq!(views_keeper::processes(&sandbox), Some((worker, keeper)));
+    drop(traced);
+    serving.end();
+}
+
+/// A worker is larger than its keeper: it finds no room for its threads, at one step or another.
+#[test]
+fn s120_views_stay_where_a_worker_cannot_start_its_threads_for_a_moment() {
+    if !can_take_over()
+        || !nix::unistd::geteuid().is_root()
+        || !has_program("prlimit", "apt-get install util-linux")
+    {
+        return;
+    }
+    let sandbox = views::two_alike();
+    let serving = views::serve_with(&sandbox, &["--supervised"]);
+    for megabytes in (400..500).step_by(4) {
+        let (worker, keeper) = views_keeper::processes(&sandbox).unwrap();
+        let held = fs::File::open(sandbox.path("at/one/.agents")).unwrap();
+        let died = || log(&sandbox).matches("the worker has died").count();
+        let before = died();
+        sandbox.shell(&format!("prlimit --pid {keeper} --as={megabytes}000000:"));
+        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        let until = Instant::now() + Duration::from_secs(3);
+        while died() < before + 2 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        sandbox.shell(&format!("prlimit --pid {keeper} --as=unlimited:"));
+        wait_for("another worker", || {
+            views_keeper::processes(&sandbox)
+                .is_some_and(|(next, still)| next != worker && still == keeper)
+        });
+        let listed = fs::read_dir(format!("/proc/self/fd/{}", held.as_raw_fd()));
+        let names = listed.and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        assert!(names.is_ok_and(|names| names.len() == 1), "{megabytes}: {}", log(&sandbox));
+    }
+    serving.end();
+}
