@@ -188,9 +188,9 @@ class Charts:
             arguments += ["--values", path]
         return arguments
 
-    def render(self, *texts, chart=None, settings=()):
+    def render(self, *texts, chart=None, settings=(), release="r"):
         sets = itertools.chain.from_iterable(("--set", setting) for setting in settings)
-        text = self.run_helm("template", "r", chart or self.chart, "--namespace", "n", *self.values(*texts), *sets)
+        text = self.run_helm("template", release, chart or self.chart, "--namespace", "n", *self.values(*texts), *sets)
         return [document for document in yaml.safe_load_all(text) if document]
 
     @contextlib.contextmanager
@@ -263,6 +263,20 @@ def check_everything_rendered_is_valid(charts):
         documents = charts.render(SEVERAL, text)
         validate(documents)
     assert any(d["kind"] == "DaemonSet" for d in charts.render("{}"))
+
+
+NUMBERS = """
+nameOverride: "1"
+serviceAccount: {name: "2"}
+repoCache: {githubToken: {existingSecretName: "3", secretKey: "4"}}
+sync: {priorityClassName: "5"}
+node: {enabled: true, priorityClassName: "6"}
+"""
+
+
+def check_names_may_look_like_numbers(charts):
+    validate(charts.render(SEVERAL, NUMBERS, release="7"))
+    validate(charts.render(chart=charts.example, release="7"))
 
 
 def check_what_is_off_is_not_there(charts):

@@ -31,8 +31,8 @@ in a chart that depends on this one that is `index .Subcharts "overlayfs-mount"`
 {{- end -}}
 
 {{- define "overlayfs-mount.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "overlayfs-mount.name" .chart }}
-app.kubernetes.io/instance: {{ .chart.Release.Name }}
+app.kubernetes.io/name: {{ include "overlayfs-mount.name" .chart | quote }}
+app.kubernetes.io/instance: {{ .chart.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
