@@ -160,6 +160,14 @@ REFUSED = {
     "node: {enabled: true}\nfuseAccess: none": ["node.enabled", "cure: "],
     "surfaces: {tools: {depht: 1}}": ["'depht' not allowed"],
     "state: {sizeLimit: 5 apples}": ["/state/sizeLimit"],
+    # A null takes the default away.
+    "sync: {terminationGracePeriodSeconds: null}": ["'/sync'", "terminationGracePeriodSeconds"],
+    "node: {terminationGracePeriodSeconds: null}": ["'/node'", "terminationGracePeriodSeconds"],
+    "metrics: {enabled: true, port: null}": ["'/metrics'", "'port'"],
+    "metrics: null": ["'metrics'"],
+    "serviceAccount: null": ["'serviceAccount'"],
+    "serviceAccount: {create: null}": ["'/serviceAccount'", "'create'"],
+    "devicePlugin: {count: null}": ["'/devicePlugin'", "'count'"],
     "mountOptions: ['context=u:r:t:s0:c1,c2']": ["/mountOptions/0", "does not match"],
 }
 
