@@ -160,6 +160,13 @@ REFUSED = {
     "node: {enabled: true}\nfuseAccess: none": ["node.enabled", "cure: "],
     "surfaces: {tools: {depht: 1}}": ["'depht' not allowed"],
     "state: {sizeLimit: 5 apples}": ["/state/sizeLimit"],
+    # Kubernetes takes text only.
+    "sync: {podAnnotations: {prometheus.io/port: 9464}}": ["/sync/podAnnotations/prometheus.io~1port", "got number, want"],
+    "node: {podAnnotations: {prometheus.io/scrape: true}}": ["/node/podAnnotations/prometheus.io~1scrape", "got boolean, want"],
+    "serviceAccount: {annotations: {a: 1}}": ["/serviceAccount/annotations/a", "got number, want"],
+    "repoCache: {nodeSelector: {gpu: true}}": ["/repoCache/nodeSelector/gpu", "got boolean, want"],
+    "node: {nodeSelector: {gpu: true}}": ["/node/nodeSelector/gpu", "got boolean, want"],
+    "sync: {extraEnv: [{name: A, value: 1}]}": ["/sync/extraEnv/0/value", "got number, want"],
     # A null takes the default away.
     "sync: {terminationGracePeriodSeconds: null}": ["'/sync'", "terminationGracePeriodSeconds"],
     "node: {terminationGracePeriodSeconds: null}": ["'/node'", "terminationGracePeriodSeconds"],
