@@ -294,6 +294,13 @@ def check_names_may_look_like_numbers(charts):
     validate(charts.render(chart=charts.example, release="7"))
 
 
+def check_pull_secrets_of_the_platform_may_be_names(charts):
+    documents = charts.render("imagePullSecrets: [{name: a}]\nglobal: {imagePullSecrets: [b, {name: c}, a]}")
+    validate(documents)
+    secrets = only(documents, "DaemonSet", "-sync")["spec"]["template"]["spec"]["imagePullSecrets"]
+    assert secrets == [{"name": "a"}, {"name": "b"}, {"name": "c"}], secrets
+
+
 def check_what_is_off_is_not_there(charts):
     names = {d["metadata"]["name"] for d in charts.render(SEVERAL, OURS["no daemons"])}
     assert names == {"r-overlayfs-mount-overlay-config"}, names

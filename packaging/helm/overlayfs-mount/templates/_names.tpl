@@ -61,7 +61,12 @@ app.kubernetes.io/managed-by: {{ .chart.Release.Service }}
 {{- end -}}
 
 {{- define "overlayfs-mount.imagePullSecrets" -}}
-{{- with concat (.Values.imagePullSecrets | default list) ((.Values.global | default dict).imagePullSecrets | default list) | uniq -}}
+{{- $secrets := list -}}
+{{- range concat (.Values.imagePullSecrets | default list) ((.Values.global | default dict).imagePullSecrets | default list) -}}
+{{- /* Some charts take names alone in `global`. */ -}}
+{{- $secrets = append $secrets (ternary (dict "name" .) . (kindIs "string" .)) -}}
+{{- end -}}
+{{- with $secrets | uniq -}}
 imagePullSecrets:
 {{ toYaml . }}
 {{- end -}}
