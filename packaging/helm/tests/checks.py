@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -299,6 +300,20 @@ def check_pull_secrets_of_the_platform_may_be_names(charts):
     validate(documents)
     secrets = only(documents, "DaemonSet", "-sync")["spec"]["template"]["spec"]["imagePullSecrets"]
     assert secrets == [{"name": "a"}, {"name": "b"}, {"name": "c"}], secrets
+
+
+def check_long_names_are_valid_and_differ(charts):
+    """Releases have at most 53 characters, and dots; validation by schema does not look at names."""
+    first = "a" * 30 + "." + "b" * 8 + "." + "c" * 12
+    seen = set()
+    for release in [first, first[:-1] + "d", "short"]:
+        named = [d["metadata"]["name"] for d in charts.render(SEVERAL, OURS["node"], release=release)]
+        for name in named:
+            assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", name), name
+            assert len(name) <= 40 + len("-overlay-env-workflow-host"), name
+        assert not seen & set(named), f"in two releases: {seen & set(named)}"
+        seen |= set(named)
+    assert "short-overlayfs-mount-overlay-sync" in seen, seen
 
 
 def check_what_is_off_is_not_there(charts):
