@@ -148,6 +148,7 @@ REFUSED = {
     "toolServer: {extraSources: [{repo: a/b, toolsSubdir: x}]}": ["'toolsSubdir' not allowed"],
     "repoCache: {syncIntervalSeconds: 0}": ["/repoCache/syncIntervalSeconds", "minimum"],
     "repoCache: {hostPath: repos}": ["/repoCache/hostPath"],
+    "repoCache: {hostPath: '/a:b'}": ["repoCache.hostPath: `/a:b` holds `:`", "cure: "],
     "repoCache: {repositories: [x/y]}\nmount: {git: true}": ["repoCache.repositories", "cure: "],
     "apiRs: {extraEnv: {TOOL_DIRS: 5}}": ["/apiRs/extraEnv/TOOL_DIRS", "got number, want string"],
     "access: some": ["/access", "one of 'all', 'public', 'none'"],
