@@ -517,6 +517,11 @@ def check_sandbox_pods(charts):
         assert (home.get("mountPropagation") == "HostToContainer") == (way == "privileged"), where
         has_device = "smarter-devices/fuse" in agent["resources"]["limits"]
         assert has_device == (way == "devicePlugin") == (agent["command"][1:2] == ["exec"]), where
+        # Whoever has the view, and be it the API.
+        api = only(documents, "Deployment", "-api")["spec"]["template"]["spec"]["containers"][0]
+        has_device = "smarter-devices/fuse" in api["resources"]["limits"]
+        assert has_device == (way == "devicePlugin") == (api["command"][1:2] == ["exec"]), f"{where}: {api['command']}"
+        assert api["command"][-2:] == ["api", "serve"], f"{where}: {api['command']}"
         # A public pod is not given the private part of the cache, and one without access nothing of it.
         cache = [volume["hostPath"]["path"] for volume in pod["volumes"] if volume["name"] == "overlayfs-mount-cache"]
         path = "/var/lib/centaur/repos"

@@ -298,6 +298,12 @@ def device_plugin(machine, documents):
     assert agent.says("cat $CENTAUR_SKILL_DIRS/review/SKILL.md") == "public", agent.says("ls -lR /home/agent")
     assert agent.says("id -u; echo mine > /home/agent/mine; cat /home/agent/mine") == "1000\nmine"
     agent.end()
+    pod = Pod(machine, "device-api", find(documents, "Deployment", "-api"), documents)
+    pod.container("overlayfs-mount-program").run()
+    container = pod.container("api")
+    api = Agent(container, [*container.spec["command"][:-2], "sh"])
+    assert api.says("ls $TOOL_DIRS") == "slack", api.says("ls -lR /home/agent")
+    api.end()
 
 
 def export(machine, documents):
