@@ -8,12 +8,11 @@ import json
 import os
 import statistics
 import subprocess
-import tempfile
 import threading
 import time
 from pathlib import Path
 
-from program import PROGRAM, QUICK, run
+from program import PROGRAM, QUICK, run, workplace
 
 
 def commit(repository, entries, text):
@@ -88,10 +87,12 @@ def reloads(directory, repository, names):
         reader = threading.Thread(target=look)
         reader.start()
         start = time.perf_counter()
-        run(PROGRAM, "reload", view)
-        seconds = time.perf_counter() - start
-        stop.set()
-        reader.join()
+        try:
+            run(PROGRAM, "reload", view)
+            seconds = time.perf_counter() - start
+        finally:
+            stop.set()
+            reader.join()
         times.sort()
         row(f"`reload`, {count} of {len(names)} entries changed", f"{seconds * 1000:.0f} ms")
         row(f"stat of an unchanged entry meanwhile, p99 of {len(times)}", f"{times[int(len(times) * 0.99)] * 1000:.2f} ms")
@@ -125,8 +126,7 @@ def memory(directory, repository, names, pid):
 def main():
     row("what", "measured")
     row("---", "---")
-    with tempfile.TemporaryDirectory(prefix="overlayfs-mount-flips-") as name:
-        directory = Path(name)
+    with workplace("flips") as directory:
         repository = directory / "repos/big/one"
         run("git", "init", "--quiet", "--bare", "--initial-branch=main", repository)
         names = [f"entry-{number:05}" for number in range(10_000)]

@@ -104,9 +104,11 @@ def lookups_while(view, work):
 
     looker = threading.Thread(target=look)
     looker.start()
-    outcome = work()
-    stop.set()
-    looker.join()
+    try:
+        outcome = work()
+    finally:
+        stop.set()
+        looker.join()
     return outcome, longest[0]
 
 

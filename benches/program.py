@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
@@ -20,6 +21,20 @@ READ = "import sys\nfile = open(sys.argv[1], 'rb', buffering=0)\nwhile file.read
 def run(*command, **more):
     """The standard output of a command, which must succeed."""
     return subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT, **more).stdout
+
+
+@contextlib.contextmanager
+def workplace(name):
+    """A directory that goes at the end with the mounts below it, also if something fails."""
+    with tempfile.TemporaryDirectory(prefix=f"overlayfs-mount-{name}-", dir=os.environ.get("TMPDIR")) as made:
+        directory = Path(made).resolve()
+        try:
+            yield directory
+        finally:
+            places = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+            for place in places:
+                if place.startswith(f"{directory}/"):
+                    subprocess.run([PROGRAM, "unmount", "--lazy", place], env=ENVIRONMENT)
 
 
 @contextlib.contextmanager

@@ -8,11 +8,10 @@ import json
 import os
 import statistics
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
-from program import ENVIRONMENT, PROGRAM, QUICK, run, undisturbed
+from program import ENVIRONMENT, PROGRAM, QUICK, run, undisturbed, workplace
 
 ROUNDS = 3 if QUICK else 7
 
@@ -96,8 +95,7 @@ def main():
     files = [10**3, 10**4, 10**5] if QUICK else [10**3, 10**4, 10**5, 10**6]
     row("sources", "entries", "files below", "mount to first listing, ms", "RSS, MiB", "after reading all, MiB", "flip of one entry, ms", "cp -r, s", "git clone, s")
     row(*["---"] * 9)
-    with tempfile.TemporaryDirectory(prefix="overlayfs-mount-scale-") as name:
-        directory = Path(name)
+    with workplace("scale") as directory:
         cases = [(1, entries, entries) for entries in [100, 1000, 10_000, 100_000]]
         cases += [(sources, 1000, 1000) for sources in [10, 100, 1000]]
         cases += [(1, 400, count) for count in files]

@@ -13,6 +13,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import queue
 import subprocess
 import sys
 import tempfile
@@ -170,6 +171,21 @@ class Soak:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, StopIteration):
             self.samples.append((Sample(alone), Sample(kept["supervisor_pid"]), Sample(kept["pid"]), disk))
 
+    def ended(self, readers):
+        """What readers found wrong. One that hangs, or died of what it saw, says nothing, and is wrong itself."""
+        wrong, end = [], time.monotonic() + 60
+        while any(process.is_alive() for process in readers) and time.monotonic() < end:
+            # A reader does not end before what it says is taken.
+            with contextlib.suppress(queue.Empty):
+                wrong.append(self.wrong.get(timeout=0.1))
+        for process in readers:
+            if process.exitcode != 0:
+                wrong.append("a reader hangs" if process.exitcode is None else f"a reader ended with {process.exitcode}")
+                process.kill()
+        while not self.wrong.empty():
+            wrong.append(self.wrong.get())
+        return wrong
+
     def run(self):
         reads, readers = [], []
         for name in MOUNTS:
@@ -188,11 +204,7 @@ class Soak:
                 time.sleep(0.2)
         finally:
             self.stop.set()
-            for process in readers:
-                process.join(60)
-        wrong = []
-        while not self.wrong.empty():
-            wrong.append(self.wrong.get())
+            wrong = self.ended(readers)
         return sum(count.value for count in reads), wrong
 
 

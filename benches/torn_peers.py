@@ -112,7 +112,7 @@ def measure(kind):
         repository = top / "repo"
         run("git", "init", "-q", "-b", "main", repository)
         commits = 1
-        peer = kind(top, repository, commit(repository, 1))
+        peer, readers = kind(top, repository, commit(repository, 1)), []
         try:
             shared = top / "shared"
             shared.write_bytes(bytes(8 * (READERS + 2)))
@@ -130,6 +130,10 @@ def measure(kind):
             numbers[1] = 1
             found = [json.loads(reader.communicate()[0]) for reader in readers]
         finally:
+            # Those that nobody told to end would read for good, and hold the view.
+            for reader in readers:
+                reader.kill()
+                reader.wait()
             peer.end()
     total = {key: sum(one[key] for one in found) for key in found[0] if key != "first"}
     cells = [kind.name, commits - 1, total["entries"], total["listings"]]

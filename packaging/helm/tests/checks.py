@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -147,6 +148,7 @@ REFUSED = {
     "toolServer: {extraSources: [{repo: a/b, toolsSubdir: x}]}": ["'toolsSubdir' not allowed"],
     "repoCache: {syncIntervalSeconds: 0}": ["/repoCache/syncIntervalSeconds", "minimum"],
     "repoCache: {hostPath: repos}": ["/repoCache/hostPath"],
+    "repoCache: {hostPath: '/a:b'}": ["repoCache.hostPath: `/a:b` holds `:`", "cure: "],
     "repoCache: {repositories: [x/y]}\nmount: {git: true}": ["repoCache.repositories", "cure: "],
     "apiRs: {extraEnv: {TOOL_DIRS: 5}}": ["/apiRs/extraEnv/TOOL_DIRS", "got number, want string"],
     "access: some": ["/access", "one of 'all', 'public', 'none'"],
@@ -160,6 +162,21 @@ REFUSED = {
     "node: {enabled: true}\nfuseAccess: none": ["node.enabled", "cure: "],
     "surfaces: {tools: {depht: 1}}": ["'depht' not allowed"],
     "state: {sizeLimit: 5 apples}": ["/state/sizeLimit"],
+    # Kubernetes takes text only.
+    "sync: {podAnnotations: {prometheus.io/port: 9464}}": ["/sync/podAnnotations/prometheus.io~1port", "got number, want"],
+    "node: {podAnnotations: {prometheus.io/scrape: true}}": ["/node/podAnnotations/prometheus.io~1scrape", "got boolean, want"],
+    "serviceAccount: {annotations: {a: 1}}": ["/serviceAccount/annotations/a", "got number, want"],
+    "repoCache: {nodeSelector: {gpu: true}}": ["/repoCache/nodeSelector/gpu", "got boolean, want"],
+    "node: {nodeSelector: {gpu: true}}": ["/node/nodeSelector/gpu", "got boolean, want"],
+    "sync: {extraEnv: [{name: A, value: 1}]}": ["/sync/extraEnv/0/value", "got number, want"],
+    # A null takes the default away.
+    "sync: {terminationGracePeriodSeconds: null}": ["'/sync'", "terminationGracePeriodSeconds"],
+    "node: {terminationGracePeriodSeconds: null}": ["'/node'", "terminationGracePeriodSeconds"],
+    "metrics: {enabled: true, port: null}": ["'/metrics'", "'port'"],
+    "metrics: null": ["'metrics'"],
+    "serviceAccount: null": ["'serviceAccount'"],
+    "serviceAccount: {create: null}": ["'/serviceAccount'", "'create'"],
+    "devicePlugin: {count: null}": ["'/devicePlugin'", "'count'"],
     "mountOptions: ['context=u:r:t:s0:c1,c2']": ["/mountOptions/0", "does not match"],
 }
 
@@ -188,9 +205,9 @@ class Charts:
             arguments += ["--values", path]
         return arguments
 
-    def render(self, *texts, chart=None, settings=()):
+    def render(self, *texts, chart=None, settings=(), release="r"):
         sets = itertools.chain.from_iterable(("--set", setting) for setting in settings)
-        text = self.run_helm("template", "r", chart or self.chart, "--namespace", "n", *self.values(*texts), *sets)
+        text = self.run_helm("template", release, chart or self.chart, "--namespace", "n", *self.values(*texts), *sets)
         return [document for document in yaml.safe_load_all(text) if document]
 
     @contextlib.contextmanager
@@ -263,6 +280,41 @@ def check_everything_rendered_is_valid(charts):
         documents = charts.render(SEVERAL, text)
         validate(documents)
     assert any(d["kind"] == "DaemonSet" for d in charts.render("{}"))
+
+
+NUMBERS = """
+nameOverride: "1"
+serviceAccount: {name: "2"}
+repoCache: {githubToken: {existingSecretName: "3", secretKey: "4"}}
+sync: {priorityClassName: "5"}
+node: {enabled: true, priorityClassName: "6"}
+"""
+
+
+def check_names_may_look_like_numbers(charts):
+    validate(charts.render(SEVERAL, NUMBERS, release="7"))
+    validate(charts.render(chart=charts.example, release="7"))
+
+
+def check_pull_secrets_of_the_platform_may_be_names(charts):
+    documents = charts.render("imagePullSecrets: [{name: a}]\nglobal: {imagePullSecrets: [b, {name: c}, a]}")
+    validate(documents)
+    secrets = only(documents, "DaemonSet", "-sync")["spec"]["template"]["spec"]["imagePullSecrets"]
+    assert secrets == [{"name": "a"}, {"name": "b"}, {"name": "c"}], secrets
+
+
+def check_long_names_are_valid_and_differ(charts):
+    """Releases have at most 53 characters, and dots; validation by schema does not look at names."""
+    first = "a" * 30 + "." + "b" * 8 + "." + "c" * 12
+    seen = set()
+    for release in [first, first[:-1] + "d", "short"]:
+        named = [d["metadata"]["name"] for d in charts.render(SEVERAL, OURS["node"], release=release)]
+        for name in named:
+            assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", name), name
+            assert len(name) <= 40 + len("-overlay-env-workflow-host"), name
+        assert not seen & set(named), f"in two releases: {seen & set(named)}"
+        seen |= set(named)
+    assert "short-overlayfs-mount-overlay-sync" in seen, seen
 
 
 def check_what_is_off_is_not_there(charts):
@@ -465,6 +517,11 @@ def check_sandbox_pods(charts):
         assert (home.get("mountPropagation") == "HostToContainer") == (way == "privileged"), where
         has_device = "smarter-devices/fuse" in agent["resources"]["limits"]
         assert has_device == (way == "devicePlugin") == (agent["command"][1:2] == ["exec"]), where
+        # Whoever has the view, and be it the API.
+        api = only(documents, "Deployment", "-api")["spec"]["template"]["spec"]["containers"][0]
+        has_device = "smarter-devices/fuse" in api["resources"]["limits"]
+        assert has_device == (way == "devicePlugin") == (api["command"][1:2] == ["exec"]), f"{where}: {api['command']}"
+        assert api["command"][-2:] == ["api", "serve"], f"{where}: {api['command']}"
         # A public pod is not given the private part of the cache, and one without access nothing of it.
         cache = [volume["hostPath"]["path"] for volume in pod["volumes"] if volume["name"] == "overlayfs-mount-cache"]
         path = "/var/lib/centaur/repos"

@@ -210,9 +210,22 @@ def sync(machine, documents):
     container.run(container.spec["readinessProbe"]["exec"]["command"])
 
 
+def fill_home(machine, pod):
+    """What the image has in its home directory gets into the volume, which is root's; also once more, as init containers may run."""
+    image = machine.node / "image"
+    image.mkdir()
+    (image / ".profile").write_text("image\n")
+    (image / ".profile").chmod(0o444)
+    (image / "link").symlink_to(".profile")
+    shell(f"chown -hR 1000:1000 {image}")
+    for _ in range(2):
+        pod.container("home").run(extra=[("/home/agent", image)])
+
+
 def sidecar(machine, documents):
     """A restarted sidecar's mount reaches the agent, and at the end nothing is left in the volume."""
     pod = Pod(machine, "agent", find(documents, "Pod", "-agent"), documents)
+    fill_home(machine, pod)
     pod.container("overlayfs-mount-wait").run()
     daemon = pod.container("overlayfs-mount").serve()
     agent = Agent(pod.container("agent"), ["sh"])
@@ -221,6 +234,7 @@ def sidecar(machine, documents):
     assert agent.says(f"cat {skills}/review/SKILL.md") == "public", agent.says(f"ls -lR {skills}")
     assert agent.says("cat /home/agent/github/your-org/private/secret") == "secret"
     assert agent.says("echo mine > /home/agent/mine; cat /home/agent/mine") == "mine"
+    assert agent.says("cat /home/agent/.profile; readlink /home/agent/link") == "image\n.profile", agent.says("ls -la /home/agent")
     assert "Read-only" in agent.says("echo x > /home/agent/github/x")
     assert daemon.probe("readinessProbe") and daemon.probe("livenessProbe")
     # With a daemon that hangs the probe fails, and does not hang with it: nobody could end it.
@@ -284,6 +298,12 @@ def device_plugin(machine, documents):
     assert agent.says("cat $CENTAUR_SKILL_DIRS/review/SKILL.md") == "public", agent.says("ls -lR /home/agent")
     assert agent.says("id -u; echo mine > /home/agent/mine; cat /home/agent/mine") == "1000\nmine"
     agent.end()
+    pod = Pod(machine, "device-api", find(documents, "Deployment", "-api"), documents)
+    pod.container("overlayfs-mount-program").run()
+    container = pod.container("api")
+    api = Agent(container, [*container.spec["command"][:-2], "sh"])
+    assert api.says("ls $TOOL_DIRS") == "slack", api.says("ls -lR /home/agent")
+    api.end()
 
 
 def export(machine, documents):

@@ -52,6 +52,12 @@ What a schema cannot say in words that help: what is wrong, where, and the cure.
 {{- $problems = append $problems (printf "%s: `%s` is no absolute path without empty, `.` and `..` components\n  cure: write it out, as `/var/lib/centaur/repos`" (index . 0) $value) -}}
 {{- end -}}
 {{- end -}}
+{{- /* It is mounted in containers at its own path, and Kubernetes takes no `:` in one. */ -}}
+{{- with (.Values.repoCache | default dict).hostPath -}}
+{{- if contains ":" . -}}
+{{- $problems = append $problems (printf "repoCache.hostPath: `%s` holds `:`, with which nothing can be mounted in a container\n  cure: use another directory" .) -}}
+{{- end -}}
+{{- end -}}
 {{- join "\n" $problems -}}
 {{- end -}}
 

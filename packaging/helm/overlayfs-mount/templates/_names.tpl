@@ -7,18 +7,17 @@ in a chart that depends on this one that is `index .Subcharts "overlayfs-mount"`
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* At most 40 characters: `-overlay-...` follows. */}}
+{{/* At most 40 characters: `-overlay-...` follows. What is longer ends in a sum of the whole, or two releases could have one name. */}}
 {{- define "overlayfs-mount.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
+{{- $full := .Values.fullnameOverride -}}
+{{- if not $full -}}
 {{- $name := include "overlayfs-mount.name" . -}}
-{{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- $full = ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
 {{- end -}}
+{{- if gt (len $full) 40 -}}
+{{- $full = printf "%s-%s" (regexReplaceAll "[-.]+$" (trunc 31 $full) "") ($full | sha256sum | trunc 8) -}}
 {{- end -}}
+{{- regexReplaceAll "[-.]+$" $full "" -}}
 {{- end -}}
 
 {{/* `overlay` keeps these apart from what the platform's chart calls by the same overrides. */}}
@@ -31,8 +30,8 @@ in a chart that depends on this one that is `index .Subcharts "overlayfs-mount"`
 {{- end -}}
 
 {{- define "overlayfs-mount.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "overlayfs-mount.name" .chart }}
-app.kubernetes.io/instance: {{ .chart.Release.Name }}
+app.kubernetes.io/name: {{ include "overlayfs-mount.name" .chart | quote }}
+app.kubernetes.io/instance: {{ .chart.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
@@ -61,7 +60,12 @@ app.kubernetes.io/managed-by: {{ .chart.Release.Service }}
 {{- end -}}
 
 {{- define "overlayfs-mount.imagePullSecrets" -}}
-{{- with concat (.Values.imagePullSecrets | default list) ((.Values.global | default dict).imagePullSecrets | default list) | uniq -}}
+{{- $secrets := list -}}
+{{- range concat (.Values.imagePullSecrets | default list) ((.Values.global | default dict).imagePullSecrets | default list) -}}
+{{- /* Some charts take names alone in `global`. */ -}}
+{{- $secrets = append $secrets (ternary (dict "name" .) . (kindIs "string" .)) -}}
+{{- end -}}
+{{- with $secrets | uniq -}}
 imagePullSecrets:
 {{ toYaml . }}
 {{- end -}}
