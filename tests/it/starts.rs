@@ -1,15 +1,13 @@
 //! Workers that cannot be started for a moment, or are about to be started when the end is asked for.
 
 use std::fs;
-use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::fatal::Traced;
-use crate::fixture::{Sandbox, can_inject, can_take_over, has_program, wait_for};
+use crate::fixture::{Sandbox, can_inject, can_take_over, wait_for};
 use crate::keeper::{children, log, processes, runs, sample};
 use crate::{views, views_keeper};
 
@@ -112,39 +110,5 @@ fn s123_a_broker_that_cannot_be_started_for_a_moment_is_started_soon() {
     });
     assert_eq!(views_keeper::processes(&sandbox), Some((worker, keeper)));
     drop(traced);
-    serving.end();
-}
-
-/// A worker is larger than its keeper: it finds no room for its threads, at one step or another.
-#[test]
-fn s120_views_stay_where_a_worker_cannot_start_its_threads_for_a_moment() {
-    if !can_take_over()
-        || !nix::unistd::geteuid().is_root()
-        || !has_program("prlimit", "apt-get install util-linux")
-    {
-        return;
-    }
-    let sandbox = views::two_alike();
-    let serving = views::serve_with(&sandbox, &["--supervised"]);
-    for megabytes in (400..500).step_by(4) {
-        let (worker, keeper) = views_keeper::processes(&sandbox).unwrap();
-        let held = fs::File::open(sandbox.path("at/one/.agents")).unwrap();
-        let died = || log(&sandbox).matches("the worker has died").count();
-        let before = died();
-        sandbox.shell(&format!("prlimit --pid {keeper} --as={megabytes}000000:"));
-        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
-        let until = Instant::now() + Duration::from_secs(3);
-        while died() < before + 2 && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        sandbox.shell(&format!("prlimit --pid {keeper} --as=unlimited:"));
-        wait_for("another worker", || {
-            views_keeper::processes(&sandbox)
-                .is_some_and(|(next, still)| next != worker && still == keeper)
-        });
-        let listed = fs::read_dir(format!("/proc/self/fd/{}", held.as_raw_fd()));
-        let names = listed.and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        assert!(names.is_ok_and(|names| names.len() == 1), "{megabytes}: {}", log(&sandbox));
-    }
     serving.end();
 }
