@@ -265,8 +265,12 @@ fn s63_sets_that_were_left_survive_the_daemon() {
     let base = sandbox.existing("acme/base");
     let sources = "    - {repo: acme/base, visibility: public}\n    - {path: live}";
     sandbox.configure(sources, "");
+    let mount = sandbox.mount();
     // A commit that is left before it is pinned is not known to be whole (S67).
-    let mount = sandbox.mount_pinned();
+    wait_for("the pin", || {
+        let status = sandbox.succeed(&["status", "view", "--json"]);
+        serde_json::from_str::<serde_json::Value>(&status).unwrap()["sources"][0]["pinned"] == true
+    });
     let mut ids = Vec::new();
     for text in ["two\n", "three\n", "four\n", "five\n"] {
         ids.push(sandbox.shell("cat $VIEW/.overlay/revision").trim().to_owned());
