@@ -6,6 +6,8 @@
 pub mod blobs;
 pub mod dir;
 pub mod empty;
+#[cfg(test)]
+pub(crate) mod few_descriptors;
 pub mod git;
 #[cfg(any(test, fuzzing))]
 pub mod memory;

@@ -14,6 +14,7 @@ use super::pin_root::remove_all;
 use crate::config::resolved::StateSettings;
 use crate::snapshot::Pinning;
 use crate::store::blobs::OBJECT_BYTES;
+use crate::store::few_descriptors::with_few_descriptors;
 use crate::store::git::fixture::{Fixture, Made};
 use crate::store::git::{Repository, oid};
 use crate::union::object::Oid;
@@ -198,22 +199,12 @@ fn s67_a_root_that_goes_while_it_is_waited_for_is_made_anew() {
     });
 }
 
-/// Set for the process in which descriptors may run out.
-const ALONE: &str = "OVERLAYFS_MOUNT_TEST_ALONE";
 const NAME: &str =
     "sync::pin_tests::s115_a_root_of_pins_that_cannot_be_had_for_a_moment_is_waited_for";
 
 #[test]
 fn s115_a_root_of_pins_that_cannot_be_had_for_a_moment_is_waited_for() {
-    if std::env::var_os(ALONE).is_some() {
-        return without_descriptors();
-    }
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 128 && exec \"$0\" --exact \"$1\" --nocapture"]);
-    command.arg(std::env::current_exe().unwrap()).arg(NAME).env(ALONE, "1");
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+    with_few_descriptors(NAME, without_descriptors);
 }
 
 fn without_descriptors() {

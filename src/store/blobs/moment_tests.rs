@@ -1,12 +1,12 @@
 //! What passes, and leaves nothing behind.
 
 use std::fs::{self, File};
-use std::process::Command;
 
 use tempfile::TempDir;
 
 use super::tests::{Blob, limits, names};
 use super::*;
+use crate::store::few_descriptors::with_few_descriptors;
 
 #[test]
 fn s76_a_state_directory_is_used_again_once_it_can_be() {
@@ -22,22 +22,12 @@ fn s76_a_state_directory_is_used_again_once_it_can_be() {
     assert_eq!((names(&state.join("blobs")).len(), cache.trouble()), (1, None));
 }
 
-/// Set for the process in which descriptors may run out.
-const ALONE: &str = "OVERLAYFS_MOUNT_TEST_ALONE";
 const NAME: &str =
     "store::blobs::moment_tests::s106_a_lack_of_descriptors_costs_others_none_of_their_files";
 
 #[test]
 fn s106_a_lack_of_descriptors_costs_others_none_of_their_files() {
-    if std::env::var_os(ALONE).is_some() {
-        return without_descriptors();
-    }
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 128 && exec \"$0\" --exact \"$1\" --nocapture"]);
-    command.arg(std::env::current_exe().unwrap()).arg(NAME).env(ALONE, "1");
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+    with_few_descriptors(NAME, without_descriptors);
 }
 
 fn without_descriptors() {

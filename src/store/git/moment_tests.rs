@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,25 +13,16 @@ use super::lfs::LfsObjects;
 use super::repository::options;
 use super::{GitStore, Repository, oid};
 use crate::store::blobs::{BlobCache, BlobLimits, OBJECT_BYTES};
+use crate::store::few_descriptors::with_few_descriptors;
 use crate::store::{Store, StoreError, is_momentary};
 use crate::union::object::Object;
 
-/// Set for the process in which descriptors may run out.
-const ALONE: &str = "OVERLAYFS_MOUNT_TEST_ALONE";
 const NAME: &str =
     "store::git::moment_tests::s127_what_no_descriptor_is_left_for_is_not_taken_for_absent";
 
 #[test]
 fn s127_what_no_descriptor_is_left_for_is_not_taken_for_absent() {
-    if std::env::var_os(ALONE).is_some() {
-        return without_descriptors();
-    }
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 128 && exec \"$0\" --exact \"$1\" --nocapture"]);
-    command.arg(std::env::current_exe().unwrap()).arg(NAME).env(ALONE, "1");
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+    with_few_descriptors(NAME, without_descriptors);
 }
 
 fn without_descriptors() {
