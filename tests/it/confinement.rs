@@ -307,8 +307,7 @@ fn s99_a_program_that_runs_in_place_of_git_harms_nobody() {
         stolen.display()
     );
     fs::create_dir(sandbox.path("bin")).unwrap();
-    fs::write(sandbox.path("bin/git"), evil).unwrap();
-    sandbox.shell("chmod 755 bin/git");
+    sandbox.program("bin/git", evil.as_bytes());
     let path = format!("{}:{}", sandbox.path("bin").display(), std::env::var("PATH").unwrap());
     let output = sandbox.overlay(&["sync", "--once"]).env("PATH", path).output().unwrap();
     assert!(output.status.success(), "{output:?}");

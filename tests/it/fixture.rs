@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -183,6 +184,16 @@ impl Sandbox {
         let output = self.shell_output(script);
         assert_success(&output, script);
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Writes a program into a file of the sandbox. A child writes it: a descriptor of ours would go into what other tests start
+    /// meanwhile, and what somebody has open for writing cannot be run (ETXTBSY).
+    pub(crate) fn program(&self, path: &str, content: &[u8]) {
+        let mut command = self.command("sh");
+        command.args(["-euc", "cat >\"$0\"; chmod 755 \"$0\"", path]);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(content).unwrap();
+        assert!(child.wait().unwrap().success(), "{path}");
     }
 
     /// Runs a shell script in the sandbox to whatever end, within [`patience`].

@@ -347,9 +347,8 @@ fn another_program_takes_over_or_the_old_one_goes_on() {
     sandbox.configure("    - {repo: acme/base, ref: main}", "");
     let program = sandbox.path("program");
     let install = |content: &[u8]| {
-        let beside = sandbox.path("beside");
-        fs::write(&beside, content).unwrap();
-        sandbox.shell("chmod 755 beside; mv beside program");
+        sandbox.program("beside", content);
+        sandbox.shell("mv beside program");
     };
     let ours = fs::read(env!("CARGO_BIN_EXE_overlayfs-mount")).unwrap();
     install(&ours);

@@ -84,7 +84,7 @@ fn s29_special_files_are_no_entries_and_modes_are_a_checkouts() {
     let sandbox = Sandbox::new();
     let directory = live(&sandbox);
     let script = directory.join(".agents/skills/mine/run.sh");
-    fs::write(&script, "#!/bin/sh\necho ran\n").unwrap();
+    sandbox.program("overlay/.agents/skills/mine/run.sh", b"#!/bin/sh\necho ran\n");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o6755)).unwrap();
     sandbox.shell("mkfifo overlay/.agents/skills/pipe overlay/.agents/skills/mine/pipe");
     sandbox

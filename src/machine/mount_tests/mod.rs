@@ -23,6 +23,12 @@ use super::{
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Copies a program that is to be run. A child does: a descriptor of ours would go into what other threads start meanwhile, and
+/// what somebody has open for writing cannot be run (ETXTBSY).
+fn copy_program(from: impl AsRef<Path>, to: &Path) {
+    assert!(Command::new("cp").arg(from.as_ref()).arg(to).status().unwrap().success());
+}
+
 /// A file system whose root is an empty directory.
 struct Empty;
 
@@ -221,7 +227,7 @@ fn a_program_that_runs_its_mapping_and_a_mount_inside_are_holders() {
     fs::create_dir(place.path.join("inner")).unwrap();
     let inner = Tmpfs::mount(place.path.join("inner"));
     let program = place.path.join("a program");
-    fs::copy("/bin/sleep", &program).unwrap();
+    copy_program("/bin/sleep", &program);
     // A name that only begins like the mount point's is not in it.
     let beside = PathBuf::from(format!("{}-beside", place.path.display()));
     fs::create_dir(&beside).unwrap();

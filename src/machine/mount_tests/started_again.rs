@@ -30,7 +30,7 @@ fn an_ordinary_user_mounts_is_refused_while_busy_and_unmounts() {
     let dir = place.dir.path();
     std::os::unix::fs::chown(&place.path, Some(65534), Some(65534)).unwrap();
     // The test binary's own directory may be closed to others.
-    fs::copy("/proc/self/exe", dir.join("test")).unwrap();
+    copy_program(std::env::current_exe().unwrap(), &dir.join("test"));
     // A name space with a device that every user may open, whatever this machine's mode for it is.
     let script = "mknod device c 10 229 && chmod 666 device && mount --bind device /dev/fuse && \
         { mountpoint -q /sys/fs/fuse/connections || mount -t fusectl fusectl /sys/fs/fuse/connections; } && \

@@ -50,6 +50,19 @@ impl Fixture {
     }
 }
 
+/// Writes a program into a file. A child writes it: a descriptor of ours would go into what other threads
+/// start meanwhile, and what somebody has open for writing cannot be run (ETXTBSY).
+pub(crate) fn write_program(path: &Path, text: &str) {
+    let mut child = Command::new("sh")
+        .args(["-euc", "cat >\"$0\"; chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{}", path.display());
+}
+
 impl Made {
     /// Runs git there and gives its trimmed output.
     pub(crate) fn git(&self, arguments: &[&str]) -> String {

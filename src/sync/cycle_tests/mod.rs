@@ -3,7 +3,7 @@
 mod failures;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use super::fetch::FetchCause;
 use super::{Moved, Shared};
 use crate::config::resolved::{Config, PlatformRepository};
 use crate::config::{Environment, load_file};
-use crate::store::git::fixture::{Fixture, Made};
+use crate::store::git::fixture::{Fixture, Made, write_program};
 
 /// A configuration beside the cache `cache`; in `sources` each `UP` is the fixture's directory as a URL.
 fn config(fixture: &Fixture, sources: &str) -> Config {
@@ -67,8 +67,7 @@ fn stub(fixture: &Fixture, script: &str) -> PathBuf {
     let path = fixture.path().join("stub-git");
     let text =
         format!("#!/bin/sh\ncase \" $* \" in *' fetch '*) {script} ;; esac\nexec git \"$@\"\n");
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&path, &text);
     path
 }
 

@@ -361,9 +361,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (seen, stub) = (directory.path().join("seen"), directory.path().join("git"));
         let script = format!("#!/bin/sh\n{{ env; echo \"$@\"; }} >'{}'\n", seen.display());
-        std::fs::write(&stub, script).unwrap();
-        std::fs::set_permissions(&stub, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .unwrap();
+        crate::store::git::fixture::write_program(&stub, &script);
         let token_file = directory.path().join("token");
         std::fs::write(&token_file, "s3cr3t").unwrap();
         let lock = File::create(directory.path().join("lock")).unwrap();
