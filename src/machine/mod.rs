@@ -1,7 +1,7 @@
 //! What this machine does for a mount: the kernel's mount calls, who holds a mount, name spaces, the background.
 //!
 //! Knows nothing of sources, snapshots or the view, and uses no other room. Nothing here reads a file of a mounted view from the process
-//! that may serve it: the one operation that has to ask a mount ([`stale::probe`]) does so in a thread with a deadline.
+//! that may serve it: the one operation that has to ask a mount ([`stale::probe`]) does so in a process of its own, with a deadline.
 
 pub mod answer;
 pub mod background;

@@ -76,8 +76,13 @@ fn as_an_ordinary_user() {
     let NewMount { fd, .. } = mount(&request).unwrap();
     let connection = MountTable::read().unwrap().topmost_at(&path).unwrap().minor;
     assert_eq!(probe(&path, Duration::from_millis(50)), Liveness::Silent);
-    assert!(connections::waiting(connection).is_some_and(|waiting| waiting > 0));
+    let mut asking = Command::new("stat").arg(path.join("none")).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while connections::waiting(connection) == Some(0) {
+        assert!(Instant::now() < deadline, "nobody comes to ask");
+    }
     connections::abort(connection).unwrap();
+    assert!(!asking.wait().unwrap().success());
     assert_eq!(probe(&path, PATIENCE), Liveness::Dead);
     abort(&path).unwrap();
     assert!(MountTable::read().unwrap().at(&path).next().is_none());
@@ -140,4 +145,54 @@ fn as_launcher() {
     assert!(path.join("pid").exists());
     ready.announce().unwrap();
     std::thread::sleep(Duration::from_secs(20));
+}
+
+/// Set for the test that asks a mount: to its path.
+const AS_ASKER: &str = "OVERLAYFS_MOUNT_TEST_AS_ASKER";
+
+/// A file system that reads which name it is asked for and never answers.
+struct Mute;
+
+impl Filesystem for Mute {
+    fn getattr(
+        &self,
+        request: &fuser::Request,
+        ino: fuser::INodeNo,
+        handle: Option<fuser::FileHandle>,
+        reply: fuser::ReplyAttr,
+    ) {
+        Empty.getattr(request, ino, handle, reply);
+    }
+
+    fn lookup(
+        &self,
+        _: &fuser::Request,
+        _: fuser::INodeNo,
+        _: &std::ffi::OsStr,
+        reply: fuser::ReplyEntry,
+    ) {
+        std::mem::forget(reply);
+    }
+}
+
+#[test]
+fn who_has_asked_a_mount_that_never_answers_can_end() {
+    let Some(place) = Place::new() else { return };
+    let config = Config::default();
+    let session = Session::from_fd(Mute, place.mount(), SessionACL::All, config);
+    let session = session.unwrap().spawn().unwrap();
+    let mut asking = Command::new(std::env::current_exe().unwrap());
+    asking.args(["--exact", &own_test("as_who_asks"), "--nocapture"]).env(AS_ASKER, &place.path);
+    let mut asking = asking.spawn().unwrap();
+    let ended = Process::open(asking.id()).unwrap().unwrap().wait(PATIENCE);
+    abort(&place.path).unwrap();
+    assert!(asking.wait().unwrap().success());
+    ended.unwrap();
+    drop(session);
+}
+
+#[test]
+fn as_who_asks() {
+    let Some(path) = std::env::var_os(AS_ASKER).map(PathBuf::from) else { return };
+    assert_eq!(probe(&path, Duration::from_millis(50)), Liveness::Silent);
 }
