@@ -16,7 +16,7 @@ use crate::config::{self, ConfigError};
 use crate::control::http::Address;
 use crate::daemon::{self, Audience, DaemonError, Given, KeptBy, LogTo, OwnLog, Plan, Stopped};
 use crate::machine::background::{self, Launch, ProcessSide};
-use crate::machine::keeper::Keeper;
+use crate::machine::keeper::{Keeper, LACKING};
 use crate::machine::run_dir::RunDir;
 use crate::machine::{descriptor, mountpoint, passthrough};
 use crate::sync::Stamp;
@@ -168,7 +168,17 @@ fn take_turn(arguments: &MountArgs, keeper: Keeper) -> Result<ExitCode, Failure>
     // It is the keeper's, which ends later.
     let _log = start_log(&plan.mountpoint, arguments, arguments.foreground)?;
     keeper.confine(&plan, now.as_ref().map(|now| &now.config));
-    finish(daemon::run_for_keeper(&plan, keeper, &text, arguments.foreground), None)
+    finish_turn(daemon::run_for_keeper(&plan, keeper, &text, arguments.foreground))
+}
+
+/// What the end of a worker means for its exit status.
+pub(super) fn finish_turn(outcome: Result<Stopped, DaemonError>) -> Result<ExitCode, Failure> {
+    let is_momentary = outcome.as_ref().is_err_and(DaemonError::is_momentary);
+    finish(outcome, None).map_err(
+        |failure| {
+            if is_momentary { failure.with_status(LACKING) } else { failure }
+        },
+    )
 }
 
 /// Whether a keeper is to go on where the process that serves the view dies.

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use super::failure::Failure;
 use super::input;
-use super::mount::{MountArgs, Options, finish, is_supervised, log_failure, start_log};
+use super::mount::{
+    MountArgs, Options, finish, finish_turn, is_supervised, log_failure, start_log,
+};
 use crate::daemon::{self, DaemonError, KeptBy, OwnLog, ViewsPlan};
 use crate::machine::background::{self, Launch, ProcessSide};
 use crate::machine::broker;
@@ -58,7 +60,7 @@ fn work(arguments: &MountArgs, dir: &Path, keeper: Keeper) -> Result<ExitCode, F
     // It is the keeper's, which ends later.
     let _log = start_log(&plan.dir, arguments, arguments.foreground)?;
     let keeper = KeptBy::new(keeper);
-    finish(daemon::run_views_for_keeper(&plan, keeper, arguments.foreground), None)
+    finish_turn(daemon::run_views_for_keeper(&plan, keeper, arguments.foreground))
 }
 
 fn serve(

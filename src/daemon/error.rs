@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::control::ControlError;
 use crate::fuse::SessionError;
 use crate::machine::MachineError;
+use crate::store::is_momentary;
 use crate::sync::BuildError;
 
 /// Why a daemon did not start or did not end well.
@@ -83,6 +84,32 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
+    /// Whether the machine lacked memory, threads or descriptors, as it may not do soon.
+    pub fn is_momentary(&self) -> bool {
+        match self {
+            Self::Session(SessionError::Threads(_)) => true,
+            Self::Session(
+                SessionError::Handshake(error)
+                | SessionError::NoResend(error)
+                | SessionError::Unwritten(error),
+            )
+            | Self::Machine(MachineError::Keeper { error, .. })
+            | Self::Start { error, .. }
+            | Self::Views { error, .. } => is_momentary(error),
+            Self::Session(_)
+            | Self::Build(_)
+            | Self::Unfetched { .. }
+            | Self::Machine(_)
+            | Self::Control(_)
+            | Self::Resume { .. }
+            | Self::Unprivileged
+            | Self::ViewsTaken { .. }
+            | Self::NoView { .. }
+            | Self::View(_)
+            | Self::Broker { .. } => false,
+        }
+    }
+
     /// What to type, if anything helps.
     pub fn cure(&self) -> Option<String> {
         match self {

@@ -24,7 +24,7 @@ use crate::machine::labels::Labels;
 use crate::machine::mountpoint::Claim;
 use crate::machine::passthrough::StackDepth;
 use crate::machine::run_dir::RunDir;
-use crate::machine::{confinement, memory};
+use crate::machine::{confinement, memory, threads};
 use crate::snapshot::collisions::hidden_entries;
 use crate::snapshot::{Fault, Snapshot};
 use crate::sync::Stamp;
@@ -130,6 +130,16 @@ enum Way {
     Kept(Arc<KeptBy>),
 }
 
+/// The threads of a worker beside those that answer the kernel: for signals, notices, updates, the control socket and one who asks there, the
+/// keeper, pins that are let go of, and the end.
+const OTHER_THREADS: usize = 8;
+
+/// Expects room for the threads of a worker that takes a mount over: one with fewer of them would lose some of what there is.
+pub(super) fn expect_room(threads: usize) -> Result<(), DaemonError> {
+    let failed = |error| DaemonError::Start { step: "starting the threads of a worker", error };
+    threads::expect_room(threads).map_err(failed)
+}
+
 fn run_on(
     plan: &Plan,
     way: Way,
@@ -140,6 +150,9 @@ fn run_on(
         confinement::no_core_dumps();
     }
     memory::set_up();
+    if matches!(&way, Way::Kept(keeper) if !keeper.is_first() || keeper.is_anew()) {
+        expect_room(fuse::threads() + OTHER_THREADS)?;
+    }
     let ending = Ending::listen()?;
     // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
     let vitals = Arc::new(Vitals::default());
@@ -185,10 +198,9 @@ fn serve(
     let passthrough = plan.passthrough.map(|StackDepth(depth)| begun.passthrough(depth));
     let serving = Serving { owner: owner(&plan.config), passthrough, beginning, courier };
     let served = fuse::serve(Arc::new(Superblock::only(view.clone())), fd, serving);
-    let served = served.inspect_err(|error| {
+    let served = served.map_err(DaemonError::from).inspect_err(|error| {
         if let Some(keeper) = keeper.as_ref().filter(|_| is_resumed) {
-            warn!("the mount cannot be taken over: {error}");
-            keeper.say(Word::Anew);
+            give_up(keeper, error);
         }
     })?;
     let kernel = served.kernel.clone();
@@ -239,6 +251,15 @@ fn serve(
     // Nothing has been dropped yet that is to be found by the next daemon.
     pins.keep();
     stopped
+}
+
+/// Has the mount made anew where no worker can go on with it.
+fn give_up(keeper: &KeptBy, error: &DaemonError) {
+    // The next worker may have what lacks now.
+    if !error.is_momentary() {
+        warn!("the mount cannot be taken over: {error}");
+        keeper.say(Word::Anew);
+    }
 }
 
 /// Removes logs of others that nobody needs any more.

@@ -25,4 +25,4 @@ pub use counts::Counts;
 pub use handshake::Agreed;
 pub use kernel::{Courier, KernelCache};
 pub use passthrough::Passthrough;
-pub use session::{Beginning, Owner, Served, Serving, SessionError, serve};
+pub use session::{Beginning, Owner, Served, Serving, SessionError, serve, threads};

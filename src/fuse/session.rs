@@ -3,7 +3,7 @@
 use std::io;
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, JoinHandle};
 
 use fuser::{Config, Session, SessionACL};
@@ -34,7 +34,8 @@ pub struct Served {
     pub counts: Arc<Counts>,
     /// Can be upgraded for as long as the kernel is answered.
     pub alive: Weak<()>,
-    thread: JoinHandle<io::Result<()>>,
+    failure: Arc<OnceLock<io::Error>>,
+    thread: JoinHandle<()>,
 }
 
 impl Served {
@@ -43,16 +44,20 @@ impl Served {
         self.thread.is_finished()
     }
 
+    /// Why the kernel is answered by fewer threads than it should be, or by none, although the mount may be there.
+    pub fn failure(&self) -> Option<SessionError> {
+        self.failure.get().map(failed)
+    }
+
     /// Waits until the mount is gone.
     ///
     /// # Errors
     /// A thread of the session failed.
     pub fn wait(self) -> Result<(), SessionError> {
-        match self.thread.join() {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(cause)) => Err(SessionError::Ended(cause)),
-            Err(_panic) => Err(SessionError::Panicked),
+        if self.thread.join().is_err() {
+            return Err(SessionError::Panicked);
         }
+        self.failure.get().map_or(Ok(()), |cause| Err(failed(cause)))
     }
 }
 
@@ -89,6 +94,16 @@ pub enum SessionError {
 
 /// The fewest threads: one that waits for a slow object must not stop the others.
 const FEWEST_THREADS: usize = 4;
+
+/// How many threads answer the kernel.
+fn answering() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get).max(FEWEST_THREADS)
+}
+
+/// How many threads a session has.
+pub fn threads() -> usize {
+    answering() + 1
+}
 
 /// How a session begins.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +143,18 @@ pub(super) fn refused(error: io::Error, has_passthrough: bool) -> SessionError {
     }
 }
 
+/// What a session failed of. Requests are waited for: only a thread that could not be started is put off.
+fn failed(cause: &io::Error) -> SessionError {
+    let copy = cause.raw_os_error().map_or_else(
+        || io::Error::new(cause.kind(), cause.to_string()),
+        io::Error::from_raw_os_error,
+    );
+    match cause.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => SessionError::Threads(copy),
+        _ => SessionError::Ended(copy),
+    }
+}
+
 /// Answers the kernel's requests on a mounted `/dev/fuse` descriptor until the mount is gone.
 ///
 /// # Errors
@@ -140,7 +167,7 @@ pub fn serve(
     let Serving { owner, passthrough, beginning, courier } = serving;
     let counts = Arc::new(Counts::default());
     let mut config = Config::default();
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).max(FEWEST_THREADS);
+    let threads = answering();
     config.n_threads = Some(threads);
     tracing::debug!(threads, "session starts");
     let has_passthrough = passthrough.is_some();
@@ -159,12 +186,15 @@ pub fn serve(
     let kernel = KernelCache::new(session.notifier(), courier);
     let life = Arc::new(());
     let alive = Arc::downgrade(&life);
+    let failure = Arc::<OnceLock<_>>::default();
+    let found = failure.clone();
     let thread = thread::Builder::new().name("session".into()).spawn(move || {
-        let outcome = session.run();
+        if let Err(cause) = session.run() {
+            found.get_or_init(|| cause);
+        }
         // Goes with the thread, also by a panic.
         drop(life);
-        outcome
     });
     let thread = thread.map_err(SessionError::Threads)?;
-    Ok(Served { kernel, counts, alive, thread })
+    Ok(Served { kernel, counts, alive, failure, thread })
 }

@@ -25,6 +25,9 @@ use super::{MachineError, descriptor};
 /// Set for a worker only: the number of its keeper, and whether it is the first.
 pub(super) const MARKER: &str = "OVERLAYFS_MOUNT_WORKER_OF";
 
+/// The exit status of a worker that lacks memory, threads or descriptors, as the next one may not (`EX_TEMPFAIL` of sysexits.h).
+pub const LACKING: u8 = 75;
+
 /// What a worker begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {

@@ -42,6 +42,7 @@ pub mod selinux;
 pub mod signal_stacks;
 pub mod site;
 pub mod stale;
+pub mod threads;
 pub mod unmount;
 pub mod user;
 pub mod walk;

@@ -10,6 +10,7 @@
 mod clients;
 mod commands;
 mod confinement;
+mod control_group;
 mod costs;
 mod cuts;
 mod deaths;

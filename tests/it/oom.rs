@@ -1,78 +1,38 @@
 //! Workers that the kernel kills for lack of memory, in a control group of their own.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
+use crate::control_group::{Controller, Group};
 use crate::fixture::{Mount, Sandbox, can_mount, empties_caches, has_program, wait_for};
 use crate::torn::{Readers, commit, first_revision};
 
-/// A control group whose memory can be limited.
-struct Group {
-    place: PathBuf,
-    limit: &'static str,
-}
+const MEMORY: Controller = Controller {
+    name: "memory",
+    limits: [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")],
+};
 
-impl Group {
-    /// Makes one, below either version of control groups; nothing, loudly, where none can be made. In CI it must be.
-    fn make(name: &str) -> Option<Self> {
-        let name = format!("overlayfs-mount-it-{name}-{}", std::process::id());
-        let kinds =
-            [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")];
-        let mut said = Vec::new();
-        for (root, limit) in kinds {
-            let group = Self { place: Path::new(root).join(&name), limit };
-            match fs::create_dir(&group.place) {
-                Ok(()) if group.place.join(limit).exists() => return Some(group),
-                Ok(()) => said.push(format!("{root}: no {limit} in a new group")),
-                Err(error) => said.push(format!("{root}: {error}")),
-            }
+fn set(group: &Group, bytes: u64) {
+    group.set(bytes);
+    // Without it the kernel swaps before it kills.
+    for swap in ["memory.swap.max", "memory.swappiness"] {
+        if group.file(swap).exists() {
+            fs::write(group.file(swap), "0").unwrap();
         }
-        let need =
-            "root, and a control group with the memory controller that one can be made below";
-        assert!(std::env::var_os("CI").is_none(), "needed: {need}: {said:?}");
-        eprintln!("SKIPPED: deaths by lack of memory: needed: {need}: {said:?}");
-        None
-    }
-
-    fn set(&self, bytes: u64) {
-        fs::write(self.place.join(self.limit), bytes.to_string()).unwrap();
-        // Without it the kernel swaps before it kills.
-        for swap in ["memory.swap.max", "memory.swappiness"] {
-            if self.place.join(swap).exists() {
-                fs::write(self.place.join(swap), "0").unwrap();
-            }
-        }
-    }
-
-    /// The memory that cannot be taken back: that of processes, and not of files.
-    fn used(&self) -> u64 {
-        let stat = fs::read_to_string(self.place.join("memory.stat")).unwrap();
-        let key = if self.limit == "memory.max" { "anon " } else { "rss " };
-        stat.lines().find_map(|line| line.strip_prefix(key)?.parse().ok()).unwrap()
-    }
-
-    /// A shell in it; what follows is its script.
-    fn enter(&self, script: &str) -> String {
-        format!("echo $$ >{}/cgroup.procs; {script}", self.place.display())
-    }
-
-    fn mount<'a>(&self, sandbox: &'a Sandbox) -> Mount<'a> {
-        let program = env!("CARGO_BIN_EXE_overlayfs-mount");
-        let script = self.enter(&format!("exec {program} mount --supervised --log log"));
-        sandbox.mount_by(sandbox.command("sh").args(["-euc", &script]))
     }
 }
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        for _ in 0..100 {
-            if fs::remove_dir(&self.place).is_ok() || !self.place.exists() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-    }
+/// The memory that cannot be taken back: that of processes, and not of files.
+fn used(group: &Group) -> u64 {
+    let stat = fs::read_to_string(group.file("memory.stat")).unwrap();
+    let key = if group.file("memory.max").exists() { "anon " } else { "rss " };
+    stat.lines().find_map(|line| line.strip_prefix(key)?.parse().ok()).unwrap()
+}
+
+fn mount<'a>(group: &Group, sandbox: &'a Sandbox) -> Mount<'a> {
+    let program = env!("CARGO_BIN_EXE_overlayfs-mount");
+    let script = group.enter(&format!("exec {program} mount --supervised --log log"));
+    sandbox.mount_by(sandbox.command("sh").args(["-euc", &script]))
 }
 
 /// A process that ends with the value.
@@ -115,25 +75,25 @@ fn s115_nobody_notices_a_worker_that_is_killed_for_lack_of_memory() {
     if !can_mount() || !has_program("python3", "apt-get install python3") {
         return;
     }
-    let Some(group) = Group::make("load") else { return };
+    let Some(group) = Group::make("load", &MEMORY) else { return };
     let _emptying = empties_caches();
     let sandbox = Sandbox::new();
     let repo = first_revision(&sandbox);
-    let mount = group.mount(&sandbox);
+    let mount = mount(&group, &sandbox);
     let (_, keeper) = processes(&sandbox).unwrap();
     let readers = Readers::start(&sandbox);
     for revision in 2..=3 {
         let (worker, _) = processes(&sandbox).unwrap();
         // It is what the kernel is to take.
         fs::write(format!("/proc/{worker}/oom_score_adj"), "1000").unwrap();
-        group.set(group.used() + (24 << 20));
+        set(&group, used(&group) + (24 << 20));
         let script = group.enter(&format!("exec python3 -c \"$HOG\" {worker}"));
         let mut hog = sandbox.command("sh");
         hog.args(["-euc", &script]).env("HOG", HOG).stderr(Stdio::null());
         let hog = Hog(hog.spawn().unwrap());
         wait_for("another worker", || processes(&sandbox).is_some_and(|(now, _)| now != worker));
         drop(hog);
-        group.set(4 << 30);
+        set(&group, 4 << 30);
         let id = commit(&repo, revision);
         repo.git(&["update-ref", "refs/heads/main", &id]);
         wait_for("the next worker to show the revision", || {
@@ -162,15 +122,15 @@ fn s115_a_request_that_takes_the_memory_of_every_worker_gets_an_error_and_the_ot
     if !can_mount() {
         return;
     }
-    let Some(group) = Group::make("request") else { return };
+    let Some(group) = Group::make("request", &MEMORY) else { return };
     let _emptying = empties_caches();
     let sandbox = Sandbox::new();
     let repo = sandbox.repo("acme/base");
     repo.shell(LARGE);
     sandbox.configure("    - {repo: acme/base, ref: main}", "");
-    let mount = group.mount(&sandbox);
+    let mount = mount(&group, &sandbox);
     let (_, keeper) = processes(&sandbox).unwrap();
-    group.set(group.used() + (48 << 20));
+    set(&group, used(&group) + (48 << 20));
     let large = sandbox.shell_output("cat $VIEW/.agents/skills/large/* >/dev/null");
     let said = String::from_utf8_lossy(&large.stderr);
     let log = || fs::read_to_string(sandbox.path("log")).unwrap();
@@ -178,7 +138,7 @@ fn s115_a_request_that_takes_the_memory_of_every_worker_gets_an_error_and_the_ot
     assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/small/SKILL.md"), "small\n");
     assert!(deaths(&sandbox) >= 3, "{}", log());
     // With more memory it is read.
-    group.set(4 << 30);
+    set(&group, 4 << 30);
     sandbox.shell("cmp -n 64000000 $VIEW/.agents/skills/large/a $VIEW/.agents/skills/large/b");
     assert_eq!(processes(&sandbox).unwrap().1, keeper);
     mount.unmount();

@@ -1,13 +1,15 @@
 //! Workers that cannot be started for a moment, or are about to be started when the end is asked for.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::control_group::{Controller, Group};
 use crate::fatal::Traced;
-use crate::fixture::{Sandbox, can_inject, can_take_over, wait_for};
+use crate::fixture::{Sandbox, can_inject, can_take_over, patience, wait_for};
 use crate::keeper::{children, log, processes, runs, sample};
 use crate::{views, views_keeper};
 
@@ -111,4 +113,94 @@ fn s123_a_broker_that_cannot_be_started_for_a_moment_is_started_soon() {
     assert_eq!(views_keeper::processes(&sandbox), Some((worker, keeper)));
     drop(traced);
     serving.end();
+}
+
+const PIDS: Controller = Controller {
+    name: "pids",
+    limits: [("/sys/fs/cgroup", "pids.max"), ("/sys/fs/cgroup/pids", "pids.max")],
+};
+/// More processes and threads than a worker has.
+const MANY: u64 = 1000;
+
+/// How many processes and threads there are in a group.
+fn threads(group: &Group) -> u64 {
+    fs::read_to_string(group.file("pids.current")).unwrap().trim().parse().unwrap()
+}
+
+/// Has workers find room for one thread more each time, and asks from inside a directory that is held all the time for a name that nobody was
+/// asked for before.
+fn lack_threads(
+    (sandbox, group): (&Sandbox, &Group),
+    directory: &str,
+    processes: &dyn Fn() -> Option<(i32, i32)>,
+) {
+    let mut holder = sandbox.command("timeout");
+    holder.arg(patience().as_secs().to_string()).arg("sh");
+    holder.env("LC_ALL", "C").current_dir(sandbox.path(directory));
+    holder.args(["-c", "while read name; do stat \"$name\" 2>&1; done"]);
+    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(holder.stdout.take().unwrap()).lines();
+    let mut asked = holder.stdin.take().unwrap();
+    let mut lacked = 0;
+    for room in 0..16 {
+        let (worker, keeper) = processes().unwrap();
+        let own = fs::read_dir(format!("/proc/{worker}/task")).unwrap().count();
+        let trouble = || {
+            let log = log(sandbox);
+            log.matches("the worker has died").count() + log.matches("no worker could be").count()
+        };
+        let before = trouble();
+        group.set(threads(group) - u64::try_from(own).unwrap() + room);
+        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        let serves = || processes().is_some_and(|(next, _)| next != worker);
+        wait_for("another worker, or one that lacks something", || {
+            trouble() > before + 1 || serves()
+        });
+        lacked += u32::from(trouble() > before + 1);
+        group.set(MANY);
+        wait_for("another worker", serves);
+        assert_eq!(processes().unwrap().1, keeper);
+        writeln!(asked, "absent-{room}").unwrap();
+        let said = said.next().unwrap().unwrap();
+        let expected = format!("'absent-{room}': No such file or directory");
+        assert!(said.ends_with(&expected), "{room}: {said}\n{}", log(sandbox));
+    }
+    drop(asked);
+    assert!(holder.wait().unwrap().code().is_some() && lacked > 4, "{lacked}: {}", log(sandbox));
+}
+
+#[test]
+fn s120_views_stay_where_a_worker_cannot_start_its_threads_for_a_moment() {
+    if !can_take_over() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let Some(group) = Group::make("views", &PIDS) else { return };
+    let sandbox = views::two_alike();
+    let program = env!("CARGO_BIN_EXE_overlayfs-mount");
+    let words = "mount --views views --log log --supervised";
+    let script = group.enter(&format!("exec {program} {words}"));
+    let serving = views::serve_by(&sandbox, sandbox.command("sh").args(["-euc", &script]));
+    let directory = "at/one/.agents/skills";
+    lack_threads((&sandbox, &group), directory, &|| views_keeper::processes(&sandbox));
+    serving.end();
+}
+
+#[test]
+fn s95_a_worker_that_cannot_start_its_threads_for_a_moment_is_followed_by_one_that_can() {
+    if !can_take_over() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let Some(group) = Group::make("view", &PIDS) else { return };
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "plan\n").commit();
+    sandbox.configure("    - repo: acme/base", "");
+    let program = env!("CARGO_BIN_EXE_overlayfs-mount");
+    let script = group.enter(&format!("exec {program} mount --supervised --log log"));
+    let mount = sandbox.mount_by(sandbox.command("sh").args(["-euc", &script]));
+    lack_threads((&sandbox, &group), "view/.agents/skills", &|| {
+        let status = crate::keeper::status(&sandbox)?;
+        let number = |key| crate::keeper::number(&status, key);
+        Some((number("pid"), number("supervisor_pid")))
+    });
+    mount.unmount();
 }

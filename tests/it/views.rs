@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -54,9 +55,13 @@ fn serve(sandbox: &Sandbox) -> Serving<'_> {
 /// The same with more arguments.
 pub(crate) fn serve_with<'a>(sandbox: &'a Sandbox, more: &[&str]) -> Serving<'a> {
     let mut command = sandbox.overlay(&["mount", "--views", "views", "--log", "log"]);
-    command.args(more);
+    serve_by(sandbox, command.args(more))
+}
+
+/// The same by a command that mounts them.
+pub(crate) fn serve_by<'a>(sandbox: &'a Sandbox, command: &mut Command) -> Serving<'a> {
     command.env("OVERLAYFS_MOUNT_LOG", "info,overlayfs_mount::daemon::operator=debug");
-    let mount = sandbox.mount_by(&mut command);
+    let mount = sandbox.mount_by(command);
     let first = &all(sandbox)[0];
     let pid = first["supervisor_pid"].as_i64().or_else(|| first["pid"].as_i64()).unwrap();
     Serving { sandbox, pid: Pid::from_raw(i32::try_from(pid).unwrap()), _mount: mount }

@@ -8,6 +8,7 @@ use tracing::{error, warn};
 
 use super::{Due, Keeping};
 use crate::daemon::stop::Stopped;
+use crate::machine::keeper::LACKING;
 
 /// How long after the death of a worker the next one starts, by how many in a row have died soon and by themselves.
 const PAUSES: [Duration; 6] = [
@@ -36,6 +37,8 @@ pub(super) enum Cause {
     Itself,
     /// The kernel killed it for lack of memory.
     OutOfMemory,
+    /// It ended because the machine lacks something at this moment.
+    Lacking,
     /// Somebody else wanted it to end.
     Others,
 }
@@ -46,7 +49,7 @@ impl Cause {
         match self {
             Self::Itself => served.is_none_or(|served| served < SERVED),
             Self::OutOfMemory => served.is_none_or(|served| served < SERVED_WITH_LITTLE_MEMORY),
-            Self::Others => false,
+            Self::Lacking | Self::Others => false,
         }
     }
 }
@@ -65,7 +68,7 @@ impl Toll {
     fn add(&mut self, cause: Cause, served: Option<Duration>) {
         if cause.counts(served) {
             self.in_a_row += 1;
-        } else if served.is_some() {
+        } else if served.is_some() && cause != Cause::Lacking {
             self.in_a_row = 0;
         }
         let was_killed_at_once = cause == Cause::Others && served.is_none();
@@ -82,6 +85,11 @@ impl Toll {
 }
 
 impl Keeping<'_> {
+    /// What a worker died of that ended with a status.
+    pub(super) fn cause_of_status(code: i32) -> Cause {
+        if code == i32::from(LACKING) { Cause::Lacking } else { Cause::Itself }
+    }
+
     /// What a worker died of that was killed by a signal.
     pub(super) fn cause(&mut self, signal: i32) -> Cause {
         if signal != Signal::SIGKILL as i32 {
@@ -96,7 +104,8 @@ impl Keeping<'_> {
         if let Some(signal) = self.is_stopping {
             return Some(Stopped::Signal(signal));
         }
-        let code = u8::try_from(code).unwrap_or(1).max(1);
+        // What a worker means by its status is between it and us.
+        let code = if cause == Cause::Lacking { 1 } else { u8::try_from(code).unwrap_or(1).max(1) };
         if !self.has_served {
             return Some(Stopped::Worker(code));
         }
@@ -109,7 +118,7 @@ impl Keeping<'_> {
             error!(how, "one worker after the other has died: the mount is given up");
             return Some(Stopped::Worker(code));
         }
-        let pause = self.toll.pause();
+        let pause = if cause == Cause::Lacking { WITHOUT_PROCESSES } else { self.toll.pause() };
         warn!(
             worker = serving.worker.pid(),
             how,
@@ -146,7 +155,9 @@ mod tests {
         }
         assert!(Cause::Itself.counts(secs(1)) && !Cause::Itself.counts(secs(6)));
         assert!(Cause::OutOfMemory.counts(secs(20)) && !Cause::OutOfMemory.counts(secs(31)));
-        assert!(!Cause::Others.counts(secs(0)) && !Cause::Others.counts(None));
+        for cause in [Cause::Others, Cause::Lacking] {
+            assert!(!cause.counts(secs(0)) && !cause.counts(None), "{cause:?}");
+        }
     }
 
     #[test]

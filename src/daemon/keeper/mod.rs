@@ -23,7 +23,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGTERM};
 use tracing::{info, warn};
 
 use self::broker::Broker;
-use self::deaths::{Cause, Toll};
+use self::deaths::Toll;
 use self::kept::{KeptMount, KeptPlan};
 use crate::config::CONFIG_VARIABLE;
 use crate::daemon::DaemonError;
@@ -378,7 +378,7 @@ impl Keeping<'_> {
                 Some(self.is_stopping.map_or(Stopped::Unmounted, Stopped::Signal))
             }
             Fate::Ended(code) => {
-                self.died(&format!("ended with status {code}"), code, Cause::Itself)
+                self.died(&format!("ended with status {code}"), code, Self::cause_of_status(code))
             }
             Fate::Killed(signal) => {
                 let cause = self.cause(signal);

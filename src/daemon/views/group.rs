@@ -16,6 +16,7 @@ use crate::daemon::kept_by::KeptBy;
 use crate::daemon::start::Plan;
 use crate::fuse::{
     self, Agreed, Beginning, Counts, Courier, KernelCache, Owner, Passthrough, Served, Serving,
+    SessionError,
 };
 use crate::machine::passthrough::StackDepth;
 use crate::snapshot::Snapshot;
@@ -229,6 +230,11 @@ impl Group {
     /// True once nobody holds it any more, or its connection was aborted.
     pub(super) fn has_ended(&self) -> bool {
         self.served.has_ended()
+    }
+
+    /// Why the kernel is not answered as it should be, although the connection may be there.
+    pub(super) fn failure(&self) -> Option<SessionError> {
+        self.served.failure()
     }
 
     /// Can be upgraded for as long as the kernel is answered.

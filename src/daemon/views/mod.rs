@@ -49,6 +49,7 @@ use super::copy::Copying;
 use super::fetch::{Fetchers, Fetching};
 use super::kept_by::KeptBy;
 use super::operator::{Doors, Trouble};
+use super::start::expect_room;
 use super::stop::Stopped;
 use crate::config::resolved::Overrides;
 use crate::control::http::Address;
@@ -130,6 +131,7 @@ fn serve_views(
     let mut parsed = Parsed::default();
     let (left, broker) = begin(plan, keeper.as_deref(), &mut parsed)?;
     memory::set_up();
+    expect_room(left.as_deref().map_or(0, Left::threads))?;
     let events = Events::listen()?;
     let roll = Arc::<Roll>::default();
     // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
@@ -176,13 +178,9 @@ fn serve_views(
         }
         return Err(error);
     }
-    roll.start();
-    info!(dir = %daemon.plan.dir.display(), views = daemon.shown(), "serving");
-    let signal = daemon.serve();
-    roll.stop();
-    daemon.stop();
+    let stopped = daemon.serve_to_the_end();
     drop(http);
-    Ok(Stopped::Signal(signal))
+    stopped
 }
 
 struct Daemon {
@@ -251,7 +249,7 @@ impl Daemon {
         } else {
             self.privileged.clear(&[])?;
         }
-        self.look();
+        self.look()?;
         self.await_first_fetch();
         self.is_starting = false;
         // From now on what was pinned before is of no use to anybody else.
@@ -293,8 +291,27 @@ impl Daemon {
         self.views.values().filter(|state| matches!(state, State::Shown(_))).count()
     }
 
+    /// Serves until a signal asks for the end, and takes everything away then.
+    fn serve_to_the_end(mut self) -> Result<Stopped, DaemonError> {
+        self.roll.start();
+        info!(dir = %self.plan.dir.display(), views = self.shown(), "serving");
+        let served = self.serve();
+        self.roll.stop();
+        match served {
+            Ok(signal) => {
+                self.stop();
+                Ok(Stopped::Signal(signal))
+            }
+            Err(error) => {
+                // As if it had been killed: another worker goes on.
+                mem::forget(self);
+                Err(error)
+            }
+        }
+    }
+
     /// Serves until a signal asks for the end.
-    fn serve(&mut self) -> i32 {
+    fn serve(&mut self) -> Result<i32, DaemonError> {
         let mut look_at = Instant::now() + TICK;
         loop {
             match self.events.next(look_at.saturating_duration_since(Instant::now())) {
@@ -307,7 +324,7 @@ impl Daemon {
                 }
                 Some(Event::Signal(signal)) => {
                     info!(signal, "stopping");
-                    return signal;
+                    return Ok(signal);
                 }
                 Some(Event::Reload { file, answer }) => {
                     self.renew(&file, Some(answer));
@@ -320,7 +337,7 @@ impl Daemon {
                 }
                 Some(Event::Look) => look_at = look_at.min(Instant::now() + SETTLE),
                 None => {
-                    self.look();
+                    self.look()?;
                     look_at = Instant::now() + TICK;
                 }
             }
@@ -328,7 +345,8 @@ impl Daemon {
     }
 
     /// Follows what happened to the files, the mounts and the superblocks.
-    fn look(&mut self) {
+    fn look(&mut self) -> Result<(), DaemonError> {
+        self.expect_answers()?;
         self.notice_unmounts();
         for file in self.directory.vanished() {
             drop(self.awaited.remove(&file));
@@ -349,6 +367,14 @@ impl Daemon {
         self.groups.iter().chain(&self.retired).for_each(Group::sweep);
         self.retired.retain(|group| !group.has_ended());
         self.roll.set(&self.views);
+        Ok(())
+    }
+
+    /// Expects that all superblocks are answered as they should be, where another worker could do that.
+    fn expect_answers(&self) -> Result<(), DaemonError> {
+        let failure =
+            self.keeper.as_ref().and_then(|_| self.groups.iter().find_map(Group::failure));
+        failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Whether a view shows the set of its start for good.

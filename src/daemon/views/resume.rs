@@ -21,7 +21,7 @@ use crate::daemon::DaemonError;
 use crate::daemon::courier::of_keeper;
 use crate::daemon::opening::Caches;
 use crate::daemon::update::KEPT_SETS;
-use crate::fuse::{Agreed, SessionError};
+use crate::fuse::{self, Agreed};
 use crate::machine::courier::Courier;
 use crate::machine::descriptor;
 use crate::machine::keeper::Handed;
@@ -50,6 +50,19 @@ impl Left {
             Ok(Self { device, courier, past, journal })
         };
         handed.into_iter().map(read).collect()
+    }
+}
+
+/// The threads of a worker of many views: for signals, mounts, notices, the keeper, pins that are let go of, and who asks a control socket.
+const OWN_THREADS: usize = 6;
+/// Those of a view: for updates and its control socket.
+const THREADS_OF_A_VIEW: usize = 2;
+
+impl Left {
+    /// How many threads those need who go on with all that was left.
+    pub(super) fn threads(all: &[Self]) -> usize {
+        let views: usize = all.iter().map(|left| left.past.views().count()).sum();
+        OWN_THREADS + all.len() * fuse::threads() + views * THREADS_OF_A_VIEW
     }
 }
 
@@ -119,11 +132,11 @@ impl Daemon {
         let served = (device, of_keeper(courier), agreed);
         let group =
             Group::resume(&traits, slot, superblock, served, (journal, left)).map_err(|error| {
-                match error {
-                    // The next worker may have them.
-                    DaemonError::Session(SessionError::Threads(_)) => error,
-                    error => DaemonError::Resume { reason: error.to_string() },
+                // The next worker may have what lacks now.
+                if error.is_momentary() {
+                    return error;
                 }
+                DaemonError::Resume { reason: error.to_string() }
             })?;
         self.groups.push(group);
         for (name, view, returning) in returned {
