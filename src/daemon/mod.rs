@@ -20,6 +20,7 @@ mod outcome;
 mod signals;
 mod start;
 mod stop;
+mod unheard;
 mod update;
 mod updates;
 mod views;

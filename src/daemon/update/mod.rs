@@ -8,7 +8,7 @@ mod retry;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use super::kept_by::{KeptBy, widen};
 use super::opening::Caches;
 use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
 use super::start::{Audience, Plan};
-use super::updates::{UpdateRequest, Updates, Updating, wait};
+use super::updates::{Requests, UpdateRequest, Updates, Updating, updates};
 use super::vitals::Vitals;
 use crate::config::resolved::{Config, Overrides};
 use crate::control::ControlError;
@@ -75,10 +75,8 @@ pub(super) fn start(
     vitals: Arc<Vitals>,
 ) -> Result<(Updates, Updating), DaemonError> {
     let Following { caches, fetching, is_resumed, keeper } = following;
-    let ((sender, requests), stop) = (mpsc::channel(), Stop::default());
-    let looks = sender.clone();
-    // The last look may be asked for when the thread has ended already.
-    let notice = move || looks.send(UpdateRequest::Look).unwrap_or_default();
+    let stop = Stop::default();
+    let (updates, requests, notice) = updates(stop.clone());
     let notices = caches.notices.clone();
     let watch = Watch::start(notices, config_file(&plan.config.origin), notice);
     let first = view.snapshot();
@@ -101,7 +99,7 @@ pub(super) fn start(
         kernel,
         fetching,
         problems: Problems::new(),
-        stop: stop.clone(),
+        stop,
         watch,
         looked_at: Instant::now(),
         remembered: Remembered::default(),
@@ -129,7 +127,7 @@ pub(super) fn start(
         .map_err(|error| DaemonError::Start { step: "starting a thread", error })?;
     // Nothing is sent: it ends when the sets that were left are there, or nobody takes them over.
     taken.recv().unwrap_or_default();
-    Ok((Updates::new(sender, stop), Updating { thread, alive }))
+    Ok((updates, Updating { thread, alive }))
 }
 
 struct Updater {
@@ -179,7 +177,7 @@ const MANY_NODES: usize = 4096;
 
 impl Updater {
     /// Until nobody asks any more. `taking` is let go of once what the last daemon left is there, where somebody waits for that.
-    fn run(&mut self, requests: &Receiver<UpdateRequest>, taking: Option<Sender<()>>) {
+    fn run(&mut self, requests: &Requests, taking: Option<Sender<()>>) {
         let is_awaited = taking.is_some();
         if is_awaited {
             self.restore_left();
@@ -189,7 +187,7 @@ impl Updater {
         // What happened before there were notices is found by the first look.
         let mut next = self.looked_at + SETTLE;
         // Whoever mounted looks into the view now. What nobody waits for comes after that, and before what is asked for.
-        let mut asked = (!self.is_resumed).then(|| wait(requests, next));
+        let mut asked = (!self.is_resumed).then(|| requests.wait(next));
         if self.is_resumed {
             self.view.settle(&self.kernel);
         } else if !is_awaited {
@@ -200,7 +198,7 @@ impl Updater {
         loop {
             let retry_at = self.retry.when().map(|at| at.max(self.looked_at + PACE));
             let until = retry_at.map_or(next, |at| at.min(next));
-            match asked.take().unwrap_or_else(|| wait(requests, until)) {
+            match asked.take().unwrap_or_else(|| requests.wait(until)) {
                 Ok(UpdateRequest::Reload(answer)) => {
                     let outcome = guarded(|| self.reload_asked()).map(Followed::whole);
                     answer(outcome);
