@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::control::ControlError;
 use crate::fuse::SessionError;
 use crate::machine::MachineError;
+use crate::store::is_momentary;
 use crate::sync::BuildError;
 
 /// Why a daemon did not start or did not end well.
@@ -113,6 +114,20 @@ impl DaemonError {
             Self::Views { path, .. } => {
                 Some(format!("name a directory that can be read: `ls -ld '{}'`", path.display()))
             }
+        }
+    }
+}
+
+/// Whether another worker may be able to take over what this one cannot, since the operating system failed.
+pub(super) fn may_pass(error: &SessionError) -> bool {
+    match error {
+        SessionError::Threads(_) => true,
+        SessionError::Handshake(error)
+        | SessionError::NoResend(error)
+        | SessionError::Unwritten(error)
+        | SessionError::Ended(error) => is_momentary(error),
+        SessionError::NoPassthrough | SessionError::OtherAgreement | SessionError::Panicked => {
+            false
         }
     }
 }

@@ -9,6 +9,7 @@ use super::DaemonError;
 use super::attach::{Attached, Given, attach, clear_stale, owner, raise_read_ahead};
 use super::configuration::keep_mounted;
 use super::courier;
+use super::error::may_pass;
 use super::kept_by::KeptBy;
 use super::opening::{OpenedView, Start, open};
 use super::operator::{Doors, Seen};
@@ -188,7 +189,10 @@ fn serve(
     let served = served.inspect_err(|error| {
         if let Some(keeper) = keeper.as_ref().filter(|_| is_resumed) {
             warn!("the mount cannot be taken over: {error}");
-            keeper.say(Word::Anew);
+            // Else the next worker may.
+            if !may_pass(error) {
+                keeper.say(Word::Anew);
+            }
         }
     })?;
     let kernel = served.kernel.clone();

@@ -58,8 +58,13 @@ fn refuse_starts(sandbox: &Sandbox, keeper: i32, which: &str) -> Traced {
     strace.args(["-qq", "-o"]).arg(sandbox.path("trace"));
     let injected = format!("inject=clone,clone3,vfork:error=EAGAIN:when={which}");
     strace.args(["-e", &injected, "-p", &keeper.to_string()]);
+    attached(&mut strace, keeper)
+}
+
+/// Starts strace(1), and waits until it has a process.
+fn attached(strace: &mut Command, process: i32) -> Traced {
     let traced = Traced(strace.stderr(Stdio::null()).spawn().unwrap());
-    let status = format!("/proc/{keeper}/status");
+    let status = format!("/proc/{process}/status");
     wait_for("strace", || !fs::read_to_string(&status).unwrap().contains("TracerPid:\t0\n"));
     traced
 }
@@ -111,4 +116,27 @@ fn s123_a_broker_that_cannot_be_started_for_a_moment_is_started_soon() {
     assert_eq!(views_keeper::processes(&sandbox), Some((worker, keeper)));
     drop(traced);
     serving.end();
+}
+
+#[test]
+fn s115_a_state_directory_that_cannot_be_had_for_a_moment_is_waited_for() {
+    if !can_inject() || !can_take_over() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mount = sample(&sandbox);
+    let sets = sandbox.shell("find \"$PWD\"/state/pins -name sets");
+    let (worker, keeper) = processes(&sandbox);
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o"]).arg(sandbox.path("trace")).args(["-P", sets.trim()]);
+    strace.args(["-e", "inject=mkdir,mkdirat:error=ENOMEM:when=1", "-p", &keeper.to_string()]);
+    let traced = attached(&mut strace, keeper);
+    kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+    let next = || Some(crate::keeper::number(&crate::keeper::status(&sandbox)?, "pid"));
+    wait_for("another worker", || next().is_some_and(|next| next != worker));
+    drop(traced);
+    let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
+    assert!(trace.contains("(INJECTED)"), "{trace}");
+    assert!(!log(&sandbox).contains("made anew"), "{}", log(&sandbox));
+    mount.unmount();
 }

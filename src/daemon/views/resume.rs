@@ -19,9 +19,10 @@ use super::show::open_archive;
 use super::{Daemon, State};
 use crate::daemon::DaemonError;
 use crate::daemon::courier::of_keeper;
+use crate::daemon::error::may_pass;
 use crate::daemon::opening::Caches;
 use crate::daemon::update::KEPT_SETS;
-use crate::fuse::{Agreed, SessionError};
+use crate::fuse::Agreed;
 use crate::machine::courier::Courier;
 use crate::machine::descriptor;
 use crate::machine::keeper::Handed;
@@ -120,8 +121,7 @@ impl Daemon {
         let group =
             Group::resume(&traits, slot, superblock, served, (journal, left)).map_err(|error| {
                 match error {
-                    // The next worker may have them.
-                    DaemonError::Session(SessionError::Threads(_)) => error,
+                    DaemonError::Session(cause) if may_pass(&cause) => cause.into(),
                     error => DaemonError::Resume { reason: error.to_string() },
                 }
             })?;

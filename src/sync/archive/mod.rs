@@ -21,23 +21,24 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
-use self::problem::{Problem, patiently};
+use self::problem::Problem;
 use self::recall::Recalled;
 use self::record::{ContentRecord, LfsRecord, SetRecord, SourceRecord};
-use super::pin::{self, Pins};
+use super::pin::Pins;
 use super::pin_root::{SETS, name_of};
 use super::shared::Shared;
 use crate::config::resolved::{Access, Config, SourceSpec};
 use crate::snapshot::Snapshot;
 use crate::store::git::Repository;
 use crate::store::is_momentary;
+use crate::store::patience::{self, patiently, patiently_until};
 use crate::union::object::Oid;
 use crate::union::revision::RevisionSetId;
 use crate::union::source::{SourceId, Visibility};
 use crate::view;
 
 /// So long it is worth while to wait for what cannot be read at the moment.
-pub const PATIENCE: Duration = pin::PATIENCE;
+pub const PATIENCE: Duration = patience::PATIENCE;
 /// How long after a try the next one is made.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -57,7 +58,7 @@ type SetRoot = (u64, i64);
 type SetRepositories = Arc<[Option<Arc<Repository>>]>;
 
 impl Archive {
-    /// The archive of a mount, empty; nothing if there is no directory for it. Where several views share their pins, each has one of its
+    /// The archive of a mount, empty; nothing if there can be no directory for it, also after a while. Where several views share their pins, each has one of its
     /// own, by its mount point.
     pub fn open(
         pins: &Pins,
@@ -67,7 +68,7 @@ impl Archive {
     ) -> Option<Self> {
         let sets = pins.directory()?.join(SETS);
         let dir = of_view.map_or(sets.clone(), |at| sets.join(name_of(at)));
-        if let Err(error) = fs::create_dir_all(&dir) {
+        if let Err(error) = patiently(|| fs::create_dir_all(&dir)) {
             warn!(dir = %dir.display(), %error, "sets that were left will be forgotten with this mount");
             return None;
         }
@@ -103,7 +104,11 @@ impl Archive {
             };
             let is_spare = age >= config.mount.keep && newest - position >= sets_min;
             let take = || self.take(&path, pins, left, config);
-            let taken = if is_spare { Ok(None) } else { patiently(until, take) };
+            let taken = if is_spare {
+                Ok(None)
+            } else {
+                patiently_until(until, |problem: &Problem| problem.is_momentary, take)
+            };
             match taken {
                 Ok(Some((repositories, (born, time_secs)))) => {
                     self.sets().insert(id, repositories);
