@@ -126,17 +126,25 @@ fn s115_a_state_directory_that_cannot_be_had_for_a_moment_is_waited_for() {
     let sandbox = Sandbox::new();
     let mount = sample(&sandbox);
     let sets = sandbox.shell("find \"$PWD\"/state/pins -name sets");
-    let (worker, keeper) = processes(&sandbox);
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o"]).arg(sandbox.path("trace")).args(["-P", sets.trim()]);
-    strace.args(["-e", "inject=mkdir,mkdirat:error=ENOMEM:when=1", "-p", &keeper.to_string()]);
-    let traced = attached(&mut strace, keeper);
-    kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
-    let next = || Some(crate::keeper::number(&crate::keeper::status(&sandbox)?, "pid"));
-    wait_for("another worker", || next().is_some_and(|next| next != worker));
-    drop(traced);
-    let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
-    assert!(trace.contains("(INJECTED)"), "{trace}");
-    assert!(!log(&sandbox).contains("made anew"), "{}", log(&sandbox));
+    // The directory of the sets is looked at, opened and listed, and the first of its files is looked at.
+    for failing in [
+        "statx:error=ENOMEM:when=1",
+        "openat:error=EMFILE:when=1",
+        "getdents64:error=EIO:when=1",
+        "statx:error=ENOMEM:when=2",
+    ] {
+        let (worker, keeper) = processes(&sandbox);
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o"]).arg(sandbox.path("trace")).args(["-P", sets.trim()]);
+        strace.args(["-e", &format!("inject={failing}"), "-p", &keeper.to_string()]);
+        let traced = attached(&mut strace, keeper);
+        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        let next = || Some(crate::keeper::number(&crate::keeper::status(&sandbox)?, "pid"));
+        wait_for("another worker", || next().is_some_and(|next| next != worker));
+        drop(traced);
+        let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
+        assert!(trace.contains("(INJECTED)"), "{failing}: {trace}");
+        assert!(!log(&sandbox).contains("made anew"), "{failing}: {}", log(&sandbox));
+    }
     mount.unmount();
 }

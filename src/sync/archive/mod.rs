@@ -68,7 +68,7 @@ impl Archive {
     ) -> Option<Self> {
         let sets = pins.directory()?.join(SETS);
         let dir = of_view.map_or(sets.clone(), |at| sets.join(name_of(at)));
-        if let Err(error) = patiently(|| fs::create_dir_all(&dir)) {
+        if let Err(error) = patiently(|| make(&dir)) {
             warn!(dir = %dir.display(), %error, "sets that were left will be forgotten with this mount");
             return None;
         }
@@ -237,20 +237,28 @@ impl Archive {
         ids.into_iter().filter(is_forbidden).collect()
     }
 
+    /// All that there are. What keeps them from being seen and may pass is waited for; if it does not, they stay for the next daemon.
     fn records(&self) -> Vec<(RevisionSetId, SystemTime, PathBuf)> {
-        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let until = Instant::now() + PATIENCE;
+        let list = || fs::read_dir(&self.dir)?.collect::<io::Result<Vec<_>>>();
+        let unseen = |path: &Path, error: &io::Error| {
+            warn!(path = %path.display(), %error, "sets that were kept are not shown");
+        };
+        let entries = patiently_until(until, is_momentary, list);
+        let entries = entries.inspect_err(|error| unseen(&self.dir, error)).unwrap_or_default();
         let mut found = Vec::new();
         for entry in entries {
             let path = entry.path();
-            let id =
-                path.file_stem().and_then(|stem| RevisionSetId::parse(stem.as_encoded_bytes()));
-            let time = entry.metadata().and_then(|metadata| metadata.modified());
-            match (id, time) {
-                (Some(id), Ok(time)) if path == path_of(&self.dir, &id) => {
-                    found.push((id, time, path));
-                }
+            let stem = path.file_stem();
+            let id = stem.and_then(|stem| RevisionSetId::parse(stem.as_encoded_bytes()));
+            let Some(id) = id.filter(|id| path == path_of(&self.dir, id)) else {
                 // What was being written when a daemon was killed.
-                (Some(_) | None, Ok(_) | Err(_)) => remove(&path),
+                remove(&path);
+                continue;
+            };
+            match patiently_until(until, is_momentary, || entry.metadata()?.modified()) {
+                Ok(time) => found.push((id, time, path)),
+                Err(error) => unseen(&path, &error),
             }
         }
         found
@@ -318,6 +326,15 @@ fn is_same_repository(pair: (&Option<Arc<Repository>>, &Option<Arc<Repository>>)
         (Some(one), Some(other)) => Arc::ptr_eq(one, other),
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// Makes a directory, unless it is there.
+fn make(dir: &Path) -> io::Result<()> {
+    // Not by trying: that it is there already would hide why it cannot be looked at.
+    match fs::metadata(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(dir),
+        found => found.map(drop),
     }
 }
 
