@@ -4,6 +4,7 @@
 //! nothing mounted.
 
 mod attach;
+mod bounded_log;
 mod configuration;
 mod confines;
 mod copy;
