@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::fatal::Traced;
-use crate::fixture::{Sandbox, can_inject, can_take_over, wait_for};
+use crate::fixture::{Sandbox, can_inject, can_mount, can_take_over, wait_for};
 use crate::keeper::{children, log, processes, runs, sample};
 use crate::{views, views_keeper};
 
@@ -147,4 +147,28 @@ fn s115_a_state_directory_that_cannot_be_had_for_a_moment_is_waited_for() {
         assert!(!log(&sandbox).contains("made anew"), "{failing}: {}", log(&sandbox));
     }
     mount.unmount();
+}
+
+#[test]
+fn s148_a_mount_that_waits_for_sets_that_were_left_hears_that_it_is_to_end() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = sandbox.repo("acme/base");
+    repo.skill("plan", "plan\n").commit();
+    sandbox.configure("    - {repo: acme/base}", "");
+    let mount = sandbox.mount();
+    repo.skill("plan", "other\n").commit();
+    sandbox.succeed(&["reload", "view"]);
+    mount.unmount();
+    // What is not answered, as by a file server that hangs.
+    sandbox.shell("for set in $(find state/pins -name '*.json'); do rm $set; mkfifo $set; done");
+    let mut serving = sandbox.overlay(&["mount", "-f", "--log", "log"]).spawn().unwrap();
+    wait_for("the mount", || !sandbox.mounts().is_empty());
+    let pid = Pid::from_raw(i32::try_from(serving.id()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    wait_for("its end", || sandbox.mounts().is_empty());
+    kill(pid, Signal::SIGKILL).unwrap();
+    serving.wait().unwrap();
 }

@@ -46,6 +46,8 @@ const TICK: Duration = Duration::from_secs(1);
 const TICK_WITHOUT_NOTICES: Duration = Duration::from_millis(250);
 /// How long after a notice there is a look: what changes one thing often changes another at once.
 const SETTLE: Duration = Duration::from_millis(20);
+/// How often it is looked, while the sets that were left are taken over, whether somebody asks for the end.
+const TAKING_PACE: Duration = Duration::from_millis(20);
 /// Notices that come all the time lead to a look this often.
 const PACE: Duration = Duration::from_millis(50);
 /// How long after a history could not be packed it is tried again.
@@ -64,6 +66,8 @@ pub(super) struct Following {
     pub(super) is_resumed: bool,
     /// Who has another worker take over where this one is confined to less than is needed.
     pub(super) keeper: Option<Arc<KeptBy>>,
+    /// The wish to end: who has it waits for nothing.
+    pub(super) wish: Stop,
 }
 
 /// Starts the thread that keeps a view up to date.
@@ -74,7 +78,7 @@ pub(super) fn start(
     kernel: KernelCache,
     vitals: Arc<Vitals>,
 ) -> Result<(Updates, Updating), DaemonError> {
-    let Following { caches, fetching, is_resumed, keeper } = following;
+    let Following { caches, fetching, is_resumed, keeper, wish } = following;
     let stop = Stop::default();
     let (updates, requests, notice) = updates(stop.clone());
     let notices = caches.notices.clone();
@@ -126,7 +130,8 @@ pub(super) fn start(
         })
         .map_err(|error| DaemonError::Start { step: "starting a thread", error })?;
     // Nothing is sent: it ends when the sets that were left are there, or nobody takes them over.
-    taken.recv().unwrap_or_default();
+    let is_taking = || matches!(taken.recv_timeout(TAKING_PACE), Err(RecvTimeoutError::Timeout));
+    while is_taking() && !wish.is_set() {}
     Ok((updates, Updating { thread, alive }))
 }
 
