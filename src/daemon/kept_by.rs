@@ -23,6 +23,7 @@ use crate::fuse::Courier;
 use crate::machine::broker::Line;
 use crate::machine::confinement::KeptPrivileges;
 use crate::machine::keeper::{Handed, Keeper, KeeperAnswer, Word, journal_file};
+use crate::store::patience::patiently;
 use crate::sync::reach::Reach;
 use crate::view::{Journal, Past};
 
@@ -85,7 +86,7 @@ impl KeptBy {
             return None;
         }
         let handed = self.keeper.ask().ok()?;
-        let past = handed.journal.try_clone().and_then(Past::read);
+        let past = patiently(|| handed.journal.try_clone()).and_then(Past::read);
         *self.handed.lock().unwrap_or_else(PoisonError::into_inner) = Some(handed);
         past.ok()?.0.only()?.configurations().cloned()
     }

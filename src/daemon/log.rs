@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -14,6 +14,8 @@ use tracing_subscriber::fmt as lines;
 use tracing_subscriber::layer::{Identity, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use super::bounded_log::BoundedLog;
 
 /// The variable that sets what is logged, as `info` or `overlayfs_mount::sync=debug`.
 const LOG_VARIABLE: &str = "OVERLAYFS_MOUNT_LOG";
@@ -70,7 +72,7 @@ impl OwnLog {
     /// Opens a log, or makes it (S112).
     fn open(path: &Path) -> io::Result<Self> {
         loop {
-            let file = OpenOptions::new().create(true).append(true).open(path)?;
+            let file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
             // Whoever takes it away holds the lock alone, and only for that.
             file.lock_shared()?;
             if file.metadata()?.nlink() > 0 {
@@ -104,7 +106,7 @@ impl OwnLog {
 }
 
 /// Whether a line of a log, in whichever form, is a warning or an error.
-fn says_trouble(line: &str) -> bool {
+pub(super) fn says_trouble(line: &str) -> bool {
     let level = if line.starts_with('{') {
         let object = serde_json::from_str::<serde_json::Value>(line).unwrap_or_default();
         object["level"].as_str().map(str::to_owned)
@@ -196,12 +198,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let log = OwnLog::open(path)?;
-    let layer = to_file(log.file.try_clone()?, lines);
+    let layer = to_file(BoundedLog::new(log.file.try_clone()?, lines), lines);
     *own = Some(log);
     Ok(layer)
 }
 
-fn to_file<S>(file: File, lines: LogLines) -> BoxedLayer<S>
+fn to_file<S>(file: impl Write + Send + 'static, lines: LogLines) -> BoxedLayer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {

@@ -4,6 +4,7 @@
 //! nothing mounted.
 
 mod attach;
+mod bounded_log;
 mod configuration;
 mod confines;
 mod copy;
@@ -20,6 +21,7 @@ mod outcome;
 mod signals;
 mod start;
 mod stop;
+mod unheard;
 mod update;
 mod updates;
 mod views;

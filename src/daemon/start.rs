@@ -204,7 +204,8 @@ fn serve(
         }
     })?;
     let kernel = served.kernel.clone();
-    let follow = Following { caches, fetching, is_resumed, keeper: keeper.clone() };
+    let follow =
+        Following { caches, fetching, is_resumed, keeper: keeper.clone(), wish: ending.wish() };
     let (updates, updating) = update::start(plan, view.clone(), follow, kernel, vitals.clone())?;
     let counts = served.counts.clone();
     let asked = updates.clone();

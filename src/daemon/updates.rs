@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
+use crate::daemon::unheard::Unheard;
 use crate::sync::fetch::Stop;
 
 /// The way to ask for an update.
@@ -27,19 +28,36 @@ pub(super) enum UpdateRequest {
     End,
 }
 
-/// Waits for what is asked for next, until a time.
-pub(super) fn wait(
-    requests: &Receiver<UpdateRequest>,
-    until: Instant,
-) -> Result<UpdateRequest, RecvTimeoutError> {
-    requests.recv_timeout(until.saturating_duration_since(Instant::now()))
+/// What is asked for, as it comes to the thread.
+pub(super) struct Requests {
+    received: Receiver<UpdateRequest>,
+    looks: Unheard,
+}
+
+impl Requests {
+    /// Waits for what is asked for next, until a time.
+    pub(super) fn wait(&self, until: Instant) -> Result<UpdateRequest, RecvTimeoutError> {
+        let request =
+            self.received.recv_timeout(until.saturating_duration_since(Instant::now()))?;
+        if matches!(request, UpdateRequest::Look) {
+            self.looks.heard();
+        }
+        Ok(request)
+    }
+}
+
+/// The way to ask, what comes of it, and how it is said that something happened: at most one such notice waits, however long the thread is
+/// busy.
+pub(super) fn updates(stop: Stop) -> (Updates, Requests, impl Fn() + Send + Sync + 'static) {
+    let (sender, received) = mpsc::channel();
+    let (looks, asked) = (Unheard::default(), sender.clone());
+    let said = looks.clone();
+    // The last look may be asked for when the thread has ended already.
+    let notice = move || said.say(|| asked.send(UpdateRequest::Look).unwrap_or_default());
+    (Updates { requests: sender, stop }, Requests { received, looks }, notice)
 }
 
 impl Updates {
-    pub(super) fn new(requests: Sender<UpdateRequest>, stop: Stop) -> Self {
-        Self { requests, stop }
-    }
-
     /// Reads configuration and refs anew; returns when every new look-up sees the result.
     pub(super) fn reload(&self) -> Result<ReloadReport, ControlError> {
         let (answer, answered) = mpsc::sync_channel(1);
@@ -73,4 +91,27 @@ pub(super) struct Updating {
     pub(super) thread: JoinHandle<()>,
     /// Can be upgraded for as long as it runs.
     pub(super) alive: Weak<()>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn of_many_notices_one_waits_and_none_is_lost() {
+        let (updates, requests, notice) = updates(Stop::default());
+        let now = || Instant::now() + Duration::from_secs(10);
+        for _ in 0..3 {
+            for _ in 0..10_000 {
+                notice();
+            }
+            assert!(matches!(requests.wait(now()), Ok(UpdateRequest::Look)));
+            assert!(matches!(requests.wait(Instant::now()), Err(RecvTimeoutError::Timeout)));
+        }
+        notice();
+        updates.end();
+        assert!(matches!(requests.wait(now()), Ok(UpdateRequest::Look)));
+        assert!(matches!(requests.wait(now()), Ok(UpdateRequest::End)));
+    }
 }

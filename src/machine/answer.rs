@@ -5,8 +5,8 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tracing::warn;
 const LOOKS: u32 = 10;
 
 /// Asks the mount at a path, and calls `waited` with the time that the answer is out, from `patience` on until it comes. It is counted in
-/// looks: a machine that was suspended, or a process that had no time, has not waited.
+/// looks: a machine that was suspended, or a process that had no time, has not waited. It is asked until the value goes.
 ///
 /// # Errors
 /// No thread can be started.
@@ -26,17 +26,17 @@ pub fn watch(
     path: &Path,
     patience: Duration,
     waited: impl Fn(Duration) + Send + 'static,
-) -> io::Result<()> {
-    let is_asking = Arc::new(AtomicBool::new(false));
+) -> io::Result<Asked> {
+    let (is_asking, watched) = (Arc::new(AtomicBool::new(false)), Arc::new(()));
     let pace = patience / LOOKS;
     let (asked, path) = (is_asking.clone(), path.to_owned());
+    let [asks, looks_on] = [(); 2].map(|()| Arc::downgrade(&watched));
     let asking = move || {
         if let Err(error) = close_all() {
             warn!(%error, "a worker that answers nobody will not be replaced: no thread may have descriptors of its own (`unshare`)");
             return;
         }
-        loop {
-            thread::sleep(pace);
+        while is_watched(&asks, pace) {
             asked.store(true, Ordering::Release);
             // Any answer is one.
             let _any = statfs(&path);
@@ -46,15 +46,27 @@ pub fn watch(
     thread::Builder::new().name("asking".into()).spawn(asking)?;
     let looking = move || {
         let mut looks = 0;
-        loop {
-            thread::sleep(pace);
+        while is_watched(&looks_on, pace) {
             looks = if is_asking.load(Ordering::Acquire) { looks + 1 } else { 0 };
             if looks >= LOOKS {
                 waited(pace * looks);
             }
         }
     };
-    thread::Builder::new().name("looking".into()).spawn(looking).map(drop)
+    thread::Builder::new().name("looking".into()).spawn(looking)?;
+    Ok(Asked { _watched: watched })
+}
+
+/// A mount that is asked whether it answers. Without the value nobody asks any more.
+#[derive(Debug)]
+pub struct Asked {
+    _watched: Arc<()>,
+}
+
+/// Whether it is, after a while.
+fn is_watched(watched: &Weak<()>, pace: Duration) -> bool {
+    thread::sleep(pace);
+    watched.strong_count() > 0
 }
 
 /// Leaves this thread without descriptors. One that waits in the kernel for an answer does not end when its process is killed: the process's
@@ -93,7 +105,7 @@ mod tests {
     fn what_answers_is_not_waited_for() {
         let (sender, waits) = mpsc::channel();
         let waited = move |_| sender.send(()).unwrap_or_default();
-        watch(Path::new("/proc"), Duration::from_millis(20), waited).unwrap();
+        let _asked = watch(Path::new("/proc"), Duration::from_millis(20), waited).unwrap();
         assert!(waits.recv_timeout(Duration::from_millis(200)).is_err());
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod few_descriptors;
 pub mod git;
 #[cfg(any(test, fuzzing))]
 pub mod memory;
+pub(crate) mod patience;
 pub mod state_dir;
 pub mod walk;
 

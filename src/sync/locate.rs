@@ -1,5 +1,6 @@
 //! Where a source is on this machine.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -102,7 +103,7 @@ fn open(
 ) -> Result<Arc<Repository>, PlaceProblem> {
     match place.metadata() {
         Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let is_link = place.is_symlink();
             let dangles = || PlaceProblem::Other("is a link to nothing".to_owned());
             return Err(if is_link { dangles() } else { PlaceProblem::Absent });
@@ -118,18 +119,37 @@ fn open(
     };
     let repository = repositories.open(place).map_err(problem)?;
     let parts = [place, repository.git_dir(), repository.common_dir(), repository.objects_dir()];
-    if parts.into_iter().any(|part| is_refused(config, part)) {
-        return Err(PlaceProblem::Private);
+    for part in parts {
+        match is_refused(config, part) {
+            Ok(false) => {}
+            Ok(true) => return Err(PlaceProblem::Private),
+            Err(error) if is_momentary(&error) => {
+                return Err(PlaceProblem::Momentary(untold(&error)));
+            }
+            Err(error) => return Err(PlaceProblem::Other(untold(&error))),
+        }
     }
     Ok(repository)
 }
 
+/// Why it is not known whether a place is private.
+pub(super) fn untold(error: &io::Error) -> String {
+    format!("it cannot be told whether it {PRIVATE}: {error}")
+}
+
 /// True if a public view must not read what is there: its real path lies below the private part of the cache.
-pub(super) fn is_refused(config: &Config, place: &Path) -> bool {
+///
+/// # Errors
+/// That cannot be told. It is not to be read then.
+pub(super) fn is_refused(config: &Config, place: &Path) -> io::Result<bool> {
     match config.access {
-        Access::All | Access::None => return false,
+        Access::All | Access::None => return Ok(false),
         Access::Public => {}
     }
-    let Ok(private) = config.repo_cache.path.join("private").canonicalize() else { return false };
-    place.canonicalize().is_ok_and(|real| real.starts_with(private))
+    let real = |path: &Path| match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        real => real.map(Some),
+    };
+    let (private, place) = (real(&config.repo_cache.path.join("private"))?, real(place)?);
+    Ok(private.zip(place).is_some_and(|(private, place)| place.starts_with(private)))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::digest::Fields;
 use super::error::{SourceCause, Tried};
 use super::history::WantedGit;
-use super::locate::{Located, PRIVATE, is_refused, locate, places};
+use super::locate::{Located, PRIVATE, is_refused, locate, places, untold};
 use super::pin::{Pins, unless_id};
 use super::resolve::{leads_to, resolve};
 use super::shared::Shared;
@@ -17,6 +17,7 @@ use crate::snapshot::{GitDirectory, Pinning, Snapshot, Source, SourceState};
 use crate::store::dir::DirStore;
 use crate::store::git::lfs::LfsObjects;
 use crate::store::git::{Commit, GitStore, Repository};
+use crate::store::is_momentary;
 use crate::store::{Store, StoreError};
 use crate::union::object::Oid;
 use crate::union::revision::Revision;
@@ -206,7 +207,13 @@ fn used_before(
 }
 
 fn open_directory(config: &Config, path: &Path) -> Result<OpenedSource, SourceCause> {
-    if is_refused(config, path) {
+    let is_refused = is_refused(config, path).map_err(|error| SourceCause::Directory {
+        place: path.to_owned(),
+        problem: untold(&error),
+        is_absent: false,
+        is_momentary: is_momentary(&error),
+    })?;
+    if is_refused {
         let tried = vec![Tried { path: path.to_owned(), problem: PRIVATE.to_owned() }];
         return Err(SourceCause::Private { tried, public: None });
     }
@@ -266,7 +273,8 @@ pub(super) fn reopen(
         };
         let mut places = places(config, spec).into_iter();
         let place = places.find(|place| *place == source.place)?;
-        if is_refused(config, &place) || source.store.lfs_digest().is_some() && !spec.serves_lfs {
+        let is_refused = is_refused(config, &place).unwrap_or(true);
+        if is_refused || source.store.lfs_digest().is_some() && !spec.serves_lfs {
             return None;
         }
         let (store, time_secs) = (source.store.clone(), source.time_secs);

@@ -7,8 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use tracing::{debug, info, warn};
 
@@ -20,13 +19,8 @@ use crate::snapshot::{Pinning, Source};
 use crate::store::git::lfs::LfsObjects;
 use crate::store::git::pin::{Filled, Lenders, PinDirectory, PinError};
 use crate::store::git::{GitStore, Repository};
-use crate::store::is_momentary;
+use crate::store::patience::{PATIENCE, patiently};
 use crate::union::object::Oid;
-
-/// So long it is worth while to wait for what cannot be read at the moment.
-pub(super) const PATIENCE: Duration = Duration::from_secs(3);
-/// How long after a try the next one is made.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// The pins of one mount.
 #[derive(Debug)]
@@ -90,15 +84,7 @@ impl Pins {
     /// Takes the root of a mount, and what an earlier daemon left there: [`Pins::left`] gives it once. Without a mount it is a root that goes
     /// with this daemon. Where there can be no root, nothing is pinned; what keeps one from being had and may pass is waited for.
     pub fn open(state: &StateSettings, mountpoint: Option<&Path>) -> Self {
-        let until = Instant::now() + PATIENCE;
-        let opened = loop {
-            match PinRoot::open(&state.dir, mountpoint) {
-                Err(error) if is_momentary(&error) && Instant::now() < until => {
-                    thread::sleep(PAUSE);
-                }
-                opened => break opened,
-            }
-        };
+        let opened = patiently(|| PinRoot::open(&state.dir, mountpoint));
         let root = opened.map_err(|error| {
             format!("nothing can be kept in the state directory `{}`: {error}", state.dir.display())
         });

@@ -4,14 +4,37 @@
 //! that changed gets a later time than it ever had, also when it returns to older bytes (S57).
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
 use super::name::{Name, RelPath};
 use super::namespace::{Directory, Item, Namespace, Shown};
 
-/// The last times of names that are not in the view any more, in seconds since 1970.
+/// The last times of names that are not in the view any more, in seconds since 1970: those that vanished last, [`REMEMBERED_MIN`] at least.
 #[derive(Debug, Clone, Default)]
-pub struct Remembered(HashMap<RelPath, i64>);
+pub struct Remembered {
+    recent: HashMap<RelPath, i64>,
+    /// Those before: as many, and looked at second.
+    older: HashMap<RelPath, i64>,
+}
+
+/// So many names that vanished are known at least.
+const REMEMBERED_MIN: usize = 65_536;
+
+impl Remembered {
+    fn get(&self, path: &RelPath) -> Option<i64> {
+        self.recent.get(path).or_else(|| self.older.get(path)).copied()
+    }
+
+    fn put(&mut self, path: RelPath, time_secs: i64) {
+        if self.recent.len() >= REMEMBERED_MIN {
+            self.older = mem::take(&mut self.recent);
+        }
+        let last = self.older.remove(&path).unwrap_or(time_secs).max(time_secs);
+        let known = self.recent.entry(path).or_insert(last);
+        *known = (*known).max(last);
+    }
+}
 
 /// A namespace that follows another one.
 pub struct Succession<'a> {
@@ -93,7 +116,7 @@ impl Succession<'_> {
     }
 
     fn last_time(&self, path: &RelPath) -> Option<i64> {
-        self.remembered.0.get(path).copied()
+        self.remembered.get(path)
     }
 
     /// Remembers the times of all that was in a directory and is not there, or something else, now.
@@ -121,8 +144,7 @@ impl Succession<'_> {
                 directory.time_secs
             }
         };
-        let last = self.remembered.0.entry(path).or_insert(time_secs);
-        *last = (*last).max(time_secs);
+        self.remembered.put(path, time_secs);
     }
 }
 
@@ -221,6 +243,29 @@ mod tests {
         history.next(502, &[("skills/b", 1, 100)]);
         history.next(503, &[("skills/a", 1, 100), ("skills/b", 3, 400)]);
         assert_eq!((history.time("skills/a"), history.time("skills/b")), (103, 400));
+    }
+
+    #[test]
+    fn s57_what_is_remembered_of_names_that_vanished_has_a_bound() {
+        const AT_ONCE: usize = 500;
+        let names: Vec<_> = (0..3 * REMEMBERED_MIN).map(|n| format!("skills/{n}")).collect();
+        let mut history = History::new(&[]);
+        for (serial, names) in (100..).zip(names.chunks(AT_ONCE)) {
+            let entries: Vec<_> = names.iter().map(|name| (name.as_str(), 1, serial)).collect();
+            history.next(serial, &entries);
+        }
+        history.next(1000, &[]);
+        let remembered = &history.remembered;
+        assert!(remembered.recent.len() + remembered.older.len() <= 2 * REMEMBERED_MIN);
+        for name in &names[2 * REMEMBERED_MIN..] {
+            assert!(remembered.get(&path(name)).is_some(), "{name}");
+        }
+        // What came back and vanished again is known by the later time.
+        let last = names.last().unwrap();
+        history.next(1001, &[(last, 2, 2000)]);
+        history.next(1002, &[]);
+        history.next(1003, &[(last, 1, 100)]);
+        assert_eq!(history.time(last), 2001);
     }
 
     #[test]

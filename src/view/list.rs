@@ -6,9 +6,10 @@ use std::time::{Instant, SystemTime};
 use super::attr::{Attr, Lifetime};
 use super::lookup::{Candidate, LookedInto};
 use super::merged::Merged;
-use super::moment::{INDEX_BITS, Moment, set_bits};
+use super::moment::Moment;
 use super::nodes::{Node, Number};
 use super::pieces::{Left, NAMES_MIN};
+use super::position::{self, Position};
 use super::tree::{Live, Tree, stays_inside, unreadable};
 use super::{View, ViewError, streams};
 use crate::config::resolved::Links;
@@ -129,15 +130,15 @@ impl View {
 impl View {
     /// The set that an offset carries, if it is kept; the current one at the start of a stream.
     fn set_of(&self, moment: &Moment, offset: u64) -> Result<Set, ViewError> {
-        let (bits, index) = (offset >> INDEX_BITS, offset & ((1 << INDEX_BITS) - 1));
-        let current = set_bits(moment.snapshot.serial);
-        if offset == 0 || bits == current {
+        let position = Position::of(offset);
+        let (index, current) = (position.index, moment.snapshot.serial);
+        if offset == 0 || position.is_in(current) {
             let snapshot = moment.snapshot.clone();
             return Ok(Set { snapshot, index, bits: Bits::Set(current), is_current: true });
         }
-        let kept = moment.by_set_bits(bits).ok_or(ViewError::Stale)?;
+        let (kept, serial) = moment.at(position).ok_or(ViewError::Stale)?;
         let snapshot = kept.snapshot(self.archive())?;
-        Ok(Set { snapshot, index, bits: Bits::Set(bits), is_current: false })
+        Ok(Set { snapshot, index, bits: Bits::Set(serial), is_current: false })
     }
 
     /// What a live directory holds, for who begins to list it or goes on: the names of the listing that his offset is of, as far as they are still there,
@@ -204,7 +205,7 @@ struct Set {
 enum Bits {
     /// Nothing: the directory never changes.
     None,
-    /// The set.
+    /// The serial number of the set.
     Set(u64),
     /// The tag of a listing of a live directory.
     Tag(u64),
@@ -225,8 +226,9 @@ impl Set {
     fn offset(&self, index: u64) -> Result<u64, ViewError> {
         match self.bits {
             Bits::None => Ok(index),
-            Bits::Set(_) if index >> INDEX_BITS > 0 => Err(ViewError::DirectoryTooLarge),
-            Bits::Set(bits) => Ok(bits << INDEX_BITS | index),
+            Bits::Set(serial) => {
+                position::offset(serial, index).ok_or(ViewError::DirectoryTooLarge)
+            }
             Bits::Tag(tag) => Ok(streams::offset(tag, index)),
         }
     }

@@ -27,6 +27,7 @@ mod overlay;
 mod past;
 mod past_view;
 mod pieces;
+mod position;
 mod read;
 mod reading;
 mod records;

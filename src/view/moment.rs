@@ -7,15 +7,11 @@ use std::sync::Arc;
 
 use super::attr::Lifetime;
 use super::kept::Kept;
+use super::position::Position;
 use super::threads::ArcSwap;
 use crate::snapshot::Snapshot;
 use crate::union::name::{Name, RelPath};
 use crate::union::revision::RevisionSetId;
-
-/// How many bits of a directory offset name the set, above those of the index.
-pub(super) const SET_BITS: u32 = 12;
-/// How many bits of a directory offset are the index.
-pub(super) const INDEX_BITS: u32 = 19;
 
 /// A moment: immutable, replaced as a whole.
 #[derive(Debug)]
@@ -74,18 +70,12 @@ impl Moment {
         ids
     }
 
-    /// The set that was left and that directory offsets name so, if it is still kept.
-    pub(super) fn by_set_bits(&self, bits: u64) -> Option<&Kept> {
-        self.kept
-            .iter()
-            .rev()
-            .find(|kept| kept.serial().is_some_and(|serial| set_bits(serial) == bits))
+    /// The set that was left and that a position is in, with its serial number, if it is still kept.
+    pub(super) fn at(&self, position: Position) -> Option<(&Kept, u64)> {
+        let with_serial = |kept| Some((kept, Kept::serial(kept)?));
+        let mut kept = self.kept.iter().rev().filter_map(with_serial);
+        kept.find(|(_, serial)| position.is_in(*serial))
     }
-}
-
-/// What directory offsets call a snapshot with this serial number.
-pub(super) fn set_bits(serial: u64) -> u64 {
-    serial & ((1 << SET_BITS) - 1)
 }
 
 /// The moment that requests are answered from.

@@ -17,6 +17,7 @@ use super::records::{Appending, RecordPlace, Records, bytes_at, frame, framed, r
 use super::streams::{Begins, Begun, NOTED_MAX};
 use super::superblock::ViewId;
 use super::tree::Tree;
+use crate::store::patience::patiently;
 
 /// So many directories that were made again stay at hand for their children.
 const TREES: usize = 1024;
@@ -73,12 +74,12 @@ pub(super) struct Alive {
 }
 
 impl Past {
-    /// Reads a journal from its beginning, and goes on with it.
+    /// Reads a journal from its beginning, and goes on with it. What keeps it from being read and may pass is waited for.
     ///
     /// # Errors
-    /// It cannot be read, or is of another version of this program.
+    /// It cannot be read, now and in a while, or is of another version of this program.
     pub fn read(file: File) -> io::Result<(Self, Journal)> {
-        let (past, rest) = Self::of(&file)?;
+        let (past, rest) = patiently(|| Self::of(&file))?;
         Ok((past, Journal::at(Appending::after(file, rest.span)?)))
     }
 

@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::journal::Record;
+use crate::store::patience::patiently;
 
 /// Where the first record of a new file is, in bytes.
 pub(super) const HEADER: u64 = 8;
@@ -73,9 +74,9 @@ impl Appending {
         Ok(Self { file, begin: HEADER, end: HEADER })
     }
 
-    /// Goes on where reading came to its end; what follows was cut short.
+    /// Goes on where reading came to its end; what follows was cut short, and is cut off.
     pub(super) fn after(file: File, (begin, end): (u64, u64)) -> io::Result<Self> {
-        file.set_len(end)?;
+        patiently(|| file.set_len(end))?;
         Ok(Self { file, begin, end })
     }
 

@@ -2,12 +2,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::tests::{Collected, path, snapshot};
 use super::*;
 use crate::config::resolved::Links;
 use crate::snapshot::Snapshot;
+use crate::store::few_descriptors::with_few_descriptors;
 use crate::union::name::RelPath;
 use crate::union::object::Kind;
 use crate::union::revision::RevisionSetId;
@@ -251,4 +253,30 @@ fn a_journal_that_leads_in_a_circle_is_no_endless_loop() {
     for number in [10, 11, 12] {
         assert!(matches!(view.attr(Number(number)), Err(ViewError::Stale)));
     }
+}
+
+const NAME: &str =
+    "view::recover_tests::s115_a_journal_that_cannot_be_read_for_a_moment_is_waited_for";
+
+#[test]
+fn s115_a_journal_that_cannot_be_read_for_a_moment_is_waited_for() {
+    with_few_descriptors(NAME, without_descriptors);
+}
+
+fn without_descriptors() {
+    let file = journal_file();
+    let seen = names(&first(&file), Number::ROOT);
+    let mut held = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        held.push(file);
+    }
+    let read = thread::scope(|scope| {
+        let read = scope.spawn(|| Past::read(file));
+        thread::sleep(Duration::from_millis(300));
+        drop(held);
+        read.join().unwrap()
+    });
+    let (past, journal) = read.unwrap();
+    let view = View::resume(snapshot(), SETTINGS, None, Vec::new(), (past, Arc::new(journal)));
+    assert_eq!(names(&view, Number::ROOT), seen);
 }

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sha2::{Digest, Sha256};
 
 use super::journal::Record;
-use super::moment::{INDEX_BITS, SET_BITS};
 use super::nodes::Number;
 use super::superblock::ViewId;
 use crate::store::Listed;
@@ -25,18 +24,22 @@ const LISTINGS_MAX: usize = 1024;
 /// So many names are read of a journal.
 pub(super) const NOTED_MAX: usize = 1 << 17;
 
-const TAG_MASK: u64 = (1 << SET_BITS) - 1;
+/// How many bits of an offset are the tag.
+const TAG_BITS: u32 = 12;
+/// How many below it are the position.
+const INDEX_BITS: u32 = 19;
+const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
 
 /// The offset of a position in a listing: below 2^31, where 32-bit programs can read it, for as many positions as there.
 pub(super) fn offset(tag: u64, index: u64) -> u64 {
-    let high = (index >> INDEX_BITS) << (INDEX_BITS + SET_BITS);
+    let high = (index >> INDEX_BITS) << (INDEX_BITS + TAG_BITS);
     high | (tag << INDEX_BITS) | (index & INDEX_MASK)
 }
 
 /// The tag and the position of an offset.
 pub(super) fn split(offset: u64) -> (u64, u64) {
-    let high = (offset >> (INDEX_BITS + SET_BITS)) << INDEX_BITS;
+    let high = (offset >> (INDEX_BITS + TAG_BITS)) << INDEX_BITS;
     ((offset >> INDEX_BITS) & TAG_MASK, high | (offset & INDEX_MASK))
 }
 

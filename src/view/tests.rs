@@ -273,6 +273,23 @@ fn s59_a_stream_that_is_continued_after_a_flip_stays_on_its_set() {
 }
 
 #[test]
+fn s59_a_stream_is_not_continued_in_a_set_thousands_of_flips_later() {
+    for flips in [2048, 4096, 8192, 524_287] {
+        let view = view(Links::All);
+        let offset = list(&view, Number::ROOT, 0, 3).names[2].2;
+        for serial in [flips - 1, flips] {
+            let mut next = Arc::into_inner(next(&view, "prompts/00.md")).unwrap();
+            (next.serial, next.id) =
+                (serial, RevisionSetId([u8::try_from(serial % 251).unwrap(); 32]));
+            view.flip(Arc::new(next), Keeping { sets: 1, ..KEEPING }, &Told::default());
+        }
+        let mut sink = Collected { names: Vec::new(), unreadable: Vec::new(), room: 100 };
+        let answer = view.list(Number::ROOT, offset, Depth::Names, &mut sink);
+        assert!(matches!(answer, Err(ViewError::Stale)), "{flips}: {:?}", sink.names);
+    }
+}
+
+#[test]
 fn names_that_are_about_to_change_are_not_to_be_kept() {
     /// Looks at the view while the flip is under way.
     struct Looking<'a>(&'a View, std::sync::Mutex<Vec<Found>>);

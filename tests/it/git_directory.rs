@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::fixture::{Repo, Sandbox, can_mount, wait_for};
+use crate::fatal::Traced;
+use crate::fixture::{Repo, Sandbox, can_inject, can_mount, wait_for};
 
 /// What makes a repository lose all that no ref leads to.
 const LOSE: &str = "git reflog expire --expire=now --all; git repack -adfq; git prune --expire=now";
@@ -349,6 +350,38 @@ fn s88_what_lacks_of_a_history_costs_the_git_directory_and_no_more() {
     assert!(explained.contains("has no `.git`: its history cannot be packed"), "{explained}");
     let said = sandbox.succeed(&["status", "view"]);
     assert!(said.contains("`acme/hollow` has no `.git`"), "{said}");
+}
+
+#[test]
+fn s88_a_pack_that_cannot_be_found_for_a_moment_is_not_taken_for_packed() {
+    if !can_inject() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = three_commits(&sandbox);
+    let mount = sandbox.mount();
+    let packing = sandbox.shell("find \"$PWD\"/state/pins -name incoming");
+    let pid = mount.pid().to_string();
+    let mut strace = sandbox.command("strace");
+    strace.args(["-f", "-qq", "-o", "trace", "-e", "inject=getdents64:error=EIO:when=3+", "-P"]);
+    // What was there before is listed to be removed.
+    let traced = Traced(strace.arg(packing.trim()).args(["-p", &pid]).spawn().unwrap());
+    let task = format!("/proc/{pid}/status");
+    wait_for("strace", || !fs::read_to_string(&task).unwrap().contains("TracerPid:\t0\n"));
+    repo.skill("review", "four\n").commit();
+    wait_for("the commit", || {
+        sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md") == "four\n"
+    });
+    let trace = || fs::read_to_string(sandbox.path("trace")).unwrap();
+    assert!(trace().contains("(INJECTED)"), "{}", trace());
+    // It is left out, and whole when it is there again.
+    assert!(status(&sandbox)["sources"][0]["no_git_because"].is_string(), "{}", status(&sandbox));
+    sandbox.shell("test ! -e $VIEW/acme/base/.git");
+    drop(traced);
+    mount.unmount();
+    let mount = sandbox.mount();
+    sandbox.shell("git -C $VIEW/acme/base fsck --full; test $(git -C $VIEW/acme/base log --oneline | wc -l) = 4");
+    mount.unmount();
 }
 
 #[test]

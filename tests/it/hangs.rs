@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 use crate::deaths::stop_threads;
 use crate::fixture::{Mount, Sandbox, can_mount, has_program, wait_for};
-use crate::views::view;
+use crate::views::{is_there, serve_with, view};
 use crate::views_keeper::processes;
 
 /// How long nobody has to be answered here, in seconds.
@@ -150,4 +150,36 @@ fn s105_a_worker_that_answers_somebody_is_left_alone() {
     stopper.kill().unwrap();
     stopper.wait().unwrap();
     mount.unmount();
+}
+
+/// The threads of a process that ask a mount whether anybody answers.
+fn asking(process: i32) -> usize {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+    let name = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm"));
+    threads.filter_map(|thread| name(thread).ok()).filter(|name| name.trim() == "asking").count()
+}
+
+#[test]
+fn s105_nobody_asks_superblocks_that_are_gone() {
+    const TIMES: usize = 4;
+    if !can_mount() {
+        return;
+    }
+    let sandbox = crate::views::sandbox();
+    view(&sandbox, "one", &["base"], "");
+    let serving = serve_with(&sandbox, &["--supervised"]);
+    let keeper = serving.pid.as_raw();
+    wait_for("the first to be asked", || asking(keeper) == 1);
+    let come = || {
+        view(&sandbox, "told", &["team"], "mount: {at: ../at/told, xattrs: true}\n");
+        wait_for("a superblock that comes", || is_there(&sandbox, "at/told/.overlay/revision"));
+    };
+    for _ in 0..TIMES {
+        come();
+        std::fs::remove_file(sandbox.path("views/told.yaml")).unwrap();
+        wait_for("its end", || !is_there(&sandbox, "at/told/.overlay/revision"));
+    }
+    come();
+    wait_for("two to be asked", || asking(keeper) == 2);
+    serving.end();
 }

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::control_group::{Controller, Group};
 use crate::fatal::Traced;
-use crate::fixture::{Sandbox, can_inject, can_take_over, patience, wait_for};
+use crate::fixture::{Sandbox, can_inject, can_mount, can_take_over, patience, wait_for};
 use crate::keeper::{children, log, processes, runs, sample};
 use crate::{views, views_keeper};
 
@@ -60,8 +60,13 @@ fn refuse_starts(sandbox: &Sandbox, keeper: i32, which: &str) -> Traced {
     strace.args(["-qq", "-o"]).arg(sandbox.path("trace"));
     let injected = format!("inject=clone,clone3,vfork:error=EAGAIN:when={which}");
     strace.args(["-e", &injected, "-p", &keeper.to_string()]);
+    attached(&mut strace, keeper)
+}
+
+/// Starts strace(1), and waits until it has a process.
+fn attached(strace: &mut Command, process: i32) -> Traced {
     let traced = Traced(strace.stderr(Stdio::null()).spawn().unwrap());
-    let status = format!("/proc/{keeper}/status");
+    let status = format!("/proc/{process}/status");
     wait_for("strace", || !fs::read_to_string(&status).unwrap().contains("TracerPid:\t0\n"));
     traced
 }
@@ -203,4 +208,59 @@ fn s95_a_worker_that_cannot_start_its_threads_for_a_moment_is_followed_by_one_th
         Some((number("pid"), number("supervisor_pid")))
     });
     mount.unmount();
+}
+
+#[test]
+fn s115_a_state_directory_that_cannot_be_had_for_a_moment_is_waited_for() {
+    if !can_inject() || !can_take_over() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mount = sample(&sandbox);
+    let sets = sandbox.shell("find \"$PWD\"/state/pins -name sets");
+    // The directory of the sets is looked at, opened and listed, and the first of its files is looked at.
+    for failing in [
+        "statx:error=ENOMEM:when=1",
+        "openat:error=EMFILE:when=1",
+        "getdents64:error=EIO:when=1",
+        "statx:error=ENOMEM:when=2",
+    ] {
+        let (worker, keeper) = processes(&sandbox);
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o"]).arg(sandbox.path("trace")).args(["-P", sets.trim()]);
+        strace.args(["-e", &format!("inject={failing}"), "-p", &keeper.to_string()]);
+        let traced = attached(&mut strace, keeper);
+        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        let next = || Some(crate::keeper::number(&crate::keeper::status(&sandbox)?, "pid"));
+        wait_for("another worker", || next().is_some_and(|next| next != worker));
+        drop(traced);
+        let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
+        assert!(trace.contains("(INJECTED)"), "{failing}: {trace}");
+        assert!(!log(&sandbox).contains("made anew"), "{failing}: {}", log(&sandbox));
+    }
+    mount.unmount();
+}
+
+#[test]
+fn s148_a_mount_that_waits_for_sets_that_were_left_hears_that_it_is_to_end() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = sandbox.repo("acme/base");
+    repo.skill("plan", "plan\n").commit();
+    sandbox.configure("    - {repo: acme/base}", "");
+    let mount = sandbox.mount();
+    repo.skill("plan", "other\n").commit();
+    sandbox.succeed(&["reload", "view"]);
+    mount.unmount();
+    // What is not answered, as by a file server that hangs.
+    sandbox.shell("for set in $(find state/pins -name '*.json'); do rm $set; mkfifo $set; done");
+    let mut serving = sandbox.overlay(&["mount", "-f", "--log", "log"]).spawn().unwrap();
+    wait_for("the mount", || !sandbox.mounts().is_empty());
+    let pid = Pid::from_raw(i32::try_from(serving.id()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    wait_for("its end", || sandbox.mounts().is_empty());
+    kill(pid, Signal::SIGKILL).unwrap();
+    serving.wait().unwrap();
 }

@@ -128,6 +128,30 @@ fn s120_what_is_held_of_many_views_goes_on_when_the_worker_dies() {
 }
 
 #[test]
+fn s94_another_file_that_is_older_is_a_change_also_while_the_worker_dies() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = sandbox();
+    for name in ["one", "away"] {
+        view(&sandbox, name, &["base"], "");
+    }
+    sandbox.shell("sed s/base/team/ views/away.yaml >older; touch -d 2020-01-01 older");
+    let mount = serve_with(&sandbox, &["--supervised"]);
+    sandbox.succeed(&["unmount", "at/away"]);
+    let note = || sandbox.shell("find run -name 'away.yaml.unmounted'");
+    wait_for("word of it", || !note().is_empty());
+    replace(&sandbox);
+    assert!(!is_there(&sandbox, "at/away/tools"), "its file did not change");
+    let (worker, _) = processes(&sandbox).unwrap();
+    kill(Pid::from_raw(worker), Signal::SIGSTOP).unwrap();
+    sandbox.shell("mv older views/away.yaml");
+    // Who is stopped is replaced.
+    wait_for("the view", || is_there(&sandbox, "at/away/.agents/skills/only-team"));
+    mount.end();
+}
+
+#[test]
 fn s120_views_come_change_and_go_while_workers_die() {
     if !can_mount() {
         return;

@@ -5,6 +5,7 @@
 //! worker takes the place. Merely slow is one that waits for a disk, which killing it would not end; and who is slow in another way is
 //! given twice the time after each death, so that it comes to its end.
 
+use std::io;
 use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use nix::sys::signal::Signal;
 use tracing::{debug, error, warn};
 
 use super::{Event, Keeping};
-use crate::machine::answer;
+use crate::machine::answer::{self, Asked};
 
 /// How long nobody may be answered.
 const HANG: Duration = Duration::from_secs(60);
@@ -22,8 +23,8 @@ const VARIABLE: &str = "OVERLAYFS_MOUNT_HANG_SECS";
 /// How often the time is doubled at most: from a minute to an hour.
 const DOUBLED_MAX: u32 = 6;
 
-/// Has it said on the channel how long there was no answer, again and again while there is none.
-pub(super) fn watch(mountpoint: &Path, sender: &Sender<Event>) {
+/// Has it said on the channel how long there was no answer, again and again while there is none, until the value goes.
+pub(super) fn watch(mountpoint: &Path, sender: &Sender<Event>) -> Option<Asked> {
     if let Ok(said) = std::env::var(VARIABLE)
         && said.parse::<u64>().is_err()
     {
@@ -33,13 +34,13 @@ pub(super) fn watch(mountpoint: &Path, sender: &Sender<Event>) {
             said = said.escape_debug()
         );
     }
-    let Some(hang) = bound() else { return };
+    let hang = bound()?;
     let sender = sender.clone();
     // Nobody listens any more once the mount is gone.
     let waited = move |waited| sender.send(Event::Unanswered(waited)).unwrap_or_default();
-    if let Err(error) = answer::watch(mountpoint, hang, waited) {
-        warn!(%error, "a worker that answers nobody will not be replaced: no thread can be started");
-    }
+    let asked = answer::watch(mountpoint, hang, waited);
+    let failed = |error: &io::Error| warn!(%error, "a worker that answers nobody will not be replaced: no thread can be started");
+    asked.inspect_err(failed).ok()
 }
 
 /// `None` if nothing is to be noticed.

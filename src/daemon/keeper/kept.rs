@@ -66,7 +66,7 @@ impl Keeping<'_> {
         }
     }
 
-    /// Asks each mount from now on whether anybody answers.
+    /// Asks each mount from now on whether anybody answers, and no longer those that are gone.
     pub(super) fn watch(&mut self) {
         let plan = match self.what {
             KeptPlan::One(plan) => return self.watch_at(plan.mountpoint.clone()),
@@ -76,6 +76,7 @@ impl Keeping<'_> {
         let connections = self.mounts.iter().filter_map(|mount| mount.connection);
         let place = |connection| views::superblock_at(&table, plan, connection);
         let places: Vec<_> = connections.filter_map(place).collect();
+        self.watched.retain(|(watched, _)| places.contains(watched));
         for place in places {
             self.watch_at(place);
         }
@@ -83,9 +84,9 @@ impl Keeping<'_> {
 
     /// By its place: the kernel gives the number of a connection that has ended to another one.
     fn watch_at(&mut self, place: PathBuf) {
-        if !self.watched.contains(&place) {
-            hang::watch(&place, &self.sender);
-            self.watched.push(place);
+        if self.watched.iter().all(|(watched, _)| *watched != place) {
+            let asked = hang::watch(&place, &self.sender);
+            self.watched.push((place, asked));
         }
     }
 }

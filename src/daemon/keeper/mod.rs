@@ -32,6 +32,7 @@ use crate::daemon::configuration::config_file;
 use crate::daemon::start::Plan;
 use crate::daemon::stop::{Stopped, signal_name};
 use crate::daemon::views::ViewsPlan;
+use crate::machine::answer::Asked;
 use crate::machine::confinement;
 use crate::machine::keeper::{Word, journal_file};
 use crate::machine::mountpoint::Claim;
@@ -109,7 +110,7 @@ struct Keeping<'a> {
     /// The journal of the mount that was given up last, until another one is served: it has the configuration that was served.
     past: Option<File>,
     /// Where it is asked whether anybody answers.
-    watched: Vec<PathBuf>,
+    watched: Vec<(PathBuf, Option<Asked>)>,
     /// Who mounts for workers, where they cannot.
     broker: Option<Broker>,
     /// Who serves the view, or is about to.

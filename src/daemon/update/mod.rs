@@ -8,7 +8,7 @@ mod retry;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use super::kept_by::{KeptBy, widen};
 use super::opening::Caches;
 use super::outcome::{Followed, has_same_git, notes, report, states, tell, without_git};
 use super::start::{Audience, Plan};
-use super::updates::{UpdateRequest, Updates, Updating, wait};
+use super::updates::{Requests, UpdateRequest, Updates, Updating, updates};
 use super::vitals::Vitals;
 use crate::config::resolved::{Config, Overrides};
 use crate::control::ControlError;
@@ -46,6 +46,8 @@ const TICK: Duration = Duration::from_secs(1);
 const TICK_WITHOUT_NOTICES: Duration = Duration::from_millis(250);
 /// How long after a notice there is a look: what changes one thing often changes another at once.
 const SETTLE: Duration = Duration::from_millis(20);
+/// How often it is looked, while the sets that were left are taken over, whether somebody asks for the end.
+const TAKING_PACE: Duration = Duration::from_millis(20);
 /// Notices that come all the time lead to a look this often.
 const PACE: Duration = Duration::from_millis(50);
 /// How long after a history could not be packed it is tried again.
@@ -64,6 +66,8 @@ pub(super) struct Following {
     pub(super) is_resumed: bool,
     /// Who has another worker take over where this one is confined to less than is needed.
     pub(super) keeper: Option<Arc<KeptBy>>,
+    /// The wish to end: who has it waits for nothing.
+    pub(super) wish: Stop,
 }
 
 /// Starts the thread that keeps a view up to date.
@@ -74,11 +78,9 @@ pub(super) fn start(
     kernel: KernelCache,
     vitals: Arc<Vitals>,
 ) -> Result<(Updates, Updating), DaemonError> {
-    let Following { caches, fetching, is_resumed, keeper } = following;
-    let ((sender, requests), stop) = (mpsc::channel(), Stop::default());
-    let looks = sender.clone();
-    // The last look may be asked for when the thread has ended already.
-    let notice = move || looks.send(UpdateRequest::Look).unwrap_or_default();
+    let Following { caches, fetching, is_resumed, keeper, wish } = following;
+    let stop = Stop::default();
+    let (updates, requests, notice) = updates(stop.clone());
     let notices = caches.notices.clone();
     let watch = Watch::start(notices, config_file(&plan.config.origin), notice);
     let first = view.snapshot();
@@ -101,7 +103,7 @@ pub(super) fn start(
         kernel,
         fetching,
         problems: Problems::new(),
-        stop: stop.clone(),
+        stop,
         watch,
         looked_at: Instant::now(),
         remembered: Remembered::default(),
@@ -128,8 +130,9 @@ pub(super) fn start(
         })
         .map_err(|error| DaemonError::Start { step: "starting a thread", error })?;
     // Nothing is sent: it ends when the sets that were left are there, or nobody takes them over.
-    taken.recv().unwrap_or_default();
-    Ok((Updates::new(sender, stop), Updating { thread, alive }))
+    let is_taking = || matches!(taken.recv_timeout(TAKING_PACE), Err(RecvTimeoutError::Timeout));
+    while is_taking() && !wish.is_set() {}
+    Ok((updates, Updating { thread, alive }))
 }
 
 struct Updater {
@@ -179,7 +182,7 @@ const MANY_NODES: usize = 4096;
 
 impl Updater {
     /// Until nobody asks any more. `taking` is let go of once what the last daemon left is there, where somebody waits for that.
-    fn run(&mut self, requests: &Receiver<UpdateRequest>, taking: Option<Sender<()>>) {
+    fn run(&mut self, requests: &Requests, taking: Option<Sender<()>>) {
         let is_awaited = taking.is_some();
         if is_awaited {
             self.restore_left();
@@ -189,7 +192,7 @@ impl Updater {
         // What happened before there were notices is found by the first look.
         let mut next = self.looked_at + SETTLE;
         // Whoever mounted looks into the view now. What nobody waits for comes after that, and before what is asked for.
-        let mut asked = (!self.is_resumed).then(|| wait(requests, next));
+        let mut asked = (!self.is_resumed).then(|| requests.wait(next));
         if self.is_resumed {
             self.view.settle(&self.kernel);
         } else if !is_awaited {
@@ -200,7 +203,7 @@ impl Updater {
         loop {
             let retry_at = self.retry.when().map(|at| at.max(self.looked_at + PACE));
             let until = retry_at.map_or(next, |at| at.min(next));
-            match asked.take().unwrap_or_else(|| wait(requests, until)) {
+            match asked.take().unwrap_or_else(|| requests.wait(until)) {
                 Ok(UpdateRequest::Reload(answer)) => {
                     let outcome = guarded(|| self.reload_asked()).map(Followed::whole);
                     answer(outcome);

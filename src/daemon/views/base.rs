@@ -14,6 +14,7 @@ use crate::machine::mountinfo::{Mount, MountTable};
 use crate::machine::private_mounts::PrivateMounts;
 use crate::machine::run_dir::RunDir;
 use crate::machine::stale::{abort_abandoned, detach};
+use crate::sync::Stamp;
 
 /// A directory that only this daemon uses, removed with the value.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Base {
 
     /// Notes that somebody has unmounted the view of a file, for a process that comes after this one.
     pub(super) fn note_unmounted(&self, file: &Path) {
-        File::create(self.unmounted(file)).map(drop).unwrap_or_default();
+        fs::write(self.unmounted(file), look_of(file)).unwrap_or_default();
     }
 
     /// The view of a file may be mounted again.
@@ -58,9 +59,7 @@ impl Base {
 
     /// Whether somebody has unmounted the view of a file, which did not change since.
     pub(super) fn was_unmounted(&self, file: &Path) -> bool {
-        let modified = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
-        let noted = modified(&self.unmounted(file));
-        noted.is_some() && noted >= modified(file)
+        fs::read(self.unmounted(file)).is_ok_and(|noted| noted == look_of(file))
     }
 
     fn unmounted(&self, file: &Path) -> PathBuf {
@@ -79,6 +78,11 @@ impl Base {
     pub(super) fn place(&self, number: u64) -> PathBuf {
         self.path.join(number.to_string())
     }
+}
+
+/// How a file looks, in words. Its time alone does not tell: another one that takes its place may be older.
+fn look_of(file: &Path) -> Vec<u8> {
+    format!("{:?}", Stamp::of(file)).into_bytes()
 }
 
 impl Drop for Base {

@@ -12,6 +12,7 @@ use crate::daemon::DaemonError;
 use crate::daemon::operator::{Reload, Trouble};
 use crate::daemon::signals;
 use crate::daemon::start::Plan;
+use crate::daemon::unheard::Unheard;
 use crate::machine::bind::MountNotices;
 use crate::sync::fetch::Stop;
 
@@ -49,6 +50,9 @@ pub(super) struct Reloaded {
 pub(super) struct Events {
     sender: Sender<Event>,
     received: Receiver<Event>,
+    /// At most one of each waits.
+    looks: Unheard,
+    moves: Unheard,
     mounts: Option<MountNotices>,
     /// What takes long ends early by it.
     stop: Stop,
@@ -63,10 +67,12 @@ impl Events {
         let stop = signals::listen(move |signal| {
             heard.send(Event::Signal(signal)).unwrap_or_default();
         })?;
-        let looks = sender.clone();
-        let mounts = MountNotices::start(move || looks.send(Event::Mounts).unwrap_or_default());
+        let (looks, moves) = (Unheard::default(), Unheard::default());
+        let (told, said) = (sender.clone(), moves.clone());
+        let notice = move || said.say(|| told.send(Event::Mounts).unwrap_or_default());
+        let mounts = MountNotices::start(notice);
         let mounts = mounts.map_err(|error| info!(%error, "no notices of mounts")).ok();
-        Ok(Self { sender, received, mounts, stop })
+        Ok(Self { sender, received, looks, moves, mounts, stop })
     }
 
     /// The wish to end, as soon as a signal has brought it.
@@ -81,13 +87,19 @@ impl Events {
 
     /// The next one, or nothing after a while.
     pub(super) fn next(&self, patience: Duration) -> Option<Event> {
-        self.received.recv_timeout(patience).ok()
+        let event = self.received.recv_timeout(patience).ok()?;
+        match event {
+            Event::Look => self.looks.heard(),
+            Event::Mounts => self.moves.heard(),
+            Event::Signal(_) | Event::Reload { .. } | Event::Reloaded(_) => {}
+        }
+        Some(event)
     }
 
     /// Says that files may have changed.
     pub(super) fn notice(&self) -> impl Fn() + Send + Sync + 'static {
-        let sender = self.sender.clone();
-        move || sender.send(Event::Look).unwrap_or_default()
+        let (sender, said) = (self.sender.clone(), self.looks.clone());
+        move || said.say(|| sender.send(Event::Look).unwrap_or_default())
     }
 
     /// How it is said what came of reading a view anew.

@@ -23,6 +23,7 @@ use crate::daemon::vitals::{Mounted, Vitals};
 use crate::machine::mountinfo::MountTable;
 use crate::snapshot::Snapshot;
 use crate::sync::archive::Archive;
+use crate::sync::fetch::Stop;
 use crate::union::name::Name;
 use crate::view::View;
 
@@ -62,6 +63,8 @@ pub(super) struct Means {
     /// Who replaces the process, if anybody does.
     pub(super) keeper: Option<Arc<KeptBy>>,
     pub(super) caches: Caches,
+    /// The wish to end.
+    pub(super) wish: Stop,
 }
 
 /// Why a view leaves.
@@ -161,14 +164,14 @@ impl Member {
         group: &Group,
         is_resumed: bool,
     ) -> Result<Self, DaemonError> {
-        let Means { reload, fetching, keeper, caches } = means;
+        let Means { reload, fetching, keeper, caches, wish } = means;
         let (archive, blobs) = (caches.archive.clone(), caches.shared.blobs.clone());
         let vitals = Arc::new(Vitals::default());
         vitals.fetched(fetching.as_ref());
         let (view, counts) = (place.view.clone(), group.counts.clone());
         let seen = Seen::new(&plan, view.clone(), counts.clone(), vitals.clone(), keeper.clone());
         let trouble = seen.trouble.clone();
-        let following = Following { caches, fetching, is_resumed, keeper };
+        let following = Following { caches, fetching, is_resumed, keeper, wish };
         let kernel = group.kernel.clone();
         let (updates, updating) =
             update::start(&plan, view.clone(), following, kernel, vitals.clone())?;

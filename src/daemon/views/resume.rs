@@ -202,7 +202,7 @@ impl Daemon {
             .ok_or_else(|| DaemonError::Resume { reason: "there is no superblock".to_owned() })?;
         let fetching = self.fetchers.fetch(&plan.config)?;
         let (reload, keeper) = (self.events.reload(&note.file), self.keeper.clone());
-        let means = Means { reload, fetching, keeper, caches };
+        let means = Means { reload, fetching, keeper, caches, wish: self.events.wish() };
         let place = Place { name, view, number: group.number() };
         let joining = Joining { plan, traits: traits.clone(), place, means };
         let shown = ShownView::resume(joining, group, mount_id)?;

@@ -120,7 +120,8 @@ impl Daemon {
         let group = &mut self.groups[position];
         let place = Place { name: name.clone(), view: view.clone(), number: group.number() };
         let (reload, keeper) = (self.events.reload(file), self.keeper.clone());
-        let means = Means { reload, fetching: fetching.take(), keeper, caches };
+        let (fetching, wish) = (fetching.take(), self.events.wish());
+        let means = Means { reload, fetching, keeper, caches, wish };
         let joining = Joining { plan, traits, place, means };
         match ShownView::start(joining, group, &note, &mut self.privileged) {
             Ok(shown) => {

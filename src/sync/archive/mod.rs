@@ -21,23 +21,24 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
-use self::problem::{Problem, patiently};
+use self::problem::Problem;
 use self::recall::Recalled;
 use self::record::{ContentRecord, LfsRecord, SetRecord, SourceRecord};
-use super::pin::{self, Pins};
+use super::pin::Pins;
 use super::pin_root::{SETS, name_of};
 use super::shared::Shared;
 use crate::config::resolved::{Access, Config, SourceSpec};
 use crate::snapshot::Snapshot;
 use crate::store::git::Repository;
 use crate::store::is_momentary;
+use crate::store::patience::{self, patiently, patiently_until};
 use crate::union::object::Oid;
 use crate::union::revision::RevisionSetId;
 use crate::union::source::{SourceId, Visibility};
 use crate::view;
 
 /// So long it is worth while to wait for what cannot be read at the moment.
-pub const PATIENCE: Duration = pin::PATIENCE;
+pub const PATIENCE: Duration = patience::PATIENCE;
 /// How long after a try the next one is made.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -57,7 +58,7 @@ type SetRoot = (u64, i64);
 type SetRepositories = Arc<[Option<Arc<Repository>>]>;
 
 impl Archive {
-    /// The archive of a mount, empty; nothing if there is no directory for it. Where several views share their pins, each has one of its
+    /// The archive of a mount, empty; nothing if there can be no directory for it, also after a while. Where several views share their pins, each has one of its
     /// own, by its mount point.
     pub fn open(
         pins: &Pins,
@@ -67,7 +68,7 @@ impl Archive {
     ) -> Option<Self> {
         let sets = pins.directory()?.join(SETS);
         let dir = of_view.map_or(sets.clone(), |at| sets.join(name_of(at)));
-        if let Err(error) = fs::create_dir_all(&dir) {
+        if let Err(error) = patiently(|| make(&dir)) {
             warn!(dir = %dir.display(), %error, "sets that were left will be forgotten with this mount");
             return None;
         }
@@ -103,7 +104,11 @@ impl Archive {
             };
             let is_spare = age >= config.mount.keep && newest - position >= sets_min;
             let take = || self.take(&path, pins, left, config);
-            let taken = if is_spare { Ok(None) } else { patiently(until, take) };
+            let taken = if is_spare {
+                Ok(None)
+            } else {
+                patiently_until(until, |problem: &Problem| problem.is_momentary, take)
+            };
             match taken {
                 Ok(Some((repositories, (born, time_secs)))) => {
                     self.sets().insert(id, repositories);
@@ -232,20 +237,28 @@ impl Archive {
         ids.into_iter().filter(is_forbidden).collect()
     }
 
+    /// All that there are. What keeps them from being seen and may pass is waited for; if it does not, they stay for the next daemon.
     fn records(&self) -> Vec<(RevisionSetId, SystemTime, PathBuf)> {
-        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let until = Instant::now() + PATIENCE;
+        let list = || fs::read_dir(&self.dir)?.collect::<io::Result<Vec<_>>>();
+        let unseen = |path: &Path, error: &io::Error| {
+            warn!(path = %path.display(), %error, "sets that were kept are not shown");
+        };
+        let entries = patiently_until(until, is_momentary, list);
+        let entries = entries.inspect_err(|error| unseen(&self.dir, error)).unwrap_or_default();
         let mut found = Vec::new();
         for entry in entries {
             let path = entry.path();
-            let id =
-                path.file_stem().and_then(|stem| RevisionSetId::parse(stem.as_encoded_bytes()));
-            let time = entry.metadata().and_then(|metadata| metadata.modified());
-            match (id, time) {
-                (Some(id), Ok(time)) if path == path_of(&self.dir, &id) => {
-                    found.push((id, time, path));
-                }
+            let stem = path.file_stem();
+            let id = stem.and_then(|stem| RevisionSetId::parse(stem.as_encoded_bytes()));
+            let Some(id) = id.filter(|id| path == path_of(&self.dir, id)) else {
                 // What was being written when a daemon was killed.
-                (Some(_) | None, Ok(_) | Err(_)) => remove(&path),
+                remove(&path);
+                continue;
+            };
+            match patiently_until(until, is_momentary, || entry.metadata()?.modified()) {
+                Ok(time) => found.push((id, time, path)),
+                Err(error) => unseen(&path, &error),
             }
         }
         found
@@ -313,6 +326,15 @@ fn is_same_repository(pair: (&Option<Arc<Repository>>, &Option<Arc<Repository>>)
         (Some(one), Some(other)) => Arc::ptr_eq(one, other),
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// Makes a directory, unless it is there.
+fn make(dir: &Path) -> io::Result<()> {
+    // Not by trying: that it is there already would hide why it cannot be looked at.
+    match fs::metadata(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(dir),
+        found => found.map(drop),
     }
 }
 

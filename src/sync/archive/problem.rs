@@ -1,10 +1,6 @@
 //! What keeps a set from being taken over.
 
 use std::fmt;
-use std::thread;
-use std::time::Instant;
-
-use super::PAUSE;
 
 /// Why a set cannot be taken over.
 #[derive(Debug)]
@@ -23,20 +19,5 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.said)
-    }
-}
-
-/// Does something again and again while what keeps it from being done may pass, until a time.
-pub(super) fn patiently<T>(
-    until: Instant,
-    work: impl Fn() -> Result<T, Problem>,
-) -> Result<T, Problem> {
-    loop {
-        let done = work();
-        let is_over = Instant::now() >= until;
-        if is_over || !done.as_ref().is_err_and(|problem| problem.is_momentary) {
-            return done;
-        }
-        thread::sleep(PAUSE);
     }
 }

@@ -200,8 +200,9 @@ impl Packs {
         borrower.run(&all, input, &means.child)?;
         let entries = fs::read_dir(&incoming).map_err(failed("reading", &incoming))?;
         let mut names = Vec::new();
-        for entry in entries.flatten() {
-            let path = entry.path();
+        for entry in entries {
+            // One that is not seen would be told of as packed.
+            let path = entry.map_err(failed("reading", &incoming))?.path();
             if path.extension() == Some(OsStr::new("idx"))
                 && let Some(name) = path.file_stem().and_then(OsStr::to_str)
             {

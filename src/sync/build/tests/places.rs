@@ -44,6 +44,26 @@ fn s47_a_public_view_refuses_what_lies_below_private() {
     assert!(error.contains("cure: repair it, correct its place"), "{error}");
 }
 
+/// Nobody can tell where a link leads that leads to itself.
+#[test]
+fn s47_a_public_view_reads_nothing_of_which_it_cannot_be_told_whether_it_is_private() {
+    let fixture = Fixture::new();
+    fixture.with_files("cache/a/b", CARD);
+    symlink("private", fixture.path().join("cache/private")).unwrap();
+    let public = SourceSpec { visibility: Visibility::Public, ..repo("a/b") };
+    let mut config = config(&fixture, vec![public]);
+    assert!(try_build(&config).is_ok());
+    config.access = Access::Public;
+    let error = try_build(&config).unwrap_err().to_string();
+    assert!(error.contains("cannot be told"), "{error}");
+    config.sources[0].location = Location::Path(fixture.path().join("cache/a/b"));
+    for mode in [Mode::Git, Mode::Live] {
+        config.sources[0].mode = mode;
+        let error = try_build(&config).unwrap_err().to_string();
+        assert!(error.contains("cannot be told"), "{error}");
+    }
+}
+
 #[test]
 fn s46_a_ref_is_looked_up_at_the_remote_first() {
     let fixture = Fixture::new();
