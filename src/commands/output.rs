@@ -20,6 +20,11 @@ pub(super) fn write(bytes: &[u8]) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Writes what a daemon said, for people: root asks those of others too.
+pub(super) fn said(text: &str) -> Result<ExitCode, Failure> {
+    write(Lines(text).to_string().as_bytes())
+}
+
 /// Writes one JSON document.
 pub(super) fn json(document: &impl Serialize) -> Result<ExitCode, Failure> {
     let mut text = serde_json::to_vec_pretty(document).map_err(Failure::new)?;
@@ -67,4 +72,15 @@ pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     }
     let lines = table.lines().map(|line| format!("{}\n", line.trim_end().trim_start_matches(' ')));
     lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_says_reaches_no_terminal() {
+        let text = "a\u{1b}[2J\nb\u{202e}\\\n";
+        assert_eq!(Lines(text).to_string(), "a\\x1b[2J\nb\\u{202e}\\\n");
+    }
 }

@@ -75,7 +75,7 @@ pub(super) fn run(arguments: &StatusArgs) -> Result<ExitCode, Failure> {
         (Some(_), true) => output::json(&all[0])?,
         (None, true) => output::json(all)?,
         (_, false) if all.is_empty() && !failures.is_empty() => ExitCode::SUCCESS,
-        (_, false) => output::write(text(all).map_err(Failure::new)?.as_bytes())?,
+        (_, false) => output::said(&text(all).map_err(Failure::new)?)?,
     };
     // Their daemons cannot say it themselves.
     let dead = if arguments.mountpoint.is_none() { dead(all, &failures)? } else { Vec::new() };
