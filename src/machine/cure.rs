@@ -83,7 +83,9 @@ impl MachineError {
             Self::StillMounted { path } => {
                 format!("overlayfs-mount unmount --lazy '{}'", path.display())
             }
-            Self::StillRunning { pid } => format!("kill -TERM {pid}"),
+            Self::StillRunning { pid } => {
+                format!("kill -CONT {pid}, if it was stopped; else kill -KILL {pid}")
+            }
             Self::NoConnectionControl { .. } => {
                 "mount -t fusectl fusectl /sys/fs/fuse/connections".to_owned()
             }
