@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::fixture::{Sandbox, can_mount};
+use crate::fixture::{Sandbox, can_mount, wait_for};
 use crate::naming::signal;
 use crate::views::{serve_with, view};
 
@@ -46,4 +46,40 @@ fn s161_a_daemon_that_does_not_end_is_said_by_its_number_with_the_cure() {
     assert_eq!(sandbox.mounts(), Vec::<String>::new());
     drop(mount);
     drop(serving);
+}
+
+#[test]
+fn s50_status_calls_sources_by_their_labels() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = sandbox.repo("acme/base");
+    repo.skill("plan", "one\n").commit();
+    repo.git(&["branch", "next"]);
+    sandbox.configure(
+        "    - {repo: acme/base, ref: main}\n    - {repo: acme/base, ref: next}\n    - {repo: acme/base, ref: none, required: false}\n    - {repo: acme/base, ref: main, name: acme/other}",
+        "",
+    );
+    let mount = sandbox.mount();
+    let text = sandbox.succeed(&["status"]);
+    for label in ["acme/base@main", "acme/base@next", "acme/base@none", "acme/other"] {
+        assert!(text.contains(&format!("\n  {label} ")), "{label}: {text}");
+    }
+    assert!(text.contains("cure for `acme/base@none`: set `ref`"), "{text}");
+    let status = sandbox.succeed(&["status", "view", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["sources"][1]["name"], "acme/base");
+    assert_eq!(status["sources"][1]["label"], "acme/base@next");
+    assert!(status["sources"][3]["label"].is_null(), "{status}");
+    let mut asking = sandbox.overlay(&["explain", "view/acme/other"]);
+    let asking = asking.env("OVERLAYFS_MOUNT_RUN_DIR", sandbox.path("none")).output().unwrap();
+    let told = String::from_utf8(asking.stdout).unwrap();
+    assert!(told.starts_with("acme/other comes from acme/other\n"), "{told}");
+    mount.unmount();
+    // A cache that cannot be written to is trouble of them all.
+    sandbox.shell("mkdir repos/.overlayfs-mount-sync.lock");
+    let mount = sandbox.mount_with(&["--sync"]);
+    wait_for("the first round", || sandbox.succeed(&["status"]).matches(" stale ").count() == 3);
+    mount.unmount();
 }
