@@ -46,6 +46,10 @@ fn doctor_looks_at_mount_point_and_sources_of_the_configuration() {
     let output = sandbox.overlay(&["doctor", "-c", "none.yaml", "--json"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert_check(&checks(&output), "configuration", "fail", "none.yaml");
+    sandbox.shell("mv overlays.yaml \"mine's.yaml\"");
+    let output = sandbox.overlay(&["doctor", "-c", "mine's.yaml", "--json"]).output().unwrap();
+    let cure = checks(&output)["sources"]["cure"].as_str().unwrap().to_owned();
+    assert_eq!(cure, r"overlayfs-mount check -c 'mine'\''s.yaml'");
 }
 
 #[test]
