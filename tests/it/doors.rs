@@ -1,6 +1,6 @@
 //! What users meet when something else has gone wrong: a daemon that was stopped, a disk that is full, a directory that is gone.
 
-use std::process::Stdio;
+use std::thread;
 
 use crate::fixture::{Sandbox, can_mount, wait_for};
 use crate::naming::signal;
@@ -25,14 +25,17 @@ fn s161_a_daemon_that_does_not_end_is_said_by_its_number_with_the_cure() {
     signal("-STOP", their);
     let unmounting = [(&sandbox, "view"), (&many, "at/one")].map(|(sandbox, view)| {
         let mut command = sandbox.overlay(&["unmount", view]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        move || loop {
+            let output = command.output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            // Who looks whether all mounts of the machine answer, as `doctor` of other tests, holds this one for a moment.
+            if !said.contains(" is in use") {
+                return said;
+            }
+        }
     });
-    let [one, of_many] = unmounting.map(|child| {
-        let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        said
-    });
+    let [one, of_many] = unmounting.map(thread::spawn).map(|asking| asking.join().unwrap());
     // What is to end need not be asked.
     many.succeed(&["unmount", "--lazy", "at/two"]);
     signal("-CONT", pid);
@@ -82,4 +85,71 @@ fn s50_status_calls_sources_by_their_labels() {
     let mount = sandbox.mount_with(&["--sync"]);
     wait_for("the first round", || sandbox.succeed(&["status"]).matches(" stale ").count() == 3);
     mount.unmount();
+}
+
+#[test]
+fn s163_a_working_directory_that_was_removed_is_said_and_no_other_is_taken_for_it() {
+    let sandbox = Sandbox::new();
+    let absolute = sandbox.path("overlays.yaml");
+    sandbox.configure("    - {path: /etc, name: me/etc}", "");
+    let program = env!("CARGO_BIN_EXE_overlayfs-mount");
+    let gone = |arguments: &str| {
+        let script = format!("mkdir gone; cd gone; rmdir ../gone; exec {program} {arguments}");
+        let output = sandbox.shell_output(&script);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (arguments, status) in [
+        ("check", 2),
+        ("check -c overlays.yaml", 2),
+        // There is such a directory in the root.
+        ("check --source ./etc", 2),
+        ("mount --source ./etc view", 2),
+        ("exec --source ./etc -- true", 125),
+        ("explain tools", 1),
+        ("unmount view", 1),
+        ("status view", 1),
+        ("wait --timeout 0 view", 1),
+        ("man --into manual", 1),
+    ] {
+        let (code, said) = gone(arguments);
+        assert_eq!(code, Some(status), "{arguments}: {said}");
+        assert!(said.starts_with("error: "), "{arguments}: {said}");
+        let note = "note: the working directory was removed, and relative paths lead nowhere\n  cure: cd to one";
+        assert!(said.contains(note), "{arguments}: {said}");
+    }
+    let (code, said) = gone(&format!("check -c {}", absolute.display()));
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn s164_output_that_cannot_be_written_is_a_failure_and_a_reader_that_left_is_none() {
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "one\n").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "");
+    for arguments in [
+        "--version",
+        "--help",
+        "mount --help",
+        "completions bash",
+        "man",
+        "config schema",
+        "check",
+        "check --json",
+        "ls",
+        "explain tools",
+        "env",
+        "status",
+        "doctor --json",
+    ] {
+        let program = env!("CARGO_BIN_EXE_overlayfs-mount");
+        let output = sandbox.shell_output(&format!("{program} {arguments} >/dev/full"));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments}: {said}");
+        assert!(said.starts_with("error: writing the output: No space left"), "{said}");
+        assert!(said.contains("\n  cure: "), "{said}");
+        let left = format!("{{ {program} {arguments}; echo $? >status; }} | :; cat status");
+        let output = sandbox.shell_output(&left);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.stdout.as_slice(), said.as_str()), (&b"0\n"[..], ""), "{arguments}");
+    }
 }
