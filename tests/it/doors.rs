@@ -1,5 +1,9 @@
 //! What users meet when something else has gone wrong: a daemon that was stopped, a disk that is full, a directory that is gone.
 
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use crate::fixture::{Sandbox, can_mount, wait_for};
@@ -151,5 +155,50 @@ fn s164_output_that_cannot_be_written_is_a_failure_and_a_reader_that_left_is_non
         let output = sandbox.shell_output(&left);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.stdout.as_slice(), said.as_str()), (&b"0\n"[..], ""), "{arguments}");
+    }
+}
+
+#[test]
+fn s165_a_demo_that_a_signal_ends_leaves_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.shell("mkdir tmp");
+    let is_gone = |pid: u32| {
+        // The daemon of the demo has its directory in its arguments.
+        let of_demo = format!("{}/tmp/overlayfs-mount-demo-", sandbox.path("").display());
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let arguments = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).ok();
+        let mut arguments = processes.filter_map(arguments);
+        let runs = arguments.any(|all| String::from_utf8_lossy(&all).contains(&of_demo));
+        assert!(!runs, "something of demo {pid} runs");
+        assert_eq!(sandbox.mounts(), Vec::<String>::new());
+        assert_eq!(fs::read_dir(sandbox.path("tmp")).unwrap().count(), 0);
+    };
+    // As a terminal sends it: to all of the process group.
+    for (signal, number, to_all) in [("-TERM", 15, false), ("-INT", 2, true), ("-HUP", 1, true)] {
+        for moment in ["git repositories", "overlays.yaml", "The union", "tools/slack", "pushes"] {
+            let mut command = sandbox.overlay(&["demo"]);
+            command.env("TMPDIR", sandbox.path("tmp")).process_group(0);
+            let mut demo = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            let pid = demo.id();
+            let mut said = BufReader::new(demo.stderr.take().unwrap());
+            let mut line = String::new();
+            while !line.contains(moment) {
+                line.clear();
+                assert_ne!(said.read_line(&mut line).unwrap(), 0, "{moment}");
+            }
+            let to = if to_all { format!("-{pid}") } else { pid.to_string() };
+            assert!(Command::new("kill").args([signal, "--", &to]).status().unwrap().success());
+            let mut rest = String::new();
+            said.read_to_string(&mut rest).unwrap();
+            let status = demo.wait().unwrap();
+            assert!(
+                matches!(status.code(), Some(code) if code == 128 + number || code == 0),
+                "{status}: {rest}"
+            );
+            is_gone(pid);
+        }
     }
 }
