@@ -105,6 +105,17 @@ impl ConfigArgs {
     pub fn is_given(&self) -> bool {
         self.config.is_some() || self.values.is_some() || !self.sources.is_empty()
     }
+
+    /// The options as they are typed after another command, each after a blank.
+    pub(super) fn as_typed(&self) -> String {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+        let file =
+            |option: &str, path: &PathBuf| format!(" {option} {}", quoted(&path.to_string_lossy()));
+        let config = self.config.iter().map(|path| file("-c", path));
+        let values = self.values.iter().map(|path| file("--values", path));
+        let sources = self.sources.iter().map(|spec| format!(" --source {}", quoted(spec)));
+        config.chain(values).chain(sources).collect()
+    }
 }
 
 /// What the log looks like.

@@ -63,20 +63,25 @@ fn of_configuration(arguments: &DoctorArgs) -> Vec<Check> {
             ))];
         }
         Err(failure) => {
-            let cure = failure.cure().unwrap_or("overlayfs-mount check").to_owned();
+            let cure = failure.cure().map_or_else(|| check(arguments), str::to_owned);
             return vec![named(CheckOutcome::fail(failure.message(), cure))];
         }
     };
     let mut checks = vec![named(CheckOutcome::ok("can be read"))];
     checks.extend(doctor::checks_of(&config.mount.at));
-    checks.push(Check::new("sources", "the sources", sources(&config)));
+    checks.push(Check::new("sources", "the sources", sources(&config, check(arguments))));
     checks
 }
 
-fn sources(config: &crate::config::resolved::Config) -> CheckOutcome {
+/// How to look at what the same arguments name.
+fn check(arguments: &DoctorArgs) -> String {
+    format!("overlayfs-mount check{}", arguments.config.as_typed())
+}
+
+fn sources(config: &crate::config::resolved::Config, check: String) -> CheckOutcome {
     let snapshot = match input::snapshot(config) {
         Ok(snapshot) => snapshot,
-        Err(failure) => return CheckOutcome::fail(failure.message(), "overlayfs-mount check"),
+        Err(failure) => return CheckOutcome::fail(failure.message(), check),
     };
     let bad: Vec<_> = snapshot
         .sources
@@ -86,6 +91,6 @@ fn sources(config: &crate::config::resolved::Config) -> CheckOutcome {
     if bad.is_empty() {
         CheckOutcome::ok(format!("{}, all can be read", snapshot.sources.len()))
     } else {
-        CheckOutcome::warn(bad.join("; "), "overlayfs-mount check")
+        CheckOutcome::warn(bad.join("; "), check)
     }
 }

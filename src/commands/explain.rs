@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &ExplainArgs) -> Result<ExitCode, Failure> {
     if arguments.json {
         return output::json(&report);
     }
-    output::write(text(&report).map_err(Failure::new)?.as_bytes())
+    output::said(&text(&report).map_err(Failure::new)?)
 }
 
 fn from_config(arguments: &ExplainArgs) -> Result<ExplanationReport, Failure> {

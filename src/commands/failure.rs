@@ -1,5 +1,6 @@
 //! How a command fails: a message with its cure on standard error, and an exit status.
 
+use std::env;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -69,6 +70,7 @@ impl Failure {
     #[expect(clippy::needless_pass_by_value, reason = "it is used as `map_err(Failure::output)`")]
     pub(super) fn output(error: io::Error) -> Self {
         Self::new(format!("writing the output: {error}"))
+            .with_cure("make room there, or send it elsewhere")
     }
 
     /// Writes the message as a warning: what was asked was done.
@@ -94,6 +96,9 @@ impl Failure {
             text.push_str("  cure: ");
             text += &Printable(cure).to_string();
             text.push('\n');
+        }
+        if env::current_dir().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            text.push_str("note: the working directory was removed, and relative paths lead nowhere\n  cure: cd to one that is there, or give absolute paths\n");
         }
         text
     }

@@ -59,7 +59,8 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
         Err(error) if exec::is_meant(arguments) && error.use_stderr() => {
             return exec::wrong_usage(&error);
         }
-        Err(error) => error.exit(),
+        Err(error) if error.use_stderr() => error.exit(),
+        Err(error) => return output::help(&error).unwrap_or_else(|failure| failure.report()),
     };
     match dispatch(cli) {
         Ok(code) => code,

@@ -149,10 +149,16 @@ fn unquoted(value: &str) -> &str {
 }
 
 fn number(name: &str, value: &str) -> Result<u32, Failure> {
-    value.parse().map_err(|_| {
-        Failure::usage(format!("mount option `{name}={value}`: `{value}` is not a number"))
+    let wrong = |why: &str| {
+        Failure::usage(format!("mount option `{name}={value}`: `{value}` {why}"))
             .with_cure(format!("give a numeric id, as `-o {name}=1000`"))
-    })
+    };
+    match value.parse() {
+        // chown(2) leaves the owner as it is for it.
+        Ok(u32::MAX) => Err(wrong("is no id, but the number for none")),
+        Ok(id) => Ok(id),
+        Err(_) => Err(wrong("is not a number")),
+    }
 }
 
 fn wrong_context(option: &str, why: &str) -> Failure {
@@ -182,6 +188,19 @@ fn unknown(option: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_that_means_no_change_is_no_owner() {
+        for name in ["uid", "gid"] {
+            let said = Options::parse(&[format!("{name}=4294967295")]).err().unwrap();
+            assert!(
+                said.text().contains("is no id, but the number for none\n  cure: give"),
+                "{}",
+                said.text()
+            );
+            assert!(Options::parse(&[format!("{name}=4294967294")]).is_ok());
+        }
+    }
 
     fn labels(list: &str) -> Result<String, String> {
         let options = Options::parse(&[list.to_owned()]);

@@ -13,11 +13,26 @@ use crate::union::name::Printable;
 /// Writes bytes. A reader that went away is no failure: it has what it wanted.
 pub(super) fn write(bytes: &[u8]) -> Result<ExitCode, Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    ended(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+fn ended(written: io::Result<()>) -> Result<ExitCode, Failure> {
+    match written {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(error) => Err(Failure::output(error)),
     }
+}
+
+/// Writes what was asked for by `--help` or `--version`, in colours where there are some.
+pub(super) fn help(asked: &clap::Error) -> Result<ExitCode, Failure> {
+    let mut out = anstream::stdout().lock();
+    ended(write!(out, "{}", asked.render().ansi()).and_then(|()| out.flush()))
+}
+
+/// Writes what a daemon said, for people: root asks those of others too.
+pub(super) fn said(text: &str) -> Result<ExitCode, Failure> {
+    write(Lines(text).to_string().as_bytes())
 }
 
 /// Writes one JSON document.
@@ -67,4 +82,15 @@ pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     }
     let lines = table.lines().map(|line| format!("{}\n", line.trim_end().trim_start_matches(' ')));
     lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_says_reaches_no_terminal() {
+        let text = "a\u{1b}[2J\nb\u{202e}\\\n";
+        assert_eq!(Lines(text).to_string(), "a\\x1b[2J\nb\\u{202e}\\\n");
+    }
 }

@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &ReloadArgs) -> Result<ExitCode, Failure> {
     if arguments.json {
         return output::json(&report);
     }
-    output::write(text(&report).map_err(Failure::new)?.as_bytes())
+    output::said(&text(&report).map_err(Failure::new)?)
 }
 
 /// The mount point of the one view that is mounted.

@@ -75,7 +75,7 @@ pub(super) fn run(arguments: &StatusArgs) -> Result<ExitCode, Failure> {
         (Some(_), true) => output::json(&all[0])?,
         (None, true) => output::json(all)?,
         (_, false) if all.is_empty() && !failures.is_empty() => ExitCode::SUCCESS,
-        (_, false) => output::write(text(all).map_err(Failure::new)?.as_bytes())?,
+        (_, false) => output::said(&text(all).map_err(Failure::new)?)?,
     };
     // Their daemons cannot say it themselves.
     let dead = if arguments.mountpoint.is_none() { dead(all, &failures)? } else { Vec::new() };
@@ -225,13 +225,13 @@ fn text(all: &[Status]) -> Result<String, std::fmt::Error> {
         }
         for source in &status.sources {
             if let Some(cure) = &source.cure {
-                writeln!(text, "  cure for `{}`: {}", source.name, Printable(cure))?;
+                writeln!(text, "  cure for `{}`: {}", source.called(), Printable(cure))?;
             }
             if let Some(reason) = &source.unpinned_because {
-                writeln!(text, "  `{}` is not pinned: {reason}", source.name)?;
+                writeln!(text, "  `{}` is not pinned: {reason}", source.called())?;
             }
             if let Some(reason) = &source.no_git_because {
-                writeln!(text, "  `{}` has no `.git`: {reason}", source.name)?;
+                writeln!(text, "  `{}` has no `.git`: {reason}", source.called())?;
             }
         }
     }
@@ -242,7 +242,7 @@ fn row(source: &SourceStatus) -> Vec<String> {
     let pinned = source.pinned.map_or("-", |is_pinned| if is_pinned { "yes" } else { "no" });
     let error = source.error.as_ref();
     vec![
-        source.name.clone(),
+        source.called().to_owned(),
         output::git_ref(source.git_ref.as_deref(), Some(source.is_live)).to_owned(),
         source.revision.as_deref().map_or("-", short).to_owned(),
         source.visibility.clone(),

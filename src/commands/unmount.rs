@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::failure::Failure;
-use crate::control::client;
+use crate::control::{ControlError, client};
 use crate::machine::exit::Process;
 use crate::machine::holders;
 use crate::machine::inherited;
+use crate::machine::mountinfo::{Mount, MountTable};
 use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
 use crate::machine::stale::abort_abandoned;
@@ -40,24 +41,37 @@ pub(super) fn run(arguments: &UnmountArgs) -> Result<ExitCode, Failure> {
     if abort_abandoned(&path)? {
         return Ok(ExitCode::SUCCESS);
     }
-    // A daemon that does not answer is no reason not to unmount.
-    let daemon = RunDir::find_socket(&path).and_then(|socket| client::status(&socket).ok());
-    if daemon.as_ref().is_some_and(|status| status.views.is_some()) {
-        unmount(&path, arguments.lazy)?;
+    if arguments.lazy {
+        // What its daemon does then is not waited for, and it need not be asked.
+        unmount(&path, true)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if MountTable::read()?.topmost_at(&path).is_some_and(Mount::is_of_many) {
+        unmount(&path, false)?;
         return wait_for_view(&path);
     }
-    if !arguments.lazy {
-        // The daemon would go on for them.
-        holders::refuse_copies(&path)?;
-    }
-    // The keeper, where there is one, ends after its worker.
-    let numbers = daemon.into_iter().flat_map(|status| [Some(status.pid), status.supervisor_pid]);
-    let processes = numbers.flatten().map(Process::open).collect::<Result<Vec<_>, _>>()?;
-    unmount(&path, arguments.lazy)?;
-    if !arguments.lazy {
-        for process in processes.into_iter().flatten() {
-            process.wait(END)?;
+    // A daemon that does not answer is no reason not to unmount.
+    let socket = RunDir::find_socket(&path);
+    let daemon = socket.as_deref().map(client::status);
+    // The keeper, where there is one, ends after its worker. One that does not answer is waited for as well.
+    let numbers = match &daemon {
+        Some(Ok(status)) if status.views.is_some() => {
+            unmount(&path, false)?;
+            return wait_for_view(&path);
         }
+        Some(Ok(status)) => [Some(status.pid), status.supervisor_pid],
+        Some(Err(ControlError::Silent { socket })) => [client::listener(socket), None],
+        Some(Err(_)) | None => [None, None],
+    };
+    // The daemon would go on for them.
+    holders::refuse_copies(&path)?;
+    let processes = numbers.into_iter().flatten().map(Process::open);
+    let processes = processes.collect::<Result<Vec<_>, _>>()?;
+    unmount(&path, false)?;
+    for process in processes.into_iter().flatten() {
+        process.wait(END).map_err(|error| {
+            Failure::from(error).within(format!("`{}` is unmounted", path.display()))
+        })?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -65,12 +79,21 @@ pub(super) fn run(arguments: &UnmountArgs) -> Result<ExitCode, Failure> {
 /// Waits until the daemon of many views has let go of this one. It goes on serving the others.
 fn wait_for_view(path: &Path) -> Result<ExitCode, Failure> {
     let deadline = Instant::now() + END;
-    while RunDir::find_socket(path).is_some_and(|socket| client::status(&socket).is_ok()) {
+    while let Some(socket) = RunDir::find_socket(path) {
+        let answer = client::status(&socket);
+        if matches!(answer, Err(ControlError::NoDaemon { .. })) {
+            break;
+        }
         if Instant::now() >= deadline {
-            return Err(Failure::new(format!(
-                "`{}` is unmounted, and its daemon has not let go of it",
-                path.display()
-            )));
+            let gone =
+                format!("`{}` is unmounted, and its daemon has not let go of it", path.display());
+            return Err(match client::listener(&socket).filter(|_| answer.is_err()) {
+                Some(pid) => Failure::new(format!("{gone}: process {pid} does not answer"))
+                    .with_cure(format!(
+                        "kill -CONT {pid}, if it was stopped; kill -KILL {pid} ends its other views too"
+                    )),
+                None => Failure::new(gone).with_cure("its log says what it is doing"),
+            });
         }
         thread::sleep(Duration::from_millis(10));
     }

@@ -41,7 +41,8 @@ impl Environment {
         let absolute = |name| path(name).map(PathBuf::from).filter(|path| path.is_absolute());
         Self {
             uid: nix::unistd::geteuid().as_raw(),
-            cwd: env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+            // Of one that was removed nothing is found, and nothing else may be.
+            cwd: env::current_dir().unwrap_or_else(|_| PathBuf::from("/proc/self/cwd")),
             home: absolute("HOME"),
             xdg_state_home: absolute("XDG_STATE_HOME"),
             xdg_config_home: absolute("XDG_CONFIG_HOME"),

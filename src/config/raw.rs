@@ -180,8 +180,12 @@ pub(super) struct RawMount {
     /// Whether other users may read the view; `auto` unless given.
     pub(super) allow_other: Option<RawAllowOther>,
     /// The owner of every file; the user who mounts unless given.
+    // The last number is none: chown(2) leaves the owner as it is for it.
+    #[schemars(range(max = 4_294_967_294u32))]
     pub(super) uid: Option<u32>,
     /// The group of every file; that of the user who mounts unless given.
+    // The last number is none: chown(2) leaves the owner as it is for it.
+    #[schemars(range(max = 4_294_967_294u32))]
     pub(super) gid: Option<u32>,
     /// How long a stopping daemon serves those who still hold the mount; `10s` unless given.
     pub(super) stop_timeout: Option<String>,

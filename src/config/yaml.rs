@@ -218,12 +218,12 @@ impl<'t> Composer<'t, '_> {
     }
 
     fn entries(&mut self, depth: usize) -> Result<Vec<MapEntry>, Unreadable> {
-        let (mut entries, mut merged) = (Vec::<MapEntry>::new(), Vec::new());
+        let mut entries = Vec::<MapEntry>::new();
         let mut lines = HashMap::<String, usize>::new();
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
-                break;
+                return Ok(entries);
             }
             let key = self.node(event, span, depth + 1)?;
             let (event, span) = self.next()?;
@@ -234,23 +234,42 @@ impl<'t> Composer<'t, '_> {
                 continue;
             };
             if is_plain && key == "<<" {
-                merged.push(value);
+                let mut more = Vec::new();
+                self.merged(value, &mut more);
+                self.merge(line, more, &lines, &mut entries);
             } else if let Some(first) = lines.get(&key) {
                 let what = format!("key `{key}` is given twice, first on line {first}");
                 self.flaw(line, what, "remove one of the two");
             } else {
                 lines.insert(key.clone(), line);
-                entries.push(MapEntry { key, line, value });
+                put(MapEntry { key, line, value }, &mut entries);
             }
         }
-        for value in merged {
-            self.merge(value, &mut entries);
-        }
-        Ok(entries)
     }
 
-    /// Adds the entries of a merge key's value whose keys are not there yet (YAML 1.1's `<<`, which Helm reads).
-    fn merge(&mut self, value: YamlNode, entries: &mut Vec<MapEntry>) {
+    /// Puts the entries of a merge key among those that stand before it, as Helm does (S162): in their place where there are such.
+    fn merge(
+        &mut self,
+        line: usize,
+        more: Vec<MapEntry>,
+        lines: &HashMap<String, usize>,
+        entries: &mut Vec<MapEntry>,
+    ) {
+        for entry in more {
+            if let Some(first) = lines.get(&entry.key) {
+                let what = format!(
+                    "`<<` takes the place of key `{}` on line {first}, which stands before it",
+                    entry.key
+                );
+                let cure = "put `<<` first, and what overrides it after it".to_owned();
+                self.report.add(Severity::Warning, Some(line), KeyPath::default(), what, cure);
+            }
+            put(entry, entries);
+        }
+    }
+
+    /// The entries of a merge key's value (YAML 1.1's `<<`), one of each key: of a list the first mapping that has it.
+    fn merged(&mut self, value: YamlNode, entries: &mut Vec<MapEntry>) {
         match value.content {
             NodeContent::Mapping(more) => {
                 for entry in more {
@@ -261,7 +280,7 @@ impl<'t> Composer<'t, '_> {
             }
             NodeContent::Sequence(items) => {
                 for item in items {
-                    self.merge(item, entries);
+                    self.merged(item, entries);
                 }
             }
             NodeContent::Scalar { .. } => {
@@ -325,5 +344,13 @@ impl<'t> Composer<'t, '_> {
     fn flaw(&mut self, line: usize, what: impl Into<String>, cure: &str) {
         let (what, cure) = (what.into(), cure.to_owned());
         self.report.add(Severity::Error, Some(line), KeyPath::default(), what, cure);
+    }
+}
+
+/// Puts an entry in the place of one of its key, or at the end.
+fn put(entry: MapEntry, entries: &mut Vec<MapEntry>) {
+    match entries.iter_mut().find(|old| old.key == entry.key) {
+        Some(old) => *old = entry,
+        None => entries.push(entry),
     }
 }

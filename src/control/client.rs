@@ -1,7 +1,9 @@
 //! The operator's side of the control socket.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,8 +16,14 @@ use super::{ControlError, socket};
 /// How long a daemon may take for an answer that it has at hand.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many daemons are asked at a time: fewer than one daemon of many views has answers for.
+/// How many daemons are waited for before the next one is asked.
 const AT_A_TIME: usize = 8;
+/// After so long a daemon is waited for beside the others.
+const SLOW: Duration = Duration::from_millis(100);
+/// How many daemons are waited for in all.
+const WAITED_FOR: usize = 256;
+/// The longest answer of a daemon of another user, in bytes.
+const STRANGERS_REPLY_MAX: u64 = 1024 * 1024;
 
 /// How long a process that takes the place of another may take until it answers.
 const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(30);
@@ -27,23 +35,85 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Nobody listens, this user may not ask, or there is no sensible answer in time.
 pub fn status(socket: &Path) -> Result<Status, ControlError> {
-    ask(socket, &ControlRequest::Status, PATIENCE)
+    status_within(socket, PATIENCE)
 }
 
-/// Asks several daemons how they are, some at a time, so that one that does not answer keeps the others from nobody. Each answer with its
-/// socket, in their order; a socket that a daemon left behind gives [`ControlError::NoDaemon`].
+fn status_within(socket: &Path, patience: Duration) -> Result<Status, ControlError> {
+    ask(socket, &ControlRequest::Status, patience)
+}
+
+/// The process that listens on a socket, whether it answers or not; `None` where that cannot be known.
+pub fn listener(socket: &Path) -> Option<u32> {
+    let stream = socket::connect(socket, SLOW).ok()?;
+    socket::listener(&stream).ok().map(|(pid, _)| pid).filter(|pid| *pid != 0)
+}
+
+/// Asks several daemons how they are, and waits once for all that do not answer. Each answer with its socket, in their order; a socket that
+/// a daemon left behind gives [`ControlError::NoDaemon`].
 pub fn all(sockets: &[PathBuf]) -> Vec<(&Path, Result<Status, ControlError>)> {
-    let mut answers = Vec::with_capacity(sockets.len());
-    for some in sockets.chunks(AT_A_TIME) {
-        thread::scope(|scope| {
-            let asked: Vec<_> = some.iter().map(|socket| scope.spawn(|| status(socket))).collect();
-            for (socket, asked) in some.iter().zip(asked) {
-                let nobody = |_| Err(ControlError::Silent { socket: socket.clone() });
-                answers.push((socket.as_path(), asked.join().unwrap_or_else(nobody)));
+    let deadline = Instant::now() + PATIENCE;
+    let (sender, receiver) = mpsc::channel();
+    let mut asked = Asked::default();
+    let mut answers: BTreeMap<usize, Result<Status, ControlError>> = BTreeMap::new();
+    thread::scope(|scope| {
+        for (index, socket) in sockets.iter().enumerate() {
+            while let Some(wait) = asked.before_the_next(deadline) {
+                if let Ok((index, answer)) = receiver.recv_timeout(wait) {
+                    asked.begun.remove(&index);
+                    answers.insert(index, answer);
+                }
             }
-        });
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                // Of all that are left none is asked.
+                break;
+            }
+            let sender = sender.clone();
+            let asking =
+                thread::Builder::new().name("ask".to_owned()).spawn_scoped(scope, move || {
+                    // The receiver is there until all have ended.
+                    sender.send((index, status_within(socket, left))).unwrap_or_default();
+                });
+            match asking {
+                Ok(_) => drop(asked.begun.insert(index, Instant::now())),
+                Err(error) => drop(answers.insert(index, Err(cause(socket, error)))),
+            }
+        }
+        drop(sender);
+        answers.extend(receiver);
+    });
+    let answer = |(index, socket): (usize, &'_ PathBuf)| {
+        answers
+            .remove(&index)
+            .unwrap_or_else(|| Err(ControlError::Silent { socket: socket.clone() }))
+    };
+    let answers: Vec<_> = sockets.iter().enumerate().map(answer).collect();
+    sockets.iter().map(PathBuf::as_path).zip(answers).collect()
+}
+
+/// The daemons that were asked and have not answered.
+#[derive(Default)]
+struct Asked {
+    begun: BTreeMap<usize, Instant>,
+}
+
+impl Asked {
+    /// How long to wait for an answer before another one may be asked; `None` if that can be now. Not beyond the end of all waiting.
+    fn before_the_next(&self, deadline: Instant) -> Option<Duration> {
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now);
+        if left.is_zero() {
+            return None;
+        }
+        let waited = |begun: &Instant| now.saturating_duration_since(*begun);
+        let quick: Vec<_> =
+            self.begun.values().map(waited).filter(|waited| *waited < SLOW).collect();
+        if self.begun.len() >= WAITED_FOR {
+            return Some(left);
+        }
+        let longest = quick.iter().max().filter(|_| quick.len() >= AT_A_TIME)?;
+        Some(SLOW.saturating_sub(*longest).min(left))
     }
-    answers
 }
 
 /// Has a daemon read its configuration and refs anew, and waits for at most `patience` until every new look-up sees the result.
@@ -148,8 +218,8 @@ fn ask<T: DeserializeOwned>(
 
 fn converse(socket: &Path, request: &ControlRequest, patience: Duration) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + patience;
-    let mut stream = socket::connect(socket)?;
-    stream.set_write_timeout(Some(patience))?;
+    let mut stream = socket::connect(socket, patience)?;
+    let reply_max = reply_max(socket::listener(&stream)?.1);
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     match stream.write_all(&line) {
@@ -173,11 +243,17 @@ fn converse(socket: &Path, request: &ControlRequest, patience: Duration) -> io::
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
             Err(error) => return Err(error),
         }
-        if answer.len() as u64 > REPLY_MAX {
+        if answer.len() as u64 > reply_max {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
     }
     Ok(answer)
+}
+
+/// The longest answer that is read: root asks the daemons of others too, many at a time.
+fn reply_max(listener: u32) -> u64 {
+    let is_known = listener == 0 || listener == nix::unistd::geteuid().as_raw();
+    if is_known { REPLY_MAX } else { STRANGERS_REPLY_MAX }
 }
 
 fn cause(socket: &Path, error: io::Error) -> ControlError {
@@ -202,7 +278,6 @@ mod tests {
     use super::*;
     use crate::control::server::{Operator, Server};
     use crate::snapshot::status::ViewState;
-    use std::collections::BTreeMap;
 
     struct Fake;
 
@@ -276,6 +351,68 @@ mod tests {
         let error = Server::start(&socket, Arc::new(Fake)).unwrap_err();
         assert!(matches!(error, ControlError::InUse { .. }), "{error}");
         assert!(status(&socket).is_ok());
+    }
+
+    /// Listens until the other end goes.
+    fn listen_at(socket: &Path, backlog: i32) -> std::os::fd::OwnedFd {
+        use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let listener = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+        socket::bind(std::os::fd::AsRawFd::as_raw_fd(&listener), &UnixAddr::new(socket).unwrap())
+            .unwrap();
+        socket::listen(&listener, Backlog::new(backlog).unwrap()).unwrap();
+        listener
+    }
+
+    #[test]
+    fn s160_all_daemons_that_do_not_answer_are_waited_for_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let sockets: Vec<_> = (0..20).map(|n| dir.path().join(format!("{n}.sock"))).collect();
+        let listeners: Vec<_> =
+            sockets.iter().map(|socket| UnixListener::bind(socket).unwrap()).collect();
+        // None answers before all were asked.
+        let answering = thread::spawn(move || {
+            let mut asked: Vec<_> =
+                listeners.iter().map(|listener| listener.accept().unwrap().0).collect();
+            for stream in &mut asked {
+                stream.write_all(b"{\"error\":{\"message\":\"here\",\"cure\":null}}\n").unwrap();
+            }
+        });
+        let answers = all(&sockets);
+        for ((of, answer), socket) in answers.into_iter().zip(&sockets) {
+            assert_eq!(of, socket);
+            assert_eq!(answer.unwrap_err().to_string(), "here");
+        }
+        answering.join().unwrap();
+    }
+
+    #[test]
+    fn who_lets_everybody_wait_is_not_waited_for() {
+        let (_dir, socket) = place();
+        let _listener = listen_at(&socket, 0);
+        let connect = || socket::connect(&socket, Duration::from_millis(20));
+        let mut waiting = Vec::new();
+        // Until the kernel has no place for more.
+        while let Ok(stream) = connect() {
+            waiting.push(stream);
+        }
+        let error = status_within(&socket, Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, ControlError::Silent { .. }), "{error}");
+        assert_eq!(listener(&socket), None);
+        drop(waiting);
+    }
+
+    #[test]
+    fn who_listens_is_known_also_where_nobody_answers() {
+        let (_dir, socket) = place();
+        let _listener = listen_at(&socket, 1);
+        assert_eq!(listener(&socket), Some(std::process::id()));
+    }
+
+    #[test]
+    fn a_stranger_answers_in_few_words() {
+        let own = nix::unistd::geteuid().as_raw();
+        assert_eq!([0, own, 54321].map(reply_max), [REPLY_MAX, REPLY_MAX, STRANGERS_REPLY_MAX]);
     }
 
     #[test]

@@ -2,12 +2,17 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::sockopt::{PeerCredentials, SendTimeout};
+use nix::sys::socket::{self as calls, AddressFamily, SockFlag, SockType, UnixAddr};
+use nix::sys::socket::{getsockopt, setsockopt};
+use nix::sys::time::TimeVal;
 
 fn address(socket: &Path) -> io::Result<SocketAddr> {
     match socket.as_os_str().as_bytes().strip_prefix(b"@") {
@@ -21,9 +26,27 @@ pub(super) fn is_abstract(socket: &Path) -> bool {
     socket.as_os_str().as_bytes().starts_with(b"@")
 }
 
-/// Connects to whoever listens.
-pub(super) fn connect(socket: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect_addr(&address(socket)?)
+/// Connects to whoever listens, within `patience`: one that lets others wait lets this process wait too.
+pub(super) fn connect(socket: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let to = match socket.as_os_str().as_bytes().strip_prefix(b"@") {
+        Some(name) => UnixAddr::new_abstract(name)?,
+        None => UnixAddr::new(socket)?,
+    };
+    let stream =
+        calls::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // socket(7): it holds for connecting too. None at all would mean for ever.
+    let patience = patience.max(Duration::from_millis(1)).as_micros();
+    let micros = i64::try_from(patience).unwrap_or(i64::MAX);
+    let timeout = TimeVal::new(micros / 1_000_000, micros % 1_000_000);
+    setsockopt(&stream, SendTimeout, &timeout)?;
+    calls::connect(stream.as_raw_fd(), &to)?;
+    Ok(stream.into())
+}
+
+/// The process that listens at the other end, and its user. None of this process's name space is 0.
+pub(super) fn listener(stream: &UnixStream) -> io::Result<(u32, u32)> {
+    let peer = getsockopt(stream, PeerCredentials).map_err(io::Error::from)?;
+    Ok((u32::try_from(peer.pid()).unwrap_or_default(), peer.uid()))
 }
 
 /// Listens.

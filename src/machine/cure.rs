@@ -83,7 +83,9 @@ impl MachineError {
             Self::StillMounted { path } => {
                 format!("overlayfs-mount unmount --lazy '{}'", path.display())
             }
-            Self::StillRunning { pid } => format!("kill -TERM {pid}"),
+            Self::StillRunning { pid } => {
+                format!("kill -CONT {pid}, if it was stopped; else kill -KILL {pid}")
+            }
             Self::NoConnectionControl { .. } => {
                 "mount -t fusectl fusectl /sys/fs/fuse/connections".to_owned()
             }
@@ -215,6 +217,8 @@ fn fusermount_cure(message: &str, path: &std::path::Path) -> String {
              `apparmor_parser -r /etc/apparmor.d/fusermount3`",
             path.display()
         )
+    } else if message.contains("could not determine username") {
+        super::fusermount::NAME_CURE.to_owned()
     } else if message.contains("peration not permitted") {
         "fusermount3 has to be owned by root and setuid, and no_new_privs must be off; in a container add \
          CAP_SYS_ADMIN, or use `overlayfs-mount exec` or `export`"

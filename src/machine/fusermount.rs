@@ -24,6 +24,9 @@ pub(super) const MTAB: &str = "/etc/mtab";
 /// What to do where that is missing.
 pub(super) const MTAB_CURE: &str = "ln -s ../proc/self/mounts /etc/mtab, as root";
 
+/// What helps a user without a name.
+pub(super) const NAME_CURE: &str = "give this user a line in /etc/passwd, mount as one who has it, or use `overlayfs-mount exec`, which needs none";
+
 const NAMES: [&str; 2] = ["fusermount3", "fusermount"];
 
 /// The program and what is known about it.
@@ -169,6 +172,16 @@ mod tests {
             message: "fusermount3: failed to open /etc/mtab: No such file or directory".into(),
         };
         assert_eq!(error.cure().as_deref(), Some(MTAB_CURE));
+    }
+
+    #[test]
+    fn a_user_without_a_name_is_told_what_needs_none() {
+        let error = MachineError::Fusermount {
+            program: "/usr/bin/fusermount3".into(),
+            path: "/view".into(),
+            message: "/usr/bin/fusermount3: could not determine username".into(),
+        };
+        assert_eq!(error.cure().as_deref(), Some(NAME_CURE));
     }
 
     #[test]

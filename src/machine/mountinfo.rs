@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Components, Path, PathBuf};
 
 use super::{FS_TYPE, MachineError};
 
@@ -43,17 +43,23 @@ impl Mount {
     /// What of the view is mounted, as a path from its root, of a mount of ours: nothing where that is all of it. Of a superblock with
     /// several views each is a directory, with the name of its file in the directory of views.
     pub fn part(&self) -> PathBuf {
-        let part = self.root.strip_prefix("/").unwrap_or(Path::new(""));
-        let mut names = part.components();
-        let is_of_many = |name| {
-            let ending = Path::new(name).extension();
-            ending.is_some_and(|ending| ending == "yaml" || ending == "yml")
-                && Path::new(&self.source).is_dir()
-        };
-        match names.next() {
-            Some(Component::Normal(first)) if is_of_many(first) => names.as_path().to_owned(),
-            Some(_) | None => part.to_owned(),
+        let mut names = self.names();
+        if self.is_of_many() {
+            names.next();
         }
+        names.as_path().to_owned()
+    }
+
+    /// Whether it is a mount of ours of one of many views, or of a part of one.
+    pub fn is_of_many(&self) -> bool {
+        let Some(Component::Normal(first)) = self.names().next() else { return false };
+        let ending = Path::new(first).extension();
+        let is_file = ending.is_some_and(|ending| ending == "yaml" || ending == "yml");
+        self.is_ours() && is_file && Path::new(&self.source).is_dir()
+    }
+
+    fn names(&self) -> Components<'_> {
+        self.root.strip_prefix("/").unwrap_or(Path::new("")).components()
     }
 }
 

@@ -15,6 +15,11 @@ pub fn has_sys_admin() -> bool {
     caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false)
 }
 
+/// Whether this user has a name, as `fusermount3` wants it of who mounts. Where that cannot be known it is taken to have one.
+pub fn has_name() -> bool {
+    !matches!(nix::unistd::User::from_uid(nix::unistd::getuid()), Ok(None))
+}
+
 /// Whether this process is in the first user name space: there all users are mapped to themselves (`user_namespaces(7)`).
 pub fn is_in_first_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();

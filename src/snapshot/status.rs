@@ -111,6 +111,16 @@ pub struct SourceStatus {
     /// Why it has no `.git`, if it should have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_git_because: Option<String>,
+    /// What commands call it, where its name is that of another source too (S50).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+}
+
+impl SourceStatus {
+    /// What commands call it.
+    pub fn called(&self) -> &str {
+        self.label.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// What was seen of a source since the snapshot was built.
@@ -180,8 +190,10 @@ fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime
         Pinning::Awaited => (Some(false), Some("its objects are being copied".to_owned())),
         Pinning::NotAsked => (None, None),
     };
+    let name = source.name.to_string();
     SourceStatus {
-        name: source.name.to_string(),
+        label: Some(source.label.clone()).filter(|label| *label != name),
+        name,
         git_ref: source.git_ref.clone(),
         revision,
         visibility: source.visibility.to_string(),

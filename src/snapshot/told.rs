@@ -2,7 +2,7 @@
 
 use super::explanation::{ExplanationReport, HiddenBy, InOverlay, Shows, WinnerReport, in_overlay};
 use super::report::{EntriesReport, EntryReport};
-use super::status::{SourceStatus, ViewStatus};
+use super::status::ViewStatus;
 use crate::union::explain::HidingReason;
 use crate::union::name::RelPath;
 
@@ -104,9 +104,9 @@ impl Told {
         let name: RelPath = name.iter().cloned().collect();
         let below: RelPath = below.iter().cloned().collect();
         let (entry, source_path) = (name.to_string(), below.to_string());
-        let source = self.status.sources.iter().rfind(|source| is_called(source, &entry))?;
+        let source = self.status.sources.iter().rfind(|source| source.name == entry)?;
         Some(WinnerReport {
-            source: source.name.clone(),
+            source: source.called().to_owned(),
             git_ref: source.git_ref.clone(),
             is_live: Some(source.is_live),
             revision: source.revision.clone().unwrap_or_default(),
@@ -118,15 +118,10 @@ impl Told {
     /// The sources that are shown whole below a path.
     fn owned(&self, path: &RelPath) -> Vec<String> {
         let above = path.to_string();
-        let sources = self.status.sources.iter().map(|source| source.name.clone());
-        sources.filter(|name| is_within(name, &above)).collect()
+        let sources = self.status.sources.iter();
+        let owned = sources.filter(|source| is_within(&source.name, &above));
+        owned.map(|source| source.called().to_owned()).collect()
     }
-}
-
-/// Whether commands call a source of this name so: where the name occurs more than once, with its ref or its number.
-fn is_called(source: &SourceStatus, name: &str) -> bool {
-    let rest = source.name.strip_prefix(name);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['@', '#']))
 }
 
 /// Why an entry that a view shows has nothing at a place below it.
@@ -173,11 +168,12 @@ mod tests {
             "path": "tools/slack", "surface": "tools", "source": "acme/team", "revision": "22", "source_path": "t/slack", "object": null,
             "hides": [{ "path": "tools/chat/slack", "source": "acme/base@main", "source_path": "tools/chat/slack" }],
         }] });
-        let source = |name: &str, revision: &str| serde_json::json!({ "name": name, "ref": null, "revision": revision, "visibility": "public", "state": "ready", "since": "-", "error": null });
+        let source = |name: &str, label: Option<&str>, revision: &str| serde_json::json!({ "name": name, "label": label, "ref": null, "revision": revision, "visibility": "public", "state": "ready", "since": "-", "error": null });
         let sources = [
-            source("acme/base@main", "11"),
-            source("acme/team", "22"),
-            source("acme/base@v1", "33"),
+            source("acme/base", Some("acme/base@main"), "11"),
+            source("acme/team", None, "22"),
+            source("acme/base", Some("acme/base@v1"), "33"),
+            source("acme/base#2", None, "44"),
         ];
         let status = serde_json::json!({ "state": "ready", "revision": "00", "since": "-", "sources": sources });
         Told {
@@ -212,7 +208,7 @@ mod tests {
         for (path, contributors) in [
             (".", vec!["acme/team"]),
             ("tools", vec!["acme/team"]),
-            ("acme", vec!["acme/base@main", "acme/team", "acme/base@v1"]),
+            ("acme", vec!["acme/base@main", "acme/team", "acme/base@v1", "acme/base#2"]),
             ("workflows", vec![]),
         ] {
             let report = explain(path, Seen::Directory);

@@ -1,31 +1,36 @@
 //! What commands call a source.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::config::resolved::SourceSpec;
-use crate::union::source::SourceName;
 
-/// The labels of sources, in their order: the name alone, or where it occurs more than once `name@ref` if all of that name
-/// have distinct refs, else `name#2` for the second and so on.
+/// The labels of sources, in their order, each another one: the name alone, or where it occurs more than once `name@ref` if all of that name
+/// have distinct refs, else `name#2` for the second and so on. What another source is named is passed over.
 pub fn labels(specs: &[&SourceSpec]) -> Vec<String> {
-    let mut groups: HashMap<&SourceName, Vec<usize>> = HashMap::new();
-    for (index, spec) in specs.iter().enumerate() {
-        groups.entry(&spec.name).or_default().push(index);
-    }
     let mut labels: Vec<String> = specs.iter().map(|spec| spec.name.to_string()).collect();
-    for group in groups.values().filter(|group| group.len() > 1) {
-        let refs: std::collections::HashSet<_> =
-            group.iter().map(|index| specs[*index].git_ref.as_deref()).collect();
-        let are_distinct = refs.len() == group.len();
-        for (nth, index) in group.iter().enumerate() {
-            match &specs[*index].git_ref {
-                Some(git_ref) if are_distinct => {
-                    labels[*index] = format!("{}@{git_ref}", specs[*index].name);
-                }
-                None if are_distinct => {}
-                Some(_) | None if nth == 0 => {}
-                Some(_) | None => labels[*index] = format!("{}#{}", specs[*index].name, nth + 1),
-            }
+    let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (index, name) in labels.iter().enumerate() {
+        groups.entry(name.clone()).or_default().push(index);
+    }
+    let mut taken: HashSet<String> = labels.iter().cloned().collect();
+    for (name, group) in groups.iter().filter(|(_, group)| group.len() > 1) {
+        let by_ref = |index: &usize| match &specs[*index].git_ref {
+            Some(git_ref) => format!("{name}@{git_ref}"),
+            None => name.clone(),
+        };
+        let with_refs: Vec<_> = group.iter().map(by_ref).collect();
+        let distinct: HashSet<_> = with_refs.iter().collect();
+        let is_free = |label: &String| label == name || !taken.contains(label);
+        let chosen = if distinct.len() == group.len() && with_refs.iter().all(is_free) {
+            with_refs
+        } else {
+            let numbered = (2..).map(|number| format!("{name}#{number}"));
+            let free = numbered.filter(|label| !taken.contains(label));
+            [name.clone()].into_iter().chain(free).take(group.len()).collect()
+        };
+        for (index, label) in group.iter().zip(chosen) {
+            taken.insert(label.clone());
+            labels[*index] = label;
         }
     }
     labels

@@ -46,6 +46,10 @@ fn doctor_looks_at_mount_point_and_sources_of_the_configuration() {
     let output = sandbox.overlay(&["doctor", "-c", "none.yaml", "--json"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert_check(&checks(&output), "configuration", "fail", "none.yaml");
+    sandbox.shell("mv overlays.yaml \"mine's.yaml\"");
+    let output = sandbox.overlay(&["doctor", "-c", "mine's.yaml", "--json"]).output().unwrap();
+    let cure = checks(&output)["sources"]["cure"].as_str().unwrap().to_owned();
+    assert_eq!(cure, r"overlayfs-mount check -c 'mine'\''s.yaml'");
 }
 
 #[test]
@@ -104,6 +108,25 @@ fn errors_of_a_mount_name_the_check_that_says_more() {
     assert_check(&found, "fusermount", "fail", "FUSERMOUNT_PATH");
     assert_check(&found, "no-new-privs", "fail", "no_new_privs is set");
     assert_check(&found, "features", "ok", "openat2");
+}
+
+/// As a container often runs: with a number and no name.
+#[test]
+fn a_user_without_a_name_cannot_mount_through_fusermount() {
+    let program = env!("CARGO_BIN_EXE_overlayfs-mount");
+    let sandbox = Sandbox::new();
+    if !nix::unistd::geteuid().is_root() || !has_program("fusermount3", "apt-get install fuse3") {
+        eprintln!("SKIPPED: only root can become another user");
+        return;
+    }
+    // Where others may run it.
+    sandbox.shell(&format!("chmod 755 .; cp {program} program"));
+    let mut command = sandbox.command("setpriv");
+    command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups", "./program"]);
+    let output = command.args(["doctor", "--json", "--source", "/usr"]).output().unwrap();
+    let found = checks(&output);
+    assert_check(&found, "fusermount", "fail", "user 54321 has no name");
+    assert!(found["fusermount"]["cure"].as_str().unwrap().contains("/etc/passwd"), "{found:?}");
 }
 
 #[test]

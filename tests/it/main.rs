@@ -16,6 +16,7 @@ mod cuts;
 mod deaths;
 mod diff;
 mod doctor;
+mod doors;
 mod env;
 mod exec;
 mod fatal;

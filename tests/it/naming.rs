@@ -14,7 +14,7 @@ fn mounted(sandbox: &Sandbox) -> Option<Mount<'_>> {
     Some(sandbox.mount())
 }
 
-fn signal(name: &str, pid: u32) {
+pub(crate) fn signal(name: &str, pid: u32) {
     assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 

@@ -1,15 +1,20 @@
-//! `demo`: sample sources, mounted, walked through, updated, unmounted. Leaves nothing behind.
+//! `demo`: sample sources, mounted, walked through, updated, unmounted. Leaves nothing behind, also where a signal ends it: its programs
+//! have process groups of their own, so that what a terminal sends reaches this process only.
 
 mod samples;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tempfile::TempDir;
 
 use super::failure::Failure;
@@ -21,12 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Runs the whole story with a real mount.
 pub(super) fn run() -> Result<ExitCode, Failure> {
     let how = prepare_to_mount()?;
-    let demo = Demo::new()?;
+    let interrupted = interrupted().map_err(Failure::new)?;
+    let demo = Demo::new(interrupted)?;
     say(&format!(
         "Two sample sources become git repositories, and their union is mounted {how}.\n"
     ));
     for source in samples::SOURCES {
-        git(&demo.repository(source)?, &["init", "--quiet", "--initial-branch=main"])?;
+        demo.git(&demo.repository(source)?, &["init", "--quiet", "--initial-branch=main"])?;
         demo.commit(source)?;
     }
     demo.configure()?;
@@ -40,6 +46,16 @@ pub(super) fn run() -> Result<ExitCode, Failure> {
          overlayfs-mount check && overlayfs-mount mount\n",
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// The number of the signal that asks for the end, once there was one; 0 before.
+fn interrupted() -> std::io::Result<Arc<AtomicUsize>> {
+    let interrupted = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        let number = usize::try_from(signal).unwrap_or_default();
+        signal_hook::flag::register_usize(signal, interrupted.clone(), number)?;
+    }
+    Ok(interrupted)
 }
 
 /// Finds the way to mount on this machine; without privileges and without `fusermount3` in a user namespace of our own.
@@ -66,17 +82,29 @@ fn say(text: &str) {
 struct Demo {
     directory: TempDir,
     program: PathBuf,
+    interrupted: Arc<AtomicUsize>,
 }
 
 impl Demo {
-    fn new() -> Result<Self, Failure> {
+    fn new(interrupted: Arc<AtomicUsize>) -> Result<Self, Failure> {
         let directory = tempfile::Builder::new()
             .prefix("overlayfs-mount-demo-")
             .tempdir()
             .map_err(|error| Failure::new(format!("making a temporary directory: {error}")))?;
         let program = std::env::current_exe()
             .map_err(|error| Failure::new(format!("finding this program: {error}")))?;
-        Ok(Self { directory, program })
+        Ok(Self { directory, program, interrupted })
+    }
+
+    /// Fails once a signal asks for the end, with the status that a shell gives then.
+    fn expect_time(&self) -> Result<(), Failure> {
+        match u8::try_from(self.interrupted.load(Ordering::Relaxed)).unwrap_or_default() {
+            0 => Ok(()),
+            signal => {
+                let failure = Failure::new(format!("signal {signal} has ended the demo"));
+                Err(failure.with_status(128 + signal))
+            }
+        }
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -105,8 +133,8 @@ impl Demo {
                 Failure::new(format!("writing a sample: {}: {error}", path.display()))
             })?;
         }
-        git(&repository, &["add", "--all"])?;
-        git(&repository, &["commit", "--quiet", "--message=sample"])
+        self.git(&repository, &["add", "--all"])?;
+        self.git(&repository, &["commit", "--quiet", "--message=sample"])
     }
 
     fn configure(&self) -> Result<(), Failure> {
@@ -126,12 +154,14 @@ impl Demo {
     }
 
     fn mount(&self) -> Result<DemoMount<'_>, Failure> {
+        self.expect_time()?;
         self.ourselves(&["mount", "-c"], &[&self.path("overlays.yaml"), &self.view()])?;
         Ok(DemoMount { demo: self, is_mounted: true })
     }
 
     /// Shows what a reader sees.
     fn walk(&self) -> Result<(), Failure> {
+        self.expect_time()?;
         say("\nThe union, as `find` sees it:\n");
         let mut files = Vec::new();
         collect(&self.view(), &mut files)?;
@@ -166,6 +196,7 @@ impl Demo {
             return Err(Failure::new("the update has one file"));
         };
         while self.read(SKILL)? != *expected {
+            self.expect_time()?;
             if pushed.elapsed() > PATIENCE {
                 return Err(Failure::new(format!(
                     "the push was not seen within {} s",
@@ -191,9 +222,44 @@ impl Demo {
         Ok(())
     }
 
+    /// Runs git on a sample repository, untouched by whatever the user configured.
+    fn git(&self, repository: &Path, arguments: &[&str]) -> Result<(), Failure> {
+        self.expect_time()?;
+        let output = Command::new("git")
+            .process_group(0)
+            .current_dir(repository)
+            .args([
+                "-c",
+                "user.name=demo",
+                "-c",
+                "user.email=demo@localhost",
+                "-c",
+                "commit.gpgsign=false",
+            ])
+            .args(arguments)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env_remove("GIT_DIR")
+            .env_remove("GIT_WORK_TREE")
+            .env_remove("GIT_INDEX_FILE")
+            .output()
+            .map_err(|error| {
+                Failure::new(format!("running git: {error}"))
+                    .with_cure("install git, for example with `apt-get install git`")
+            })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        // It may have got the signal too, before it had a process group of its own.
+        self.expect_time()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(Failure::new(format!("git {}: {}", arguments.join(" "), said.trim_end())))
+    }
+
     /// Runs this program again.
     fn ourselves(&self, arguments: &[&str], paths: &[&Path]) -> Result<Output, Failure> {
         let mut command = Command::new(&self.program);
+        command.process_group(0);
         command.args(arguments).args(paths).current_dir(self.directory.path());
         // Sockets and logs go with everything else.
         command.env("OVERLAYFS_MOUNT_RUN_DIR", self.path("run"));
@@ -203,6 +269,7 @@ impl Demo {
         if output.status.success() {
             return Ok(output);
         }
+        self.expect_time()?;
         let said = String::from_utf8_lossy(&output.stderr);
         Err(Failure::new(format!("`overlayfs-mount {}`: {}", arguments.join(" "), said.trim_end())))
     }
@@ -224,7 +291,10 @@ impl DemoMount<'_> {
 impl Drop for DemoMount<'_> {
     fn drop(&mut self) {
         if self.is_mounted {
-            let outcome = self.demo.ourselves(&["unmount", "--lazy"], &[&self.demo.view()]);
+            // In order where that can be: then the daemon has ended, and nothing comes into the directory that is removed.
+            let view = self.demo.view();
+            let ended = self.demo.ourselves(&["unmount"], &[&view]);
+            let outcome = ended.or_else(|_| self.demo.ourselves(&["unmount", "--lazy"], &[&view]));
             if let Err(failure) = outcome {
                 failure.report();
             }
@@ -246,34 +316,4 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Runs git on a sample repository, untouched by whatever the user configured.
-fn git(repository: &Path, arguments: &[&str]) -> Result<(), Failure> {
-    let output = Command::new("git")
-        .current_dir(repository)
-        .args([
-            "-c",
-            "user.name=demo",
-            "-c",
-            "user.email=demo@localhost",
-            "-c",
-            "commit.gpgsign=false",
-        ])
-        .args(arguments)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env_remove("GIT_DIR")
-        .env_remove("GIT_WORK_TREE")
-        .env_remove("GIT_INDEX_FILE")
-        .output()
-        .map_err(|error| {
-            Failure::new(format!("running git: {error}"))
-                .with_cure("install git, for example with `apt-get install git`")
-        })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Failure::new(format!("git {}: {}", arguments.join(" "), said.trim_end())))
 }

@@ -270,6 +270,46 @@ overlays:
     );
 }
 
+/// As `helm template` 4.1.4 shows them, which reads with sigs.k8s.io/yaml 1.6.
+#[test]
+fn s162_merge_keys_are_read_as_helm_reads_them() {
+    let text = "
+overlays:
+  sources:
+    - &base {repo: a/b, ref: x, visibility: public}
+    - &more {repo: c/d, ref: z}
+    - {<<: *base, ref: own}
+    - {ref: own, <<: *base}
+    - {<<: [*more, *base]}
+    - {<<: *base, <<: *more}
+    - {<<: {<<: *base, ref: inner}}
+    - {repo: own/own, <<: {ref: inner}}
+";
+    let loaded = own(text).unwrap();
+    let read = |spec: &crate::config::resolved::SourceSpec| {
+        let git_ref = spec.git_ref.as_deref().unwrap_or_default();
+        format!("{}@{git_ref} {}", spec.name, spec.visibility)
+    };
+    let sources: Vec<_> = loaded.config.sources.iter().skip(2).map(read).collect();
+    assert_eq!(
+        sources,
+        [
+            "a/b@own public",
+            "a/b@x public",
+            "c/d@z public",
+            "c/d@z public",
+            "a/b@inner public",
+            "own/own@inner private",
+        ]
+    );
+    assert_eq!(
+        warnings(&loaded),
+        [
+            "warning: overlays.yaml:7: `<<` takes the place of key `ref` on line 7, which stands before it\n  cure: put `<<` first, and what overrides it after it"
+        ]
+    );
+}
+
 #[test]
 fn tags_are_ignored_with_a_warning() {
     let loaded = own("access: !secret public\nmount: {uid: !!int 5}\n").unwrap();

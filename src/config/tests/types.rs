@@ -88,7 +88,7 @@ fn numbers_have_ranges() {
     let text = concat!(
         "mount:\n",
         "  uid: 4294967296\n",
-        "  gid: -1\n",
+        "  gid: 4294967295\n",
         "surfaces:\n",
         "  skills: {at: s, entries: packages, depth: 02}\n",
         "  tools: {depth: 9}\n",
@@ -96,9 +96,9 @@ fn numbers_have_ranges() {
     );
     insta::assert_snapshot!(refusal(text), @r#"
     error: overlays.yaml:2: `mount.uid`: `4294967296` is out of range
-      cure: write a number from 0 to 4294967295
-    error: overlays.yaml:3: `mount.gid`: `-1` is not allowed
-      cure: write a whole number, as `5`
+      cure: write a number from 0 to 4294967294
+    error: overlays.yaml:3: `mount.gid`: `4294967295` is out of range
+      cure: write a number from 0 to 4294967294
     error: overlays.yaml:5: `surfaces.skills.depth`: `02` is not allowed
       cure: write a whole number, as `5`
     error: overlays.yaml:6: `surfaces.tools.depth`: `9` is out of range

@@ -205,6 +205,10 @@ fn fusermount_program() -> CheckOutcome {
             format!("{} is missing: fusermount3 mounts, and cannot unmount", fusermount::MTAB),
             fusermount::MTAB_CURE,
         ),
+        Some(_) if is_needed && !user::has_name() => CheckOutcome::fail(
+            format!("user {} has no name, and fusermount3 wants one", user::effective_ids().0),
+            fusermount::NAME_CURE,
+        ),
         Some(0) => CheckOutcome::ok(list(&candidates[..1])),
         Some(chosen) => CheckOutcome::warn(
             format!(

@@ -196,6 +196,11 @@ fn s50_labels_tell_sources_of_one_name_apart() {
     assert_eq!(labels_of(&specs), ["a/b", "c/d", "a/b@v1", "c/d@v1"]);
     let specs = [repo("a/b"), repo("a/b"), at_ref(repo("a/b"), "v1")];
     assert_eq!(labels_of(&specs), ["a/b", "a/b#2", "a/b#3"]);
+    // Names that look like labels.
+    let specs = ["a/b", "a/b", "a/b#2", "a/b#2"].map(repo);
+    assert_eq!(labels_of(&specs), ["a/b", "a/b#3", "a/b#2", "a/b#2#2"]);
+    let specs = [at_ref(repo("a/b"), "v1"), repo("a/b"), repo("a/b@v1")];
+    assert_eq!(labels_of(&specs), ["a/b", "a/b#2", "a/b@v1"]);
 }
 
 #[test]
