@@ -81,7 +81,7 @@ pub struct ViewStatus {
 /// How one source is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceStatus {
-    /// Its name of two components.
+    /// What commands call it (S50).
     pub name: String,
     /// Its ref as configured; `None` for HEAD and for a directory.
     #[serde(rename = "ref")]
@@ -181,7 +181,7 @@ fn describe_source(source: &Source, note: Option<&SourceNote>, built: SystemTime
         Pinning::NotAsked => (None, None),
     };
     SourceStatus {
-        name: source.name.to_string(),
+        name: source.label.clone(),
         git_ref: source.git_ref.clone(),
         revision,
         visibility: source.visibility.to_string(),

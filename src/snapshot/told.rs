@@ -1,10 +1,13 @@
 //! Why a path shows what it shows, for who sees the view and cannot ask its daemon: by what `.overlay` tells, and a look at the path.
 
+use std::collections::HashSet;
+
 use super::explanation::{ExplanationReport, HiddenBy, InOverlay, Shows, WinnerReport, in_overlay};
 use super::report::{EntriesReport, EntryReport};
 use super::status::{SourceStatus, ViewStatus};
 use crate::union::explain::HidingReason;
 use crate::union::name::RelPath;
+use crate::union::revision::Revision;
 
 /// What a look at a path found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,18 +112,29 @@ impl Told {
             source: source.name.clone(),
             git_ref: source.git_ref.clone(),
             is_live: Some(source.is_live),
-            revision: source.revision.clone().unwrap_or_default(),
+            revision: source.revision.clone().unwrap_or_else(|| Revision::Missing.to_string()),
             entry,
             source_path,
         })
     }
 
-    /// The sources that are shown whole below a path.
+    /// The sources that are shown whole below a path: of several of one name the last.
     fn owned(&self, path: &RelPath) -> Vec<String> {
         let above = path.to_string();
-        let sources = self.status.sources.iter().map(|source| source.name.clone());
-        sources.filter(|name| is_within(name, &above)).collect()
+        let mut names = HashSet::new();
+        let last = self.status.sources.iter().rev().filter(|source| names.insert(name(source)));
+        let last = last.map(|source| source.name.clone()).filter(|label| is_within(label, &above));
+        let mut owned: Vec<_> = last.collect();
+        owned.reverse();
+        owned
     }
+}
+
+/// The name of a source, of what commands call it.
+fn name(source: &SourceStatus) -> &str {
+    let repo = source.name.find('/').map_or(0, |slash| slash + 1);
+    let end = source.name[repo..].find(['@', '#']).map_or(source.name.len(), |end| repo + end);
+    &source.name[..end]
 }
 
 /// Whether commands call a source of this name so: where the name occurs more than once, with its ref or its number.
@@ -212,7 +226,7 @@ mod tests {
         for (path, contributors) in [
             (".", vec!["acme/team"]),
             ("tools", vec!["acme/team"]),
-            ("acme", vec!["acme/base@main", "acme/team", "acme/base@v1"]),
+            ("acme", vec!["acme/team", "acme/base@v1"]),
             ("workflows", vec![]),
         ] {
             let report = explain(path, Seen::Directory);
