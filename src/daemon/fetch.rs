@@ -17,9 +17,9 @@ use crate::config::resolved::{Config, RepoCache};
 use crate::control::tally::Rounds;
 use crate::machine::confinement;
 use crate::snapshot::Fault;
-use crate::sync::Moved;
 use crate::sync::cycle::{Cycle, RoundReport, RoundSettings};
 use crate::sync::fetch::Stop;
+use crate::sync::{Moved, labels};
 
 /// Why sources could not be fetched, by label, as of the last round.
 pub(super) type Problems = BTreeMap<String, Fault>;
@@ -250,9 +250,9 @@ impl Fetcher {
             Err(error) => {
                 let said = Fault { error: error.to_string(), cure: Some(error.cure()) };
                 for (problems, config) in found.iter_mut().zip(&configs) {
-                    let shown = config.shown_sources();
-                    *problems =
-                        shown.map(|source| (source.name.to_string(), said.clone())).collect();
+                    let shown: Vec<_> = config.shown_sources().collect();
+                    let labels = labels(&shown).into_iter();
+                    *problems = labels.map(|label| (label, said.clone())).collect();
                 }
             }
         }
