@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::cli::ConfigArgs;
 use super::failure::{FAILED, Failure};
-use super::output::short;
+use super::output::{Lines, short};
 use super::{input, output};
 use crate::config::resolved::{Config, Origin};
 use crate::lint;
@@ -179,7 +179,7 @@ fn surfaces(snapshot: &Snapshot) -> Vec<SurfaceReport> {
 
 fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
-    writeln!(text, "configuration  {}", report.config)?;
+    writeln!(text, "configuration  {}", Printable(&report.config))?;
     writeln!(text, "revision set   {}\n", report.revision)?;
     let rows = report.sources.iter().map(|source| {
         vec![
@@ -225,7 +225,7 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
 fn remarks(text: &mut String, report: &CheckReport) -> std::fmt::Result {
     for source in &report.sources {
         if let Some(error) = &source.error {
-            write!(text, "\nwarning: {error}")?;
+            write!(text, "\nwarning: {}", Lines(error))?;
             if let Some(cure) = &source.cure {
                 write!(text, "\n  cure: {}", Printable(cure))?;
             }
@@ -233,17 +233,20 @@ fn remarks(text: &mut String, report: &CheckReport) -> std::fmt::Result {
     }
     for finding in &report.findings {
         let places = finding.places.join(", ");
-        write!(text, "\nnote: source {}: {places}", finding.source)?;
+        write!(text, "\nnote: source {}: {}", finding.source, Printable(&places))?;
         if finding.count > finding.places.len() as u64 {
             write!(text, " and {} more", finding.count - finding.places.len() as u64)?;
         }
-        write!(text, ": {}", finding.what)?;
+        write!(text, ": {}", Printable(&finding.what))?;
     }
     for lint in report.lints.iter().flatten() {
         write!(
             text,
             "\nlint: {} of {}: {}\n  cure: {}",
-            lint.path, lint.source, lint.what, lint.cure
+            lint.path,
+            lint.source,
+            Printable(&lint.what),
+            Printable(&lint.cure)
         )?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
@@ -354,9 +354,6 @@ impl Export<'_> {
 
 /// Sets mode and time of what was written.
 fn finish(path: &Path, attr: &Attr) -> io::Result<()> {
-    let (seconds, nanos) = attr.modified;
-    let after = Duration::new(u64::try_from(seconds).unwrap_or(0), nanos);
-    let time = UNIX_EPOCH.checked_add(after).unwrap_or(SystemTime::UNIX_EPOCH);
-    File::open(path)?.set_modified(time)?;
+    File::open(path)?.set_modified(attr.modified_at())?;
     fs::set_permissions(path, Permissions::from_mode(attr.permissions().into()))
 }

@@ -15,12 +15,10 @@ use super::report::Report;
 use super::resolve::{REPO_CACHE, resolve};
 use super::resolved::{Config, Origin, PlatformRepository, PlatformValues};
 use super::sources::{directory, visibility};
+use super::units::LONGEST;
 
 /// The chart's default for `toolServer.repo`.
 const TOOL_SERVER_REPO: &str = "paradigmxyz/centaur";
-
-/// A time between two rounds that is as good as none, in seconds: a hundred years.
-const INTERVAL_SECS_MAX: u64 = 100 * 365 * 24 * 60 * 60;
 
 /// The part of a values file that is read; everything else in it is for others.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -121,7 +119,7 @@ pub(super) fn resolve_values(
         let key = KeyPath::top("repoCache").key("syncIntervalSeconds");
         report.error(&key, "is zero: fetching would never pause", "write a number above zero");
     }
-    config.repo_cache.interval = Duration::from_secs(interval_secs.min(INTERVAL_SECS_MAX));
+    config.repo_cache.interval = Duration::from_secs(interval_secs).min(LONGEST);
     config
 }
 

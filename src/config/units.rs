@@ -9,7 +9,10 @@ pub const DURATION_CURE: &str = "write whole numbers with a unit, as `30s`, `1h3
 pub(super) const SIZE_CURE: &str = "write a number of bytes, or a whole number with a unit, as `2GiB`, `64MB` or `512Mi`; \
      units: `B`, `kB`, `MB`, `GB`, `TB`, `KiB`, `MiB`, `GiB`, `TiB`";
 
-/// The duration that `text` names: whole numbers, each with a unit, or `0`.
+/// A time that is as good as none: a hundred years. What is longer could not be added to the present time.
+pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// The duration that `text` names: whole numbers, each with a unit, or `0`; at most a hundred years.
 pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     if rest == "0" {
@@ -33,7 +36,7 @@ pub fn duration(text: &str) -> Option<Duration> {
         total = total.checked_add(Duration::from_millis(number.checked_mul(millis)?))?;
         rest = &after[end..];
     }
-    Some(total)
+    Some(total.min(LONGEST))
 }
 
 /// The number of bytes that `text` names: a whole number, with a unit or without.
@@ -84,6 +87,17 @@ mod tests {
         ] {
             assert_eq!(duration(text), millis.map(Duration::from_millis), "{text}");
         }
+    }
+
+    #[test]
+    fn durations_can_be_added_to_the_present_time() {
+        // Together these are more seconds than a signed number holds.
+        for text in ["18446744073709551615ms".repeat(600), "200000000000d".to_owned()] {
+            let found = duration(&text).unwrap();
+            assert!(std::time::Instant::now().checked_add(found).is_some(), "{text}");
+            assert_eq!(found, LONGEST);
+        }
+        assert_eq!(duration("36499d"), Some(Duration::from_secs(36499 * 86400)));
     }
 
     #[test]

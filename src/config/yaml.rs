@@ -14,6 +14,9 @@ use super::report::Report;
 /// Most values that a file may stand for after its aliases are resolved.
 const MAX_NODES: usize = 50_000;
 
+/// Most bytes that anchors and aliases may make of a file: each anchor keeps a copy of what it names, and each alias makes one.
+const MAX_COPIED_BYTES: usize = 32 << 20;
+
 /// Deepest nesting.
 const MAX_DEPTH: usize = 64;
 
@@ -93,6 +96,19 @@ impl YamlNode {
             NodeContent::Mapping(entries) => entries.iter().map(|entry| entry.value.size()).sum(),
         }
     }
+
+    /// The memory that a copy takes, in bytes.
+    fn size_bytes(&self) -> usize {
+        size_of::<Self>()
+            + match &self.content {
+                NodeContent::Scalar { text, .. } => text.len(),
+                NodeContent::Sequence(items) => items.iter().map(Self::size_bytes).sum(),
+                NodeContent::Mapping(entries) => entries
+                    .iter()
+                    .map(|entry| size_of::<String>() + entry.key.len() + entry.value.size_bytes())
+                    .sum(),
+            }
+    }
 }
 
 /// The document in `bytes`; an empty one is an empty mapping. `None` where it cannot be read at all.
@@ -113,6 +129,7 @@ pub(super) fn compose(bytes: &[u8], report: &mut Report) -> Option<YamlNode> {
         events: Parser::new_from_str(text),
         anchors: HashMap::new(),
         nodes: 0,
+        copied_bytes: 0,
         report,
     };
     composer.document().ok()
@@ -126,6 +143,7 @@ struct Composer<'t, 'r> {
     events: Parser<'t, StrInput<'t>>,
     anchors: HashMap<usize, YamlNode>,
     nodes: usize,
+    copied_bytes: usize,
     report: &'r mut Report,
 }
 
@@ -201,6 +219,7 @@ impl<'t> Composer<'t, '_> {
         };
         let node = YamlNode { line, content };
         if anchor != 0 {
+            self.count_copy(&node, line)?;
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
@@ -293,8 +312,9 @@ impl<'t> Composer<'t, '_> {
         let Some(node) = self.anchors.get(&anchor) else {
             return Err(self.stop(line, "an alias stands inside what it names", "write it out"));
         };
-        let (node, size) = (node.clone(), node.size());
-        self.count(size, line)?;
+        let node = node.clone();
+        self.count(node.size(), line)?;
+        self.count_copy(&node, line)?;
         Ok(node)
     }
 
@@ -303,6 +323,16 @@ impl<'t> Composer<'t, '_> {
         if self.nodes > MAX_NODES {
             let what = format!("stands for more than {MAX_NODES} values");
             return Err(self.stop(line, what, "use fewer aliases"));
+        }
+        Ok(())
+    }
+
+    fn count_copy(&mut self, node: &YamlNode, line: usize) -> Result<(), Unreadable> {
+        self.copied_bytes = self.copied_bytes.saturating_add(node.size_bytes());
+        if self.copied_bytes > MAX_COPIED_BYTES {
+            let what =
+                format!("anchors and aliases make more than {} MiB of it", MAX_COPIED_BYTES >> 20);
+            return Err(self.stop(line, what, "use fewer anchors and aliases"));
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ pub(super) fn look_at(mut visit: Visit<'_>) {
     match visit.text(&entry.source_path.join(&file)) {
         Ok(None) => visit.add(&path, LintKind::NoSkillFile),
         Ok(Some(text)) => {
-            if let Some(kind) = judge(&text, &directory.to_string()) {
+            if let Some(kind) = judge(&text, directory) {
                 visit.add(&file_path, kind);
             }
         }
@@ -34,12 +34,12 @@ pub(super) fn look_at(mut visit: Visit<'_>) {
     }
 }
 
-fn judge(text: &str, directory: &str) -> Option<LintKind> {
-    let directory = directory.to_owned();
+fn judge(text: &str, name_of_directory: &Name) -> Option<LintKind> {
+    let directory = name_of_directory.to_string();
     let Some(front) = front_matter(text) else { return Some(LintKind::NoSkillName { directory }) };
     // With the line of the fence the parser's lines are those of the file.
     match name(&format!("\n{front}")) {
-        Ok(Some(name)) if name == directory => None,
+        Ok(Some(name)) if name.as_bytes() == name_of_directory.as_bytes() => None,
         Ok(Some(name)) => Some(LintKind::OtherSkillName { name, directory }),
         Ok(None) => Some(LintKind::NoSkillName { directory }),
         Err(error) => Some(LintKind::BadFrontMatter { error }),
@@ -103,7 +103,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_name_is_compared_as_it_is_and_not_as_it_is_shown() {
+        let directory = Name::new("a\\b").unwrap();
+        assert_eq!(judge("---\nname: a\\b\n---\n", &directory), None);
+        assert!(judge("---\nname: a\\\\b\n---\n", &directory).is_some());
+    }
+
+    #[test]
     fn names_stand_at_the_top_of_the_front_matter() {
+        let directory = Name::new("a").unwrap();
         for (text, wanted) in [
             ("---\nname: a\n---\n", None),
             ("---\r\nname: \"a\" # x\r\n---\r\n", None),
@@ -116,10 +124,10 @@ mod tests {
             ("name: a\n", Some("has no `name` in its front-matter")),
             ("", Some("has no `name` in its front-matter")),
         ] {
-            let said = judge(text, "a").map(|kind| kind.to_string());
+            let said = judge(text, &directory).map(|kind| kind.to_string());
             assert_eq!(said.as_deref(), wanted, "{text:?}");
         }
-        let bad = judge("---\nname: [a\n---\n", "a");
+        let bad = judge("---\nname: [a\n---\n", &directory);
         assert!(matches!(bad, Some(LintKind::BadFrontMatter { .. })), "{bad:?}");
     }
 }

@@ -31,8 +31,8 @@ impl fmt::Display for Collision {
     }
 }
 
-/// Tells a collision from all others, whatever the revisions of the sources: the path of the winner, and both names.
-type CollisionKey<'a> = (RelPath, &'a SourceName, &'a SourceName);
+/// Tells a collision from all others, whatever the revisions of the sources: path and source of the winner, and of the hidden one.
+type CollisionKey<'a> = ((RelPath, &'a SourceName), (RelPath, &'a SourceName));
 
 /// The collisions of a snapshot, surface by surface.
 fn all(snapshot: &Snapshot) -> impl Iterator<Item = (CollisionKey<'_>, Collision)> {
@@ -44,13 +44,14 @@ fn all(snapshot: &Snapshot) -> impl Iterator<Item = (CollisionKey<'_>, Collision
                 let (above, below) =
                     (snapshot.source(winner.source), snapshot.source(hidden.source));
                 let path = surface.at.concat(&winner.entry.path);
+                let hidden_path = surface.at.concat(&hidden.entry.path);
                 let collision = Collision {
                     path: path.clone(),
                     source: above.label.clone(),
-                    hidden_path: surface.at.concat(&hidden.entry.path),
+                    hidden_path: hidden_path.clone(),
                     hidden_source: below.label.clone(),
                 };
-                ((path, &above.name, &below.name), collision)
+                (((path, &above.name), (hidden_path, &below.name)), collision)
             })
         })
     })

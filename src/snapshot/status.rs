@@ -81,7 +81,7 @@ pub struct ViewStatus {
 /// How one source is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceStatus {
-    /// Its name of two components.
+    /// What commands call it (S50).
     pub name: String,
     /// Its ref as configured; `None` for HEAD and for a directory.
     #[serde(rename = "ref")]

@@ -1,10 +1,13 @@
 //! Why a path shows what it shows, for who sees the view and cannot ask its daemon: by what `.overlay` tells, and a look at the path.
 
+use std::collections::HashSet;
+
 use super::explanation::{ExplanationReport, HiddenBy, InOverlay, Shows, WinnerReport, in_overlay};
 use super::report::{EntriesReport, EntryReport};
 use super::status::ViewStatus;
 use crate::union::explain::HidingReason;
 use crate::union::name::RelPath;
+use crate::union::revision::Revision;
 
 /// What a look at a path found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,18 +112,21 @@ impl Told {
             source: source.called().to_owned(),
             git_ref: source.git_ref.clone(),
             is_live: Some(source.is_live),
-            revision: source.revision.clone().unwrap_or_default(),
+            revision: source.revision.clone().unwrap_or_else(|| Revision::Missing.to_string()),
             entry,
             source_path,
         })
     }
 
-    /// The sources that are shown whole below a path.
+    /// The sources that are shown whole below a path: of several of one name the last.
     fn owned(&self, path: &RelPath) -> Vec<String> {
         let above = path.to_string();
-        let sources = self.status.sources.iter();
-        let owned = sources.filter(|source| is_within(&source.name, &above));
-        owned.map(|source| source.called().to_owned()).collect()
+        let mut names = HashSet::new();
+        let last = self.status.sources.iter().rev().filter(|source| names.insert(&source.name));
+        let owned = last.filter(|source| is_within(&source.name, &above));
+        let mut owned: Vec<_> = owned.map(|source| source.called().to_owned()).collect();
+        owned.reverse();
+        owned
     }
 }
 
@@ -208,7 +214,7 @@ mod tests {
         for (path, contributors) in [
             (".", vec!["acme/team"]),
             ("tools", vec!["acme/team"]),
-            ("acme", vec!["acme/base@main", "acme/team", "acme/base@v1", "acme/base#2"]),
+            ("acme", vec!["acme/team", "acme/base@v1", "acme/base#2"]),
             ("workflows", vec![]),
         ] {
             let report = explain(path, Seen::Directory);

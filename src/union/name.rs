@@ -109,11 +109,18 @@ fn write_escaped(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 /// Passes on what the formatter says.
 pub fn write_printable(c: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match c {
-        // Bidirectional overrides and zero-width characters would let a name pose as another one.
-        '\u{200b}'..='\u{200f}'
+        // Bidirectional marks and overrides and invisible characters would let a name pose as another one. `\xNN` is a byte: a control
+        // character of two bytes is not written so, or two names would look alike.
+        '\u{80}'..='\u{9f}'
+        | '\u{ad}'
+        | '\u{61c}'
+        | '\u{180e}'
+        | '\u{200b}'..='\u{200f}'
         | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' => write!(f, "\\u{{{:x}}}", u32::from(c)),
+        | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}' => write!(f, "\\u{{{:x}}}", u32::from(c)),
         c if c.is_control() => write!(f, "\\x{:02x}", u32::from(c)),
         c => fmt::Write::write_char(f, c),
     }
@@ -287,7 +294,24 @@ mod tests {
         assert_eq!(Name::new("a\u{1b}[31m").unwrap().to_string(), "a\\x1b[31m");
         assert_eq!(Name::new(b"\xff\\").unwrap().to_string(), "\\xff\\\\");
         assert_eq!(Name::new("a\u{202e}b").unwrap().to_string(), "a\\u{202e}b");
-        assert_eq!(Name::new("a\u{9b}b").unwrap().to_string(), "a\\x9bb");
+        assert_eq!(Name::new("a\u{61c}b").unwrap().to_string(), "a\\u{61c}b");
         assert_eq!(Name::new("käse").unwrap().to_string(), "käse");
+    }
+
+    #[test]
+    fn no_two_names_are_shown_alike() {
+        let names: [&[u8]; 8] = [
+            b"a\x9bb",
+            "a\u{9b}b".as_bytes(),
+            b"a\\x9bb",
+            b"a\\u{9b}b",
+            b"a\\\\x9bb",
+            b"a\x85b",
+            "a\u{85}b".as_bytes(),
+            b"ab",
+        ];
+        let shown: std::collections::BTreeSet<_> =
+            names.iter().map(|name| Name::new(name).unwrap().to_string()).collect();
+        assert_eq!(shown.len(), names.len(), "{shown:?}");
     }
 }

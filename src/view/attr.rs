@@ -1,6 +1,6 @@
 //! Attributes, and how long the kernel may keep what it was told.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::merged::Merged;
 use super::nodes::{Node, Number};
@@ -29,6 +29,19 @@ impl Attr {
             Kind::File { is_executable: false } => 0o644,
             Kind::Link => 0o777,
         }
+    }
+
+    /// The time of the last modification. What the standard library cannot hold is the beginning of time.
+    pub fn modified_at(&self) -> SystemTime {
+        let (seconds, nanos) = self.modified;
+        let whole = Duration::from_secs(seconds.unsigned_abs());
+        let time = if seconds >= 0 {
+            UNIX_EPOCH.checked_add(whole)
+        } else {
+            UNIX_EPOCH.checked_sub(whole)
+        };
+        time.and_then(|time| time.checked_add(Duration::from_nanos(u64::from(nanos))))
+            .unwrap_or(UNIX_EPOCH)
     }
 
     pub(super) fn directory(number: Number, time_secs: i64) -> Self {
@@ -112,5 +125,20 @@ impl View {
         let moment = self.now.load();
         let directory = merged.directory(merged.snapshot(&moment.snapshot))?;
         Ok((Attr::directory(number, directory.time_secs), Lifetime::Unlimited))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_1970_and_out_of_range_do_not_panic() {
+        let time = |modified| Attr { modified, ..Attr::directory(Number::ROOT, 0) }.modified_at();
+        assert_eq!(time((-1, 500_000_000)), UNIX_EPOCH - Duration::from_millis(500));
+        assert_eq!(time((0, 7)), UNIX_EPOCH + Duration::from_nanos(7));
+        for seconds in [i64::MAX, i64::MIN] {
+            time((seconds, 999_999_999));
+        }
     }
 }

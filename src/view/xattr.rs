@@ -62,15 +62,21 @@ fn origin(node: &Node) -> Option<(&Arc<Source>, RelPath)> {
     }
 }
 
-/// The labels of the sources whose entries the entry at this path hides, joined by commas; `None` if it is no entry that is visible.
+/// The labels of the sources whose entries the entry at this path of a source hides, joined by commas; `None` if it is no entry that is
+/// visible. A file is one file wherever it is shown: what it hides on any surface counts.
 fn hides(snapshot: &Snapshot, source: &Source, path: &RelPath) -> Option<String> {
-    let mut entries = snapshot.stacks.iter().flat_map(|stack| {
-        let visible = stack.visible();
-        visible.map(move |placed| (stack, placed))
-    });
-    let (stack, placed) = entries.find(|(_, placed)| {
-        placed.entry.source_path == *path && snapshot.source(placed.source).key == source.key
-    })?;
-    let hidden = placed.hides.iter().map(|position| stack.placed[*position].source);
-    Some(hidden.map(|id| snapshot.source(id).label.clone()).collect::<Vec<_>>().join(","))
+    let mut is_entry = false;
+    let mut labels: Vec<&str> = Vec::new();
+    for stack in &snapshot.stacks {
+        let entries = stack.visible().filter(|placed| {
+            placed.entry.source_path == *path && snapshot.source(placed.source).key == source.key
+        });
+        for position in entries.inspect(|_| is_entry = true).flat_map(|placed| &placed.hides) {
+            let label = snapshot.source(stack.placed[*position].source).label.as_str();
+            if !labels.contains(&label) {
+                labels.push(label);
+            }
+        }
+    }
+    is_entry.then(|| labels.join(","))
 }

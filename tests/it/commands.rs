@@ -230,6 +230,15 @@ fn an_export_equals_the_mount() {
 }
 
 #[test]
+fn an_export_has_the_times_of_the_mount_also_before_1970() {
+    let sandbox = Sandbox::new();
+    sandbox.shell("mkdir -p mine/workflows && touch -d '1969-12-31 23:59:58 UTC' mine/workflows/a");
+    sandbox.configure("    - {path: ./mine, name: me/mine}", "");
+    sandbox.succeed(&["export", "out"]);
+    assert_eq!(sandbox.shell("stat -c %Y out/workflows/a").trim(), "-2");
+}
+
+#[test]
 fn demo_ends_by_itself_and_leaves_nothing() {
     if !can_mount() {
         return;

@@ -149,6 +149,21 @@ fn the_workflow_host_looks_beside_tools_where_nothing_is_configured() {
 }
 
 #[test]
+fn no_variable_names_a_source_that_the_view_does_not_show_whole() {
+    let sandbox = Sandbox::new();
+    let text = "overlays: {sources: [{repo: a/b}]}\nmount: {sources: false, at: /view}\n";
+    fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    for program in ["api", "sandbox", "workflow-host"] {
+        let said = sandbox.fail(2, &["env", "--for", program, "--style", "list"]);
+        assert!(said.contains("`mount.sources` is false: the view has no `a/b`"), "{said}");
+        assert!(said.contains("cure: use `--style union`"), "{said}");
+        sandbox.succeed(&["env", "--for", program]);
+    }
+    // It has its sources from the configuration alone.
+    sandbox.succeed(&["env", "--for", "repo-cache", "--style", "list"]);
+}
+
+#[test]
 fn the_repo_cache_gets_every_repository_once() {
     let values = "
 repoCache:

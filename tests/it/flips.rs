@@ -453,6 +453,11 @@ fn s71_what_is_hidden_since_a_flip_is_said_once() {
     base.skill("plan", "again\n").commit();
     reload();
     assert_eq!(warnings(), 2, "{}", log());
+    // What hides something may hide something else as well.
+    base.package("tools/y/slack", "base").commit();
+    reload();
+    assert_eq!(warnings(), 3, "{}", log());
+    assert!(log().contains("hidden_path=tools/y/slack\n"), "{}", log());
     // Too many are counted.
     for number in 0..25 {
         base.skill(&format!("s{number}"), "base\n");
@@ -461,7 +466,7 @@ fn s71_what_is_hidden_since_a_flip_is_said_once() {
     base.commit();
     team.commit();
     reload();
-    assert_eq!(warnings(), 2 + 21, "{}", log());
+    assert_eq!(warnings(), 3 + 21, "{}", log());
     assert!(log().contains("`overlayfs-mount check` shows them more=5\n"), "{}", log());
     mount.unmount();
 }

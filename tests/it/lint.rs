@@ -124,3 +124,22 @@ fn live_sources_and_new_surfaces_are_looked_at_and_only_on_demand() {
         serde_json::from_str(&sandbox.succeed(&["check", "--json"])).unwrap();
     assert!(json["lints"].is_null());
 }
+
+#[test]
+fn what_a_lint_quotes_reaches_no_terminal() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .repo("acme/base")
+        .skill("one", "---\nname: \"\\e]0;two\\a\\u202E\"\n---\n")
+        .write("workflows/a.py", "WORKFLOW_NAME = 'a\u{1b}[31m'\n")
+        .write("workflows/b.py", "WORKFLOW_NAME = 'a\u{1b}[31m'\n")
+        .commit();
+    sandbox.configure("    - repo: acme/base", "");
+    let said = String::from_utf8(sandbox.overlay(&["check", "--lint"]).output().unwrap().stdout);
+    let said = said.unwrap();
+    for shown in ["says `name: \\x1b]0;two\\x07\\u{202e}`", "`WORKFLOW_NAME` `a\\x1b[31m`"] {
+        assert!(said.contains(shown), "{said}");
+    }
+    let is_harmless = |c: char| c == '\n' || !(c.is_control() || c == '\u{202e}');
+    assert!(said.chars().all(is_harmless), "{said:?}");
+}

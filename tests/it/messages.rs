@@ -140,6 +140,34 @@ fn reload_says_what_could_not_be_fetched_and_status_since_when() {
 }
 
 #[test]
+fn s50_what_is_wrong_with_a_repo_cache_is_said_of_each_source_of_one_name() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let remote = sandbox.repo("../remotes/base");
+    remote.skill("plan", "one\n").commit();
+    remote.git(&["branch", "next"]);
+    let url = format!("file://{}", sandbox.path("remotes/base").display());
+    let source =
+        |git_ref: &str| format!("    - {{repo: acme/base, ref: {git_ref}, url: \"{url}\"}}");
+    sandbox.configure(&[source("main"), source("next")].join("\n"), "");
+    let mount = sandbox.mount_with(&["--sync"]);
+    // Nobody can take hold of the cache.
+    let lock = "repos/.overlayfs-mount-sync.lock";
+    sandbox.shell(&format!("rm -f {lock} && mkdir {lock}"));
+    let said = said(&sandbox, &["reload", "view"]);
+    let sources = status(&sandbox)["sources"].clone();
+    for (position, label) in ["acme/base@main", "acme/base@next"].into_iter().enumerate() {
+        let warning = format!("warning: source `{label}` could not be fetched: the repo cache: ");
+        assert!(said.contains(&warning), "{said}");
+        assert_eq!(sources[position]["name"], label);
+        assert_eq!(sources[position]["state"], "stale", "{sources}");
+    }
+    mount.unmount();
+}
+
+#[test]
 fn explain_knows_what_the_view_tells_about_itself() {
     if !can_mount() {
         return;

@@ -148,3 +148,33 @@ fn s44_who_sees_only_the_view_is_told_what_is_there_and_what_is_not() {
     assert!(said.contains("does not answer") && said.contains("cure: "), "{said}");
     mount.unmount();
 }
+
+#[test]
+fn s50_who_sees_only_the_view_calls_sources_as_all_others_do() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let base = sandbox.repo("acme/base");
+    base.skill("plan", "one\n").commit();
+    base.git(&["branch", "next"]);
+    sandbox.configure(
+        "    - {repo: acme/base, ref: main}\n    - {repo: acme/base, ref: next}\n    \
+         - {repo: acme/gone, required: false}",
+        "",
+    );
+    let mount = sandbox.mount();
+    let shown = sandbox.succeed(&["status", "view"]);
+    assert!(shown.contains("acme/base@main") && shown.contains("acme/base@next"), "{shown}");
+    for path in ["acme", "acme/base", "acme/base/.agents", "acme/gone", ".agents/skills/plan"] {
+        let path = format!("view/{path}");
+        let document = |text: &[u8]| -> serde_json::Value { serde_json::from_slice(text).unwrap() };
+        let asked = document(sandbox.succeed(&["explain", "--json", &path]).as_bytes());
+        let seen = document(&outside(&sandbox, &["explain", "--json", &path]).stdout);
+        assert_eq!(seen["contributors"], asked["contributors"], "{path}");
+        for key in ["source", "revision", "entry", "source_path"] {
+            assert_eq!(seen["winner"][key], asked["winner"][key], "{path}");
+        }
+    }
+    mount.unmount();
+}

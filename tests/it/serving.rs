@@ -327,3 +327,31 @@ assert os.listxattr(sys.argv[1]) == []";
     assert_eq!(get("review", "hides"), "acme/base\n");
     mount.unmount();
 }
+
+#[test]
+fn s42_what_is_an_entry_of_two_surfaces_tells_what_it_hides_on_either() {
+    if !can_mount() || !has_program("python3", "apt-get install python3") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").write("cards/one", "base\n").write("cards/two", "base\n").commit();
+    sandbox.repo("acme/team").write("cards/one", "team\n").commit();
+    sandbox.configure(
+        "    - {repo: acme/base, subdirs: {cards: cards}}\n    \
+         - {repo: acme/team, skillsSubdir: cards, subdirs: {cards: cards}}",
+        "xattrs: true",
+    );
+    let file = sandbox.path("overlays.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}surfaces: {{cards: {{at: cards}}}}\n")).unwrap();
+    let mount = sandbox.mount();
+    let get = |path: &str| {
+        let name = "user.overlayfs-mount.hides";
+        let script = "import os, sys; print(os.getxattr(sys.argv[1], sys.argv[2]).decode())";
+        sandbox.shell(&format!("python3 -c '{script}' \"$VIEW/{path}\" {name}"))
+    };
+    assert_eq!(get(".agents/skills/one"), "acme/base\n");
+    assert_eq!(get("cards/one"), "acme/base\n");
+    assert_eq!(get("cards/two"), "\n");
+    mount.unmount();
+}

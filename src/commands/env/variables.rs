@@ -27,7 +27,7 @@ const SANDBOX_VARIABLES: &str = "SESSION_SANDBOX_EXTRA_ENV";
 /// The variables of a program.
 ///
 /// # Errors
-/// A directory's name holds the sign that separates directories.
+/// A directory's name holds the sign that separates directories, or is one of a source that the view does not show whole.
 pub(super) fn variables(
     config: &Config,
     program: EnvProgram,
@@ -143,10 +143,11 @@ impl<'a> Rules<'a> {
         if !self.config.platform.has_repo_cache {
             return Ok(None);
         }
-        let directories = self.repositories_with("tools").map(|(_, _, source)| {
-            self.config.mount.at.join(path(&source.name.to_path())).join("workflows")
-        });
-        self.join(directories)
+        let directories = self
+            .repositories_with("tools")
+            .map(|(_, _, source)| Ok(self.shown_at(source)?.join("workflows")))
+            .collect::<Result<Vec<_>, Failure>>()?;
+        self.join(directories.into_iter())
     }
 
     fn repo_cache(&self) -> Variables {
@@ -209,10 +210,13 @@ impl<'a> Rules<'a> {
                 self.join(row.map(|row| self.config.mount.at.join(path(&row.at))).into_iter())
             }
             EnvStyle::List => {
-                let directories = sources.filter_map(|(subdir, source)| {
-                    Some(self.place(source, seen)?.join(path(subdir)))
-                });
-                self.join(directories)
+                let directories = sources
+                    .filter_map(|(subdir, source)| {
+                        let place = self.place(source, seen).transpose()?;
+                        Some(place.map(|place| place.join(path(subdir))))
+                    })
+                    .collect::<Result<Vec<_>, Failure>>()?;
+                self.join(directories.into_iter())
             }
         }
     }
@@ -235,16 +239,27 @@ impl<'a> Rules<'a> {
     }
 
     /// Where a program finds a source; `None` if that would be in a cache that there is not.
-    fn place(&self, source: &SourceSpec, seen: SourcesSeen) -> Option<PathBuf> {
+    fn place(&self, source: &SourceSpec, seen: SourcesSeen) -> Result<Option<PathBuf>, Failure> {
         let has_cache = self.config.platform.has_repo_cache;
-        match (&source.location, seen) {
+        Ok(match (&source.location, seen) {
             (Location::Repo { .. }, _) if !has_cache => None,
             (Location::Repo { repo, .. }, SourcesSeen::Cache) => {
                 Some(self.config.repo_cache.path.join(path(&repo.to_path())))
             }
             (Location::Path(directory), SourcesSeen::Cache) => Some(directory.clone()),
-            (_, SourcesSeen::View) => Some(self.config.mount.at.join(path(&source.name.to_path()))),
+            (_, SourcesSeen::View) => Some(self.shown_at(source)?),
+        })
+    }
+
+    /// Where the view shows a source whole.
+    fn shown_at(&self, source: &SourceSpec) -> Result<PathBuf, Failure> {
+        if !self.config.mount.shows_sources {
+            let what = format!("`mount.sources` is false: the view has no `{}`", source.name);
+            return Err(
+                Failure::usage(what).with_cure("use `--style union`, or set `mount.sources: true`")
+            );
         }
+        Ok(self.config.mount.at.join(path(&source.name.to_path())))
     }
 
     /// The sources that the view may show and that have something on a surface, with their sub-directory, bottom first.

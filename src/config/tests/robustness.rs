@@ -31,6 +31,18 @@ fn aliases_cannot_blow_up() {
 }
 
 #[test]
+fn copies_of_long_texts_cannot_blow_up() {
+    let long = "x".repeat(1 << 20);
+    let aliases = format!("a: &a {long}\nb: [{}]\n", vec!["*a"; 100].join(", "));
+    // Each anchor keeps a copy of all that is in it.
+    let anchors = format!("a: {}{long}{}\n", "&a [".repeat(60), "]".repeat(60));
+    for text in [aliases, anchors] {
+        let said = refusal(&text);
+        assert!(said.contains("anchors and aliases make more than 32 MiB of it"), "{said}");
+    }
+}
+
+#[test]
 fn nesting_cannot_exhaust_the_stack() {
     for open in ["[", "{a: ", "- ", "? "] {
         let said = refusal(open.repeat(100_000));
