@@ -54,20 +54,18 @@ pub(super) fn run(arguments: &ReloadArgs) -> Result<ExitCode, Failure> {
 
 /// The mount point of the one view that is mounted.
 pub(super) fn the_only_one() -> Result<PathBuf, Failure> {
-    let answers = status::every()?;
+    let status::Answers { all, failures } = status::every()?;
+    let points: Vec<_> = all.iter().map(|one| one.mountpoint.as_str()).collect();
+    let name_one = format!("name one of: {}", points.join(", "));
     // It may be the one that is meant.
-    if let Some(unasked) = answers.failures.into_iter().next() {
-        return Err(unasked.into());
+    if let Some(unasked) = failures.into_iter().next() {
+        let failure = Failure::from(unasked);
+        return Err(if all.is_empty() { failure } else { failure.with_cure(name_one) });
     }
-    let all = answers.all;
-    match all.as_slice() {
-        [one] => Ok(PathBuf::from(&one.mountpoint)),
+    match points.as_slice() {
+        [one] => Ok(PathBuf::from(one)),
         [] => Err(Failure::new("nothing is mounted").with_cure("overlayfs-mount mount")),
-        _ => {
-            let points: Vec<_> = all.iter().map(|one| one.mountpoint.as_str()).collect();
-            Err(Failure::usage("several views are mounted")
-                .with_cure(format!("name one of: {}", points.join(", "))))
-        }
+        _ => Err(Failure::usage("several views are mounted").with_cure(name_one)),
     }
 }
 

@@ -27,7 +27,10 @@ fn s144_a_daemon_that_does_not_answer_keeps_no_other_from_being_shown() {
     signal("-STOP", pid);
     let table = sandbox.overlay(&["status"]).output().unwrap();
     let json = sandbox.overlay(&["status", "--json"]).output().unwrap();
+    let reload = sandbox.fail(1, &["reload"]);
     signal("-CONT", pid);
+    let other = sandbox.path("other");
+    assert!(reload.contains(&format!("cure: name one of: {}\n", other.display())), "{reload}");
     let (said, shown) =
         (String::from_utf8_lossy(&table.stderr), String::from_utf8_lossy(&table.stdout));
     assert_eq!(table.status.code(), Some(1), "{said}");
