@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::name::{Name, RelPath};
 use super::namespace::{Directory, Item, Namespace, Shown};
+use super::object::Object;
 
 /// The last times of names that are not in the view any more, in seconds since 1970: those that vanished last, [`REMEMBERED_MIN`] at least.
 #[derive(Debug, Clone, Default)]
@@ -136,6 +137,8 @@ impl Succession<'_> {
 
     fn remember(&mut self, item: &Item, path: RelPath) {
         let time_secs = match item {
+            // The disk has its time, and names come and go there for as long as the view lives.
+            Item::Entry(shown) if matches!(shown.object, Object::Live { .. }) => return,
             Item::Entry(shown) => shown.time_secs,
             Item::Directory(directory) => {
                 for (name, below) in &directory.items {
@@ -172,7 +175,7 @@ fn is_identical_item(old: &Item, new: &Item) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::union::object::{Kind, Object, Oid};
+    use crate::union::object::{Identity, Kind, Oid};
     use crate::union::source::SourceId;
 
     fn path(text: &str) -> RelPath {
@@ -277,6 +280,30 @@ mod tests {
         // A clock that was set back makes no time earlier.
         history.next(400, &[("skills/a", 3, 90), ("tools/c/x", 1, 90)]);
         assert_eq!(history.time("skills"), 501);
+    }
+
+    #[test]
+    fn live_names_that_come_and_go_are_not_remembered() {
+        let mut remembered = Remembered::default();
+        let mut now = Namespace::default();
+        for serial in 0..100 {
+            let at = path(&format!("workflows/{serial}"));
+            let identity = Identity { device: 1, inode: serial, born_nanos: 0 };
+            let object = Object::live(Kind::Directory, at.clone(), identity);
+            let source_path = at.clone();
+            let shown =
+                Shown { source: SourceId(0), surface: None, source_path, object, time_secs: 0 };
+            let next = Namespace::new([(at, shown)], [], 0);
+            let is_same = |old: &Shown, new: &Shown| old.object == new.object;
+            let mut succession = Succession {
+                is_same: &is_same,
+                now_secs: 500,
+                serial,
+                remembered: &mut remembered,
+            };
+            now = succession.follow(&now, &next);
+        }
+        assert_eq!(remembered.0.len(), 0);
     }
 
     #[test]

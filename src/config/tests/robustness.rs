@@ -1,9 +1,13 @@
 //! No bytes make this room panic, hang or grow.
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use serde_json::Value;
 
-use crate::config::fixture::refusal;
-use crate::config::fuzzing;
+use crate::config::fixture::{environment, refusal};
+use crate::config::resolved::Origin;
+use crate::config::{fuzzing, load_text, schema};
 
 const EXAMPLE: &str = include_str!("../../../packaging/examples/overlays.yaml");
 
@@ -48,6 +52,145 @@ fn nesting_cannot_exhaust_the_stack() {
         let said = refusal(open.repeat(100_000));
         assert!(said.starts_with("error: overlays.yaml:1: "), "{said}");
     }
+}
+
+/// Words that mean something at some key, and such as nobody should write there.
+const WORDS: [&str; 28] = [
+    "public",
+    "main",
+    "tools",
+    "",
+    "30s",
+    "0",
+    "2GiB",
+    "99999999999999999999",
+    "a/b",
+    "tools/x",
+    "local/x",
+    ".",
+    "..",
+    "x/../y",
+    "/x",
+    "x//y",
+    ".git",
+    ".overlay/x",
+    "~/x",
+    "ä\u{301}",
+    "1.10",
+    "-x",
+    "https://u:p@h/x",
+    "ext::sh",
+    "\\0",
+    "\\e[31m",
+    "pyproject.toml",
+    "x/y/z",
+];
+
+/// Texts that are right at a key.
+fn sound(key: &str) -> &'static [&'static str] {
+    match key {
+        "repo" | "name" => &["a/b", "c/d", "a/b"],
+        "path" | "dir" | "tokenFile" => &["x", "../y", "/srv/z"],
+        "url" => &["https://git.example/a/b.git", "git@git.example:a/b"],
+        "interval" | "keep" | "stopTimeout" => &["30s", "1h30m", "7d"],
+        "cacheBytes" | "objectBytes" => &["2GiB", "1048576"],
+        "at" => &["more/x", "y", "z/./w/"],
+        _ => &["main", "cards", "m"],
+    }
+}
+
+/// What a configuration says, as numbers decide it.
+struct Choices<'a>(std::slice::Iter<'a, u8>);
+
+impl Choices<'_> {
+    fn below(&mut self, end: usize) -> usize {
+        usize::from(self.0.next().copied().unwrap_or(0)) % end
+    }
+
+    fn one_of<'t>(&mut self, all: &[&'t str]) -> &'t str {
+        all[self.below(all.len())]
+    }
+
+    /// A value of a key that its schema takes, most of the time.
+    fn value(&mut self, key: &str, schema: &Value, root: &Value) -> String {
+        if let Some(name) = schema["$ref"].as_str() {
+            let target = root.pointer(name.trim_start_matches('#'));
+            return self.value(key, target.expect("a schema of ours"), root);
+        }
+        if self.below(64) == 63 {
+            return self.one_of(&["null", "~", "[]", "{}", "-1", "1e3", "yes", "[[x]]"]).to_owned();
+        }
+        if let Some(word) = schema["const"].as_str() {
+            return word.to_owned();
+        }
+        for choice in ["enum", "anyOf", "oneOf", "type"] {
+            let Some(all) = schema[choice].as_array() else { continue };
+            let one = &all[self.below(all.len())];
+            return match choice {
+                "enum" => one.to_string(),
+                "type" => {
+                    let mut schema = schema.clone();
+                    schema["type"] = one.clone();
+                    self.value(key, &schema, root)
+                }
+                _ => self.value(key, one, root),
+            };
+        }
+        match schema["type"].as_str() {
+            Some("object") => self.object(schema, root),
+            Some("array") => {
+                let items = (0..self.below(4)).map(|_| self.value(key, &schema["items"], root));
+                format!("[{}]", items.collect::<Vec<_>>().join(", "))
+            }
+            Some("boolean") => self.one_of(&["true", "false"]).to_owned(),
+            Some("integer" | "number") => {
+                self.one_of(&["0", "1", "2", "9", "4294967296"]).to_owned()
+            }
+            Some("null") => "null".to_owned(),
+            _ if self.below(32) == 31 => format!("\"{}\"", self.one_of(&WORDS)),
+            _ => format!("\"{}\"", self.one_of(sound(key))),
+        }
+    }
+
+    fn object(&mut self, schema: &Value, root: &Value) -> String {
+        let mut entries = Vec::new();
+        for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
+            if self.below(3) == 0 {
+                entries.push(format!("\"{key}\": {}", self.value(key, schema, root)));
+            }
+        }
+        if schema["additionalProperties"].is_object() {
+            for key in ["tools", "skills", "prompts", "claude"] {
+                if self.below(4) == 0 {
+                    let value = self.value("subdir", &schema["additionalProperties"], root);
+                    entries.push(format!("\"{key}\": {value}"));
+                }
+            }
+        }
+        format!("{{{}}}", entries.join(", "))
+    }
+}
+
+/// A configuration with any of the keys that there are.
+fn any_keys() -> impl Strategy<Value = String> {
+    prop::collection::vec(any::<u8>(), 40..400).prop_map(|numbers| {
+        let schema = schema();
+        Choices(numbers.iter()).object(&schema, &schema)
+    })
+}
+
+#[test]
+fn any_keys_make_sound_configurations_and_others() {
+    let mut runner = TestRunner::deterministic();
+    let (mut sound, mut all) = (0, 0);
+    while all < 400 {
+        let text = any_keys().new_tree(&mut runner).unwrap().current();
+        let origin = Origin::File("/w/overlays.yaml".into());
+        let loaded = load_text(&origin, text.as_bytes(), &environment("/w"));
+        sound += usize::from(loaded.is_ok_and(|loaded| !loaded.config.sources.is_empty()));
+        all += 1;
+    }
+    assert!(sound > 0 && sound < all, "{sound} of {all} have sources");
 }
 
 fn token() -> impl Strategy<Value = String> {
@@ -99,6 +242,11 @@ fn token() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #[test]
+    fn any_keys_are_read_or_refused(text in any_keys()) {
+        read(text.as_bytes());
+    }
+
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         read(&bytes);
