@@ -19,7 +19,7 @@ use super::vitals::{Mounted, Vitals};
 use crate::config::resolved::{Config, Overrides};
 use crate::config::why_empty;
 use crate::control::http::Address;
-use crate::fuse::{self, Agreed, Beginning, Serving};
+use crate::fuse::{self, Agreed, Beginning, Serving, SessionError};
 use crate::machine::keeper::Word;
 use crate::machine::labels::Labels;
 use crate::machine::mountpoint::Claim;
@@ -186,15 +186,9 @@ fn serve(
     let passthrough = plan.passthrough.map(|StackDepth(depth)| begun.passthrough(depth));
     let serving = Serving { owner: owner(&plan.config), passthrough, beginning, courier };
     let served = fuse::serve(Arc::new(Superblock::only(view.clone())), fd, serving);
-    let served = served.inspect_err(|error| {
-        if let Some(keeper) = keeper.as_ref().filter(|_| is_resumed) {
-            warn!("the mount cannot be taken over: {error}");
-            // Else the next worker may.
-            if !may_pass(error) {
-                keeper.say(Word::Anew);
-            }
-        }
-    })?;
+    let before = keeper.as_ref().filter(|_| is_resumed);
+    let served =
+        served.inspect_err(|error| before.into_iter().for_each(|keeper| give_up(error, keeper)))?;
     let kernel = served.kernel.clone();
     let follow =
         Following { caches, fetching, is_resumed, keeper: keeper.clone(), wish: ending.wish() };
@@ -244,6 +238,14 @@ fn serve(
     // Nothing has been dropped yet that is to be found by the next daemon.
     pins.keep();
     stopped
+}
+
+/// Says why this process cannot serve what one before it has, and has it mounted anew where the next one cannot either.
+fn give_up(error: &SessionError, keeper: &KeptBy) {
+    warn!("the mount cannot be taken over: {error}");
+    if !may_pass(error) {
+        keeper.say(Word::Anew);
+    }
 }
 
 /// Removes logs of others that nobody needs any more.
