@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::name::{Name, RelPath};
 use super::namespace::{Directory, Item, Namespace, Shown};
 
-/// The last times of names that are not in the view any more, in seconds since 1970: those that vanished last, [`REMEMBERED_MIN`] at least.
+/// The last times of names that are not in the view any more, in seconds since 1970: those that vanished last.
 #[derive(Debug, Clone, Default)]
 pub struct Remembered {
     recent: HashMap<RelPath, i64>,
