@@ -266,7 +266,7 @@ impl<'t> Composer<'t, '_> {
         }
     }
 
-    /// Puts the entries of a merge key among those that stand before it, as Helm does (S162): in their place where there are such.
+    /// Puts the entries of a merge key among those that stand before it, as Helm does (S151): in their place where there are such.
     fn merge(
         &mut self,
         line: usize,

@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn s160_all_daemons_that_do_not_answer_are_waited_for_together() {
+    fn s149_all_daemons_that_do_not_answer_are_waited_for_together() {
         let dir = tempfile::tempdir().unwrap();
         let sockets: Vec<_> = (0..20).map(|n| dir.path().join(format!("{n}.sock"))).collect();
         let listeners: Vec<_> =

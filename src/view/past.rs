@@ -79,8 +79,8 @@ impl Past {
     /// # Errors
     /// It cannot be read, now and in a while, or is of another version of this program.
     pub fn read(file: File) -> io::Result<(Self, Journal)> {
-        let (past, rest) = patiently(|| Self::of(&file))?;
-        Ok((past, Journal::at(Appending::after(file, rest.span)?)))
+        let (past, Rest { span, .. }) = patiently(|| Self::of(&file))?;
+        Appending::after(file, span).map(|appending| (past, Journal::at(appending)))
     }
 
     fn new(file: &File) -> io::Result<Self> {
@@ -109,8 +109,7 @@ impl Past {
             Some((_, Record::Started { form: FORM, started_secs, next })) => {
                 past.started_secs = started_secs;
                 past.end = past.end.max(next);
-                let first = PastView::new(ViewId::FIRST, Number::ROOT);
-                past.views.insert(ViewId::FIRST, first);
+                past.views.insert(ViewId::FIRST, PastView::new(ViewId::FIRST, Number::ROOT));
             }
             Some((_, Record::Started { form, .. })) => {
                 return Err(damaged(&format!("its form is {form}, this program reads {FORM}")));

@@ -57,6 +57,12 @@ pub(super) fn offset(serial: u64, index: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::resolved::Links;
+    use crate::union::revision::RevisionSetId;
+    use crate::view::nodes::Number;
+    use crate::view::tests::{Collected, KEEPING, Told, list, next, view};
+    use crate::view::{Depth, Keeping, ViewError};
+    use std::sync::Arc;
 
     #[test]
     fn offsets_are_read_as_they_were_made_and_grow() {
@@ -73,5 +79,22 @@ mod tests {
             }
         }
         assert_eq!(offset(1, 524_288), None);
+    }
+
+    #[test]
+    fn s59_a_stream_is_not_continued_in_a_set_thousands_of_flips_later() {
+        for flips in [2048, 4096, 8192, 524_287] {
+            let view = view(Links::All);
+            let offset = list(&view, Number::ROOT, 0, 3).names[2].2;
+            for serial in [flips - 1, flips] {
+                let mut next = Arc::into_inner(next(&view, "prompts/00.md")).unwrap();
+                (next.serial, next.id) =
+                    (serial, RevisionSetId([u8::try_from(serial % 251).unwrap(); 32]));
+                view.flip(Arc::new(next), Keeping { sets: 1, ..KEEPING }, &Told::default());
+            }
+            let mut sink = Collected { names: Vec::new(), unreadable: Vec::new(), room: 100 };
+            let answer = view.list(Number::ROOT, offset, Depth::Names, &mut sink);
+            assert!(matches!(answer, Err(ViewError::Stale)), "{flips}: {:?}", sink.names);
+        }
     }
 }

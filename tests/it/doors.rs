@@ -11,7 +11,7 @@ use crate::naming::signal;
 use crate::views::{serve_with, view};
 
 #[test]
-fn s161_a_daemon_that_does_not_end_is_said_by_its_number_with_the_cure() {
+fn s150_a_daemon_that_does_not_end_is_said_by_its_number_with_the_cure() {
     if !can_mount() {
         return;
     }
@@ -92,7 +92,7 @@ fn s50_status_calls_sources_by_their_labels() {
 }
 
 #[test]
-fn s163_a_working_directory_that_was_removed_is_said_and_no_other_is_taken_for_it() {
+fn s152_a_working_directory_that_was_removed_is_said_and_no_other_is_taken_for_it() {
     let sandbox = Sandbox::new();
     let absolute = sandbox.path("overlays.yaml");
     sandbox.configure("    - {path: /etc, name: me/etc}", "");
@@ -126,7 +126,7 @@ fn s163_a_working_directory_that_was_removed_is_said_and_no_other_is_taken_for_i
 }
 
 #[test]
-fn s164_output_that_cannot_be_written_is_a_failure_and_a_reader_that_left_is_none() {
+fn s153_output_that_cannot_be_written_is_a_failure_and_a_reader_that_left_is_none() {
     let sandbox = Sandbox::new();
     sandbox.repo("acme/base").skill("plan", "one\n").commit();
     sandbox.configure("    - {repo: acme/base, ref: main}", "");
@@ -159,7 +159,7 @@ fn s164_output_that_cannot_be_written_is_a_failure_and_a_reader_that_left_is_non
 }
 
 #[test]
-fn s165_a_demo_that_a_signal_ends_leaves_nothing() {
+fn s154_a_demo_that_a_signal_ends_leaves_nothing() {
     if !can_mount() {
         return;
     }

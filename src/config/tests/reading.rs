@@ -272,7 +272,7 @@ overlays:
 
 /// As `helm template` 4.1.4 shows them, which reads with sigs.k8s.io/yaml 1.6.
 #[test]
-fn s162_merge_keys_are_read_as_helm_reads_them() {
+fn s151_merge_keys_are_read_as_helm_reads_them() {
     let text = "
 overlays:
   sources:
