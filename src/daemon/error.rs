@@ -84,6 +84,14 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
+    /// The journal that another worker left cannot be read. The next worker has another try where that may pass.
+    pub(super) fn journal(error: std::io::Error) -> Self {
+        if is_momentary(&error) {
+            return Self::Start { step: "reading the journal of node numbers", error };
+        }
+        Self::Resume { reason: format!("the journal of node numbers: {error}") }
+    }
+
     /// Whether the machine lacked memory, threads or descriptors, as it may not do soon.
     pub fn is_momentary(&self) -> bool {
         match self {
@@ -141,5 +149,25 @@ impl DaemonError {
                 Some(format!("name a directory that can be read: `ls -ld '{}'`", path.display()))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn what_lacks_at_the_moment_is_no_reason_to_give_a_mount_up() {
+        let errno = io::Error::from_raw_os_error;
+        let threads = || SessionError::Threads(errno(libc::EAGAIN));
+        assert!(DaemonError::from(threads()).is_momentary());
+        assert!(DaemonError::journal(errno(libc::EMFILE)).is_momentary());
+        assert!(!DaemonError::journal(io::Error::other("another version")).is_momentary());
+        assert!(!DaemonError::from(SessionError::OtherAgreement).is_momentary());
+        let keeper = |error| MachineError::Keeper { step: "starting a thread", error };
+        assert!(DaemonError::from(keeper(errno(libc::EAGAIN))).is_momentary());
+        assert!(!DaemonError::from(keeper(errno(libc::EPERM))).is_momentary());
     }
 }

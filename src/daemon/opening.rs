@@ -155,8 +155,7 @@ fn again(
     let lost = |reason: String| DaemonError::Resume { reason };
     // The worker before has ended once this is answered, and what it held can be taken.
     let handed = keeper.ask()?;
-    let (past, journal) = Past::read(handed.journal)
-        .map_err(|error| lost(format!("the journal of node numbers: {error}")))?;
+    let (past, journal) = Past::read(handed.journal).map_err(DaemonError::journal)?;
     let agreed = past.handshake().cloned();
     let agreed = agreed.ok_or_else(|| lost("nothing was agreed with the kernel".to_owned()))?;
     let shown =

@@ -44,9 +44,7 @@ impl Left {
     /// Reads what was written down of all that was handed over.
     pub(super) fn read_all(handed: Vec<Handed>) -> Result<Vec<Self>, DaemonError> {
         let read = |Handed { device, journal, courier }| {
-            let (past, journal) = Past::read(journal).map_err(|error| DaemonError::Resume {
-                reason: format!("the journal of node numbers: {error}"),
-            })?;
+            let (past, journal) = Past::read(journal).map_err(DaemonError::journal)?;
             Ok(Self { device, courier, past, journal })
         };
         handed.into_iter().map(read).collect()
