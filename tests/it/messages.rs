@@ -161,7 +161,7 @@ fn s50_what_is_wrong_with_a_repo_cache_is_said_of_each_source_of_one_name() {
     for (position, label) in ["acme/base@main", "acme/base@next"].into_iter().enumerate() {
         let warning = format!("warning: source `{label}` could not be fetched: the repo cache: ");
         assert!(said.contains(&warning), "{said}");
-        assert_eq!(sources[position]["name"], label);
+        assert_eq!(sources[position]["label"], label);
         assert_eq!(sources[position]["state"], "stale", "{sources}");
     }
     mount.unmount();

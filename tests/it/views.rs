@@ -373,7 +373,7 @@ fn s94_an_unmounted_view_stays_away_and_its_holders_are_served() {
     assert!(!is_there(&sandbox, "at/one/tools"));
     let held = format!("ls /proc/{}/cwd/../.agents/skills", holder.id());
     assert_eq!(sandbox.shell(&held), "large\nonly-base\nreview\n");
-    assert_eq!(all(&sandbox).len(), 1);
+    wait_for("the daemon to notice", || all(&sandbox).len() == 1);
     holder.kill().unwrap();
     holder.wait().unwrap();
     sandbox.shell("touch views/one.yaml");
