@@ -237,12 +237,12 @@ impl<'t> Composer<'t, '_> {
     }
 
     fn entries(&mut self, depth: usize) -> Result<Vec<MapEntry>, Unreadable> {
-        let mut entries = Vec::<MapEntry>::new();
+        let mut entries = Entries::default();
         let mut lines = HashMap::<String, usize>::new();
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
-                return Ok(entries);
+                return Ok(entries.list);
             }
             let key = self.node(event, span, depth + 1)?;
             let (event, span) = self.next()?;
@@ -253,15 +253,15 @@ impl<'t> Composer<'t, '_> {
                 continue;
             };
             if is_plain && key == "<<" {
-                let mut more = Vec::new();
+                let mut more = Entries::default();
                 self.merged(value, &mut more);
-                self.merge(line, more, &lines, &mut entries);
+                self.merge(line, more.list, &lines, &mut entries);
             } else if let Some(first) = lines.get(&key) {
                 let what = format!("key `{key}` is given twice, first on line {first}");
                 self.flaw(line, what, "remove one of the two");
             } else {
                 lines.insert(key.clone(), line);
-                put(MapEntry { key, line, value }, &mut entries);
+                entries.put(MapEntry { key, line, value });
             }
         }
     }
@@ -272,7 +272,7 @@ impl<'t> Composer<'t, '_> {
         line: usize,
         more: Vec<MapEntry>,
         lines: &HashMap<String, usize>,
-        entries: &mut Vec<MapEntry>,
+        entries: &mut Entries,
     ) {
         for entry in more {
             if let Some(first) = lines.get(&entry.key) {
@@ -283,17 +283,17 @@ impl<'t> Composer<'t, '_> {
                 let cure = "put `<<` first, and what overrides it after it".to_owned();
                 self.report.add(Severity::Warning, Some(line), KeyPath::default(), what, cure);
             }
-            put(entry, entries);
+            entries.put(entry);
         }
     }
 
     /// The entries of a merge key's value (YAML 1.1's `<<`), one of each key: of a list the first mapping that has it.
-    fn merged(&mut self, value: YamlNode, entries: &mut Vec<MapEntry>) {
+    fn merged(&mut self, value: YamlNode, entries: &mut Entries) {
         match value.content {
             NodeContent::Mapping(more) => {
                 for entry in more {
-                    if entries.iter().all(|old| old.key != entry.key) {
-                        entries.push(entry);
+                    if !entries.places.contains_key(&entry.key) {
+                        entries.put(entry);
                     }
                 }
             }
@@ -377,10 +377,22 @@ impl<'t> Composer<'t, '_> {
     }
 }
 
-/// Puts an entry in the place of one of its key, or at the end.
-fn put(entry: MapEntry, entries: &mut Vec<MapEntry>) {
-    match entries.iter_mut().find(|old| old.key == entry.key) {
-        Some(old) => *old = entry,
-        None => entries.push(entry),
+/// The entries of a mapping, one of each key.
+#[derive(Default)]
+struct Entries {
+    list: Vec<MapEntry>,
+    /// By key.
+    places: HashMap<String, usize>,
+}
+
+impl Entries {
+    /// Puts an entry in the place of the one of its key, or at the end.
+    fn put(&mut self, entry: MapEntry) {
+        if let Some(place) = self.places.get(&entry.key) {
+            self.list[*place] = entry;
+        } else {
+            self.places.insert(entry.key.clone(), self.list.len());
+            self.list.push(entry);
+        }
     }
 }
