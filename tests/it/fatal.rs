@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::fixture::{Repo, Sandbox, can_inject, can_mount, empties_caches, wait_for};
 
@@ -80,10 +81,19 @@ fn s107_a_pack_that_is_cut_while_it_is_mapped_costs_what_it_held() {
 /// strace(1), which lets go when this goes away.
 pub(crate) struct Traced(pub(crate) Child);
 
+/// How long strace has to let go by itself.
+const LET_GO: Duration = Duration::from_secs(5);
+
 impl Drop for Traced {
     fn drop(&mut self) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap_or_default();
+        // It waits for each process to stop, for good if that ends meanwhile and has threads that it is to be told of first.
+        let deadline = Instant::now() + LET_GO;
+        while Instant::now() < deadline && self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.0.kill().unwrap_or_default();
         self.0.wait().map(drop).unwrap_or_default();
     }
 }
