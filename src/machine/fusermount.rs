@@ -164,34 +164,28 @@ mod tests {
     use super::*;
     use crate::machine::labels::Labels;
 
+    /// What is said to cure what fusermount3 says.
+    fn cure(message: &str) -> Option<String> {
+        let (program, path) = ("/usr/bin/fusermount3".into(), "/view".into());
+        MachineError::Fusermount { program, path, message: message.into() }.cure()
+    }
+
     #[test]
     fn a_missing_mtab_has_its_cure() {
-        let error = MachineError::Fusermount {
-            program: "/usr/bin/fusermount3".into(),
-            path: "/view".into(),
-            message: "fusermount3: failed to open /etc/mtab: No such file or directory".into(),
-        };
-        assert_eq!(error.cure().as_deref(), Some(MTAB_CURE));
+        let cure = cure("fusermount3: failed to open /etc/mtab: No such file or directory");
+        assert_eq!(cure.as_deref(), Some(MTAB_CURE));
     }
 
     #[test]
     fn a_user_without_a_name_is_told_what_needs_none() {
-        let error = MachineError::Fusermount {
-            program: "/usr/bin/fusermount3".into(),
-            path: "/view".into(),
-            message: "/usr/bin/fusermount3: could not determine username".into(),
-        };
-        assert_eq!(error.cure().as_deref(), Some(NAME_CURE));
+        let cure = cure("/usr/bin/fusermount3: could not determine username");
+        assert_eq!(cure.as_deref(), Some(NAME_CURE));
     }
 
     #[test]
     fn a_view_of_another_user_is_not_cured_by_a_link() {
-        let error = MachineError::Fusermount {
-            program: "/usr/bin/fusermount3".into(),
-            path: "/view".into(),
-            message: "fusermount3: entry for /view not found in /etc/mtab".into(),
-        };
-        assert_eq!(error.cure().as_deref(), Some("unmount as the user who mounted, or as root"));
+        let cure = cure("fusermount3: entry for /view not found in /etc/mtab");
+        assert_eq!(cure.as_deref(), Some("unmount as the user who mounted, or as root"));
     }
 
     #[test]

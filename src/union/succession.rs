@@ -222,15 +222,19 @@ mod tests {
             self.now = succession.follow(&self.now, next);
         }
 
+        fn item(&self, at: &str) -> Item {
+            self.now.resolve(&path(at)).unwrap().0
+        }
+
         fn time(&self, at: &str) -> i64 {
-            match self.now.resolve(&path(at)).unwrap().0 {
+            match self.item(at) {
                 Item::Directory(directory) => directory.time_secs,
                 Item::Entry(shown) => shown.time_secs,
             }
         }
 
         fn directory(&self, at: &str) -> Arc<Directory> {
-            match self.now.resolve(&path(at)).unwrap().0 {
+            match self.item(at) {
                 Item::Directory(directory) => directory,
                 Item::Entry(_) => panic!("an entry"),
             }

@@ -296,8 +296,7 @@ fn status_says_what_is_mounted() {
     let said = sandbox.fail(1, &["status", "view"]);
     assert!(said.contains("cure: "), "{said}");
     let mount = sandbox.mount();
-    let status: serde_json::Value =
-        serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap();
+    let status: serde_json::Value = sandbox.status();
     assert_eq!(status["state"], "ready");
     assert_eq!(status["sources"][0]["revision"], base);
     let revision = sandbox.shell("cat $VIEW/.overlay/revision");

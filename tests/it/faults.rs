@@ -7,12 +7,8 @@ use std::process::{Child, Stdio};
 use crate::fixture::{Repo, Sandbox, can_mount, wait_for};
 use crate::small_disks::Small;
 
-fn status(sandbox: &Sandbox) -> serde_json::Value {
-    serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap()
-}
-
 fn state(sandbox: &Sandbox) -> String {
-    status(sandbox)["sources"][0]["state"].as_str().unwrap().to_owned()
+    sandbox.status()["sources"][0]["state"].as_str().unwrap().to_owned()
 }
 
 fn read_skill(sandbox: &Sandbox) -> String {
@@ -98,7 +94,7 @@ fn a_pack_that_is_damaged_in_place_gives_errors_and_never_other_bytes() {
     );
     let counts: Vec<u32> = compared.split_whitespace().map(|word| word.parse().unwrap()).collect();
     assert!(counts[0] > 0 && counts[1] > 0 && counts.len() == 2, "{compared}");
-    assert_eq!(status(&sandbox)["state"], "ready");
+    assert_eq!(sandbox.status()["state"], "ready");
     mount.unmount();
 }
 
@@ -249,7 +245,7 @@ fn a_cache_that_is_full_keeps_the_view_until_there_is_room() {
     remote.skill("review", "two\n").commit();
     sandbox.succeed(&["reload", "view"]);
     assert_eq!(read_skill(&sandbox), "one\n");
-    let told = status(&sandbox);
+    let told = sandbox.status();
     let says = |key: &str, text: &str| {
         told["sources"][0][key].as_str().is_some_and(|said| said.contains(text))
     };
@@ -272,7 +268,7 @@ fn a_ref_that_is_deleted_at_the_remote_is_stale_and_said() {
     let mount = sandbox.mount_with(&["--sync"]);
     remote.git(&["branch", "-m", "main", "next"]);
     sandbox.succeed(&["reload", "view"]);
-    let told = status(&sandbox);
+    let told = sandbox.status();
     assert_eq!(told["sources"][0]["state"], "stale", "{told}");
     let source = &told["sources"][0];
     let says = |key: &str, text: &str| source[key].as_str().unwrap().contains(text);
@@ -298,7 +294,7 @@ fn a_copy_for_which_there_is_no_room_is_said_and_takes_none() {
     fs::create_dir(sandbox.path("state")).unwrap();
     let Some(small) = Small::mount(&sandbox.path("state"), "size=2m") else { return };
     let mount = sandbox.mount();
-    let reason = || status(&sandbox)["sources"][0]["unpinned_because"].as_str().map(str::to_owned);
+    let reason = || sandbox.status()["sources"][0]["unpinned_because"].as_str().map(str::to_owned);
     wait_for("the reason", || reason().is_some_and(|said| said.contains("copying an object")));
     let said = reason().unwrap();
     assert!(said.contains("No space left"), "{said}");
@@ -310,7 +306,7 @@ fn a_copy_for_which_there_is_no_room_is_said_and_takes_none() {
     repo.skill("review", "two\n").commit();
     sandbox.succeed(&["reload", "view"]);
     assert_eq!(read_skill(&sandbox), "two\n");
-    wait_for("the copy", || status(&sandbox)["sources"][0]["pinned"] == true);
+    wait_for("the copy", || sandbox.status()["sources"][0]["pinned"] == true);
     sandbox.succeed(&["unmount", "view"]);
     drop((small, mount));
 }

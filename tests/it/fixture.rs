@@ -186,6 +186,11 @@ impl Sandbox {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// What `status` says of the view.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.succeed(&["status", "view", "--json"])).unwrap()
+    }
+
     /// Writes a program into a file of the sandbox. A child writes it: a descriptor of ours would go into what other tests start
     /// meanwhile, and what somebody has open for writing cannot be run (ETXTBSY).
     pub(crate) fn program(&self, path: &str, content: &[u8]) {

@@ -372,8 +372,7 @@ fn s66_a_source_that_cannot_be_read_keeps_its_last_revision_while_the_rest_moves
         sandbox.shell("ls $VIEW/tools/slack; cat $VIEW/tools/slack/main.py"),
         "main.py\npyproject.toml\none"
     );
-    let status: serde_json::Value =
-        serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap();
+    let status: serde_json::Value = sandbox.status();
     assert_eq!(status["state"], "degraded");
     assert_eq!(status["sources"][1]["state"], "stale");
     fs::rename(sandbox.path("away"), sandbox.path("repos/acme/team")).unwrap();
@@ -405,8 +404,7 @@ fn s69_a_push_to_the_remote_is_fetched_and_shown() {
     fs::rename(sandbox.path("remotes/base"), sandbox.path("away")).unwrap();
     sandbox.succeed(&["reload", "view"]);
     assert_eq!(read(), "two\n");
-    let status: serde_json::Value =
-        serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap();
+    let status: serde_json::Value = sandbox.status();
     assert_eq!(status["sources"][0]["state"], "stale", "{status}");
     mount.unmount();
 }

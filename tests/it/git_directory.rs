@@ -44,10 +44,6 @@ fn reachable(repo: &Repo<'_>, commits: &[&str]) -> Vec<String> {
     repo.shell(&list).lines().map(str::to_owned).collect()
 }
 
-fn status(sandbox: &Sandbox) -> serde_json::Value {
-    serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap()
-}
-
 #[test]
 fn s85_a_source_that_is_shown_whole_has_a_git_directory_for_clients_of_git() {
     if !can_mount() {
@@ -339,7 +335,7 @@ fn s88_what_lacks_of_a_history_costs_the_git_directory_and_no_more() {
          test \"$(cat $VIEW/acme/hollow/file)\" = new && test ! -e $VIEW/acme/hollow/.git
          git -C $VIEW/acme/base fsck --full",
     );
-    let sources = status(&sandbox)["sources"].clone();
+    let sources = sandbox.status()["sources"].clone();
     for (position, has_reason) in [(0, true), (1, true), (2, false)] {
         assert_eq!(sources[position]["state"], "ready");
         let reason = sources[position]["no_git_because"].as_str().unwrap_or_default();
@@ -375,7 +371,7 @@ fn s88_a_pack_that_cannot_be_found_for_a_moment_is_not_taken_for_packed() {
     let trace = || fs::read_to_string(sandbox.path("trace")).unwrap();
     assert!(trace().contains("(INJECTED)"), "{}", trace());
     // It is left out, and whole when it is there again.
-    assert!(status(&sandbox)["sources"][0]["no_git_because"].is_string(), "{}", status(&sandbox));
+    assert!(sandbox.status()["sources"][0]["no_git_because"].is_string(), "{}", sandbox.status());
     sandbox.shell("test ! -e $VIEW/acme/base/.git");
     drop(traced);
     mount.unmount();

@@ -4,7 +4,6 @@ use std::fs;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 
 use crate::fixture::{Mount, Sandbox, can_mount, wait_for};
 
@@ -13,10 +12,6 @@ fn sample(sandbox: &Sandbox) -> Mount<'_> {
     sandbox.repo("acme/base").skill("plan", "one\n").commit();
     sandbox.configure("    - {repo: acme/base, ref: main}", "");
     sandbox.mount()
-}
-
-fn status(sandbox: &Sandbox) -> Value {
-    serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap()
 }
 
 fn plan(sandbox: &Sandbox) -> String {
@@ -76,26 +71,26 @@ fn a_configuration_that_is_not_followed_is_in_status_and_followed_when_it_can_be
     let good = fs::read_to_string(&file).unwrap();
     fs::write(&file, format!("{good}acess: all\n")).unwrap();
     sandbox.fail(1, &["reload", "view"]);
-    let shown = status(&sandbox);
+    let shown = sandbox.status();
     assert_eq!(shown["state"], "degraded", "{shown}");
     assert!(shown["error"].as_str().unwrap().contains("acess"), "{shown}");
     fs::write(&file, &good).unwrap();
     sandbox.succeed(&["reload", "view"]);
-    assert_eq!(status(&sandbox)["state"], "ready");
+    assert_eq!(sandbox.status()["state"], "ready");
     // A ref that is not there yet; meanwhile what is shown goes on moving.
     fs::write(&file, good.replace("ref: main", "ref: next")).unwrap();
     let said = sandbox.fail(1, &["reload", "view"]);
     assert!(said.contains("\n  cure: set `ref`"), "{said}");
-    assert!(status(&sandbox)["error"].as_str().unwrap().contains("next"));
+    assert!(sandbox.status()["error"].as_str().unwrap().contains("next"));
     repo.skill("plan", "two\n").commit();
     wait_for("what moved", || plan(&sandbox) == "two\n");
-    assert_eq!(status(&sandbox)["state"], "degraded");
+    assert_eq!(sandbox.status()["state"], "degraded");
     repo.skill("plan", "three\n").commit();
     repo.git(&["branch", "next"]);
     repo.git(&["update-ref", "refs/heads/main", "HEAD~1"]);
-    wait_for("the ref that is there now", || status(&sandbox)["sources"][0]["ref"] == "next");
+    wait_for("the ref that is there now", || sandbox.status()["sources"][0]["ref"] == "next");
     assert_eq!(plan(&sandbox), "three\n");
-    assert_eq!(status(&sandbox)["state"], "ready");
+    assert_eq!(sandbox.status()["state"], "ready");
     mount.unmount();
 }
 
@@ -113,9 +108,9 @@ fn a_source_that_was_broken_at_the_start_is_shown_when_it_can_be_read() {
     fs::rename(&object, sandbox.path("object")).unwrap();
     sandbox.configure("    - {repo: acme/base, ref: main, required: false}", "");
     let mount = sandbox.mount();
-    assert_eq!(status(&sandbox)["sources"][0]["state"], "broken");
+    assert_eq!(sandbox.status()["sources"][0]["state"], "broken");
     fs::rename(sandbox.path("object"), &object).unwrap();
-    wait_for("the source", || status(&sandbox)["sources"][0]["state"] == "ready");
+    wait_for("the source", || sandbox.status()["sources"][0]["state"] == "ready");
     assert_eq!(plan(&sandbox), "one\n");
     mount.unmount();
 }
@@ -133,7 +128,7 @@ fn reload_says_what_could_not_be_fetched_and_status_since_when() {
     fs::rename(sandbox.path("remotes/base"), sandbox.path("away")).unwrap();
     let said = said(&sandbox, &["reload", "view"]);
     assert!(said.contains("warning: source `acme/base` could not be fetched"), "{said}");
-    let since = status(&sandbox)["sources"][0]["since"].as_str().unwrap().to_owned();
+    let since = sandbox.status()["sources"][0]["since"].as_str().unwrap().to_owned();
     let text = sandbox.succeed(&["status", "view"]);
     assert!(text.contains(&format!("since {since}: there is no repository")), "{text}");
     mount.unmount();
@@ -157,7 +152,7 @@ fn s50_what_is_wrong_with_a_repo_cache_is_said_of_each_source_of_one_name() {
     let lock = "repos/.overlayfs-mount-sync.lock";
     sandbox.shell(&format!("rm -f {lock} && mkdir {lock}"));
     let said = said(&sandbox, &["reload", "view"]);
-    let sources = status(&sandbox)["sources"].clone();
+    let sources = sandbox.status()["sources"].clone();
     for (position, label) in ["acme/base@main", "acme/base@next"].into_iter().enumerate() {
         let warning = format!("warning: source `{label}` could not be fetched: the repo cache: ");
         assert!(said.contains(&warning), "{said}");

@@ -36,10 +36,6 @@ fn pin_directories(sandbox: &Sandbox) -> Vec<PathBuf> {
     roots.iter().flat_map(|root| below(root)).filter(is_pin).collect()
 }
 
-fn status(sandbox: &Sandbox) -> serde_json::Value {
-    serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap()
-}
-
 /// A process that holds a file and a directory of the view and reads them once the test says so.
 struct Holder<'a> {
     sandbox: &'a Sandbox,
@@ -90,7 +86,7 @@ fn s67_what_is_held_is_readable_after_another_program_has_pruned_it() {
         first.trim()
     );
     assert_eq!(sandbox.shell(&kept), "part one\n");
-    assert_eq!(status(&sandbox)["sources"][0]["pinned"], true);
+    assert_eq!(sandbox.status()["sources"][0]["pinned"], true);
     mount.unmount();
 }
 
@@ -103,7 +99,7 @@ fn s67_a_worker_goes_on_with_what_was_pinned_whole() {
     let sandbox = Sandbox::new();
     let repo = one_source(&sandbox);
     let mount = sandbox.mount_with(&["--supervised", "--pin", "--log", "log"]);
-    wait_for("the pin", || status(&sandbox)["sources"][0]["pinned"] == true);
+    wait_for("the pin", || sandbox.status()["sources"][0]["pinned"] == true);
     let pinned = pin_directories(&sandbox).pop().unwrap();
     let note = format!("whole-{}", repo.git(&["rev-parse", "HEAD"]));
     wait_for("the set to be written down", || {
@@ -121,12 +117,12 @@ fn s67_a_worker_goes_on_with_what_was_pinned_whole() {
         ));
     }
     force_push(&repo);
-    let worker = status(&sandbox)["pid"].as_i64().unwrap();
+    let worker = sandbox.status()["pid"].as_i64().unwrap();
     sandbox.shell(&format!("kill -9 {worker}"));
     wait_for("the next worker", || {
         sandbox.overlay(&["status", "view"]).output().unwrap().status.success()
     });
-    assert_ne!(status(&sandbox)["pid"].as_i64(), Some(worker));
+    assert_ne!(sandbox.status()["pid"].as_i64(), Some(worker));
     assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/deep/part"), "part one\n");
     mount.unmount();
 }
@@ -145,7 +141,7 @@ fn s67_a_repository_that_is_removed_or_away_is_still_readable() {
     repo.skill("review", "two\n").write("later", "later\n").commit();
     sandbox.succeed(&["reload"]);
     fs::rename(&repo.path, sandbox.path("away")).unwrap();
-    let state = || status(&sandbox)["sources"][0]["state"].as_str().unwrap().to_owned();
+    let state = || sandbox.status()["sources"][0]["state"].as_str().unwrap().to_owned();
     wait_for("staleness", || state() == "stale");
     assert_eq!(sandbox.shell("cat $VIEW/acme/base/later"), "later\n");
     fs::rename(sandbox.path("away"), &repo.path).unwrap();
@@ -272,7 +268,7 @@ fn s67_where_nothing_can_be_linked_the_repository_itself_is_served() {
         fs::write(sandbox.path("overlays.yaml"), state(dir)).unwrap();
         let mount = sandbox.mount_pinned();
         assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md"), "one\n");
-        let source = &status(&sandbox)["sources"][0];
+        let source = &sandbox.status()["sources"][0];
         assert_eq!((&source["pinned"], &source["state"]), (&false.into(), &"ready".into()));
         let reason = source["unpinned_because"].as_str().unwrap();
         assert!(reason.contains(said), "{reason}");
@@ -338,7 +334,7 @@ fn s67_a_copy_is_kept_where_nothing_can_be_linked() {
     );
     fs::write(sandbox.path("overlays.yaml"), text).unwrap();
     let mount = sandbox.mount();
-    let is_pinned = || status(&sandbox)["sources"][0]["pinned"] == true;
+    let is_pinned = || sandbox.status()["sources"][0]["pinned"] == true;
     wait_for("the copy", is_pinned);
     let first = sandbox.shell("cat $VIEW/.overlay/revision");
     let holder = Holder::new(&sandbox);

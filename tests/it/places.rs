@@ -7,7 +7,7 @@ use std::process::Stdio;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::fixture::{Sandbox, can_mount, can_take_over, wait_for};
+use crate::fixture::{Repo, Sandbox, can_mount, can_take_over, wait_for};
 use crate::keeper::number;
 
 const LIVE: &str = "    - {path: mine, name: me/mine}";
@@ -187,20 +187,24 @@ fn what_export_has_no_room_for_is_said_with_its_cure() {
     assert!(said.contains("cure: make room there"), "{said}");
 }
 
+/// A repository, and a live directory above it.
+fn live_above_base(sandbox: &Sandbox) -> Repo<'_> {
+    with_skill(sandbox);
+    let base = sandbox.repo("acme/base");
+    base.skill("plan", "one\n").commit();
+    sandbox.configure(&format!("    - repo: acme/base\n{LIVE}"), "");
+    base
+}
+
 #[test]
 fn s66_a_directory_that_is_gone_is_stale_while_the_rest_moves() {
     if !can_mount() {
         return;
     }
     let sandbox = Sandbox::new();
-    with_skill(&sandbox);
-    let base = sandbox.repo("acme/base");
-    base.skill("plan", "one\n").commit();
-    sandbox.configure(&format!("    - repo: acme/base\n{LIVE}"), "");
+    let base = live_above_base(&sandbox);
     let mount = sandbox.mount();
-    let status = || -> serde_json::Value {
-        serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap()
-    };
+    let status = || sandbox.status();
     fs::rename(sandbox.path("mine"), sandbox.path("away")).unwrap();
     wait_for("the directory to be stale", || status()["sources"][1]["state"] == "stale");
     let said = status();
@@ -231,14 +235,9 @@ fn s66_a_worker_takes_over_while_a_directory_is_gone() {
         return;
     }
     let sandbox = Sandbox::new();
-    with_skill(&sandbox);
-    let base = sandbox.repo("acme/base");
-    base.skill("plan", "one\n").commit();
-    sandbox.configure(&format!("    - repo: acme/base\n{LIVE}"), "");
+    let base = live_above_base(&sandbox);
     let mount = sandbox.mount_with(&["--supervised", "--log", "log"]);
-    let status = || -> serde_json::Value {
-        serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap()
-    };
+    let status = || sandbox.status();
     let skill = sandbox.view().join(".agents/skills/plan");
     let mut holder = sandbox
         .command("sh")
@@ -279,9 +278,7 @@ fn s66_why_nothing_moves_is_in_status() {
     sandbox.repo("acme/base").skill("plan", "one\n").commit();
     sandbox.configure("    - {repo: acme/base, visibility: public}", "");
     let mount = sandbox.mount_with(&["-o", "access=public"]);
-    let status = || -> serde_json::Value {
-        serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap()
-    };
+    let status = || sandbox.status();
     // What a public view may not read is never kept.
     sandbox.shell("mkdir -p repos/private && mv repos/acme repos/private/acme");
     sandbox.shell("mkdir repos/acme && ln -s ../private/acme/base repos/acme/base");

@@ -179,10 +179,6 @@ fn read_skill(sandbox: &Sandbox) -> String {
     sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md")
 }
 
-fn status(sandbox: &Sandbox) -> serde_json::Value {
-    serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap()
-}
-
 #[test]
 fn a_fetch_that_is_killed_half_way_leaves_the_view_and_a_mirror_that_works() {
     if !can_mount() {
@@ -264,7 +260,7 @@ fn rotate_token(sandbox: &Sandbox, host: &Host<'_>, repo: &Repo<'_>) -> String {
     repo.skill("review", "two\n").commit();
     sandbox.succeed(&["reload", "view"]);
     assert_eq!(read_skill(sandbox), "one\n");
-    let told = status(sandbox);
+    let told = sandbox.status();
     let source = &told["sources"][0];
     assert_eq!(source["state"], "stale", "{told}");
     let (error, cure) = (source["error"].as_str().unwrap(), source["cure"].as_str().unwrap());
@@ -274,7 +270,7 @@ fn rotate_token(sandbox: &Sandbox, host: &Host<'_>, repo: &Repo<'_>) -> String {
     fs::write(sandbox.path("token"), OTHER).unwrap();
     sandbox.succeed(&["reload", "view"]);
     assert_eq!(read_skill(sandbox), "two\n");
-    assert_eq!(status(sandbox)["sources"][0]["state"], "ready");
+    assert_eq!(sandbox.status()["sources"][0]["state"], "ready");
     told.to_string()
 }
 
@@ -347,11 +343,11 @@ fn a_confined_worker_fetches_with_a_token_that_is_replaced() {
     let mut mounting = host.trusting(&["mount", "--sync", "--supervised", "--log", "log"]);
     let mount = sandbox.mount_by(&mut mounting);
     assert_eq!(read_skill(&sandbox), "one\n");
-    let worker = status(&sandbox)["pid"].clone();
+    let worker = sandbox.status()["pid"].clone();
     grow(&repo, "two\n");
     sandbox.succeed(&["reload", "view"]);
     assert_eq!(read_skill(&sandbox), "two\n");
-    assert_eq!(status(&sandbox)["pid"], worker);
+    assert_eq!(sandbox.status()["pid"], worker);
     // Another file takes its place, as a volume of secrets does it.
     fs::write(host.control("token"), OTHER).unwrap();
     grow(&repo, "three\n");
@@ -359,7 +355,7 @@ fn a_confined_worker_fetches_with_a_token_that_is_replaced() {
     fs::rename(sandbox.path("next"), sandbox.path("token")).unwrap();
     sandbox.succeed(&["reload", "view"]);
     assert_eq!(read_skill(&sandbox), "three\n");
-    assert_ne!(status(&sandbox)["pid"], worker);
+    assert_ne!(sandbox.status()["pid"], worker);
     mount.unmount();
 }
 

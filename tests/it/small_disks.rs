@@ -38,8 +38,7 @@ fn read_all(sandbox: &Sandbox) -> (String, Option<String>) {
            else echo $name; fi
          done; done",
     );
-    let status: serde_json::Value =
-        serde_json::from_str(&sandbox.succeed(&["status", "view", "--json"])).unwrap();
+    let status: serde_json::Value = sandbox.status();
     let said = status["no_large_files_because"].as_str().map(str::to_owned);
     let text = sandbox.succeed(&["status", "view"]);
     assert_eq!(text.contains("large files have no place in"), said.is_some(), "{text}");

@@ -29,8 +29,10 @@ fn copy_program(from: impl AsRef<Path>, to: &Path) {
     assert!(Command::new("cp").arg(from.as_ref()).arg(to).status().unwrap().success());
 }
 
-/// A file system whose root is an empty directory.
-struct Empty;
+/// A file system whose root is an empty directory; a mute one reads which name it is asked for and never answers.
+struct Empty {
+    is_mute: bool,
+}
 
 impl Filesystem for Empty {
     fn lookup(
@@ -40,6 +42,9 @@ impl Filesystem for Empty {
         _: &std::ffi::OsStr,
         reply: fuser::ReplyEntry,
     ) {
+        if self.is_mute {
+            return std::mem::forget(reply);
+        }
         reply.error(fuser::Errno::ENOENT);
     }
 
@@ -133,7 +138,11 @@ impl Drop for Place {
 }
 
 fn serve(fd: OwnedFd) -> BackgroundSession {
-    Session::from_fd(Empty, fd, SessionACL::All, Config::default()).unwrap().spawn().unwrap()
+    serve_as(Empty { is_mute: false }, fd)
+}
+
+fn serve_as(empty: Empty, fd: OwnedFd) -> BackgroundSession {
+    Session::from_fd(empty, fd, SessionACL::All, Config::default()).unwrap().spawn().unwrap()
 }
 
 /// Whether a child process is told that a name is absent.

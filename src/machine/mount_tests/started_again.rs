@@ -150,37 +150,10 @@ fn as_launcher() {
 /// Set for the test that asks a mount: to its path.
 const AS_ASKER: &str = "OVERLAYFS_MOUNT_TEST_AS_ASKER";
 
-/// A file system that reads which name it is asked for and never answers.
-struct Mute;
-
-impl Filesystem for Mute {
-    fn getattr(
-        &self,
-        request: &fuser::Request,
-        ino: fuser::INodeNo,
-        handle: Option<fuser::FileHandle>,
-        reply: fuser::ReplyAttr,
-    ) {
-        Empty.getattr(request, ino, handle, reply);
-    }
-
-    fn lookup(
-        &self,
-        _: &fuser::Request,
-        _: fuser::INodeNo,
-        _: &std::ffi::OsStr,
-        reply: fuser::ReplyEntry,
-    ) {
-        std::mem::forget(reply);
-    }
-}
-
 #[test]
 fn who_has_asked_a_mount_that_never_answers_can_end() {
     let Some(place) = Place::new() else { return };
-    let config = Config::default();
-    let session = Session::from_fd(Mute, place.mount(), SessionACL::All, config);
-    let session = session.unwrap().spawn().unwrap();
+    let session = serve_as(Empty { is_mute: true }, place.mount());
     let mut asking = Command::new(std::env::current_exe().unwrap());
     asking.args(["--exact", &own_test("as_who_asks"), "--nocapture"]).env(AS_ASKER, &place.path);
     let mut asking = asking.spawn().unwrap();
