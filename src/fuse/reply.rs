@@ -16,10 +16,10 @@ use crate::view::{Attr, Number, Offered, Sink};
 /// Numbers are never given out twice, so that one generation is enough.
 pub(super) const GENERATION: Generation = Generation(0);
 
-/// The size that a listing gives to a file whose attributes cannot be read. `stat` never shows it, since the lifetime is zero. But the kernel
-/// remembers it: with size 0, whoever reads the file at that moment would get an empty file. With this size the kernel asks us, and the
-/// reader gets the error.
-const UNREADABLE_BYTES: u64 = 1 << 40;
+/// The size that a listing gives to what has attributes that cannot be read: none that a file can have, so that the kernel takes the name,
+/// gives the look-up back, and leaves alone what it knows of the node (`fuse_direntplus_link` and `fuse_invalid_attr`, `fs/fuse`). With any
+/// other size whoever reads the file at that moment would get as many zeros from a page that is kept, or an empty file.
+const UNREADABLE_BYTES: u64 = u64::MAX;
 
 /// Answers that a name leads to nothing, in the form that the kernel keeps: an entry with node 0 (`fuse_lookup_name`,
 /// `fs/fuse/dir.c`); with no lifetime plainly `ENOENT`.
