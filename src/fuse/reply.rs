@@ -9,6 +9,7 @@ use fuser::{
 };
 
 use super::attr::{file_attr, file_type};
+use super::growth::Growth;
 use super::session::Owner;
 use crate::union::object::Kind;
 use crate::view::{Attr, Number, Offered, Sink};
@@ -53,15 +54,19 @@ impl Sink for NamesReply {
 }
 
 /// A listing with attributes.
-pub(super) struct NamesWithAttributes {
+pub(super) struct NamesWithAttributes<'a> {
     pub(super) reply: ReplyDirectoryPlus,
     pub(super) owner: Owner,
+    /// What knows of live files that grow.
+    pub(super) growth: &'a Growth,
     /// Whether any name was taken.
     pub(super) has_any: bool,
 }
 
-impl Sink for NamesWithAttributes {
-    fn take(&mut self, offered: Offered<'_>) -> bool {
+impl Sink for NamesWithAttributes<'_> {
+    fn take(&mut self, mut offered: Offered<'_>) -> bool {
+        (offered.attr, offered.attr_lifetime) =
+            self.growth.named(offered.attr, offered.attr_lifetime);
         let mut attr = file_attr(&offered.attr, self.owner);
         if offered.is_unreadable {
             attr.size = UNREADABLE_BYTES;
