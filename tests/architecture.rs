@@ -42,7 +42,7 @@ const ROOMS: &[Room] = &[
         rooms: &["union", "config", "store", "snapshot"],
         crates: &["arc_swap", "dashmap", "postcard", "quick_cache", "serde", "sha2", "shuttle"],
     },
-    Room { name: "fuse", rooms: &["union", "view"], crates: &["fuser"] },
+    Room { name: "fuse", rooms: &["union", "view"], crates: &["dashmap", "fuser"] },
     Room {
         name: "sync",
         rooms: &["union", "config", "store", "snapshot", "view"],

@@ -168,6 +168,7 @@ impl KeptBy {
     pub(super) fn keep(
         &self,
         device: &OwnedFd,
+        connection: Option<u32>,
         state_dir: &Path,
     ) -> Result<(Arc<Journal>, Courier), DaemonError> {
         let file = journal_file(state_dir)?;
@@ -176,7 +177,7 @@ impl KeptBy {
             step: "beginning the journal of node numbers",
             error,
         })?;
-        let courier = of_keeper(self.keeper.keep(device, &file)?);
+        let courier = of_keeper(self.keeper.keep(device, connection, &file)?);
         Ok((Arc::new(journal), courier))
     }
 

@@ -22,6 +22,7 @@ use super::ahead::Ahead;
 use super::ask::ask;
 use super::attr::{BLOCK_BYTES, file_attr};
 use super::counts::{Count, Counts};
+use super::growth::Growth;
 use super::kernel::Courier;
 use super::passthrough::{OpenFiles, Passthrough};
 use super::reply::{GENERATION, NamesReply, NamesWithAttributes, absent, sized};
@@ -44,6 +45,7 @@ pub(super) struct Filesystem {
     passthrough: Option<(u32, Arc<OpenFiles>)>,
     /// Where small files can be given to the kernel before it asks.
     ahead: Option<Ahead>,
+    growth: Growth,
 }
 
 impl Filesystem {
@@ -55,8 +57,9 @@ impl Filesystem {
         courier: Option<Courier>,
     ) -> Self {
         let passthrough = passthrough.map(Passthrough::begin);
+        let growth = Growth::new(owner, courier.clone());
         let ahead = courier.map(|courier| Ahead::new(views.clone(), counts.clone(), courier));
-        Self { views, owner, counts, waiting: Waiting::default(), passthrough, ahead }
+        Self { views, owner, counts, waiting: Waiting::default(), passthrough, ahead, growth }
     }
 
     /// The view that a node belongs to.
@@ -133,12 +136,15 @@ impl fuser::Filesystem for Filesystem {
         match self
             .ask(&self.counts.lookup, parent, |view, parent| view.lookup(parent, name.as_bytes()))
         {
-            Ok(Found::Present { attr, attr_lifetime, name_lifetime }) => reply.entry_with_ttls(
-                &attr_lifetime.duration(),
-                &name_lifetime.duration(),
-                &file_attr(&attr, self.owner),
-                GENERATION,
-            ),
+            Ok(Found::Present { attr, attr_lifetime, name_lifetime }) => {
+                let (attr, attr_lifetime) = self.growth.named(attr, attr_lifetime);
+                reply.entry_with_ttls(
+                    &attr_lifetime.duration(),
+                    &name_lifetime.duration(),
+                    &file_attr(&attr, self.owner),
+                    GENERATION,
+                );
+            }
             Ok(Found::Absent(lifetime)) => absent(reply, lifetime.duration(), self.owner),
             Err(errno) => reply.error(errno),
         }
@@ -149,6 +155,7 @@ impl fuser::Filesystem for Filesystem {
         trace!(ino = ino.0, count, "forget");
         if let Ok(number) = u32::try_from(ino.0) {
             self.views.forget(Number(number), count);
+            self.growth.forget(Number(number));
         }
     }
 
@@ -164,9 +171,7 @@ impl fuser::Filesystem for Filesystem {
         self.counts.getattr.one();
         trace!(ino = ino.0, "getattr");
         match self.ask(&self.counts.getattr, ino, View::attr) {
-            Ok((attr, lifetime)) => {
-                reply.attr(&lifetime.duration(), &file_attr(&attr, self.owner));
-            }
+            Ok((attr, lifetime)) => self.growth.answer(&self.waiting, (attr, lifetime), reply),
             Err(errno) => reply.error(errno),
         }
     }
@@ -280,7 +285,8 @@ impl fuser::Filesystem for Filesystem {
         let _answering = view.answering();
         self.counts.readdirplus.one();
         trace!(ino = ino.0, offset, "readdirplus");
-        let mut names = NamesWithAttributes { reply, owner: self.owner, has_any: false };
+        let growth = &self.growth;
+        let mut names = NamesWithAttributes { reply, owner: self.owner, growth, has_any: false };
         let answer = self.ask(&self.counts.readdirplus, ino, |view, number| {
             view.list(number, offset, Depth::Attributes, &mut names)
         });

@@ -67,7 +67,7 @@ impl Kernel for KernelCache {
     }
 
     fn forget_listing(&self, directory: Number) {
-        let carried = self.carried(|| message_about_listing(directory));
+        let carried = self.carried(|| message_about_inode(directory));
         let direct = || self.notifier.inval_inode(INodeNo(u64::from(directory.0)), 0, 0);
         check(&carried.unwrap_or_else(direct));
     }
@@ -94,8 +94,8 @@ pub(super) fn message_about_content(number: Number, content: &[u8]) -> Vec<u8> {
 }
 
 /// `FUSE_NOTIFY_INVAL_INODE` for all of an inode (`struct fuse_notify_inval_inode_out`, `fuse.h`).
-fn message_about_listing(directory: Number) -> Vec<u8> {
-    let body = [u64::from(directory.0).to_ne_bytes(), [0; 8], [0; 8]].concat();
+pub(super) fn message_about_inode(number: Number) -> Vec<u8> {
+    let body = [u64::from(number.0).to_ne_bytes(), [0; 8], [0; 8]].concat();
     notification(NOTIFY_INVAL_INODE, &body)
 }
 
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(name[4..8], 3_i32.to_ne_bytes());
         assert_eq!(name[16..24], 7_u64.to_ne_bytes());
         assert_eq!((&name[24..28], &name[32..]), (&2_u32.to_ne_bytes()[..], &b"ab\0"[..]));
-        let listing = message_about_listing(Number(7));
+        let listing = message_about_inode(Number(7));
         assert_eq!((listing.len(), &listing[16..24]), (40, &7_u64.to_ne_bytes()[..]));
     }
 }

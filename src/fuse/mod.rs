@@ -9,6 +9,7 @@ mod attr;
 mod counts;
 mod errno;
 mod filesystem;
+mod growth;
 mod handshake;
 mod kernel;
 mod passthrough;

@@ -9,6 +9,7 @@ use fuser::{
 };
 
 use super::attr::{file_attr, file_type};
+use super::growth::Growth;
 use super::session::Owner;
 use crate::union::object::Kind;
 use crate::view::{Attr, Number, Offered, Sink};
@@ -16,10 +17,10 @@ use crate::view::{Attr, Number, Offered, Sink};
 /// Numbers are never given out twice, so that one generation is enough.
 pub(super) const GENERATION: Generation = Generation(0);
 
-/// The size that a listing gives to a file whose attributes cannot be read. `stat` never shows it, since the lifetime is zero. But the kernel
-/// remembers it: with size 0, whoever reads the file at that moment would get an empty file. With this size the kernel asks us, and the
-/// reader gets the error.
-const UNREADABLE_BYTES: u64 = 1 << 40;
+/// The size that a listing gives to what has attributes that cannot be read: none that a file can have, so that the kernel takes the name,
+/// gives the look-up back, and leaves alone what it knows of the node (`fuse_direntplus_link` and `fuse_invalid_attr`, `fs/fuse`). With any
+/// other size whoever reads the file at that moment would get as many zeros from a page that is kept, or an empty file.
+const UNREADABLE_BYTES: u64 = u64::MAX;
 
 /// Answers that a name leads to nothing, in the form that the kernel keeps: an entry with node 0 (`fuse_lookup_name`,
 /// `fs/fuse/dir.c`); with no lifetime plainly `ENOENT`.
@@ -53,15 +54,19 @@ impl Sink for NamesReply {
 }
 
 /// A listing with attributes.
-pub(super) struct NamesWithAttributes {
+pub(super) struct NamesWithAttributes<'a> {
     pub(super) reply: ReplyDirectoryPlus,
     pub(super) owner: Owner,
+    /// What knows of live files that grow.
+    pub(super) growth: &'a Growth,
     /// Whether any name was taken.
     pub(super) has_any: bool,
 }
 
-impl Sink for NamesWithAttributes {
-    fn take(&mut self, offered: Offered<'_>) -> bool {
+impl Sink for NamesWithAttributes<'_> {
+    fn take(&mut self, mut offered: Offered<'_>) -> bool {
+        (offered.attr, offered.attr_lifetime) =
+            self.growth.named(offered.attr, offered.attr_lifetime);
         let mut attr = file_attr(&offered.attr, self.owner);
         if offered.is_unreadable {
             attr.size = UNREADABLE_BYTES;

@@ -40,17 +40,22 @@ impl Waiting {
 
     /// Runs what answers a request, in a thread of its own if one can be had.
     pub(super) fn run(&self, work: impl FnOnce() + Send + 'static) {
-        let Some(counted) = self.count() else { return work() };
+        self.run_knowing(move |_| work());
+    }
+
+    /// The same for what has to know whether it is in a thread of its own.
+    pub(super) fn run_knowing(&self, work: impl FnOnce(bool) + Send + 'static) {
+        let Some(counted) = self.count() else { return work(false) };
         // Shared, since what a thread is to do goes with one that does not start.
         let shared = Arc::new(Mutex::new(Some(work)));
         let work = shared.clone();
         let run = move || {
-            run_once(&work);
+            run_once(&work, true);
             drop(counted);
         };
         if let Err(error) = thread::Builder::new().name("wait".into()).spawn(run) {
             tracing::debug!(%error, "no thread for a long request: others wait for it");
-            run_once(&shared);
+            run_once(&shared, false);
         }
     }
 
@@ -61,10 +66,10 @@ impl Waiting {
 }
 
 /// Runs what nobody has run yet.
-fn run_once(work: &Mutex<Option<impl FnOnce()>>) {
+fn run_once(work: &Mutex<Option<impl FnOnce(bool)>>, is_apart: bool) {
     let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(work) = work {
-        work();
+        work(is_apart);
     }
 }
 

@@ -69,6 +69,11 @@ pub fn expect_device(descriptor: &OwnedFd, origin: &str) -> Result<(), MachineEr
 /// The number of the connection that a descriptor of `/dev/fuse` is of; `None` where the kernel does not say it.
 pub fn connection(device: &OwnedFd) -> Option<u32> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", device.as_raw_fd())).ok()?;
+    connection_in(&info)
+}
+
+/// The same from what `/proc/PID/fdinfo` says of a descriptor, since Linux 6.18 (`fuse_dev_show_fdinfo`, `fs/fuse/dev.c`).
+pub(super) fn connection_in(info: &str) -> Option<u32> {
     let number = info.lines().find_map(|line| line.strip_prefix("fuse_connection:"))?;
     number.trim().parse().ok()
 }

@@ -2,18 +2,22 @@
 //!
 //! A process that tells the kernel of a change may wait there for a request that it has to answer itself. Killed meanwhile, it holds its
 //! connection open, and nobody is told that there will be no answer. Found by what `/proc` says: which connection a descriptor is of
-//! (`fdinfo`, in newer kernels), and that SIGKILL is pending (`proc_pid_status(5)`).
+//! (`fdinfo`, since Linux 6.18), and that SIGKILL is pending (`proc_pid_status(5)`).
 
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+
+use super::descriptor;
 
 /// The bit of SIGKILL in a mask of signals.
 const KILLED: u64 = 1 << (libc::SIGKILL - 1);
 
 /// Whether a connection is held by processes that were killed, and by no other one that this process sees. False where that cannot be known.
 pub fn is_abandoned(connection: u32) -> bool {
-    let mut holders = holders(connection).peekable();
+    let is_known = |held: &Held| held.connection == Some(connection);
+    let holds = |holder: &DeviceHolder| holder.held.iter().any(is_known);
+    let mut holders = holders().filter(holds).peekable();
     holders.peek().is_some() && holders.all(|holder| holder.is_killed)
 }
 
@@ -21,11 +25,14 @@ pub fn is_abandoned(connection: u32) -> bool {
 ///
 /// Its number alone does not say so: the kernel gives the numbers of mounts that are gone to others, while descriptors of those may still be held.
 pub fn is_held_by_others(connection: u32, device: BorrowedFd<'_>, than: &[u32]) -> bool {
-    let is_same = |holder: &ConnectionHolder| {
-        let is_same = |number| is_same_file(device, holder.process, number).unwrap_or(true);
-        holder.numbers.iter().copied().any(is_same)
+    let is_same = |holder: &DeviceHolder| {
+        let may_be = |held: &&Held| held.connection.is_none_or(|known| known == connection);
+        holder.held.iter().filter(may_be).any(|held| {
+            let is_same = is_same_file(device, holder.process, held.number);
+            is_same.unwrap_or(held.connection.is_some())
+        })
     };
-    let mut others = holders(connection).filter(|holder| !than.contains(&holder.process));
+    let mut others = holders().filter(|holder| !than.contains(&holder.process));
     others.any(|holder| !holder.is_killed && is_same(&holder))
 }
 
@@ -40,25 +47,27 @@ fn is_same_file(device: BorrowedFd<'_>, process: u32, number: i32) -> Option<boo
     (order >= 0).then_some(order == 0)
 }
 
-struct ConnectionHolder {
+/// A process with descriptors of `/dev/fuse`.
+struct DeviceHolder {
     process: u32,
-    /// Its descriptors of the connection.
-    numbers: Vec<i32>,
+    held: Vec<Held>,
     is_killed: bool,
 }
 
-fn holders(connection: u32) -> impl Iterator<Item = ConnectionHolder> {
+/// A descriptor of `/dev/fuse`.
+struct Held {
+    number: i32,
+    /// The connection that it is of, where the kernel says that.
+    connection: Option<u32>,
+}
+
+fn holders() -> impl Iterator<Item = DeviceHolder> {
     numbered(Path::new("/proc")).filter_map(move |process| {
         // The first thread of a dying process has often ended, and with that shows no descriptors.
         let mut threads = numbered(&process.join("task"));
-        let (numbers, thread) =
-            threads.find_map(|thread| Some((held(&thread, connection)?, thread)))?;
+        let (held, thread) = threads.find_map(|thread| Some((held(&thread)?, thread)))?;
         let process = process.file_name()?.to_str()?.parse().ok()?;
-        (!numbers.is_empty()).then(|| ConnectionHolder {
-            process,
-            numbers,
-            is_killed: is_killed(&thread),
-        })
+        (!held.is_empty()).then(|| DeviceHolder { process, held, is_killed: is_killed(&thread) })
     })
 }
 
@@ -69,19 +78,18 @@ fn numbered(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     entries.filter(is_number).map(|entry| entry.path())
 }
 
-/// The descriptors of a connection that a thread holds; `None` if it shows no descriptors at all.
-fn held(thread: &Path, connection: u32) -> Option<Vec<i32>> {
-    let mut numbers = numbered(&thread.join("fd")).peekable();
-    numbers.peek()?;
-    let expected = format!("fuse_connection:\t{connection}");
-    let of_it = |descriptor: PathBuf| {
+/// The descriptors of `/dev/fuse` that a thread holds; `None` if it shows no descriptors at all.
+fn held(thread: &Path) -> Option<Vec<Held>> {
+    let mut descriptors = numbered(&thread.join("fd")).peekable();
+    descriptors.peek()?;
+    let held = |descriptor: PathBuf| {
         let is_device = fs::read_link(&descriptor).is_ok_and(|file| file == Path::new("/dev/fuse"));
-        let number = descriptor.file_name()?.to_str()?;
-        let info =
-            is_device.then(|| fs::read_to_string(thread.join("fdinfo").join(number)))?.ok()?;
-        info.lines().any(|line| line == expected).then(|| number.parse().ok())?
+        let number = is_device.then(|| descriptor.file_name()?.to_str())??;
+        let info = fs::read_to_string(thread.join("fdinfo").join(number)).ok()?;
+        let number = number.parse().ok()?;
+        Some(Held { number, connection: descriptor::connection_in(&info) })
     };
-    Some(numbers.filter_map(of_it).collect())
+    Some(descriptors.filter_map(held).collect())
 }
 
 fn is_killed(thread: &Path) -> bool {

@@ -257,13 +257,22 @@ impl Keeper {
         Ok(Some(Line::new(line.ok_or_else(none)?)))
     }
 
-    /// Has a mount kept that this worker made, with its journal. Returns who writes to the kernel what may have to wait.
+    /// Has a mount kept that this worker made, with the number by which the kernel knows it, and its journal. Returns who writes to the
+    /// kernel what may have to wait.
     ///
     /// # Errors
     /// The keeper is gone.
-    pub fn keep(&self, device: impl AsFd, journal: impl AsFd) -> Result<Courier, MachineError> {
+    pub fn keep(
+        &self,
+        device: impl AsFd,
+        connection: Option<u32>,
+        journal: impl AsFd,
+    ) -> Result<Courier, MachineError> {
         let keep = || {
             let (ours, theirs) = UnixStream::pair()?;
+            // In digits, which are no words: who knows nothing of them passes over them.
+            let number = connection.map(|connection| connection.to_string()).unwrap_or_default();
+            (&self.line).write_all(number.as_bytes())?;
             (&self.line).write_all(&[Word::Keep.byte()])?;
             descriptor::send(&self.line, device)?;
             descriptor::send(&self.line, journal)?;

@@ -31,6 +31,9 @@ const NOT_FOR_WORKERS: [&str; 6] = [
     "LISTEN_FDNAMES",
 ];
 
+/// The most digits of the number that comes before [`Word::Keep`].
+const DIGITS_MAX: usize = 10;
+
 /// How to start workers.
 #[derive(Debug)]
 pub struct Workshop {
@@ -150,13 +153,15 @@ pub struct Worker {
 pub struct ToKeep {
     /// The descriptor over which the kernel speaks.
     pub device: OwnedFd,
+    /// The number by which the kernel knows the connection, as the worker says. Most kernels do not say it of a descriptor.
+    pub connection: Option<u32>,
     /// The journal of its node numbers.
     pub journal: File,
 }
 
 impl ToKeep {
     /// Takes what comes with the word, and writes from now on what the worker has for the kernel.
-    fn receive(line: &UnixStream) -> io::Result<Self> {
+    fn receive(line: &UnixStream, connection: Option<u32>) -> io::Result<Self> {
         let receive =
             || descriptor::receive(line)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
         let (device, journal) = (receive()?, File::from(receive()?));
@@ -164,7 +169,7 @@ impl ToKeep {
         descriptor::expect_device(&device, "descriptor from the worker")
             .map_err(io::Error::other)?;
         courier::serve(UnixStream::from(messages?), device.try_clone()?)?;
-        Ok(Self { device, journal })
+        Ok(Self { device, connection, journal })
     }
 }
 
@@ -197,16 +202,21 @@ impl Worker {
     ) -> Result<(), MachineError> {
         let mut line = self.line.try_clone().map_err(failed("listening to the worker"))?;
         let listening = move || {
-            let mut byte = [0; 1];
+            let (mut byte, mut number) = ([0; 1], String::new());
             while line.read_exact(&mut byte).is_ok() {
                 match Word::of(byte[0]) {
-                    Some(Word::Keep) => match ToKeep::receive(&line) {
+                    Some(Word::Keep) => match ToKeep::receive(&line, number.parse().ok()) {
                         Ok(mount) => hear(Word::Keep, Some(mount)),
                         Err(error) => warn!(%error, "a mount could not be taken to be kept"),
                     },
                     Some(word) => hear(word, None),
+                    None if byte[0].is_ascii_digit() && number.len() < DIGITS_MAX => {
+                        number.push(byte[0].into());
+                        continue;
+                    }
                     None => {}
                 }
+                number.clear();
             }
         };
         let thread = thread::Builder::new().name("worker".into()).spawn(listening);

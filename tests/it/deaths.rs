@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::fixture::{Mount, Sandbox, can_mount, has_program, times, wait_for};
+use crate::fixture::{Mount, Sandbox, can_mount, has_program, needs_kernel, times, wait_for};
 use crate::torn::{commit, first_revision};
 
 /// Deaths of the short form.
@@ -152,6 +152,7 @@ fn s103_a_daemon_that_is_killed_while_a_message_waits_leaves_nobody_waiting() {
 
 #[test]
 fn s103_a_message_of_the_dead_is_found_by_the_next_mount_and_by_unmount() {
+    needs_kernel((6, 18), "`/proc` says which connection a descriptor is of");
     if !can_mount() || !has_program("python3", "apt-get install python3") {
         return;
     }

@@ -35,6 +35,7 @@ mod labels;
 mod large;
 mod lint;
 mod live;
+mod live_bytes;
 mod logging;
 mod lower;
 mod merging;

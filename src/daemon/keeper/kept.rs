@@ -48,15 +48,25 @@ impl KeptMount {
 
 impl Keeping<'_> {
     /// Keeps a mount that a worker made, and no longer those that are gone.
-    pub(super) fn keep(&mut self, ToKeep { device, journal }: ToKeep) {
+    pub(super) fn keep(&mut self, ToKeep { device, connection, journal }: ToKeep) {
         self.forget_those_that_ended();
-        let connection = descriptor::connection(&device);
+        let connection = connection.filter(|said| self.is_of(&device, *said));
         let mount = KeptMount { device, journal, connection };
         store::put(self.what, &mount);
         self.mounts.push(mount);
         if self.worker.as_ref().is_some_and(|serving| serving.since.is_some()) {
             self.watch();
         }
+    }
+
+    /// Whether a descriptor can be of this connection: what a worker says is not to lead to another's.
+    fn is_of(&self, device: &OwnedFd, connection: u32) -> bool {
+        let is_mounted = match self.what {
+            KeptPlan::One(_) => false,
+            KeptPlan::Views(plan) => MountTable::read()
+                .is_ok_and(|table| views::superblock_at(&table, plan, connection).is_some()),
+        };
+        is_mounted && descriptor::connection(device).is_none_or(|known| known == connection)
     }
 
     /// Keeps no mount that is gone.

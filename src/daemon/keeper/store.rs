@@ -78,7 +78,7 @@ pub(super) fn left(what: KeptPlan<'_>) -> Vec<KeptMount> {
     for (suffix, kept) in found {
         // One without the other was about to be given up.
         if let [Some(device), Some(journal)] = kept {
-            if let Some(connection) = connection(what, &device) {
+            if let Some(connection) = connection(what, &device, &suffix) {
                 info!(connection, "the mount was kept by systemd: it is gone on with");
                 let (journal, connection) = (File::from(journal), Some(connection));
                 left.push(KeptMount { device, journal, connection });
@@ -94,7 +94,7 @@ pub(super) fn left(what: KeptPlan<'_>) -> Vec<KeptMount> {
 }
 
 /// The connection of a descriptor, if it is one that is mounted there and no process but this one and its manager holds it.
-fn connection(what: KeptPlan<'_>, device: &OwnedFd) -> Option<u32> {
+fn connection(what: KeptPlan<'_>, device: &OwnedFd, suffix: &str) -> Option<u32> {
     descriptor::expect_device(device, "descriptor from systemd").ok()?;
     let table = MountTable::read().ok()?;
     let said = descriptor::connection(device);
@@ -103,8 +103,11 @@ fn connection(what: KeptPlan<'_>, device: &OwnedFd) -> Option<u32> {
             table.topmost_at(&plan.mountpoint).filter(|mount| mount.is_ours())?.minor
         }
         KeptPlan::Views(plan) => {
-            let connection = said?;
-            views::superblock_at(&table, plan, connection).map(|_| connection)?
+            // Where it has not ended, its number is not another's.
+            let connection = suffix.strip_prefix('-')?.parse().ok()?;
+            views::superblock_at(&table, plan, connection)
+                .filter(|_| !descriptor::has_ended(device))
+                .map(|_| connection)?
         }
     };
     let is_it = said.is_none_or(|connection| connection == mounted);

@@ -119,7 +119,8 @@ impl NewSuperblock {
     fn keep(&self, state_dir: &Path) -> (Option<Arc<Journal>>, Option<Courier>) {
         let keep = |keeper: &Arc<KeptBy>| {
             let lost = |error: &DaemonError| warn!(%error, "it ends with this process");
-            keeper.keep(&self.device, state_dir).inspect_err(lost).ok()
+            let connection = connection(&self.slot.path);
+            keeper.keep(&self.device, connection, state_dir).inspect_err(lost).ok()
         };
         let (journal, courier) = self.keeper.as_ref().and_then(keep).unzip();
         (journal, courier.or_else(|| courier::beside(&self.device)))
