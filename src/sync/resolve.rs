@@ -82,7 +82,7 @@ pub(super) fn leads_to(
 }
 
 /// The full names that a ref may stand for, in the order of the look-up.
-fn candidates(git_ref: &str) -> Vec<String> {
+pub(super) fn candidates(git_ref: &str) -> Vec<String> {
     let mut names = vec![format!("refs/remotes/origin/{git_ref}")];
     if git_ref.starts_with("refs/") || git_ref == "HEAD" {
         names.push(git_ref.to_owned());
