@@ -13,7 +13,7 @@ use super::fetch::{Advertised, ChildRun, FetchCause, Git, HistoryDepth, Remote, 
 use super::places::MirrorPlaces;
 use super::resolve::{Refs, resolve};
 use super::shallow;
-use super::wanted::{Mirror, Pair, REMOTE_HEAD, Want};
+use super::wanted::{Mirror, Pair, REMOTE_HEAD, Want, covering};
 use crate::store::git::Repository;
 use crate::union::object::Oid;
 
@@ -128,13 +128,17 @@ impl Update<'_> {
         let wants = &self.mirror.wants;
         let before: Vec<_> = wants.iter().map(|want| commit(&repository, want)).collect();
         let mut missing = vec![None; wants.len()];
-        if !self.fetch_known(&repository)? {
+        let pairs = if let Some(known) = self.fetch_known(&repository)? {
+            known
+        } else {
             let chosen = self.choose(&self.ask()?);
             self.make_way(&repository, &chosen.pairs)?;
             self.fetch_pairs(place, &chosen.pairs)?;
             self.set_head(place, chosen.head.as_deref())?;
             missing = chosen.missing;
-        }
+            chosen.pairs
+        };
+        self.uncover(&repository, &pairs)?;
         self.fetch_ids(place, &mut missing)?;
         shallow::settle(place)?;
         self.places.link()?;
@@ -151,36 +155,37 @@ impl Update<'_> {
     }
 
     /// Fetches what is wanted where the mirror knows already what each is at the remote: one question instead of two, and
-    /// no list of all its refs. False if the remote has to be asked.
-    fn fetch_known(&self, repository: &Repository) -> Result<bool, FetchCause> {
+    /// no list of all its refs. Nothing if the remote has to be asked.
+    fn fetch_known(&self, repository: &Repository) -> Result<Option<BTreeSet<Pair>>, FetchCause> {
         let refs = Refs::of(repository);
         let has = |name: &str| refs.find(name).is_ok_and(|found| found.is_some());
         let mut pairs = BTreeSet::new();
         for want in self.mirror.wants.iter().filter(|want| want.id().is_none()) {
             let candidates = want.candidates();
             let Some(pair) = candidates.into_iter().find(|pair| has(&pair.local)) else {
-                return Ok(false);
+                return Ok(None);
             };
             pairs.insert(pair);
             if want.is_head() {
-                let Some(branch) = head_of(&self.places.mirror) else { return Ok(false) };
+                let Some(branch) = head_of(&self.places.mirror) else { return Ok(None) };
                 if branch != REMOTE_HEAD {
                     pairs.insert(Pair::new(&branch, &branch));
                 }
             }
         }
         match self.fetch_pairs(&self.places.mirror, &pairs) {
-            Err(FetchCause::NoSuchRef { .. }) => return Ok(false),
+            Err(FetchCause::NoSuchRef { .. }) => return Ok(None),
             fetched => fetched?,
         }
         if !self.mirror.wants.iter().any(Want::is_head) {
-            return Ok(true);
+            return Ok(Some(pairs));
         }
         // Another branch is the default now if HEAD went where ours did not.
         let repository = open(&self.places.mirror)?;
         let refs = Refs::of(&repository);
         let (ours, theirs) = (refs.find("HEAD"), refs.find(REMOTE_HEAD));
-        Ok(matches!((ours, theirs), (Ok(ours), Ok(theirs)) if ours == theirs))
+        let is_same = matches!((ours, theirs), (Ok(ours), Ok(theirs)) if ours == theirs);
+        Ok(is_same.then_some(pairs))
     }
 
     fn ask(&self) -> Result<Advertised, FetchCause> {
@@ -279,11 +284,23 @@ impl Update<'_> {
                 .iter()
                 .any(|pair| is_below(&pair.local, &name) || is_below(&name, &pair.local));
             if is_in_the_way {
-                let arguments = ["update-ref", "-d", &name];
-                self.updater.git.local(&self.places.mirror, arguments, &self.answer())?;
+                self.remove(&name)?;
             }
         }
         Ok(())
+    }
+
+    /// Removes refs that a view would take for what was fetched now.
+    fn uncover(&self, repository: &Repository, fetched: &BTreeSet<Pair>) -> Result<(), FetchCause> {
+        let refs = Refs::of(repository);
+        let mut names = covering(&self.mirror.wants, fetched);
+        names.retain(|name| matches!(refs.find(name), Ok(Some(_))));
+        names.iter().try_for_each(|name| self.remove(name))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), FetchCause> {
+        let arguments = ["update-ref", "-d", name];
+        self.updater.git.local(&self.places.mirror, arguments, &self.answer())
     }
 
     fn set_head(&self, git_dir: &Path, head: Option<&str>) -> Result<(), FetchCause> {
