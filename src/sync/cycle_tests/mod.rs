@@ -1,5 +1,6 @@
 //! Rounds over real repositories: what comes of them, and what every kind of failure leaves.
 
+mod advertised;
 mod failures;
 mod names;
 

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use gix::refs::FullName;
+
 use super::cause::FetchCause;
 use super::child::{ChildRun, Cut, Ended};
 use super::remote::Remote;
@@ -97,10 +99,14 @@ impl Advertised {
     fn parse(text: &str) -> Self {
         let mut found = Self::default();
         for (left, name) in text.lines().filter_map(|line| line.split_once('\t')) {
+        let is_name = |name: &str| FullName::try_from(name).is_ok();
             match left.strip_prefix("ref: ") {
-                Some(target) if name == "HEAD" => found.default_branch = Some(target.to_owned()),
+                Some(target) if name == "HEAD" => {
+                    let target = Some(target).filter(|name| name.starts_with("refs/"));
+                    found.default_branch = target.filter(|name| is_name(name)).map(str::to_owned);
+                }
                 Some(_) => {}
-                None if name.ends_with("^{}") => {}
+                None if !is_name(name) => {}
                 None => {
                     found.refs.insert(name.to_owned(), left.to_owned());
                 }
