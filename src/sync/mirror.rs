@@ -189,7 +189,10 @@ impl Update<'_> {
     }
 
     fn ask(&self) -> Result<Advertised, FetchCause> {
-        self.updater.git.ls_remote(self.remote, &self.answer())
+        let wants = self.mirror.wants.iter().filter(|want| want.id().is_none());
+        let names: BTreeSet<_> = wants.flat_map(Want::candidates).map(|pair| pair.remote).collect();
+        let names = names.iter().map(String::as_str);
+        self.updater.git.ls_remote(self.remote, names, &self.answer())
     }
 
     /// Finds each wanted ref among those that the remote has.
@@ -207,14 +210,15 @@ impl Update<'_> {
             });
             pairs.extend(found.filter(|_| want.id().is_none()));
         }
-        let head = match &advertised.default_branch {
+        let branch = advertised.default_branch.as_ref();
+        let head = match branch.filter(|branch| advertised.refs.contains_key(*branch)) {
             Some(branch) => {
-                if is_head_wanted && advertised.refs.contains_key(branch) {
+                if is_head_wanted {
                     pairs.insert(Pair::new(branch, branch));
                 }
                 Some(branch.clone())
             }
-            // The remote's HEAD is detached: ours names the ref that follows it.
+            // The remote's HEAD is detached, or names no branch: ours names the ref that follows it.
             None => is_head_wanted.then(|| REMOTE_HEAD.to_owned()),
         };
         Chosen { pairs, missing, head }

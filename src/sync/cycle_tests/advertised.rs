@@ -1,5 +1,7 @@
 //! What a remote says that it has, which it says as it likes.
 
+use std::fmt::Write;
+
 use super::*;
 
 /// A program that stands in for git: where that asks a remote, it says `says` (as `printf` takes it).
@@ -56,4 +58,22 @@ fn names_that_are_none_are_not_proposed() {
         matches!(&missing, FetchCause::NoSuchRef { available, .. } if available == &["main"]),
         "{missing:?}"
     );
+}
+
+/// As a server of code reviews has them: their names alone are more than what is kept of what a program says.
+#[test]
+fn a_branch_is_found_behind_very_many_other_refs() {
+    let fixture = Fixture::new();
+    let up = one(&fixture);
+    let main = up.commit(&[("a", "1")]);
+    up.git(&["pack-refs", "--all"]);
+    let name = "n".repeat(230);
+    let mut refs = String::from("# pack-refs with: peeled fully-peeled sorted \n");
+    for number in 0..250_000 {
+        writeln!(refs, "{main} refs/changes/{number:06}/{name}").unwrap();
+    }
+    writeln!(refs, "{main} refs/heads/main").unwrap();
+    fs::write(up.path.join(".git/packed-refs"), refs).unwrap();
+    let config = config(&fixture, "{repo: acme/base, url: UP/up, ref: main}");
+    assert_eq!(moved_to(&sync(&config)), main);
 }

@@ -96,10 +96,11 @@ pub(crate) struct Advertised {
 }
 
 impl Advertised {
+    /// A remote says what it likes: what can be no name of a ref is passed over.
     fn parse(text: &str) -> Self {
         let mut found = Self::default();
-        for (left, name) in text.lines().filter_map(|line| line.split_once('\t')) {
         let is_name = |name: &str| FullName::try_from(name).is_ok();
+        for (left, name) in text.lines().filter_map(|line| line.split_once('\t')) {
             match left.strip_prefix("ref: ") {
                 Some(target) if name == "HEAD" => {
                     let target = Some(target).filter(|name| name.starts_with("refs/"));
@@ -153,14 +154,17 @@ pub(crate) struct Git<'a> {
 }
 
 impl Git<'_> {
-    /// Asks a remote what it has.
-    pub(crate) fn ls_remote(
+    /// Asks a remote which of these it has, its HEAD, branches and tags: of others there may be millions, as where each review of a change is a
+    /// ref.
+    pub(crate) fn ls_remote<'b>(
         &self,
         remote: &Remote,
+        names: impl Iterator<Item = &'b str>,
         child: &ChildRun<'_>,
     ) -> Result<Advertised, FetchCause> {
         let mut command = self.speaking(remote, None)?;
         command.args(["ls-remote", "--symref", "--end-of-options", remote.url()]);
+        command.args(["HEAD", "refs/heads/*", "refs/tags/*"]).args(names);
         let ended = self.run(command, Some(remote), child)?;
         Ok(Advertised::parse(&String::from_utf8_lossy(&ended.stdout)))
     }
