@@ -272,6 +272,12 @@ impl Update<'_> {
                     let (git_ref, available) = (id.to_string(), Vec::new());
                     *missing = Some(FetchCause::NoSuchRef { git_ref, remote, available });
                 }
+                // The others have what they want.
+                Err(
+                    cause @ (FetchCause::Malformed { .. }
+                    | FetchCause::Damaged { .. }
+                    | FetchCause::Other { .. }),
+                ) => *missing = Some(cause),
                 fetched => fetched?,
             }
         }

@@ -213,3 +213,42 @@ fn a_ref_that_leads_to_no_commit_is_no_reason_to_clone_anew() {
     assert!(failed.cause.to_string().contains("is a tree, not a commit"), "{}", failed.cause);
     assert!(failed.cure.starts_with("set `ref` (overlays.yaml:1)"), "{}", failed.cure);
 }
+
+#[test]
+fn a_commit_that_a_server_of_old_gives_to_nobody_costs_only_its_source() {
+    let fixture = Fixture::new();
+    let up = one(&fixture);
+    let old = up.git(&["rev-parse", "HEAD"]);
+    up.commit(&[("a", "2")]);
+    // By the first version of git's protocol only what refs lead to can be had.
+    let git = fixture.path().join("old-git");
+    write_program(&git, "#!/bin/sh\nexec git -c protocol.version=0 \"$@\"\n");
+    let sources = format!(
+        "{{repo: acme/base, url: UP/up, ref: main}}, {{repo: acme/base, url: UP/up, ref: {old}, name: a/b}}"
+    );
+    let config = config(&fixture, &sources);
+    for round_is in ["the clone", "the next round"] {
+        let report = round(&config, &RoundSettings { git: git.clone(), ..settings() }, &|_| {});
+        let report = report.unwrap();
+        assert!(report.sources[0].outcome.is_ok(), "{round_is}: {report:?}");
+        assert!(matches!(cause(&report, 1), FetchCause::NoSuchRef { .. }), "{round_is}");
+    }
+}
+
+#[test]
+fn a_malformed_commit_that_is_wanted_by_its_id_costs_only_its_source() {
+    let fixture = Fixture::new();
+    let up = one(&fixture);
+    let blob = up.blob(b"x");
+    let tree = up.tree(&[("100644", b".git", &blob)]);
+    let malformed = up.git(&["commit-tree", "-m", "malformed", &tree]);
+    let sources = format!(
+        "{{repo: acme/base, url: UP/up, ref: {malformed}, name: a/b}}, {{repo: acme/base, url: UP/up, ref: main}}"
+    );
+    let config = config(&fixture, &sources);
+    for round_is in ["the clone", "the next round"] {
+        let report = sync(&config);
+        assert!(matches!(cause(&report, 0), FetchCause::Malformed { .. }), "{round_is}");
+        assert!(report.sources[1].outcome.is_ok(), "{round_is}: {report:?}");
+    }
+}
