@@ -43,6 +43,12 @@ pub(super) fn of_repository(repository: &Repository, git_ref: Option<&str>) -> V
     files
 }
 
+/// The file by which a work tree says where its git directory is, where that is elsewhere.
+pub(super) fn git_file(place: &Path) -> Option<PathBuf> {
+    let file = place.join(".git");
+    fs::metadata(&file).is_ok_and(|found| found.is_file()).then_some(file)
+}
+
 /// The refs that the file of a symbolic ref leads to, one after the other.
 fn named(common_dir: &Path, file: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
