@@ -122,6 +122,7 @@ impl Update<'_> {
         self.places.clean_mirror();
         let repository = open(place)?;
         shallow::mend(place, &repository)?;
+        self.tidy();
         let commit = |repository: &Repository, want: &Want| {
             resolve(repository, place, want.git_ref.as_deref()).ok().map(|(commit, _)| commit)
         };
@@ -143,15 +144,11 @@ impl Update<'_> {
         shallow::settle(place)?;
         self.places.link()?;
         let repository = open(place)?;
-        let outcomes = self.outcomes(&repository, missing, |index, now| match before[index] {
+        Ok(self.outcomes(&repository, missing, |index, now| match before[index] {
             Some(old) if old == now => Moved::Unchanged(now),
             Some(old) => Moved::From(old, now),
             None => Moved::Added(now),
-        });
-        if outcomes.iter().any(|outcome| !matches!(outcome, Ok(Moved::Unchanged(_)) | Err(_))) {
-            self.tidy();
-        }
-        Ok(outcomes)
+        }))
     }
 
     /// Fetches what is wanted where the mirror knows already what each is at the remote: one question instead of two, and
@@ -361,9 +358,13 @@ impl Update<'_> {
         self.mirror.wants.iter().zip(missing).enumerate().map(outcome).collect()
     }
 
-    /// Packs what many fetches left, where that is worth it. The fetch was a success whatever comes of it.
+    /// Packs what many fetches left, where that is worth it. Before the next fetch: what that takes from the refs is still shown, and git may
+    /// remove it at once, since it goes by the age of files. The fetch is a success whatever comes of it.
     fn tidy(&self) {
         let (git, place) = (&self.updater.git, &self.places.mirror);
+        if !self.places.is_untidy() {
+            return;
+        }
         let (timeout, stop) = (self.updater.fetch_timeout, self.updater.stop);
         let child = ChildRun { timeout, stop, hear: &|_| {} };
         if let Err(cause) = git.local(place, ["gc", "--auto", "--quiet"], &child) {

@@ -252,3 +252,32 @@ fn a_malformed_commit_that_is_wanted_by_its_id_costs_only_its_source() {
         assert!(report.sources[1].outcome.is_ok(), "{round_is}: {report:?}");
     }
 }
+
+#[test]
+fn what_a_fetch_takes_from_a_ref_is_not_removed_by_the_same_round() {
+    let fixture = Fixture::new();
+    let up = one(&fixture);
+    let config = config(&fixture, "{repo: acme/base, url: UP/up, ref: main}");
+    assert!(sync(&config).is_success());
+    let before = up.git(&["rev-parse", "main"]);
+    let mirror = fixture.at("cache/private/acme/base.git");
+    // Enough packs to be packed into one, and all of it old.
+    for number in 0..42 {
+        let blob = mirror.blob(format!("{number}").as_bytes());
+        mirror
+            .git_with(&["pack-objects", "-q", "objects/pack/pack"], format!("{blob}\n").as_bytes());
+    }
+    let old = ["objects", "-type", "f", "-exec", "touch", "-d", "1 month ago", "{}", "+"];
+    assert!(Command::new("find").args(old).current_dir(&mirror.path).status().unwrap().success());
+    up.git(&["checkout", "-q", "--orphan", "anew"]);
+    fs::write(up.path.join("tools/x/pyproject.toml"), "other").unwrap();
+    let anew = up.commit(&[("b", "other")]);
+    up.git(&["branch", "-q", "-f", "main", "anew"]);
+    let report = sync(&config);
+    assert!(matches!(moved(&report, 0), Moved::From(_, new) if new.to_string() == anew));
+    // Who shows it has a moment to learn of the new one.
+    assert_eq!(mirror.git(&["cat-file", "-p", &format!("{before}:tools/x/pyproject.toml")]), "1");
+    let packs = || fs::read_dir(mirror.path.join("objects/pack")).unwrap().count();
+    assert!(sync(&config).is_success());
+    assert!(packs() < 42, "{} files of packs", packs());
+}

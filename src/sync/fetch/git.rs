@@ -45,7 +45,12 @@ const SET: [(&str, &str); 7] = [
     ("GIT_CEILING_DIRECTORIES", "/"),
 ];
 
-/// Settings that no configuration of a repository may change.
+/// With more loose objects than this a mirror is packed.
+pub(crate) const LOOSE_MAX: usize = 3000;
+/// With more packs than this too.
+pub(crate) const PACKS_MAX: usize = 40;
+
+/// Settings that no configuration of a repository may change. Some are the numbers above.
 const SETTINGS: [&str; 17] = [
     // Refs too: a ref that is renamed before its bytes are on the disk is empty after a loss of power (S101).
     "core.fsync=all",
@@ -61,7 +66,7 @@ const SETTINGS: [&str; 17] = [
     "http.lowSpeedTime=30",
     "safe.directory=*",
     "gc.autoDetach=false",
-    // What is served is younger; nobody who reads an object as it leaves may lose it.
+    // By the age of files, not by when they were needed last: so a mirror is packed before a fetch (`mirror`).
     "gc.pruneExpire=2.weeks.ago",
     "gc.auto=3000",
     "gc.autoPackLimit=40",
