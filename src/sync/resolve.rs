@@ -145,10 +145,11 @@ impl<'a> Refs<'a> {
         match self {
             Self::Files(repository, store) => find_in_files(repository, store, full_name),
             Self::Table(repository) => {
-                let line = git(repository, &["rev-parse", "--verify", "--quiet", name])?;
-                // Git tries other prefixes too where the name itself is not there.
-                let exact = git(repository, &["show-ref", "--verify", "--hash", name])?;
-                let line = if name == "HEAD" { line } else { exact };
+                // Of other names than HEAD `rev-parse` tries other prefixes too, where the name itself is not there.
+                let line = match name {
+                    "HEAD" => git(repository, &["rev-parse", "--verify", "--quiet", name])?,
+                    _ => git(repository, &["show-ref", "--verify", "--hash", name])?,
+                };
                 Ok(line.and_then(|line| oid(line.trim_ascii())))
             }
         }
