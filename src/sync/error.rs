@@ -302,8 +302,12 @@ fn perhaps(available: &[String]) -> String {
 pub(super) fn nearest(wanted: &str, mut names: Vec<String>) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
-    let distance = |name: &str| (strsim::jaro_winkler(wanted, name) * 1000.0).round();
-    names.sort_by(|a, b| distance(b).total_cmp(&distance(a)));
+    // Each is looked at once: there may be a hundred thousand. The bits of numbers that are not negative have their order.
+    let distance = |name: &String| {
+        let likeness = (strsim::jaro_winkler(wanted, name) * 1000.0).round();
+        (1000.0 - likeness).max(0.0).to_bits()
+    };
+    names.sort_by_cached_key(distance);
     names.truncate(PROPOSALS_MAX);
     names
 }

@@ -13,7 +13,7 @@ use super::fetch::{Advertised, ChildRun, FetchCause, Git, HistoryDepth, Remote, 
 use super::places::MirrorPlaces;
 use super::resolve::{Refs, resolve};
 use super::shallow;
-use super::wanted::{Mirror, Pair, REMOTE_HEAD, Want};
+use super::wanted::{Mirror, Pair, REMOTE_HEAD, Want, covering};
 use crate::store::git::Repository;
 use crate::union::object::Oid;
 
@@ -122,69 +122,74 @@ impl Update<'_> {
         self.places.clean_mirror();
         let repository = open(place)?;
         shallow::mend(place, &repository)?;
+        self.tidy();
         let commit = |repository: &Repository, want: &Want| {
             resolve(repository, place, want.git_ref.as_deref()).ok().map(|(commit, _)| commit)
         };
         let wants = &self.mirror.wants;
         let before: Vec<_> = wants.iter().map(|want| commit(&repository, want)).collect();
         let mut missing = vec![None; wants.len()];
-        if !self.fetch_known(&repository)? {
+        let pairs = if let Some(known) = self.fetch_known(&repository)? {
+            known
+        } else {
             let chosen = self.choose(&self.ask()?);
             self.make_way(&repository, &chosen.pairs)?;
             self.fetch_pairs(place, &chosen.pairs)?;
             self.set_head(place, chosen.head.as_deref())?;
             missing = chosen.missing;
-        }
+            chosen.pairs
+        };
+        self.uncover(&repository, &pairs)?;
         self.fetch_ids(place, &mut missing)?;
         shallow::settle(place)?;
         self.places.link()?;
         let repository = open(place)?;
-        let outcomes = self.outcomes(&repository, missing, |index, now| match before[index] {
+        Ok(self.outcomes(&repository, missing, |index, now| match before[index] {
             Some(old) if old == now => Moved::Unchanged(now),
             Some(old) => Moved::From(old, now),
             None => Moved::Added(now),
-        });
-        if outcomes.iter().any(|outcome| !matches!(outcome, Ok(Moved::Unchanged(_)) | Err(_))) {
-            self.tidy();
-        }
-        Ok(outcomes)
+        }))
     }
 
     /// Fetches what is wanted where the mirror knows already what each is at the remote: one question instead of two, and
-    /// no list of all its refs. False if the remote has to be asked.
-    fn fetch_known(&self, repository: &Repository) -> Result<bool, FetchCause> {
+    /// no list of all its refs. Nothing if the remote has to be asked.
+    fn fetch_known(&self, repository: &Repository) -> Result<Option<BTreeSet<Pair>>, FetchCause> {
         let refs = Refs::of(repository);
         let has = |name: &str| refs.find(name).is_ok_and(|found| found.is_some());
         let mut pairs = BTreeSet::new();
         for want in self.mirror.wants.iter().filter(|want| want.id().is_none()) {
             let candidates = want.candidates();
             let Some(pair) = candidates.into_iter().find(|pair| has(&pair.local)) else {
-                return Ok(false);
+                return Ok(None);
             };
             pairs.insert(pair);
             if want.is_head() {
-                let Some(branch) = head_of(&self.places.mirror) else { return Ok(false) };
+                let Some(branch) = head_of(&self.places.mirror) else { return Ok(None) };
                 if branch != REMOTE_HEAD {
                     pairs.insert(Pair::new(&branch, &branch));
                 }
             }
         }
         match self.fetch_pairs(&self.places.mirror, &pairs) {
-            Err(FetchCause::NoSuchRef { .. }) => return Ok(false),
+            Err(FetchCause::NoSuchRef { .. }) => return Ok(None),
             fetched => fetched?,
         }
         if !self.mirror.wants.iter().any(Want::is_head) {
-            return Ok(true);
+            return Ok(Some(pairs));
         }
         // Another branch is the default now if HEAD went where ours did not.
         let repository = open(&self.places.mirror)?;
         let refs = Refs::of(&repository);
         let (ours, theirs) = (refs.find("HEAD"), refs.find(REMOTE_HEAD));
-        Ok(matches!((ours, theirs), (Ok(ours), Ok(theirs)) if ours == theirs))
+        let is_same = matches!((ours, theirs), (Ok(ours), Ok(theirs)) if ours == theirs);
+        Ok(is_same.then_some(pairs))
     }
 
     fn ask(&self) -> Result<Advertised, FetchCause> {
-        self.updater.git.ls_remote(self.remote, &self.answer())
+        let wants = self.mirror.wants.iter().filter(|want| want.id().is_none());
+        let names: BTreeSet<_> = wants.flat_map(Want::candidates).map(|pair| pair.remote).collect();
+        let names = names.iter().map(String::as_str);
+        self.updater.git.ls_remote(self.remote, names, &self.answer())
     }
 
     /// Finds each wanted ref among those that the remote has.
@@ -202,14 +207,15 @@ impl Update<'_> {
             });
             pairs.extend(found.filter(|_| want.id().is_none()));
         }
-        let head = match &advertised.default_branch {
+        let branch = advertised.default_branch.as_ref();
+        let head = match branch.filter(|branch| advertised.refs.contains_key(*branch)) {
             Some(branch) => {
-                if is_head_wanted && advertised.refs.contains_key(branch) {
+                if is_head_wanted {
                     pairs.insert(Pair::new(branch, branch));
                 }
                 Some(branch.clone())
             }
-            // The remote's HEAD is detached: ours names the ref that follows it.
+            // The remote's HEAD is detached, or names no branch: ours names the ref that follows it.
             None => is_head_wanted.then(|| REMOTE_HEAD.to_owned()),
         };
         Chosen { pairs, missing, head }
@@ -263,6 +269,12 @@ impl Update<'_> {
                     let (git_ref, available) = (id.to_string(), Vec::new());
                     *missing = Some(FetchCause::NoSuchRef { git_ref, remote, available });
                 }
+                // The others have what they want.
+                Err(
+                    cause @ (FetchCause::Malformed { .. }
+                    | FetchCause::Damaged { .. }
+                    | FetchCause::Other { .. }),
+                ) => *missing = Some(cause),
                 fetched => fetched?,
             }
         }
@@ -279,11 +291,23 @@ impl Update<'_> {
                 .iter()
                 .any(|pair| is_below(&pair.local, &name) || is_below(&name, &pair.local));
             if is_in_the_way {
-                let arguments = ["update-ref", "-d", &name];
-                self.updater.git.local(&self.places.mirror, arguments, &self.answer())?;
+                self.remove(&name)?;
             }
         }
         Ok(())
+    }
+
+    /// Removes refs that a view would take for what was fetched now.
+    fn uncover(&self, repository: &Repository, fetched: &BTreeSet<Pair>) -> Result<(), FetchCause> {
+        let refs = Refs::of(repository);
+        let mut names = covering(&self.mirror.wants, fetched);
+        names.retain(|name| matches!(refs.find(name), Ok(Some(_))));
+        names.iter().try_for_each(|name| self.remove(name))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), FetchCause> {
+        let arguments = ["update-ref", "-d", name];
+        self.updater.git.local(&self.places.mirror, arguments, &self.answer())
     }
 
     fn set_head(&self, git_dir: &Path, head: Option<&str>) -> Result<(), FetchCause> {
@@ -334,9 +358,13 @@ impl Update<'_> {
         self.mirror.wants.iter().zip(missing).enumerate().map(outcome).collect()
     }
 
-    /// Packs what many fetches left, where that is worth it. The fetch was a success whatever comes of it.
+    /// Packs what many fetches left, where that is worth it. Before the next fetch: what that takes from the refs is still shown, and git may
+    /// remove it at once, since it goes by the age of files. The fetch is a success whatever comes of it.
     fn tidy(&self) {
         let (git, place) = (&self.updater.git, &self.places.mirror);
+        if !self.places.is_untidy() {
+            return;
+        }
         let (timeout, stop) = (self.updater.fetch_timeout, self.updater.stop);
         let child = ChildRun { timeout, stop, hear: &|_| {} };
         if let Err(cause) = git.local(place, ["gc", "--auto", "--quiet"], &child) {

@@ -11,7 +11,7 @@ use super::locate::{Located, PRIVATE, is_refused, locate, places, untold};
 use super::pin::{Pins, unless_id};
 use super::resolve::{leads_to, resolve};
 use super::shared::Shared;
-use super::signals::of_repository;
+use super::signals::{git_file, of_repository};
 use crate::config::resolved::{Config, Location, Mode, Pin, SourceSpec};
 use crate::snapshot::{GitDirectory, Pinning, Snapshot, Source, SourceState};
 use crate::store::dir::DirStore;
@@ -89,6 +89,7 @@ fn open_git(
     let located = locate(config, spec, &means.shared.repositories)?;
     let git_ref = spec.git_ref.as_deref();
     let mut signals = of_repository(&located.repository, git_ref);
+    signals.extend(git_file(&located.place));
     if spec.serves_lfs {
         signals.push(located.repository.common_dir().join("lfs/objects"));
     }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::fetch::FetchCause;
+use super::fetch::{FetchCause, LOOSE_MAX, PACKS_MAX};
 use super::locate::path;
 use super::wanted::{Mirror, Twin};
 use crate::union::source::Visibility;
@@ -160,6 +160,18 @@ impl MirrorPlaces {
     fn make_parent(&self, place: &Path) -> Result<(), FetchCause> {
         let parent = place.parent().unwrap_or(&self.mirror);
         fs::create_dir_all(parent).map_err(|error| FetchCause::of_cache(parent, &error))
+    }
+
+    /// Whether `git gc --auto` might find that there are many packs or loose objects; of these it looks at one directory of 256 (git-gc(1)).
+    pub(super) fn is_untidy(&self) -> bool {
+        let objects = self.mirror.join("objects");
+        let count = |directory: &str, end: &str| {
+            let entries = fs::read_dir(objects.join(directory)).into_iter().flatten().flatten();
+            entries
+                .filter(|entry| entry.file_name().as_encoded_bytes().ends_with(end.as_bytes()))
+                .count()
+        };
+        count("pack", ".pack") > PACKS_MAX || count("17", "") > LOOSE_MAX / 256
     }
 
     /// Removes what a killed `git` left in the mirror: locks, which would keep every later one out, and packs and objects

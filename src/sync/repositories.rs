@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::signals::Stamp;
+use super::signals::{Stamp, git_file};
 use crate::store::git::{OpenError, Repository};
 
 /// The repositories that are open.
@@ -31,7 +31,7 @@ struct Look {
     /// Where it is and where its objects are.
     directories: [Option<(u64, u64)>; 2],
     /// What says how it is read.
-    files: [Stamp; 3],
+    files: [Stamp; 4],
 }
 
 impl Look {
@@ -45,6 +45,7 @@ impl Look {
                 Stamp::of(&common_dir.join("config")),
                 Stamp::of(&git_dir.join("commondir")),
                 Stamp::of(&objects_dir.join("info/alternates")),
+                git_file(place).map(|file| Stamp::of(&file)).unwrap_or_default(),
             ],
         }
     }
@@ -134,5 +135,24 @@ mod tests {
 
         fs::remove_dir_all(&other.path).unwrap();
         assert!(repositories.open(&place).is_err());
+    }
+
+    #[test]
+    fn a_file_that_names_another_git_directory_is_followed() {
+        let fixture = Fixture::new();
+        let place = fixture.path().join("place");
+        fs::create_dir(&place).unwrap();
+        let repositories = Repositories::within(OBJECT_BYTES);
+        let open = |name: &str| {
+            let made = fixture.with_files(name, &[("file", name)]);
+            fs::write(place.join(".git"), format!("gitdir: {}/.git\n", made.path.display()))
+                .unwrap();
+            let opened = repositories.open(&place).unwrap();
+            assert!(opened.git_dir().starts_with(&made.path), "{name}: {:?}", opened.git_dir());
+            opened
+        };
+        let first = open("first");
+        assert!(Arc::ptr_eq(&first, &repositories.open(&place).unwrap()));
+        open("other");
     }
 }

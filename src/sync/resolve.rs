@@ -3,6 +3,7 @@
 //! No revision expressions, no short ids: a full name, a branch, a tag, or a full commit id. What looks like a full id is
 //! one, whatever branch may bear it as a name.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -82,7 +83,7 @@ pub(super) fn leads_to(
 }
 
 /// The full names that a ref may stand for, in the order of the look-up.
-fn candidates(git_ref: &str) -> Vec<String> {
+pub(super) fn candidates(git_ref: &str) -> Vec<String> {
     let mut names = vec![format!("refs/remotes/origin/{git_ref}")];
     if git_ref.starts_with("refs/") || git_ref == "HEAD" {
         names.push(git_ref.to_owned());
@@ -144,10 +145,11 @@ impl<'a> Refs<'a> {
         match self {
             Self::Files(repository, store) => find_in_files(repository, store, full_name),
             Self::Table(repository) => {
-                let line = git(repository, &["rev-parse", "--verify", "--quiet", name])?;
-                // Git tries other prefixes too where the name itself is not there.
-                let exact = git(repository, &["show-ref", "--verify", "--hash", name])?;
-                let line = if name == "HEAD" { line } else { exact };
+                // Of other names than HEAD `rev-parse` tries other prefixes too, where the name itself is not there.
+                let line = match name {
+                    "HEAD" => git(repository, &["rev-parse", "--verify", "--quiet", name])?,
+                    _ => git(repository, &["show-ref", "--verify", "--hash", name])?,
+                };
                 Ok(line.and_then(|line| oid(line.trim_ascii())))
             }
         }
@@ -166,12 +168,7 @@ impl<'a> Refs<'a> {
     /// The full names of all refs; none where they cannot be listed.
     pub(super) fn names(&self) -> Vec<String> {
         match self {
-            Self::Files(repository, _) => {
-                let repository = repository.to_thread_local();
-                let Ok(platform) = repository.references() else { return Vec::new() };
-                let Ok(all) = platform.all() else { return Vec::new() };
-                all.flatten().map(|found| found.name().as_bstr().to_string()).collect()
-            }
+            Self::Files(repository, store) => names_in_files(repository, store),
             Self::Table(repository) => {
                 let lines = git(repository, &["for-each-ref", "--format=%(refname)"]);
                 let lines = lines.ok().flatten().unwrap_or_default();
@@ -179,6 +176,30 @@ impl<'a> Refs<'a> {
             }
         }
     }
+}
+
+/// The names alone: a file for each of a hundred thousand loose refs takes more than a second to read.
+fn names_in_files(repository: &Repository, store: &gix::refs::file::Store) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    let packed = store.cached_packed_buffer().ok().flatten();
+    if let Some(Ok(packed)) = packed.as_ref().map(|packed| packed.iter()) {
+        names.extend(packed.flatten().map(|found| found.name.as_bstr().to_string()));
+    }
+    let mut directories = vec!["refs".to_owned()];
+    while let Some(above) = directories.pop() {
+        let entries = std::fs::read_dir(repository.common_dir().join(&above));
+        for entry in entries.into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let name = format!("{above}/{name}");
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => directories.push(name),
+                // Those that are being written, as `main.lock`, can be no names.
+                Ok(_) if FullName::try_from(name.as_str()).is_ok() => drop(names.insert(name)),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    names.into_iter().collect()
 }
 
 fn find_in_files(
@@ -225,4 +246,33 @@ fn git(repository: &Repository, arguments: &[&str]) -> Result<Option<Vec<u8>>, S
         .stderr(Stdio::null());
     let output = command.output().map_err(|error| format!("cannot run `git`: {error}"))?;
     Ok(output.status.success().then_some(output.stdout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::git::fixture::Fixture;
+
+    #[test]
+    fn all_refs_are_named_wherever_they_are() {
+        let fixture = Fixture::new();
+        let made = fixture.with_files("r", &[("file", "0")]);
+        for name in ["refs/heads/a/b/c", "refs/heads/packed", "refs/x", "refs/remotes/origin/m"] {
+            made.git(&["update-ref", name, "HEAD"]);
+        }
+        made.git(&["pack-refs", "--all"]);
+        for name in ["refs/heads/a/b/c", "refs/heads/loose", "refs/tags/v1"] {
+            made.git(&["update-ref", name, "HEAD"]);
+        }
+        made.git(&["symbolic-ref", "refs/heads/symbolic", "refs/heads/loose"]);
+        std::fs::write(made.path.join(".git/refs/heads/main.lock"), "").unwrap();
+        let git = made.git(&["for-each-ref", "--format=%(refname)"]);
+        for place in [&made.path, &fixture.path().join("linked")] {
+            if !place.exists() {
+                made.git(&["worktree", "add", "-q", "--detach", "../linked"]);
+            }
+            let repository = Repository::open(place).unwrap();
+            assert_eq!(Refs::of(&repository).names().join("\n"), git);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use super::resolve::SYMBOLIC_MAX;
+use super::resolve::{SYMBOLIC_MAX, candidates};
 use crate::config::resolved::SourceSpec;
 use crate::store::git::Repository;
 use crate::union::entries::Entry;
@@ -30,14 +30,9 @@ pub(super) fn of_repository(repository: &Repository, git_ref: Option<&str>) -> V
         files.push(common_dir.join("reftable/tables.list"));
         files.push(git_dir.join("reftable/tables.list"));
     }
-    let mut refs = Vec::new();
-    if let Some(git_ref) = git_ref {
-        // A full name or a name like `heads/main` is found below the last two only.
-        let is_short = !git_ref.contains('/') && git_ref != "HEAD";
-        let names = ["refs/remotes/origin", "refs/heads", "refs/tags", "refs", "."];
-        let count = if is_short { 3 } else { names.len() };
-        refs.extend(names[..count].iter().map(|above| common_dir.join(above).join(git_ref)));
-    }
+    // Also those that are not there: a ref that comes may hide the one that was found.
+    let names = git_ref.map(candidates).unwrap_or_default();
+    let mut refs: Vec<_> = names.iter().map(|name| common_dir.join(name)).collect();
     if git_ref.is_none_or(|git_ref| git_ref == "HEAD") {
         // That of a linked work tree is its own.
         refs.push(git_dir.join("HEAD"));
@@ -46,6 +41,12 @@ pub(super) fn of_repository(repository: &Repository, git_ref: Option<&str>) -> V
     let named = refs.iter().flat_map(|file| named(common_dir, file)).collect::<Vec<_>>();
     files.extend(refs.into_iter().chain(named));
     files
+}
+
+/// The file by which a work tree says where its git directory is, where that is elsewhere.
+pub(super) fn git_file(place: &Path) -> Option<PathBuf> {
+    let file = place.join(".git");
+    fs::metadata(&file).is_ok_and(|found| found.is_file()).then_some(file)
 }
 
 /// The refs that the file of a symbolic ref leads to, one after the other.
@@ -147,6 +148,21 @@ impl Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::git::fixture::Fixture;
+
+    #[test]
+    fn s60_every_file_that_a_ref_may_be_in_is_looked_at() {
+        let fixture = Fixture::new();
+        let made = fixture.with_files("r", &[("file", "0")]);
+        let repository = Repository::open(&made.path).unwrap();
+        for git_ref in ["main", "origin", "origin/main", "heads/main", "refs/heads/main", "HEAD"] {
+            let files = of_repository(&repository, Some(git_ref));
+            for name in candidates(git_ref) {
+                let file = repository.common_dir().join(&name);
+                assert!(files.contains(&file), "`{git_ref}` may be `{name}`: {files:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_stamp_tells_a_file_from_a_later_one_and_from_none() {

@@ -1,8 +1,11 @@
 //! What the configuration wants in the repo cache: mirrors, and refs of each.
 
+use std::collections::{BTreeSet, HashSet};
+
 use super::error::configured_at;
 use super::fetch::{FetchCause, Remote};
 use super::label::labels;
+use super::resolve::candidates;
 use crate::config::resolved::{Config, Location, Mode, SourceSpec};
 use crate::store::git::oid;
 use crate::union::object::Oid;
@@ -96,6 +99,22 @@ impl Pair {
     pub(super) fn refspec(&self) -> String {
         format!("+{}:{}", self.remote, self.local)
     }
+}
+
+/// The names by which a view would find another ref than the one that was fetched for what is wanted: as a branch that is a tag at the remote
+/// now. Not those that were fetched too, nor any that somebody wants who got nothing: it keeps what it has.
+pub(super) fn covering(wants: &[Want], fetched: &BTreeSet<Pair>) -> Vec<String> {
+    let got = |want: &Want| want.candidates().into_iter().find(|pair| fetched.contains(pair));
+    let without = wants.iter().filter(|want| want.id().is_none() && got(want).is_none());
+    let kept = without.flat_map(Want::candidates).chain(fetched.iter().cloned());
+    let kept: HashSet<String> = kept.map(|pair| pair.local).collect();
+    let mut names = Vec::new();
+    for want in wants {
+        let (Some(git_ref), Some(pair)) = (&want.git_ref, got(want)) else { continue };
+        let before = candidates(git_ref).into_iter().take_while(|name| *name != pair.local);
+        names.extend(before.filter(|name| !kept.contains(name)));
+    }
+    names
 }
 
 /// The sources that are kept in the cache: those that this view may show and that are served from commits of it.

@@ -107,6 +107,54 @@ fn s60_a_branch_that_a_ref_names_is_followed_too() {
 }
 
 #[test]
+fn s60_a_ref_is_followed_by_every_name_that_it_has() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let base = sandbox.repo("acme/base");
+    base.skill("review", "one\n").commit();
+    for name in ["refs/remotes/origin/main", "refs/tip"] {
+        base.git(&["update-ref", name, "HEAD"]);
+    }
+    sandbox.configure(
+        "    - {repo: acme/base, ref: origin/main, name: by/remote}\n    - {repo: acme/base, ref: tip, name: by/one}",
+        "",
+    );
+    let mount = sandbox.mount();
+    let read =
+        |name: &str| sandbox.shell(&format!("cat $VIEW/by/{name}/.agents/skills/review/SKILL.md"));
+    assert_eq!([read("remote"), read("one")], ["one\n", "one\n"]);
+    base.skill("review", "two\n").commit();
+    base.git(&["update-ref", "refs/remotes/origin/main", "HEAD"]);
+    wait_for("the commit of `origin/main`", || read("remote") == "two\n");
+    base.skill("review", "three\n").commit();
+    base.git(&["update-ref", "refs/tip", "HEAD"]);
+    wait_for("the commit of `tip`", || read("one") == "three\n");
+    mount.unmount();
+}
+
+#[test]
+fn s60_a_work_tree_that_gets_another_git_directory_is_followed() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let base = sandbox.repo("acme/base");
+    base.skill("review", "one\n").commit();
+    let other = sandbox.repo("acme/other");
+    other.skill("review", "two\n").commit();
+    sandbox.shell("cd repos/acme && mv base/.git ../first && mv other/.git ../second && echo gitdir: ../../first >base/.git");
+    sandbox.configure("    - repo: acme/base", "");
+    let mount = sandbox.mount();
+    let read = || sandbox.shell("cat $VIEW/.agents/skills/review/SKILL.md");
+    assert_eq!(read(), "one\n");
+    sandbox.shell("cd repos/acme/base && echo gitdir: ../../second >new && mv new .git");
+    wait_for("the commit of the other one", || read() == "two\n");
+    mount.unmount();
+}
+
+#[test]
 fn s60_a_new_branch_that_is_checked_out_is_followed() {
     if !can_mount() {
         return;

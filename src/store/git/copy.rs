@@ -1,13 +1,15 @@
 //! Copies of the objects that a commit needs, for where hard links cannot be had, or are not wanted.
 //!
 //! Objects are written loose, what a tree names before the tree: a tree that is there has all that is below it, so that the next commit
-//! costs what it changed. What cannot be read is left out, and is asked of the repository itself if anybody reads it.
+//! costs what it changed. What is not there or damaged is left out, and is asked of the repository itself if anybody reads it; what cannot be
+//! read at the moment is waited for.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use gix::objs::{Kind as GitKind, Write};
 use gix::odb::loose;
@@ -17,6 +19,8 @@ use super::lfs::{LfsObjects, POINTER_BYTES, Pointer};
 use super::loose::path_of;
 use super::pin::{PinDirectory, PinError, failed};
 use super::tree;
+use crate::store::StoreError;
+use crate::store::patience::{PATIENCE, patiently_until};
 use crate::union::object::{Kind, Object, Oid};
 
 /// A directory is outgrown when it holds this many times the objects of its first commit, and [`FEW`] more.
@@ -46,8 +50,13 @@ impl PinDirectory {
         let objects = self.path().join("objects");
         let hash = from.object_hash();
         let to = loose::Store::at(objects.clone(), hash);
-        let mut copy = Copy { from, to, objects, lfs, lfs_to: self.lfs_dir(), count: 0 };
-        let is_done = copy.commit(commit, is_stopped)?;
+        let lfs_to = self.lfs_dir();
+        let mut copy = Copy { from, to, objects, lfs, lfs_to, is_stopped, count: 0 };
+        let is_done = match copy.commit(commit) {
+            // Whatever failed, nobody waits for it any more.
+            Err(_) if is_stopped() => false,
+            copied => copied?,
+        };
         let counts = self.copied();
         counts.all.fetch_add(copy.count, Ordering::Relaxed);
         // Only the first copy finds a zero here.
@@ -90,6 +99,7 @@ struct Copy<'a> {
     objects: PathBuf,
     lfs: Option<&'a LfsObjects>,
     lfs_to: PathBuf,
+    is_stopped: &'a dyn Fn() -> bool,
     count: usize,
 }
 
@@ -102,12 +112,11 @@ enum CopyStep {
 }
 
 impl Copy<'_> {
-    fn commit(&mut self, commit: &Oid, is_stopped: &dyn Fn() -> bool) -> Result<bool, PinError> {
-        let incomplete = |error: super::StoreError| PinError::Incomplete(error.to_string());
+    fn commit(&mut self, commit: &Oid) -> Result<bool, PinError> {
         let tree = self.from.commit(commit).map_err(incomplete)?.tree;
         let mut steps = vec![CopyStep::Tree(tree)];
         while let Some(step) = steps.pop() {
-            if is_stopped() {
+            if (self.is_stopped)() {
                 return Ok(false);
             }
             match step {
@@ -125,7 +134,7 @@ impl Copy<'_> {
         if self.lfs.is_none() && self.has(&oid) {
             return Ok(());
         }
-        let Ok(bytes) = self.from.object(&oid, GitKind::Tree) else { return Ok(()) };
+        let Some(bytes) = self.read(&oid, GitKind::Tree)? else { return Ok(()) };
         let listed = tree::decode(&bytes, oid.as_bytes().len());
         steps.push(CopyStep::Write(oid, bytes));
         let Ok((listed, _)) = listed else { return Ok(()) };
@@ -141,17 +150,31 @@ impl Copy<'_> {
 
     fn blob(&mut self, oid: &Oid) -> Result<(), PinError> {
         let has = self.has(oid);
-        let is_small = || self.from.header(oid).is_ok_and(|(_, size)| size < POINTER_BYTES);
+        let is_small = || match self.from.header(oid) {
+            Ok((_, size_bytes)) => size_bytes < POINTER_BYTES,
+            Err(error) => error.is_momentary(),
+        };
         if has && (self.lfs.is_none() || !is_small()) {
             return Ok(());
         }
-        let Ok(bytes) = self.from.object(oid, GitKind::Blob) else { return Ok(()) };
+        let Some(bytes) = self.read(oid, GitKind::Blob)? else { return Ok(()) };
         if let Some(lfs) = self.lfs
             && let Some(pointer) = Pointer::parse(&bytes).filter(|pointer| lfs.holds(pointer))
         {
             self.lfs(lfs, &pointer)?;
         }
         if has { Ok(()) } else { self.write(oid, GitKind::Blob, &bytes) }
+    }
+
+    /// The bytes of an object; nothing where they cannot be had from the repository.
+    fn read(&self, oid: &Oid, kind: GitKind) -> Result<Option<Vec<u8>>, PinError> {
+        let until = Instant::now() + PATIENCE;
+        let may_pass = |error: &StoreError| error.is_momentary() && !(self.is_stopped)();
+        match patiently_until(until, may_pass, || self.from.object(oid, kind)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_momentary() => Err(incomplete(error)),
+            Err(_) => Ok(None),
+        }
     }
 
     fn lfs(&self, lfs: &LfsObjects, pointer: &Pointer) -> Result<(), PinError> {
@@ -184,6 +207,11 @@ impl Copy<'_> {
         self.count += 1;
         Ok(())
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
+fn incomplete(error: StoreError) -> PinError {
+    PinError::Incomplete(error.to_string())
 }
 
 fn make_above(file: &Path) -> Result<(), PinError> {

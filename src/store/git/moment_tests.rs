@@ -1,5 +1,6 @@
 //! What cannot be read for a moment, told from what is not there.
 
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use gix::ObjectId;
 use super::again::lacking;
 use super::fixture::{Fixture, Made};
 use super::lfs::LfsObjects;
+use super::pin::PinDirectory;
 use super::repository::options;
 use super::{GitStore, Repository, oid};
 use crate::store::blobs::{BlobCache, BlobLimits, OBJECT_BYTES};
@@ -72,6 +74,44 @@ fn without_descriptors() {
     };
     assert_eq!(listed.len(), 1);
     without_the_pack(&made, &commit, &below);
+}
+
+const COPIED: &str =
+    "store::git::moment_tests::s67_what_cannot_be_read_for_a_moment_is_not_left_out_of_a_copy";
+
+#[test]
+fn s67_what_cannot_be_read_for_a_moment_is_not_left_out_of_a_copy() {
+    with_few_descriptors(COPIED, || {
+        let fixture = Fixture::new();
+        let made = fixture.with_files("r", &[("in/file", "0")]);
+        made.git(&["repack", "-adq"]);
+        let commit = made.commit(&[("other", "1")]);
+        made.git(&["repack", "-dq"]);
+        let below = made.git(&["rev-parse", "HEAD:in", "HEAD:in/file"]);
+        let below: Vec<_> = below.lines().map(|id| oid(id.as_bytes()).unwrap()).collect();
+        let repository = Arc::new(Repository::open(&made.path).unwrap());
+        let commit = oid(commit.as_bytes()).unwrap();
+        let (removal, _removals) = std::sync::mpsc::channel();
+        PinDirectory::prepare(fixture.path()).unwrap();
+        let pin = PinDirectory::create(fixture.path(), "key-0", 20, removal).unwrap();
+        // There are none while what is below the top is read, until it is asked for the third time.
+        let (held, asked) = (RefCell::new(Vec::new()), Cell::new(0));
+        let is_stopped = || {
+            asked.set(asked.get() + 1);
+            held.borrow_mut().clear();
+            while asked.get() == 2
+                && let Ok(file) = File::open("/dev/null")
+            {
+                held.borrow_mut().push(file);
+            }
+            false
+        };
+        assert!(pin.copy(&repository, &commit, None, &is_stopped).unwrap());
+        for id in below {
+            let copy = super::loose::path_of(&pin.path().join("objects"), &id.to_string());
+            assert!(copy.exists(), "{id} lacks");
+        }
+    });
 }
 
 fn serves(repository: &Arc<Repository>, commit: &str) -> GitStore {

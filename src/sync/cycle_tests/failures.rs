@@ -213,3 +213,71 @@ fn a_ref_that_leads_to_no_commit_is_no_reason_to_clone_anew() {
     assert!(failed.cause.to_string().contains("is a tree, not a commit"), "{}", failed.cause);
     assert!(failed.cure.starts_with("set `ref` (overlays.yaml:1)"), "{}", failed.cure);
 }
+
+#[test]
+fn a_commit_that_a_server_of_old_gives_to_nobody_costs_only_its_source() {
+    let fixture = Fixture::new();
+    let up = one(&fixture);
+    let old = up.git(&["rev-parse", "HEAD"]);
+    up.commit(&[("a", "2")]);
+    // By the first version of git's protocol only what refs lead to can be had.
+    let git = fixture.path().join("old-git");
+    write_program(&git, "#!/bin/sh\nexec git -c protocol.version=0 \"$@\"\n");
+    let sources = format!(
+        "{{repo: acme/base, url: UP/up, ref: main}}, {{repo: acme/base, url: UP/up, ref: {old}, name: a/b}}"
+    );
+    let config = config(&fixture, &sources);
+    for round_is in ["the clone", "the next round"] {
+        let report = round(&config, &RoundSettings { git: git.clone(), ..settings() }, &|_| {});
+        let report = report.unwrap();
+        assert!(report.sources[0].outcome.is_ok(), "{round_is}: {report:?}");
+        assert!(matches!(cause(&report, 1), FetchCause::NoSuchRef { .. }), "{round_is}");
+    }
+}
+
+#[test]
+fn a_malformed_commit_that_is_wanted_by_its_id_costs_only_its_source() {
+    let fixture = Fixture::new();
+    let up = one(&fixture);
+    let blob = up.blob(b"x");
+    let tree = up.tree(&[("100644", b".git", &blob)]);
+    let malformed = up.git(&["commit-tree", "-m", "malformed", &tree]);
+    let sources = format!(
+        "{{repo: acme/base, url: UP/up, ref: {malformed}, name: a/b}}, {{repo: acme/base, url: UP/up, ref: main}}"
+    );
+    let config = config(&fixture, &sources);
+    for round_is in ["the clone", "the next round"] {
+        let report = sync(&config);
+        assert!(matches!(cause(&report, 0), FetchCause::Malformed { .. }), "{round_is}");
+        assert!(report.sources[1].outcome.is_ok(), "{round_is}: {report:?}");
+    }
+}
+
+#[test]
+fn what_a_fetch_takes_from_a_ref_is_not_removed_by_the_same_round() {
+    let fixture = Fixture::new();
+    let up = one(&fixture);
+    let config = config(&fixture, "{repo: acme/base, url: UP/up, ref: main}");
+    assert!(sync(&config).is_success());
+    let before = up.git(&["rev-parse", "main"]);
+    let mirror = fixture.at("cache/private/acme/base.git");
+    // Enough packs to be packed into one, and all of it old.
+    for number in 0..42 {
+        let blob = mirror.blob(format!("{number}").as_bytes());
+        mirror
+            .git_with(&["pack-objects", "-q", "objects/pack/pack"], format!("{blob}\n").as_bytes());
+    }
+    let old = ["objects", "-type", "f", "-exec", "touch", "-d", "1 month ago", "{}", "+"];
+    assert!(Command::new("find").args(old).current_dir(&mirror.path).status().unwrap().success());
+    up.git(&["checkout", "-q", "--orphan", "anew"]);
+    fs::write(up.path.join("tools/x/pyproject.toml"), "other").unwrap();
+    let anew = up.commit(&[("b", "other")]);
+    up.git(&["branch", "-q", "-f", "main", "anew"]);
+    let report = sync(&config);
+    assert!(matches!(moved(&report, 0), Moved::From(_, new) if new.to_string() == anew));
+    // Who shows it has a moment to learn of the new one.
+    assert_eq!(mirror.git(&["cat-file", "-p", &format!("{before}:tools/x/pyproject.toml")]), "1");
+    let packs = || fs::read_dir(mirror.path.join("objects/pack")).unwrap().count();
+    assert!(sync(&config).is_success());
+    assert!(packs() < 42, "{} files of packs", packs());
+}

@@ -1,6 +1,8 @@
 //! Rounds over real repositories: what comes of them, and what every kind of failure leaves.
 
+mod advertised;
 mod failures;
+mod names;
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -220,7 +220,8 @@ impl FetchCause {
         if has(&["dubious ownership"]) {
             return Self::ForeignOwner { remote, said };
         }
-        if has(&["couldn't find remote ref", "not our ref"]) {
+        // The last is what servers of the first version of the protocol say.
+        if has(&["couldn't find remote ref", "not our ref", "request for unadvertised object"]) {
             return Self::NoSuchRef { git_ref: String::new(), remote, available: Vec::new() };
         }
         if has(&["Repository not found", "' not found", "does not appear to be a git repository"])

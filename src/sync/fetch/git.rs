@@ -6,6 +6,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use gix::refs::FullName;
+
 use super::cause::FetchCause;
 use super::child::{ChildRun, Cut, Ended};
 use super::remote::Remote;
@@ -43,7 +45,12 @@ const SET: [(&str, &str); 7] = [
     ("GIT_CEILING_DIRECTORIES", "/"),
 ];
 
-/// Settings that no configuration of a repository may change.
+/// With more loose objects than this a mirror is packed.
+pub(crate) const LOOSE_MAX: usize = 3000;
+/// With more packs than this too.
+pub(crate) const PACKS_MAX: usize = 40;
+
+/// Settings that no configuration of a repository may change. Some are the numbers above.
 const SETTINGS: [&str; 17] = [
     // Refs too: a ref that is renamed before its bytes are on the disk is empty after a loss of power (S101).
     "core.fsync=all",
@@ -59,7 +66,7 @@ const SETTINGS: [&str; 17] = [
     "http.lowSpeedTime=30",
     "safe.directory=*",
     "gc.autoDetach=false",
-    // What is served is younger; nobody who reads an object as it leaves may lose it.
+    // By the age of files, not by when they were needed last: so a mirror is packed before a fetch (`mirror`).
     "gc.pruneExpire=2.weeks.ago",
     "gc.auto=3000",
     "gc.autoPackLimit=40",
@@ -94,13 +101,18 @@ pub(crate) struct Advertised {
 }
 
 impl Advertised {
+    /// A remote says what it likes: what can be no name of a ref is passed over.
     fn parse(text: &str) -> Self {
         let mut found = Self::default();
+        let is_name = |name: &str| FullName::try_from(name).is_ok();
         for (left, name) in text.lines().filter_map(|line| line.split_once('\t')) {
             match left.strip_prefix("ref: ") {
-                Some(target) if name == "HEAD" => found.default_branch = Some(target.to_owned()),
+                Some(target) if name == "HEAD" => {
+                    let target = Some(target).filter(|name| name.starts_with("refs/"));
+                    found.default_branch = target.filter(|name| is_name(name)).map(str::to_owned);
+                }
                 Some(_) => {}
-                None if name.ends_with("^{}") => {}
+                None if !is_name(name) => {}
                 None => {
                     found.refs.insert(name.to_owned(), left.to_owned());
                 }
@@ -147,14 +159,17 @@ pub(crate) struct Git<'a> {
 }
 
 impl Git<'_> {
-    /// Asks a remote what it has.
-    pub(crate) fn ls_remote(
+    /// Asks a remote which of these it has, its HEAD, branches and tags: of others there may be millions, as where each review of a change is a
+    /// ref.
+    pub(crate) fn ls_remote<'b>(
         &self,
         remote: &Remote,
+        names: impl Iterator<Item = &'b str>,
         child: &ChildRun<'_>,
     ) -> Result<Advertised, FetchCause> {
         let mut command = self.speaking(remote, None)?;
         command.args(["ls-remote", "--symref", "--end-of-options", remote.url()]);
+        command.args(["HEAD", "refs/heads/*", "refs/tags/*"]).args(names);
         let ended = self.run(command, Some(remote), child)?;
         Ok(Advertised::parse(&String::from_utf8_lossy(&ended.stdout)))
     }

@@ -15,7 +15,7 @@ mod stop;
 
 pub use cause::FetchCause;
 pub(super) use child::ChildRun;
-pub(super) use git::{Advertised, Git, HistoryDepth};
+pub(super) use git::{Advertised, Git, HistoryDepth, LOOSE_MAX, PACKS_MAX};
 pub use git::{GitLaunch, as_itself};
 pub(super) use pack::Borrower;
 pub use pack::PackCause;

@@ -65,8 +65,7 @@ pub(super) fn without_password(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         clean.push_str(before);
-        let end = after.find(|c: char| "/?#'\"`".contains(c) || c.is_whitespace());
-        let (authority, left) = after.split_at(end.unwrap_or(after.len()));
+        let (authority, left) = after.split_at(authority_len(after));
         match authority.rsplit_once('@') {
             Some((user, host)) => {
                 let user = user.split(':').next().unwrap_or_default();
@@ -80,6 +79,18 @@ pub(super) fn without_password(text: &str) -> String {
     }
     clean.push_str(rest);
     clean
+}
+
+/// The length of what stands before a host and of the host. A password may hold quotes; one with a slash makes no URL, and is to be hidden too.
+fn authority_len(text: &str) -> usize {
+    let text = text.split(char::is_whitespace).next().unwrap_or_default();
+    let authority = text.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_port = |port: &str| port.bytes().all(|digit| digit.is_ascii_digit());
+    let has_port = authority.split_once(':').is_none_or(|(_, port)| is_port(port));
+    match text.rfind('@') {
+        Some(at) if !has_port && !authority.contains('@') && !authority.starts_with('[') => at + 1,
+        Some(_) | None => authority.len(),
+    }
 }
 
 #[cfg(test)]
@@ -98,9 +109,22 @@ mod tests {
     fn passwords_are_never_printed() {
         let remote = Remote::parse("https://me:pa@ss@git.example/a").unwrap();
         assert_eq!(remote.to_string(), "https://me@git.example/a");
+        for url in [
+            "https://me:it's@h/a",
+            "https://me:a\"b@h/a",
+            "https://me:a`b@h/a",
+            "https://me:a/b#c@h/a",
+        ] {
+            let remote = Remote::parse(url).unwrap();
+            assert_eq!(remote.to_string(), "https://me@h/a", "{url}");
+        }
         assert_eq!(
             without_password("fatal: 'https://x:y@h/a' and ssh://z@h: no"),
             "fatal: 'https://x@h/a' and ssh://z@h: no"
         );
+        for same in ["https://h:80/@a/b", "'https://h': a@b", "https://[::1]/@a", "ssh://h/a: x@y"]
+        {
+            assert_eq!(without_password(same), same);
+        }
     }
 }

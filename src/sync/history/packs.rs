@@ -233,11 +233,17 @@ impl Packs {
     pub(super) fn serve(&mut self, tip: &Tip) -> Result<PathBuf, HistoryError> {
         let dir = self.dir.join("served").join(self.next.to_string());
         self.next += 1;
+        let filled = self.fill(&dir, tip);
+        // What is there of it may be what fills the disk.
+        filled.inspect_err(|_| fs::remove_dir_all(&dir).unwrap_or_default()).map(|()| dir)
+    }
+
+    fn fill(&self, dir: &Path, tip: &Tip) -> Result<(), HistoryError> {
         let form = GitDirectoryForm { is_bare: false, ..self.form };
-        layout::write(&dir, form, &tip.commit).map_err(failed("making", &dir))?;
+        layout::write(dir, form, &tip.commit).map_err(failed("making", dir))?;
         if !tip.shallow.is_empty() {
             fs::write(dir.join("shallow"), layout::text(&tip.shallow))
-                .map_err(failed("writing in", &dir))?;
+                .map_err(failed("writing in", dir))?;
         }
         let (from, to) = (self.pack_dir(), dir.join("objects/pack"));
         for name in &self.record.packs {
@@ -250,7 +256,7 @@ impl Packs {
                 }
             }
         }
-        Ok(dir)
+        Ok(())
     }
 }
 

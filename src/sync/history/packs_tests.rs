@@ -84,3 +84,17 @@ fn s87_a_history_that_cannot_be_read_for_a_moment_stays() {
     let packs = it.open().unwrap();
     assert!(packs.record.tip(&it.commit, "").is_some());
 }
+
+#[test]
+fn s87_a_git_directory_that_cannot_be_made_leaves_nothing() {
+    let it = Packed::new();
+    let mut packs = it.open().unwrap();
+    it.add(&mut packs);
+    let tip = packs.record.tips.last().cloned().unwrap();
+    let all = it.dir().join("repository/objects/pack");
+    fs::rename(&all, it.dir().join("hidden")).unwrap();
+    assert!(packs.serve(&tip).is_err());
+    assert_eq!(fs::read_dir(it.dir().join("served")).unwrap().count(), 0);
+    fs::rename(it.dir().join("hidden"), &all).unwrap();
+    assert!(packs.serve(&tip).is_ok());
+}
