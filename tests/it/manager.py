@@ -16,7 +16,7 @@ place = os.path.abspath("notify")
 manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 manager.bind(place)
 # A unit that does not start says nothing.
-manager.settimeout(60)
+manager.settimeout(int(os.environ.get("OVERLAYFS_MOUNT_PATIENCE", "60")))
 store = {}
 
 
