@@ -24,8 +24,9 @@ use crate::snapshot::Snapshot;
 use crate::union::name::RelPath;
 use crate::union::object::{Identity, Kind, Object, Oid};
 
-/// The form of a journal. One of another form is not read.
-pub(super) const FORM: u32 = 6;
+/// The form of a journal, and of all that a process tells the kernel and the next one is asked about: the offsets of listings too. One of
+/// another form is not read.
+pub(super) const FORM: u32 = 7;
 
 /// A journal shorter than this is not written anew.
 const SMALL_BYTES: u64 = 1 << 20;
