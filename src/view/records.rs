@@ -1,6 +1,7 @@
 //! The file of a journal: where it begins, then records.
 //!
-//! Eight bytes say where reading begins, least significant first. Each record is its length in four such bytes, then as many bytes of
+//! Eight bytes say where reading begins, least significant first. Eight more say below which number all may have been given out, whatever the
+//! records say: they are in the file from its beginning, so that a full disk takes them. Each record is its length in four such bytes, then as many bytes of
 //! postcard. Records are appended, never changed. A process may be killed between any two system calls, and in the middle of writing a record:
 //! one that is cut short is the last, and is cut off.
 //!
@@ -17,7 +18,9 @@ use super::journal::Record;
 use crate::store::patience::patiently;
 
 /// Where the first record of a new file is, in bytes.
-pub(super) const HEADER: u64 = 8;
+pub(super) const HEADER: u64 = 16;
+/// Where the file says which numbers may have been given out.
+const GIVEN_AT: u64 = 8;
 
 /// Where a record is: offset and size in bytes, without the length that stands before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,12 @@ pub(super) fn bytes_at(file: &File, place: RecordPlace) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+fn number_at(file: &File, offset: u64) -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 fn decode(bytes: &[u8]) -> io::Result<Record> {
     postcard::from_bytes(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
@@ -70,7 +79,7 @@ pub(super) struct Appending {
 impl Appending {
     /// Begins in an empty file.
     pub(super) fn begin(file: File) -> io::Result<Self> {
-        file.write_all_at(&HEADER.to_le_bytes(), 0)?;
+        file.write_all_at(&[HEADER.to_le_bytes(), [0; 8]].concat(), 0)?;
         Ok(Self { file, begin: HEADER, end: HEADER })
     }
 
@@ -101,6 +110,11 @@ impl Appending {
         Ok(())
     }
 
+    /// Says that all numbers below this one may have been given out. It needs no room.
+    pub(super) fn may_have_given(&self, end: u64) -> io::Result<()> {
+        self.file.write_all_at(&end.to_le_bytes(), GIVEN_AT)
+    }
+
     /// Appends records with their lengths, and begins with them from now on. `moved` is told where the first of them is, before those from before are gone.
     pub(super) fn begin_again(
         &mut self,
@@ -125,6 +139,8 @@ impl Appending {
 pub(super) struct Records<'a> {
     reader: BufReader<&'a File>,
     begin: u64,
+    /// All numbers below this one may have been given out.
+    given: u64,
     /// Where the last whole record ends.
     end: u64,
     len: u64,
@@ -135,16 +151,19 @@ impl<'a> Records<'a> {
     /// The file cannot be read, or does not say where it begins.
     pub(super) fn new(file: &'a File) -> io::Result<Self> {
         let len = file.metadata()?.len();
-        let mut header = HEADER.to_le_bytes();
-        file.read_exact_at(&mut header, 0)?;
-        let begin = u64::from_le_bytes(header);
+        let (begin, given) = (number_at(file, 0)?, number_at(file, GIVEN_AT)?);
         if begin < HEADER || begin > len {
             let reason = "it has no beginning, or another program wrote it";
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
         let mut reader = BufReader::with_capacity(1 << 20, file);
         reader.seek(SeekFrom::Start(begin))?;
-        Ok(Self { reader, begin, end: begin, len })
+        Ok(Self { reader, begin, given, end: begin, len })
+    }
+
+    /// The number below which all may have been given out, also those of which no record is.
+    pub(super) fn given(&self) -> u64 {
+        self.given
     }
 
     /// Where the first record begins, and the last whole one ends that was read.
