@@ -120,6 +120,30 @@ fn s123_a_broker_that_cannot_be_started_for_a_moment_is_started_soon() {
     serving.end();
 }
 
+#[test]
+fn s123_the_death_of_a_broker_ends_the_wait_of_who_has_asked_it() {
+    if !can_inject() || !can_take_over() {
+        return;
+    }
+    let sandbox = views::two_alike();
+    let serving = views::serve_with(&sandbox, &["--supervised"]);
+    let (worker, keeper) = views_keeper::processes(&sandbox).unwrap();
+    let broker = children(keeper).into_iter().find(|child| *child != worker).unwrap();
+    let mut strace = Command::new("strace");
+    strace.args(["-qq", "-o"]).arg(sandbox.path("trace"));
+    // It has read what it is asked, and dies with its answer.
+    strace.args(["-e", "inject=sendmsg:signal=KILL", "-p", &broker.to_string()]);
+    let traced = attached(&mut strace, broker);
+    views::view(&sandbox, "later", &["base"], "");
+    wait_for("its death", || log(&sandbox).contains("the broker has died"));
+    wait_for("a view that comes", || {
+        sandbox.shell_output("cat at/later/.agents/skills/review/SKILL.md").stdout == b"base\n"
+    });
+    assert_eq!(views_keeper::processes(&sandbox), Some((worker, keeper)));
+    drop(traced);
+    serving.end();
+}
+
 const PIDS: Controller = Controller {
     name: "pids",
     limits: [("/sys/fs/cgroup", "pids.max"), ("/sys/fs/cgroup/pids", "pids.max")],
