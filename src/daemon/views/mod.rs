@@ -7,6 +7,7 @@ mod base;
 mod broker;
 mod confined;
 mod directory;
+mod estate;
 mod events;
 mod group;
 mod holdings;
@@ -37,6 +38,7 @@ pub(super) use self::broker::died;
 pub use self::broker::run_broker;
 use self::confined::begin;
 use self::directory::ViewFiles;
+use self::estate::Estate;
 use self::events::{Event, Events};
 use self::group::Group;
 use self::holdings::Holdings;
@@ -46,7 +48,6 @@ use self::parsed::Parsed;
 use self::privileged::{Asking, Privileged};
 use self::resume::Left;
 use super::DaemonError;
-use super::copy::Copying;
 use super::fetch::{Fetchers, Fetching};
 use super::kept_by::KeptBy;
 use super::operator::{Doors, Trouble};
@@ -58,9 +59,6 @@ use crate::machine::confinement;
 use crate::machine::keeper::Word;
 use crate::machine::labels::Labels;
 use crate::machine::{memory, user};
-use crate::store::git::Repository;
-use crate::sync::Shared;
-use crate::sync::pin::Pins;
 use crate::sync::watch::Notices;
 
 /// What to serve.
@@ -211,15 +209,6 @@ struct Daemon {
     is_starting: bool,
     /// Since it was last looked.
     have_mounts_moved: bool,
-}
-
-/// What views with the same state directory share.
-struct Estate {
-    shared: Arc<Shared>,
-    pins: Arc<Pins>,
-    copying: Arc<Copying>,
-    /// What was pinned before, for the views that start with the daemon.
-    left: Option<Arc<[Arc<Repository>]>>,
 }
 
 /// How a view of the directory is.
