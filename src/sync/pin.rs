@@ -22,6 +22,9 @@ use crate::store::git::{GitStore, Repository};
 use crate::store::patience::{PATIENCE, patiently};
 use crate::union::object::Oid;
 
+/// So many failures are remembered as said. They are said once more when there were more.
+const SAID_MAX: usize = 256;
+
 /// The pins of one mount.
 #[derive(Debug)]
 pub struct Pins {
@@ -235,12 +238,23 @@ impl Pins {
             Ok(pinned) => (pinned, Pinning::Pinned),
             Err(reason) => {
                 let git_dir = repository.git_dir();
-                if held(&self.said).insert((git_dir.to_owned(), reason.clone())) {
+                if self.is_new(git_dir, &reason) {
                     info!(repository = %git_dir.display(), reason, "not pinned: what another program prunes there becomes unreadable");
                 }
                 (repository.clone(), Pinning::Unpinned { reason })
             }
         }
+    }
+
+    /// Whether a failure is not in the log yet. It is now.
+    fn is_new(&self, git_dir: &Path, reason: &str) -> bool {
+        let mut said = held(&self.said);
+        let said_now = (git_dir.to_owned(), reason.to_owned());
+        // A reason may name what is another thing each time.
+        if said.len() >= SAID_MAX && !said.contains(&said_now) {
+            said.clear();
+        }
+        said.insert(said_now)
     }
 
     fn try_pin(
@@ -344,4 +358,21 @@ fn open(repository: &Arc<Repository>, directory: PinDirectory) -> Result<Reposit
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_that_differ_each_time_take_no_more_and_more_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateSettings { dir: dir.path().into(), cache_bytes: 0, object_bytes: 0 };
+        let pins = Pins::open(&state, None);
+        for number in 0..10 * SAID_MAX {
+            assert!(pins.is_new(dir.path(), &format!("file {number} cannot be linked")));
+            assert!(!pins.is_new(dir.path(), &format!("file {number} cannot be linked")));
+        }
+        assert!(held(&pins.said).len() <= SAID_MAX);
+    }
 }

@@ -83,3 +83,33 @@ fn s67_what_a_view_that_comes_later_finds_of_an_earlier_daemon_is_in_no_way() {
     assert!(!log.contains("not pinned"), "{log}");
     serving.end();
 }
+
+#[test]
+fn a_state_directory_that_no_view_has_any_more_is_let_go() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = sandbox();
+    view(&sandbox, "one", &["base"], "");
+    view(&sandbox, "two", &["team"], "");
+    let serving = serve_with(&sandbox, &[]);
+    let used = |state: &str| {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", serving.pid)).unwrap();
+        let mut open = descriptors.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        open.any(|path| path.starts_with(sandbox.path(state)))
+    };
+    for (before, next) in [("state", "a"), ("a", "b"), ("b", "a")] {
+        fs::remove_file(sandbox.path("views/one.yaml")).unwrap();
+        wait_for("the end of the view", || !is_there(&sandbox, "at/one/.agents"));
+        wait_for("the end of its directory", || before == "state" || !used(before));
+        let text = fs::read_to_string(sandbox.path("views/two.yaml")).unwrap();
+        let text = text.replace("../state", &format!("../{next}")).replace("two", "one");
+        fs::write(sandbox.path("views/.one"), text).unwrap();
+        sandbox.shell("mv views/.one views/one.yaml");
+        wait_for("its pins", || {
+            is_there(&sandbox, "at/one/.agents") && is_pinned(&sandbox, "at/one")
+        });
+        assert!(used("state") && used(next), "of both views");
+    }
+    serving.end();
+}

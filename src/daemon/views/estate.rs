@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Daemon;
+use super::{Daemon, State};
 use crate::daemon::copy::Copying;
 use crate::daemon::opening::Caches;
 use crate::daemon::start::Plan;
@@ -17,6 +17,13 @@ pub(super) struct Estate {
     copying: Arc<Copying>,
     /// What was pinned before, for the views that start with the daemon.
     pub(super) left: Option<Arc<[Arc<Repository>]>>,
+}
+
+impl Estate {
+    /// Whether something has it that may come to show a view, or goes on beside one.
+    fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1 || Arc::strong_count(&self.copying) > 1
+    }
 }
 
 impl Daemon {
@@ -41,5 +48,23 @@ impl Daemon {
         let (notices, left) = (self.notices.clone(), left.clone());
         let fetchers = self.fetchers.clone();
         Caches { shared, pins, copying, notices, archive: None, left, fetchers }
+    }
+
+    /// Lets go of the state directories of which no view is any more; what is in them stays for the next one. Only while nobody holds a view
+    /// that is gone.
+    pub(super) fn let_go_of_estates(&mut self) {
+        // One that cannot be shown is tried again soon, and wants its own.
+        if self.views.values().any(|state| matches!(state, State::Broken(_))) {
+            return;
+        }
+        let used: Vec<_> = self.views.values().filter_map(State::plan).collect();
+        self.estates.retain(|dir, estate| {
+            let is_used = used.iter().any(|plan| plan.config.state.dir == *dir);
+            if is_used || estate.is_in_use() {
+                return true;
+            }
+            estate.pins.keep();
+            false
+        });
     }
 }

@@ -51,7 +51,7 @@ use super::DaemonError;
 use super::fetch::{Fetchers, Fetching};
 use super::kept_by::KeptBy;
 use super::operator::{Doors, Trouble};
-use super::start::expect_room;
+use super::start::{Plan, expect_room};
 use super::stop::Stopped;
 use crate::config::resolved::Overrides;
 use crate::control::http::Address;
@@ -217,6 +217,16 @@ enum State {
     Broken(Broken),
     /// Somebody unmounted it: it stays away until its file changes.
     Unmounted,
+}
+
+impl State {
+    /// How it is shown.
+    fn plan(&self) -> Option<&Plan> {
+        match self {
+            Self::Shown(shown) => Some(&shown.member().plan),
+            Self::Broken(_) | Self::Unmounted => None,
+        }
+    }
 }
 
 /// A view that cannot be shown.
