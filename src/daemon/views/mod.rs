@@ -129,7 +129,9 @@ fn serve_views(
     let mut parsed = Parsed::default();
     let (left, broker) = begin(plan, keeper.as_deref(), &mut parsed)?;
     memory::set_up();
-    expect_room(left.as_deref().map_or(0, Left::threads))?;
+    let left_by = left.as_deref().unwrap_or_default();
+    let threads = if left.is_some() { Left::threads(left_by) } else { 0 };
+    expect_room(threads, left_by.len())?;
     let events = Events::listen()?;
     let roll = Arc::<Roll>::default();
     // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
