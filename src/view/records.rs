@@ -68,6 +68,11 @@ fn decode(bytes: &[u8]) -> io::Result<Record> {
     postcard::from_bytes(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
+/// Cuts a file off, if it is longer: what it has of the disk beyond its end goes with that, else it stays.
+fn cut(file: &File, end: u64) -> io::Result<()> {
+    if file.metadata()?.len() == end { Ok(()) } else { file.set_len(end) }
+}
+
 /// A file at its end. One process has it at a time.
 #[derive(Debug)]
 pub(super) struct Appending {
@@ -85,7 +90,7 @@ impl Appending {
 
     /// Goes on where reading came to its end; what follows was cut short, and is cut off.
     pub(super) fn after(file: File, (begin, end): (u64, u64)) -> io::Result<Self> {
-        patiently(|| file.set_len(end))?;
+        patiently(|| cut(&file, end))?;
         Ok(Self { file, begin, end })
     }
 
@@ -103,7 +108,7 @@ impl Appending {
     pub(super) fn append(&mut self, framed: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all_at(framed, self.end) {
             // Half a record would make all that follow unreadable.
-            self.file.set_len(self.end)?;
+            cut(&self.file, self.end)?;
             return Err(error);
         }
         self.end += framed.len() as u64;
@@ -188,5 +193,33 @@ impl<'a> Records<'a> {
         let record = decode(&bytes)?;
         self.end = offset + u64::from(size_bytes);
         Ok(Some((RecordPlace { offset, size_bytes }, record)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
+    use super::*;
+
+    #[test]
+    fn the_room_that_a_journal_has_ahead_stays_with_it() {
+        let file = File::from(memfd_create(c"journal", MFdFlags::MFD_CLOEXEC).unwrap());
+        fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, 64 << 10).unwrap();
+        let room = file.metadata().unwrap().blocks();
+        let mut appending = Appending::begin(file.try_clone().unwrap()).unwrap();
+        appending.append(&framed(&Record::Again).unwrap()).unwrap();
+        let span = (HEADER, appending.end);
+        drop(Appending::after(file.try_clone().unwrap(), span).unwrap());
+        assert_eq!(
+            (file.metadata().unwrap().len(), file.metadata().unwrap().blocks()),
+            (span.1, room)
+        );
+        // What was cut short is cut off all the same.
+        file.write_all_at(b"half", span.1).unwrap();
+        drop(Appending::after(file.try_clone().unwrap(), span).unwrap());
+        assert_eq!(file.metadata().unwrap().len(), span.1);
     }
 }
