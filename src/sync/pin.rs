@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::fetch::Stop;
 use super::pin_root::PinRoot;
-use super::resolve::leads_to;
+use super::resolve::keeps;
 use crate::config::resolved::StateSettings;
 use crate::snapshot::{Pinning, Source};
 use crate::store::git::lfs::LfsObjects;
@@ -152,7 +152,8 @@ impl Pins {
     /// As [`Pins::pin`], for a source that is served from its repository so far.
     pub fn pin_source(&self, source: &Source, git: &GitStore) -> (Arc<Repository>, Pinning) {
         let (lender, commit, git_ref) = (git.lender(), git.commit(), source.git_ref.as_deref());
-        let is_named = || leads_to(&lender, &source.place, git_ref, &commit);
+        // It may have moved since the source was resolved.
+        let is_named = || keeps(&lender, &source.place, git_ref, &commit);
         self.pin(&lender, &commit, git.lfs(), unless_id(&lender, git_ref, &is_named))
     }
 
