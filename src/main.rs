@@ -2,7 +2,12 @@
 
 use std::process::ExitCode;
 
+use overlayfs_mount::machine::lacking::Noting;
 use overlayfs_mount::machine::signal_stacks;
+
+/// Says of a worker that it has ended for want of memory.
+#[global_allocator]
+static ALLOCATOR: Noting = Noting;
 
 /// Runs before Rust's library begins, which then gives no thread a stack that the process would end for the lack of.
 #[used]

@@ -19,10 +19,11 @@ use super::stop::Mounter;
 use crate::config::resolved::Config;
 use crate::control::ControlError;
 use crate::control::status::Confinement;
-use crate::fuse::Courier;
+use crate::fuse::{self, Courier};
 use crate::machine::broker::Line;
 use crate::machine::confinement::KeptPrivileges;
 use crate::machine::keeper::{Handed, Keeper, KeeperAnswer, Word, journal_file};
+use crate::machine::lacking;
 use crate::store::patience::patiently;
 use crate::sync::reach::Reach;
 use crate::view::{Journal, Past};
@@ -64,6 +65,12 @@ pub(super) fn widen(keeper: Option<&KeptBy>, config: &Config) {
 impl KeptBy {
     /// Takes the keeper's line.
     pub fn new(keeper: Keeper) -> Self {
+        // The first one ends as any program does: it has nothing to lose.
+        if (!keeper.is_first() || keeper.is_anew())
+            && let Err(error) = lacking::end_by_status(fuse::BUFFER_BYTES)
+        {
+            warn!(%error, "a worker that finds no memory will count as one that crashes");
+        }
         let (sender, receiver) = mpsc::channel();
         Self {
             keeper,
@@ -199,6 +206,7 @@ impl KeptBy {
     }
 
     pub(super) fn ready(&self, keeps_output: bool) -> Result<(), DaemonError> {
+        lacking::serves();
         Ok(self.keeper.ready(keeps_output)?)
     }
 

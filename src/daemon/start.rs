@@ -134,10 +134,11 @@ enum Way {
 /// keeper, pins that are let go of, and the end.
 const OTHER_THREADS: usize = 8;
 
-/// Expects room for the threads of a worker that takes a mount over: one with fewer of them would lose some of what there is.
-pub(super) fn expect_room(threads: usize) -> Result<(), DaemonError> {
+/// Expects room for the threads of a worker that takes a mount over, and memory for those of so many sessions: one with fewer of them would
+/// lose some of what there is.
+pub(super) fn expect_room(threads: usize, sessions: usize) -> Result<(), DaemonError> {
     let failed = |error| DaemonError::Start { step: "starting the threads of a worker", error };
-    threads::expect_room(threads).map_err(failed)
+    threads::expect_room(threads, &fuse::buffers(sessions)).map_err(failed)
 }
 
 fn run_on(
@@ -151,7 +152,7 @@ fn run_on(
     }
     memory::set_up();
     if matches!(&way, Way::Kept(keeper) if !keeper.is_first() || keeper.is_anew()) {
-        expect_room(fuse::threads() + OTHER_THREADS)?;
+        expect_room(fuse::threads() + OTHER_THREADS, 1)?;
     }
     let ending = Ending::listen()?;
     // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.

@@ -26,4 +26,6 @@ pub use counts::Counts;
 pub use handshake::Agreed;
 pub use kernel::{Courier, KernelCache};
 pub use passthrough::Passthrough;
-pub use session::{Beginning, Owner, Served, Serving, SessionError, serve, threads};
+pub use session::{
+    BUFFER_BYTES, Beginning, Owner, Served, Serving, SessionError, buffers, serve, threads,
+};

@@ -105,6 +105,14 @@ pub fn threads() -> usize {
     answering() + 1
 }
 
+/// The buffer of each thread that reads requests: the library's, for a request that writes as much as it lets the kernel write.
+pub const BUFFER_BYTES: usize = (16 << 20) + 4096;
+
+/// The buffers that the threads of so many sessions begin with, by their sizes in bytes.
+pub fn buffers(sessions: usize) -> Vec<usize> {
+    vec![BUFFER_BYTES; sessions * answering()]
+}
+
 /// How a session begins.
 #[derive(Debug, Clone, Copy)]
 pub enum Beginning<'a> {

@@ -25,6 +25,7 @@ pub mod inside;
 pub mod keeper;
 pub mod kernel;
 pub mod labels;
+pub mod lacking;
 pub mod lsm;
 pub mod memory;
 pub mod mount;

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::fetch::Stop;
 use super::pin_root::PinRoot;
-use super::resolve::leads_to;
+use super::resolve::keeps;
 use crate::config::resolved::StateSettings;
 use crate::snapshot::{Pinning, Source};
 use crate::store::git::lfs::LfsObjects;
@@ -21,6 +21,9 @@ use crate::store::git::pin::{Filled, Lenders, PinDirectory, PinError};
 use crate::store::git::{GitStore, Repository};
 use crate::store::patience::{PATIENCE, patiently};
 use crate::union::object::Oid;
+
+/// So many failures are remembered as said. They are said once more when there were more.
+const SAID_MAX: usize = 256;
 
 /// The pins of one mount.
 #[derive(Debug)]
@@ -149,7 +152,8 @@ impl Pins {
     /// As [`Pins::pin`], for a source that is served from its repository so far.
     pub fn pin_source(&self, source: &Source, git: &GitStore) -> (Arc<Repository>, Pinning) {
         let (lender, commit, git_ref) = (git.lender(), git.commit(), source.git_ref.as_deref());
-        let is_named = || leads_to(&lender, &source.place, git_ref, &commit);
+        // It may have moved since the source was resolved.
+        let is_named = || keeps(&lender, &source.place, git_ref, &commit);
         self.pin(&lender, &commit, git.lfs(), unless_id(&lender, git_ref, &is_named))
     }
 
@@ -235,12 +239,23 @@ impl Pins {
             Ok(pinned) => (pinned, Pinning::Pinned),
             Err(reason) => {
                 let git_dir = repository.git_dir();
-                if held(&self.said).insert((git_dir.to_owned(), reason.clone())) {
+                if self.is_new(git_dir, &reason) {
                     info!(repository = %git_dir.display(), reason, "not pinned: what another program prunes there becomes unreadable");
                 }
                 (repository.clone(), Pinning::Unpinned { reason })
             }
         }
+    }
+
+    /// Whether a failure is not in the log yet. It is now.
+    fn is_new(&self, git_dir: &Path, reason: &str) -> bool {
+        let mut said = held(&self.said);
+        let said_now = (git_dir.to_owned(), reason.to_owned());
+        // A reason may name what is another thing each time.
+        if said.len() >= SAID_MAX && !said.contains(&said_now) {
+            said.clear();
+        }
+        said.insert(said_now)
     }
 
     fn try_pin(
@@ -344,4 +359,21 @@ fn open(repository: &Arc<Repository>, directory: PinDirectory) -> Result<Reposit
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_that_differ_each_time_take_no_more_and_more_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateSettings { dir: dir.path().into(), cache_bytes: 0, object_bytes: 0 };
+        let pins = Pins::open(&state, None);
+        for number in 0..10 * SAID_MAX {
+            assert!(pins.is_new(dir.path(), &format!("file {number} cannot be linked")));
+            assert!(!pins.is_new(dir.path(), &format!("file {number} cannot be linked")));
+        }
+        assert!(held(&pins.said).len() <= SAID_MAX);
+    }
 }

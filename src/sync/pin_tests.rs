@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::pin::{IsNamed, Pins};
 use super::pin_root::remove_all;
+use super::resolve::keeps;
 use crate::config::resolved::StateSettings;
 use crate::snapshot::Pinning;
 use crate::store::blobs::OBJECT_BYTES;
@@ -91,6 +92,31 @@ fn s67_what_holds_all_of_a_commit_is_not_given_up_for_what_may_lack_some() {
     it.made.git(&["hash-object", "-w", CONTENT]);
     let whole = it.pin(&pins, Some(&|| true));
     assert!(it.has_content(&whole) && whole.pin().unwrap().is_noted(&it.commit));
+}
+
+#[test]
+fn s67_a_commit_is_kept_by_a_ref_that_leads_to_what_comes_from_it() {
+    let it = Pinned::new();
+    let keeps = || {
+        let repository = Repository::open(&it.made.path).unwrap();
+        keeps(&repository, &it.made.path, Some("main"), &it.commit)
+    };
+    assert!(keeps());
+    let child =
+        |of: &[&str]| it.made.git(&[&["commit-tree", "-m", "x", "HEAD^{tree}"], of].concat());
+    let first = it.commit.to_string();
+    let mut newer = child(&["-p", &first]);
+    for _ in 0..3 {
+        newer = child(&["-p", newer.trim()]);
+    }
+    it.made.git(&["update-ref", "refs/heads/main", newer.trim()]);
+    assert!(keeps());
+    let other = child(&[]);
+    it.made.git(&["update-ref", "refs/heads/main", other.trim()]);
+    assert!(!keeps(), "it was replaced");
+    let merged = child(&["-p", other.trim(), "-p", &first]);
+    it.made.git(&["update-ref", "refs/heads/main", merged.trim()]);
+    assert!(keeps());
 }
 
 #[test]

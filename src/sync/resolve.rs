@@ -82,6 +82,20 @@ pub(super) fn leads_to(
     resolve(repository, place, git_ref).is_ok_and(|(found, _)| found == *commit)
 }
 
+/// So many commits are looked at whether one comes from another.
+const NEWER_MAX: usize = 1000;
+
+/// Whether a ref leads to a commit now, or to one that comes from it: while that is so `git gc` removes nothing of it.
+pub(super) fn keeps(
+    repository: &Repository,
+    place: &Path,
+    git_ref: Option<&str>,
+    commit: &Oid,
+) -> bool {
+    let found = resolve(repository, place, git_ref);
+    found.is_ok_and(|(found, _)| repository.comes_from(&found, commit, NEWER_MAX))
+}
+
 /// The full names that a ref may stand for, in the order of the look-up.
 pub(super) fn candidates(git_ref: &str) -> Vec<String> {
     let mut names = vec![format!("refs/remotes/origin/{git_ref}")];

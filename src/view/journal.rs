@@ -24,11 +24,15 @@ use crate::snapshot::Snapshot;
 use crate::union::name::RelPath;
 use crate::union::object::{Identity, Kind, Object, Oid};
 
-/// The form of a journal. One of another form is not read.
-pub(super) const FORM: u32 = 6;
+/// The form of a journal, and of all that a process tells the kernel and the next one is asked about: the offsets of listings too. One of
+/// another form is not read.
+pub(super) const FORM: u32 = 7;
 
 /// A journal shorter than this is not written anew.
 const SMALL_BYTES: u64 = 1 << 20;
+
+/// So many numbers are passed over at once where their records cannot be written.
+const PASSED_OVER: u64 = 1 << 16;
 
 /// A text longer than this is not written down: it can be written again from its set.
 const TEXT_MAX: usize = 16 * 1024;
@@ -235,7 +239,8 @@ impl ViewJournal {
 
     /// Writes down what numbers stand for, and the era in which they were given out.
     pub(super) fn given(&self, era: u32, key: [u8; 16], first: u32, len: u32, what: What) {
-        self.journal.note(&Record::Given { view: self.view.0, era, key, first, len, what });
+        let given = Record::Given { view: self.view.0, era, key, first, len, what };
+        self.journal.note_numbers(&given, u64::from(first) + u64::from(len));
     }
 
     /// Writes down what the present set has until the end of an era, and the next one has not.
@@ -262,7 +267,8 @@ impl ViewJournal {
     pub(super) fn joined(&self, root: Number, name: &[u8], note: &[u8]) {
         let (name, note) = (name.to_vec(), note.to_vec());
         let (view, root) = (self.view.0, root.0);
-        self.journal.note(&Record::Joined { view, root, name, note });
+        let joined = Record::Joined { view, root, name, note };
+        self.journal.note_numbers(&joined, u64::from(root) + 1);
     }
 
     /// Writes down that the view has left.
@@ -283,6 +289,8 @@ struct Growing {
     appending: Appending,
     /// From so many bytes on it is worth while to look for what is dead.
     due_bytes: u64,
+    /// The next process gives out no number below this one, whatever is written of them.
+    passed_over: u64,
 }
 
 impl Journal {
@@ -300,7 +308,7 @@ impl Journal {
 
     /// Goes on with one that was read.
     pub(super) fn at(appending: Appending) -> Self {
-        let growing = Growing { appending, due_bytes: SMALL_BYTES };
+        let growing = Growing { appending, due_bytes: SMALL_BYTES, passed_over: 0 };
         Self { file: Mutex::new(growing), has_failed: AtomicBool::new(false) }
     }
 
@@ -322,14 +330,29 @@ impl Journal {
         self.note(&Record::Closed { number: number.0 });
     }
 
-    /// Writes something down. What cannot be written costs those who hold it when this process is killed, and nobody else.
-    pub(super) fn note(&self, record: &Record) {
-        match self.write(record) {
-            Ok(()) => self.has_failed.store(false, Ordering::Relaxed),
-            Err(error) if !self.has_failed.swap(true, Ordering::Relaxed) => {
+    /// Writes something down; false if it cannot be written. That costs those who hold it when this process is killed, and nobody else.
+    pub(super) fn note(&self, record: &Record) -> bool {
+        let written = self.write(record);
+        let has_failed = self.has_failed.swap(written.is_err(), Ordering::Relaxed);
+        match written {
+            Err(error) if !has_failed => {
                 warn!(%error, "the journal of node numbers cannot be written: what is opened now is lost to its users if this process is killed");
+                false
             }
-            Err(_) => {}
+            written => written.is_ok(),
+        }
+    }
+
+    /// Writes something down with numbers below `end`. If it cannot be written the next process gives none of these out all the same, nor some
+    /// that come after them (S155).
+    fn note_numbers(&self, record: &Record, end: u64) {
+        if self.note(record) {
+            return;
+        }
+        let mut growing = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = (end / PASSED_OVER + 1) * PASSED_OVER;
+        if end > growing.passed_over && growing.appending.may_have_given(next).is_ok() {
+            growing.passed_over = next;
         }
     }
 

@@ -129,7 +129,8 @@ impl Kept {
         }
     }
 
-    fn in_memory(&self) -> Option<Arc<Snapshot>> {
+    /// The set itself, unless it would have to be made again.
+    pub(super) fn in_memory(&self) -> Option<Arc<Snapshot>> {
         match &*self.held() {
             Held::Here(snapshot) => Some(snapshot.clone()),
             Held::Elsewhere(snapshot) => snapshot.upgrade(),

@@ -235,6 +235,9 @@ impl Numbers {
         }
         match given.by_key.entry(key) {
             dashmap::Entry::Occupied(block) => known(block.get()),
+            // Whoever finds the number has to find it written down, so the part of the table stays locked while it is. The journal's own lock is
+            // the only one that is taken meanwhile, and who holds that wants no part of a table. What cannot be written takes no longer (S155); where
+            // the disk of the journal hangs, so does whoever needs a new number, as with any order of these steps.
             dashmap::Entry::Vacant(place) => {
                 let first = self.take(len as u64)?;
                 // No number exceeds 32 bits.

@@ -108,7 +108,7 @@ impl Past {
         match records.next()? {
             Some((_, Record::Started { form: FORM, started_secs, next })) => {
                 past.started_secs = started_secs;
-                past.end = past.end.max(next);
+                past.end = past.end.max(next).max(records.given());
                 past.views.insert(ViewId::FIRST, PastView::new(ViewId::FIRST, Number::ROOT));
             }
             Some((_, Record::Started { form, .. })) => {

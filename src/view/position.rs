@@ -59,9 +59,10 @@ mod tests {
     use super::*;
     use crate::config::resolved::Links;
     use crate::union::revision::RevisionSetId;
+    use crate::view::journal::FORM;
     use crate::view::nodes::Number;
     use crate::view::tests::{Collected, KEEPING, Told, list, next, view};
-    use crate::view::{Depth, Keeping, ViewError};
+    use crate::view::{Depth, Keeping, ViewError, streams};
     use std::sync::Arc;
 
     #[test]
@@ -79,6 +80,17 @@ mod tests {
             }
         }
         assert_eq!(offset(1, 524_288), None);
+    }
+
+    /// A journal that can be read says that the kernel's offsets can be.
+    #[test]
+    fn s95_another_form_of_offsets_is_another_form_of_the_journal() {
+        let of_sets = [offset(5, 3), offset(5, 3000)].map(Option::unwrap);
+        let of_live = [streams::offset(5, 3), streams::offset(5, 1 << 20)];
+        assert_eq!(
+            (FORM, of_sets, of_live),
+            (7, [0x2803, 0x4028_0bb8], [0x28_0003, 0x1_0028_0000])
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The file of a journal: where it begins, then records.
 //!
-//! Eight bytes say where reading begins, least significant first. Each record is its length in four such bytes, then as many bytes of
+//! Eight bytes say where reading begins, least significant first. Eight more say below which number all may have been given out, whatever the
+//! records say: they are in the file from its beginning, so that a full disk takes them. Each record is its length in four such bytes, then as many bytes of
 //! postcard. Records are appended, never changed. A process may be killed between any two system calls, and in the middle of writing a record:
 //! one that is cut short is the last, and is cut off.
 //!
@@ -17,7 +18,9 @@ use super::journal::Record;
 use crate::store::patience::patiently;
 
 /// Where the first record of a new file is, in bytes.
-pub(super) const HEADER: u64 = 8;
+pub(super) const HEADER: u64 = 16;
+/// Where the file says which numbers may have been given out.
+const GIVEN_AT: u64 = 8;
 
 /// Where a record is: offset and size in bytes, without the length that stands before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +58,19 @@ pub(super) fn bytes_at(file: &File, place: RecordPlace) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+fn number_at(file: &File, offset: u64) -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 fn decode(bytes: &[u8]) -> io::Result<Record> {
     postcard::from_bytes(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Cuts a file off, if it is longer: what it has of the disk beyond its end goes with that, else it stays.
+fn cut(file: &File, end: u64) -> io::Result<()> {
+    if file.metadata()?.len() == end { Ok(()) } else { file.set_len(end) }
 }
 
 /// A file at its end. One process has it at a time.
@@ -70,13 +84,13 @@ pub(super) struct Appending {
 impl Appending {
     /// Begins in an empty file.
     pub(super) fn begin(file: File) -> io::Result<Self> {
-        file.write_all_at(&HEADER.to_le_bytes(), 0)?;
+        file.write_all_at(&[HEADER.to_le_bytes(), [0; 8]].concat(), 0)?;
         Ok(Self { file, begin: HEADER, end: HEADER })
     }
 
     /// Goes on where reading came to its end; what follows was cut short, and is cut off.
     pub(super) fn after(file: File, (begin, end): (u64, u64)) -> io::Result<Self> {
-        patiently(|| file.set_len(end))?;
+        patiently(|| cut(&file, end))?;
         Ok(Self { file, begin, end })
     }
 
@@ -94,11 +108,16 @@ impl Appending {
     pub(super) fn append(&mut self, framed: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all_at(framed, self.end) {
             // Half a record would make all that follow unreadable.
-            self.file.set_len(self.end)?;
+            cut(&self.file, self.end)?;
             return Err(error);
         }
         self.end += framed.len() as u64;
         Ok(())
+    }
+
+    /// Says that all numbers below this one may have been given out. It needs no room.
+    pub(super) fn may_have_given(&self, end: u64) -> io::Result<()> {
+        self.file.write_all_at(&end.to_le_bytes(), GIVEN_AT)
     }
 
     /// Appends records with their lengths, and begins with them from now on. `moved` is told where the first of them is, before those from before are gone.
@@ -125,6 +144,8 @@ impl Appending {
 pub(super) struct Records<'a> {
     reader: BufReader<&'a File>,
     begin: u64,
+    /// All numbers below this one may have been given out.
+    given: u64,
     /// Where the last whole record ends.
     end: u64,
     len: u64,
@@ -135,16 +156,19 @@ impl<'a> Records<'a> {
     /// The file cannot be read, or does not say where it begins.
     pub(super) fn new(file: &'a File) -> io::Result<Self> {
         let len = file.metadata()?.len();
-        let mut header = HEADER.to_le_bytes();
-        file.read_exact_at(&mut header, 0)?;
-        let begin = u64::from_le_bytes(header);
+        let (begin, given) = (number_at(file, 0)?, number_at(file, GIVEN_AT)?);
         if begin < HEADER || begin > len {
             let reason = "it has no beginning, or another program wrote it";
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
         let mut reader = BufReader::with_capacity(1 << 20, file);
         reader.seek(SeekFrom::Start(begin))?;
-        Ok(Self { reader, begin, end: begin, len })
+        Ok(Self { reader, begin, given, end: begin, len })
+    }
+
+    /// The number below which all may have been given out, also those of which no record is.
+    pub(super) fn given(&self) -> u64 {
+        self.given
     }
 
     /// Where the first record begins, and the last whole one ends that was read.
@@ -169,5 +193,33 @@ impl<'a> Records<'a> {
         let record = decode(&bytes)?;
         self.end = offset + u64::from(size_bytes);
         Ok(Some((RecordPlace { offset, size_bytes }, record)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
+    use super::*;
+
+    #[test]
+    fn the_room_that_a_journal_has_ahead_stays_with_it() {
+        let file = File::from(memfd_create(c"journal", MFdFlags::MFD_CLOEXEC).unwrap());
+        fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, 64 << 10).unwrap();
+        let room = file.metadata().unwrap().blocks();
+        let mut appending = Appending::begin(file.try_clone().unwrap()).unwrap();
+        appending.append(&framed(&Record::Again).unwrap()).unwrap();
+        let span = (HEADER, appending.end);
+        drop(Appending::after(file.try_clone().unwrap(), span).unwrap());
+        assert_eq!(
+            (file.metadata().unwrap().len(), file.metadata().unwrap().blocks()),
+            (span.1, room)
+        );
+        // What was cut short is cut off all the same.
+        file.write_all_at(b"half", span.1).unwrap();
+        drop(Appending::after(file.try_clone().unwrap(), span).unwrap());
+        assert_eq!(file.metadata().unwrap().len(), span.1);
     }
 }

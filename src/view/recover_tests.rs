@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
 use super::tests::{Collected, path, snapshot};
 use super::*;
 use crate::config::resolved::Links;
@@ -222,9 +225,34 @@ fn a_journal_cut_anywhere_is_read_up_to_there() {
 fn a_journal_of_another_form_is_refused_by_name() {
     let file = journal_file();
     let started = journal::Record::Started { form: 99, started_secs: 0, next: 0 };
-    let bytes = [&records::HEADER.to_le_bytes()[..], &records::framed(&started).unwrap()].concat();
+    let header = [records::HEADER, 0].map(u64::to_le_bytes).concat();
+    let bytes = [header, records::framed(&started).unwrap()].concat();
     std::io::Write::write_all(&mut &file, &bytes).unwrap();
     assert!(Past::read(file).unwrap_err().to_string().contains("99"));
+}
+
+/// A file in memory that can be kept from growing, as on a full disk.
+fn sealable_file() -> File {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    memfd_create(c"journal", flags).unwrap().into()
+}
+
+#[test]
+fn s155_no_number_is_given_out_again_where_the_journal_has_no_room() {
+    let file = sealable_file();
+    let view = first(&file);
+    names(&view, Number::ROOT);
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).unwrap();
+    let before = walk(&view);
+    let used = view.used_numbers();
+    drop(view);
+    for _ in 0..2 {
+        let view = next(&file);
+        assert!(view.used_numbers() >= used, "{} of {used}", view.used_numbers());
+        for (number, (at, ..)) in walk(&view) {
+            assert!(before.get(&number).is_none_or(|(known, ..)| *known == at), "{at}");
+        }
+    }
 }
 
 /// Else fuzzing would begin with what is refused at its first record.

@@ -4,10 +4,11 @@
 //! the same nodes in all of them, so that the kernel keeps one copy of their bytes; directories are others in each (S90). Views of one
 //! superblock have the same [`Settings`], and what else must be equal is for the one to see to who puts them together.
 
+use std::collections::HashSet;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 
@@ -76,6 +77,12 @@ struct Many {
     views: DashMap<ViewId, Arc<View>>,
     removed: Mutex<Vec<ViewId>>,
     next: AtomicU32,
+}
+
+impl Many {
+    fn removed(&self) -> MutexGuard<'_, Vec<ViewId>> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The view that is to be asked.
@@ -232,26 +239,29 @@ impl Superblock {
         if let Some(journal) = &view.journal {
             journal.left();
         }
-        many.removed.lock().unwrap_or_else(PoisonError::into_inner).push(view.seat.id);
+        many.removed().push(view.seat.id);
     }
 
     /// Lets go of removed views of which the kernel knows nothing any more, and of numbers of files to which no view leads. Returns how many are left that it knows.
     pub fn sweep(&self, kernel: &dyn Kernel) -> usize {
         let Some(many) = &self.many else { return 0 };
-        let mut removed = many.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut gone = Vec::new();
-        removed.retain(|id| {
-            let is_held = |view: &Arc<View>| {
-                Arc::strong_count(&view.seat) > 1 || view.is_known_from_past(kernel)
-            };
-            let is_gone = many.views.get(id).is_none_or(|view| !is_held(&view));
-            gone.extend(is_gone.then(|| many.views.remove(id)).flatten());
-            !is_gone
-        });
+        // No lock is held over a question to the kernel, which may answer it only after a request.
+        let removed = many.removed().clone();
+        let is_gone = |id: &ViewId| {
+            let view = many.views.get(id).map(|view| view.clone());
+            view.is_none_or(|view| {
+                Arc::strong_count(&view.seat) == 1 && !view.is_known_from_past(kernel)
+            })
+        };
+        let gone: HashSet<_> = removed.into_iter().filter(is_gone).collect();
+        let mut removed = many.removed();
+        removed.retain(|id| !gone.contains(id));
         let left = removed.len();
         drop(removed);
         // What it served goes with a view: not under a lock.
-        drop(gone);
+        for id in gone {
+            drop(many.views.remove(&id));
+        }
         let views: Vec<_> = many.views.iter().map(|view| view.value().clone()).collect();
         self.first.sweep_files(&views, kernel);
         left

@@ -1,6 +1,8 @@
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use super::recover_tests::journal_file;
 use super::tests::{path, source_of};
@@ -15,7 +17,7 @@ use crate::union::revision::RevisionSetId;
 use crate::union::source::SourceId;
 
 const SETTINGS: Settings = Settings { links: Links::All, has_xattrs: false };
-const KEEPING: Keeping = Keeping { sets: 2, time: std::time::Duration::ZERO };
+const KEEPING: Keeping = Keeping { sets: 2, time: Duration::ZERO };
 
 /// Two sources that both have `skills/review`, and each one of its own.
 struct Sources {
@@ -353,4 +355,46 @@ fn s120_every_node_of_every_view_is_what_it_was_for_the_process_that_comes_next(
     let later = views.add(&name("one"), sources.snapshot(0, &[]), None, b"").unwrap();
     assert!(u64::from(walk(&views, "one").unwrap().number.0) >= used);
     assert!(later.seat.id > returned[0].seat.id);
+}
+
+/// Whoever asks the kernel whether it knows a node waits until another thread is through.
+struct Waiting(Arc<dyn Fn() + Send + Sync>);
+
+impl Kernel for Waiting {
+    fn forget_name(&self, _: Number, _: &[u8]) {}
+    fn forget_listing(&self, _: Number) {}
+    fn knows(&self, _: Number) -> bool {
+        let (other, (told, is_through)) = (self.0.clone(), mpsc::channel());
+        thread::spawn(move || {
+            other();
+            told.send(()).unwrap_or_default();
+        });
+        is_through.recv_timeout(Duration::from_secs(5)).expect("no lock is held meanwhile");
+        false
+    }
+}
+
+#[test]
+fn views_come_go_and_answer_while_the_kernel_is_asked_about_one_that_is_gone() {
+    let (sources, file) = (Sources::new(), journal_file());
+    let journal = Arc::new(Journal::begin(file.try_clone().unwrap()).unwrap());
+    let views = Superblock::of_many(SETTINGS, Some(journal));
+    let set = sources.snapshot(0, &[("only-a", 0), ("only-b", 1), ("review", 1)]);
+    views.add(&name("one"), set.clone(), None, b"note of one").unwrap();
+    all_of(&views, "one");
+    drop(views);
+    let (views, returned) = again(&file, &sources, &[("one", 1)]);
+    let (views, [one]) = (Arc::new(views), <[_; 1]>::try_from(returned).unwrap());
+    views.remove(&name("one"), &one, &Told::default());
+    views.forget(one.seat.root, 1);
+    let asked = views.clone();
+    drop(one);
+    let others = move || {
+        let other = asked.add(&name("two"), set.clone(), None, b"").unwrap();
+        assert_eq!(content(&asked, "two/skills/review/SKILL.md"), "review of b\n");
+        asked.remove(&name("two"), &other, &Told::default());
+    };
+    views.sweep(&Waiting(Arc::new(others)));
+    (2..9_999).for_each(|number| views.forget(Number(number), u64::MAX));
+    assert_eq!(views.sweep(&Told::default()), 0, "both are gone");
 }

@@ -355,3 +355,42 @@ fn s42_what_is_an_entry_of_two_surfaces_tells_what_it_hides_on_either() {
     assert_eq!(get("cards/two"), "\n");
     mount.unmount();
 }
+
+#[test]
+fn s42_what_an_entry_hides_is_that_of_its_own_set() {
+    if !can_mount() || !has_program("python3", "apt-get install python3") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let base = sandbox.repo("acme/base");
+    base.skill("review", "base\n").write("prompt/same", "x").write("prompt/other", "x").commit();
+    let team = sandbox.repo("acme/team");
+    team.skill("review", "team\n").write("prompt/same", "y").write("prompt/other", "y").commit();
+    let subdirs = "subdirs: {cards: prompt}";
+    let sources =
+        format!("    - {{repo: acme/base, {subdirs}}}\n    - {{repo: acme/team, {subdirs}}}");
+    sandbox.configure(&sources, "xattrs: true");
+    let file = sandbox.path("overlays.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}surfaces: {{cards: {{at: cards}}}}\n")).unwrap();
+    let mount = sandbox.mount();
+    let old = sandbox.shell("cat $VIEW/.overlay/revision");
+    let old = format!(".overlay/revisions/{}", old.trim());
+    let script = "import os, sys; os.chdir(sys.argv[1])
+for path in sys.argv[2:]: print(os.getxattr(path, 'user.overlayfs-mount.hides').decode())";
+    let get = |paths: &str| sandbox.shell(&format!("python3 -c \"{script}\" $VIEW {paths}"));
+    let skill = ".agents/skills/review";
+    assert_eq!(get(&format!("{skill} cards/same {old}/{skill}")), "acme/base\n".repeat(3));
+    // In this order: a set between the two has not what the first one has.
+    team.write("prompt/other", "newer").commit();
+    base.git(&["rm", "-q", "-r", ".agents", "prompt"]);
+    base.write("left", "x").commit();
+    sandbox.succeed(&["reload", "view"]);
+    let whole = "acme/team/.agents/skills/review";
+    assert_eq!(get(&format!("{skill} {whole} cards/same cards/other")), "\n".repeat(4));
+    let (of_old, other) = (format!("{old}/{skill} {old}/{whole}"), format!("{old}/cards/other"));
+    assert_eq!(get(&format!("{of_old} {other}")), "acme/base\n".repeat(3));
+    // It is the same file in both.
+    assert_eq!(get(&format!("{old}/cards/same")), "\n");
+    mount.unmount();
+}

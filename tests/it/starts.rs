@@ -9,7 +9,9 @@ use nix::unistd::Pid;
 
 use crate::control_group::{Controller, Group};
 use crate::fatal::Traced;
-use crate::fixture::{Sandbox, can_inject, can_mount, can_take_over, patience, wait_for};
+use crate::fixture::{
+    Sandbox, can_inject, can_mount, can_take_over, has_program, patience, wait_for,
+};
 use crate::keeper::{children, log, processes, runs, sample};
 use crate::{views, views_keeper};
 
@@ -118,6 +120,81 @@ fn s123_a_broker_that_cannot_be_started_for_a_moment_is_started_soon() {
     assert_eq!(views_keeper::processes(&sandbox), Some((worker, keeper)));
     drop(traced);
     serving.end();
+}
+
+#[test]
+fn s123_the_death_of_a_broker_ends_the_wait_of_who_has_asked_it() {
+    if !can_inject() || !can_take_over() {
+        return;
+    }
+    let sandbox = views::two_alike();
+    let serving = views::serve_with(&sandbox, &["--supervised"]);
+    let (worker, keeper) = views_keeper::processes(&sandbox).unwrap();
+    let broker = children(keeper).into_iter().find(|child| *child != worker).unwrap();
+    let mut strace = Command::new("strace");
+    strace.args(["-qq", "-o"]).arg(sandbox.path("trace"));
+    // It has read what it is asked, and dies with its answer.
+    strace.args(["-e", "inject=sendmsg:signal=KILL", "-p", &broker.to_string()]);
+    let traced = attached(&mut strace, broker);
+    views::view(&sandbox, "later", &["base"], "");
+    wait_for("its death", || log(&sandbox).contains("the broker has died"));
+    wait_for("a view that comes", || {
+        sandbox.shell_output("cat at/later/.agents/skills/review/SKILL.md").stdout == b"base\n"
+    });
+    assert_eq!(views_keeper::processes(&sandbox), Some((worker, keeper)));
+    drop(traced);
+    serving.end();
+}
+
+/// Deaths of workers that counted as crashes although they never served.
+fn early_crashes(sandbox: &Sandbox) -> usize {
+    let (mut serves, mut crashes) = (true, 0);
+    for line in log(sandbox).lines() {
+        if line.contains("the worker has died") {
+            crashes += usize::from(!serves && line.contains("cause=Itself"));
+            serves = false;
+        }
+        serves |= line.contains("another worker serves the view");
+    }
+    crashes
+}
+
+#[test]
+fn s95_a_worker_that_finds_no_memory_for_a_moment_is_followed_by_one_that_does() {
+    if !can_take_over() || !has_program("prlimit", "apt-get install util-linux") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mount = sample(&sandbox);
+    let (_, keeper) = processes(&sandbox);
+    let limit = |bytes: &str| sandbox.shell(&format!("prlimit --pid {keeper} --as={bytes}:"));
+    let of_keeper = fs::read_to_string(format!("/proc/{keeper}/status")).unwrap();
+    let size = of_keeper.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let size: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
+    let served = || log(&sandbox).matches("another worker serves the view").count();
+    let mut lacked = 0;
+    // What the next worker may have beside what the keeper has: for its threads, then for their buffers, then for more than both.
+    for more in [500, 1_000, 2_000, 20_000, 40_000, 60_000, 80_000, 120_000] {
+        let (before, lacking) = (served(), log(&sandbox).matches("cause=Lacking").count());
+        let (worker, _) = processes(&sandbox);
+        limit(&((size + more) * 1024).to_string());
+        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        let has_lacked = || log(&sandbox).matches("cause=Lacking").count() > lacking;
+        let cannot_start = || log(&sandbox).lines().last().unwrap().contains("could be started");
+        wait_for("a worker, or none for want of memory", || {
+            has_lacked() || served() > before || cannot_start()
+        });
+        lacked += u32::from(has_lacked());
+        limit("unlimited");
+        // One that has served and finds no memory for a request may have died of that.
+        wait_for("another worker", || {
+            served() > before && crate::keeper::status(&sandbox).is_some()
+        });
+        assert_eq!(early_crashes(&sandbox), 0, "{more}: {}", log(&sandbox));
+    }
+    assert!(lacked > 1, "{}", log(&sandbox));
+    assert_eq!(sandbox.shell("cat $VIEW/.agents/skills/plan/SKILL.md"), "plan\n");
+    mount.unmount();
 }
 
 const PIDS: Controller = Controller {

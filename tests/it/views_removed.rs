@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::process::Stdio;
 
-use crate::fixture::{can_take_over, wait_for};
-use crate::views::{is_there, serve_with, two_alike, view};
+use crate::fixture::{Sandbox, can_mount, can_take_over, wait_for};
+use crate::views::{is_there, sandbox, serve_with, two_alike, view};
 use crate::views_keeper::replace;
 
 /// Says that it stands in the view, waits for a line, and reads what it has open and what it has not.
@@ -46,4 +46,70 @@ fn s120_who_holds_a_removed_view_keeps_its_open_files_and_gets_estale_for_all_el
         }
     }
     mount.end();
+}
+
+/// Puts a state directory of its own into the configuration of a view.
+fn with_state(sandbox: &Sandbox, name: &str, state: &str) {
+    let script = format!(
+        "cd views; sed 's|state: {{dir: [^}}]*|state: {{dir: ../{state}|' {name}.yaml >.{name}; mv .{name} {name}.yaml"
+    );
+    sandbox.shell(&script);
+}
+
+/// Whether the sources of a view are pinned.
+fn is_pinned(sandbox: &Sandbox, at: &str) -> bool {
+    let status = sandbox.succeed(&["status", at, "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let sources = status["sources"].as_array().unwrap();
+    sources.iter().all(|source| source["pinned"] == true)
+}
+
+#[test]
+fn s67_what_a_view_that_comes_later_finds_of_an_earlier_daemon_is_in_no_way() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = sandbox();
+    view(&sandbox, "one", &["base"], "");
+    view(&sandbox, "two", &["team"], "");
+    with_state(&sandbox, "one", "other");
+    serve_with(&sandbox, &[]).end();
+    sandbox.shell("mv views/one.yaml views/one");
+    let serving = serve_with(&sandbox, &[]);
+    sandbox.shell("mv views/one views/one.yaml");
+    wait_for("the view", || is_there(&sandbox, "at/one/.agents"));
+    wait_for("its pins", || is_pinned(&sandbox, "at/one"));
+    let log = fs::read_to_string(sandbox.path("log")).unwrap();
+    assert!(!log.contains("not pinned"), "{log}");
+    serving.end();
+}
+
+#[test]
+fn a_state_directory_that_no_view_has_any_more_is_let_go() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = sandbox();
+    view(&sandbox, "one", &["base"], "");
+    view(&sandbox, "two", &["team"], "");
+    let serving = serve_with(&sandbox, &[]);
+    let used = |state: &str| {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", serving.pid)).unwrap();
+        let mut open = descriptors.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        open.any(|path| path.starts_with(sandbox.path(state)))
+    };
+    for (before, next) in [("state", "a"), ("a", "b"), ("b", "a")] {
+        fs::remove_file(sandbox.path("views/one.yaml")).unwrap();
+        wait_for("the end of the view", || !is_there(&sandbox, "at/one/.agents"));
+        wait_for("the end of its directory", || before == "state" || !used(before));
+        let text = fs::read_to_string(sandbox.path("views/two.yaml")).unwrap();
+        let text = text.replace("../state", &format!("../{next}")).replace("two", "one");
+        fs::write(sandbox.path("views/.one"), text).unwrap();
+        sandbox.shell("mv views/.one views/one.yaml");
+        wait_for("its pins", || {
+            is_there(&sandbox, "at/one/.agents") && is_pinned(&sandbox, "at/one")
+        });
+        assert!(used("state") && used(next), "of both views");
+    }
+    serving.end();
 }

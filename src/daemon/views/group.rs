@@ -223,9 +223,9 @@ impl Group {
         self.connection
     }
 
-    /// Lets go of views that nobody holds any more.
-    pub(super) fn sweep(&self) {
-        self.superblock.sweep(&self.kernel);
+    /// Lets go of views that nobody holds any more. Returns how many were removed and are held still.
+    pub(super) fn sweep(&self) -> usize {
+        self.superblock.sweep(&self.kernel)
     }
 
     /// True once nobody holds it any more, or its connection was aborted.

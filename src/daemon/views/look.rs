@@ -29,8 +29,11 @@ impl Daemon {
         for file in self.due() {
             self.renew(&file, None);
         }
-        self.groups.iter().chain(&self.retired).for_each(Group::sweep);
+        let held: usize = self.groups.iter().chain(&self.retired).map(Group::sweep).sum();
         self.retired.retain(|group| !group.has_ended());
+        if held == 0 && self.retired.is_empty() && !self.is_starting {
+            self.let_go_of_estates();
+        }
         self.roll.set(&self.views);
         Ok(())
     }

@@ -7,6 +7,7 @@ mod base;
 mod broker;
 mod confined;
 mod directory;
+mod estate;
 mod events;
 mod group;
 mod holdings;
@@ -37,6 +38,7 @@ pub(super) use self::broker::died;
 pub use self::broker::run_broker;
 use self::confined::begin;
 use self::directory::ViewFiles;
+use self::estate::Estate;
 use self::events::{Event, Events};
 use self::group::Group;
 use self::holdings::Holdings;
@@ -46,11 +48,10 @@ use self::parsed::Parsed;
 use self::privileged::{Asking, Privileged};
 use self::resume::Left;
 use super::DaemonError;
-use super::copy::Copying;
 use super::fetch::{Fetchers, Fetching};
 use super::kept_by::KeptBy;
 use super::operator::{Doors, Trouble};
-use super::start::expect_room;
+use super::start::{Plan, expect_room};
 use super::stop::Stopped;
 use crate::config::resolved::Overrides;
 use crate::control::http::Address;
@@ -58,9 +59,6 @@ use crate::machine::confinement;
 use crate::machine::keeper::Word;
 use crate::machine::labels::Labels;
 use crate::machine::{memory, user};
-use crate::store::git::Repository;
-use crate::sync::Shared;
-use crate::sync::pin::Pins;
 use crate::sync::watch::Notices;
 
 /// What to serve.
@@ -131,7 +129,9 @@ fn serve_views(
     let mut parsed = Parsed::default();
     let (left, broker) = begin(plan, keeper.as_deref(), &mut parsed)?;
     memory::set_up();
-    expect_room(left.as_deref().map_or(0, Left::threads))?;
+    let left_by = left.as_deref().unwrap_or_default();
+    let threads = if left.is_some() { Left::threads(left_by) } else { 0 };
+    expect_room(threads, left_by.len())?;
     let events = Events::listen()?;
     let roll = Arc::<Roll>::default();
     // First of all: an address that cannot be had leaves nothing behind, and a long start can be observed.
@@ -213,21 +213,22 @@ struct Daemon {
     have_mounts_moved: bool,
 }
 
-/// What views with the same state directory share.
-struct Estate {
-    shared: Arc<Shared>,
-    pins: Arc<Pins>,
-    copying: Arc<Copying>,
-    /// What was pinned before, for the views that start with the daemon.
-    left: Option<Arc<[Arc<Repository>]>>,
-}
-
 /// How a view of the directory is.
 enum State {
     Shown(Box<ShownView>),
     Broken(Broken),
     /// Somebody unmounted it: it stays away until its file changes.
     Unmounted,
+}
+
+impl State {
+    /// How it is shown.
+    fn plan(&self) -> Option<&Plan> {
+        match self {
+            Self::Shown(shown) => Some(&shown.member().plan),
+            Self::Broken(_) | Self::Unmounted => None,
+        }
+    }
 }
 
 /// A view that cannot be shown.

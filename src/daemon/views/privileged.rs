@@ -118,6 +118,10 @@ impl Asking {
         Self { line, asked }
     }
 
+    /// Waits for the answer as long as there is a broker. No time bounds it: what was given up might be done later, and one that waits for a
+    /// mount point's disk is followed by none that would not. Its death ends the wait: the keeper notices each, and says so (`DIED`) after it,
+    /// hence after whatever that broker has read; a request that it has not read is for the next one. There is room for the word, since
+    /// the line was emptied before. Once the keeper is gone too, the line itself ends with the last broker.
     fn ask(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), DaemonError> {
         let id = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
         self.line.drain();

@@ -10,20 +10,17 @@ use super::group::{First, Group, NewSuperblock, Slot, Traits};
 use super::member::{Joining, Leave, Means, Place, ShownView};
 use super::note::Note;
 use super::reading::{Read, refused};
-use super::{Daemon, Estate, State};
+use super::{Daemon, State};
 use crate::config::resolved::Config;
 use crate::control::ControlError;
 use crate::control::protocol::ReloadReport;
 use crate::daemon::DaemonError;
-use crate::daemon::copy::Copying;
 use crate::daemon::fetch::Fetching;
 use crate::daemon::opening::Caches;
-use crate::daemon::start::Plan;
 use crate::snapshot::Snapshot;
 use crate::sync::archive::Archive;
 use crate::sync::build::rebuild;
-use crate::sync::pin::Pins;
-use crate::sync::{BuildError, Histories, Shared, beside};
+use crate::sync::{BuildError, beside};
 use crate::union::name::Name;
 use crate::view::{self, ViewError};
 
@@ -178,26 +175,6 @@ impl Daemon {
             }
             self.retired.push(group);
         }
-    }
-
-    pub(super) fn caches(&mut self, plan: &Plan) -> Caches {
-        let state = &plan.config.state;
-        let dir = &state.dir;
-        if !self.estates.contains_key(dir) {
-            let pins = Arc::new(Pins::open(state, Some(&self.plan.dir)));
-            let left = if self.is_starting { pins.left() } else { Vec::new() };
-            let copying = Arc::new(Copying::new(pins.clone()));
-            let of_git = pins.directory().map(|directory| directory.join("git"));
-            let histories = Histories::new(of_git, self.events.wish());
-            let shared = Arc::new(Shared::with_histories(&plan.config, histories));
-            let estate = Estate { shared, pins, copying, left: Some(left.into()) };
-            self.estates.insert(dir.clone(), estate);
-        }
-        let Estate { shared, pins, copying, left } = &self.estates[dir];
-        let (shared, pins, copying) = (shared.clone(), pins.clone(), copying.clone());
-        let (notices, left) = (self.notices.clone(), left.clone());
-        let fetchers = self.fetchers.clone();
-        Caches { shared, pins, copying, notices, archive: None, left, fetchers }
     }
 }
 

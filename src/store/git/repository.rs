@@ -246,6 +246,22 @@ impl Repository {
         self.inner.to_thread_local()
     }
 
+    /// Whether a commit is another one or comes from it, as far as its `newer_max` nearest say.
+    pub fn comes_from(&self, commit: &Oid, other: &Oid, newer_max: usize) -> bool {
+        if commit == other {
+            return true;
+        }
+        let library = self.to_thread_local();
+        let id = |oid: &Oid| gix::ObjectId::try_from(oid.as_bytes());
+        let (Ok(commit), Ok(other)) = (id(commit), id(other)) else { return false };
+        // What it is asked about was written by others.
+        let found = catch_unwind(AssertUnwindSafe(|| {
+            let walk = library.rev_walk([commit]).all().ok()?;
+            walk.take(newer_max).map_while(Result::ok).find(|newer| newer.id == other)
+        }));
+        found.is_ok_and(|found| found.is_some())
+    }
+
     /// Its loose and packed refs, without a handle for objects.
     pub fn refs(&self) -> gix::refs::file::Store {
         self.inner.refs.clone()
