@@ -221,9 +221,7 @@ fn the_union_is_one_directory_and_no_source_needs_to_exist() {
     let said = sandbox.fail(2, &["env", "--style", "list"]);
     assert!(said.contains("holds `:`") && said.contains("cure: use `--style union`"), "{said}");
     // What helps with one style does not with the other.
-    let configured = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
-    fs::write(sandbox.path("overlays.yaml"), configured.replace("at: view", "at: 'vi:ew'"))
-        .unwrap();
+    sandbox.edit(|text| text.replace("at: view", "at: 'vi:ew'"));
     for style in ["union", "list"] {
         let said = sandbox.fail(2, &["env", "--style", style]);
         assert!(said.contains("holds `:`") && said.contains("cure: set `mount.at`"), "{said}");

@@ -105,9 +105,7 @@ fn live_sources_and_new_surfaces_are_looked_at_and_only_on_demand() {
                  echo \"WORKFLOW_NAME = 'a'\" | tee mine/workflows/1.py > mine/workflows/2.py";
     sandbox.shell(files);
     sandbox.configure("    - {path: ./mine, name: me/mine}", "");
-    let file = sandbox.path("overlays.yaml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{text}surfaces: {{claude: {{at: .claude/skills}}}}\n")).unwrap();
+    sandbox.edit(|text| format!("{text}surfaces: {{claude: {{at: .claude/skills}}}}\n"));
     assert_eq!(
         lints(&sandbox, 1),
         [

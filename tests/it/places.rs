@@ -99,9 +99,7 @@ fn s64_another_mount_point_is_said_to_take_effect_with_the_next_mount() {
     with_skill(&sandbox);
     sandbox.configure(LIVE, "");
     let mount = sandbox.mount();
-    let configured = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
-    let moved = configured.replace("at: view", "at: elsewhere");
-    fs::write(sandbox.path("overlays.yaml"), moved).unwrap();
+    let configured = sandbox.edit(|text| text.replace("at: view", "at: elsewhere"));
     let reload = || {
         let output = sandbox.overlay(&["reload", "view"]).output().unwrap();
         assert!(output.status.success());
