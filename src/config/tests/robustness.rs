@@ -31,7 +31,16 @@ fn aliases_cannot_blow_up() {
         let list = vec![format!("*a{}", i - 1); 10].join(", ");
         text = format!("{text}a{i}: &a{i} [{list}]\n");
     }
-    assert!(refusal(&text).contains("stands for more than 50000 values"));
+    let said = refusal(&text);
+    assert!(said.contains("stands for more than 50000 values"), "{said}");
+    assert!(said.ends_with("cure: use fewer aliases"), "{said}");
+}
+
+#[test]
+fn of_too_many_values_without_aliases_no_alias_is_blamed() {
+    let said = refusal("- x\n".repeat(60_000));
+    assert!(said.contains("overlays.yaml:50000: stands for more than 50000 values"), "{said}");
+    assert!(said.ends_with("cure: keep in this file only what the configuration needs"), "{said}");
 }
 
 #[test]
