@@ -14,6 +14,9 @@ const MARKER: &str = "pyproject.toml";
 /// The deepest level at which packages are looked for unless the row says otherwise.
 const DEPTH: u32 = 2;
 
+/// The deepest that a surface may lie: what stands at each place is told by functions that call themselves for each directory on the way.
+const LEVELS_MAX: usize = 64;
+
 /// The cure for a path that is no sub-directory.
 pub(super) const RELATIVE_CURE: &str =
     "write a relative path without empty and `..` components, as `shared/tools`";
@@ -157,6 +160,11 @@ fn place(text: &str, key: &KeyPath, report: &mut Report) -> Option<RelPath> {
         Some(b".overlay") => "lies in `.overlay`, which tells about the view itself",
         Some(_) if path.names().iter().any(|name| name.as_bytes() == b".git") => {
             "goes through `.git`, which is never shown"
+        }
+        Some(_) if path.names().len() > LEVELS_MAX => {
+            let what = format!("lies more than {LEVELS_MAX} directories deep");
+            report.error(key, what, "choose another place, as `extras`");
+            return None;
         }
         Some(_) => return Some(path),
     };

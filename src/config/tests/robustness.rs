@@ -70,6 +70,12 @@ fn thousands_of_unknown_names_of_surfaces_cost_a_line_each() {
 }
 
 #[test]
+fn a_place_that_is_too_deep_is_refused() {
+    let said = refusal(format!("surfaces: {{deep: {{at: {}x}}}}", "a/".repeat(100_000)));
+    assert!(said.contains("`surfaces.deep.at`: lies more than 64 directories deep"), "{said}");
+}
+
+#[test]
 fn copies_of_long_texts_cannot_blow_up() {
     let long = "x".repeat(1 << 20);
     let aliases = format!("a: &a {long}\nb: [{}]\n", vec!["*a"; 100].join(", "));
