@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use nix::errno::Errno;
 
-use super::{FS_TYPE, MachineError};
+use super::{FS_TYPE, MachineError, user};
 
 impl MachineError {
     /// What to do about it, in words to act on.
@@ -69,10 +69,14 @@ impl MachineError {
     fn cure_of_unmounting(&self) -> Option<String> {
         let cure = match self {
             Self::NotMounted { .. } => "overlayfs-mount status lists what is mounted".to_owned(),
-            Self::Busy { path, holders } if holders.is_empty() => format!(
-                "run as root to see who holds it, or `overlayfs-mount unmount --lazy '{}'`",
-                path.display()
-            ),
+            Self::Busy { path, holders } if holders.is_empty() => {
+                let first = if user::has_sys_admin() {
+                    "try again"
+                } else {
+                    "run this as root to see who is using it"
+                };
+                format!("{first}, or `overlayfs-mount unmount --lazy '{}'`", path.display())
+            }
             Self::Busy { path, .. } => format!(
                 "end these processes, leave the directory, unmount what is named, or `overlayfs-mount unmount --lazy '{}'`",
                 path.display()
