@@ -60,9 +60,10 @@ fn unknown(command: &Command, name: &str) -> Failure {
     let known: Vec<_> = visible(command).map(Command::get_name).collect();
     let failure = Failure::usage(format!("there is no page for `{name}`"));
     if known.is_empty() {
-        return failure.with_cure(format!("`{}` has no subcommands", page_name(command)));
+        let page = page_name(command).replacen("overlayfs-mount-", "overlayfs-mount man ", 1);
+        return failure.with_cure(page);
     }
-    failure.with_cure(format!("give none, or one of: {}", known.join(", ")))
+    failure.with_cure(format!("leave it out, or give one of: {}", known.join(", ")))
 }
 
 fn visible(command: &Command) -> impl Iterator<Item = &Command> {

@@ -365,7 +365,7 @@ impl<'t> Composer<'t, '_> {
         } else {
             "correct this line or the one before; check indentation, quotes and brackets"
         };
-        self.stop(line, format!("is no YAML: {}", error.info()), cure)
+        self.stop(line, format!("is not valid YAML: {}", error.info()), cure)
     }
 
     fn stop(&mut self, line: usize, what: impl Into<String>, cure: &str) -> Unreadable {

@@ -62,7 +62,7 @@ fn every_kind_is_told_with_its_place() {
     sandbox.configure("    - repo: acme/base\n    - repo: acme/team", "");
     insta::assert_snapshot!(lints(&sandbox, 1).join("\n"), @r"
     .agents/skills/bare/SKILL.md | acme/base | has no `name` in its front-matter
-    .agents/skills/broken/SKILL.md | acme/base | its front-matter is no YAML: while parsing a node, did not find expected node content at byte 9 line 3 column 1
+    .agents/skills/broken/SKILL.md | acme/base | its front-matter is not valid YAML: while parsing a node, did not find expected node content at byte 9 line 3 column 1
     .agents/skills/empty | acme/base | has no `SKILL.md`
     .agents/skills/huge/SKILL.md | acme/base | has 1048577 bytes and was not looked at
     .agents/skills/one/SKILL.md | acme/base | says `name: two`, and its directory is `one`

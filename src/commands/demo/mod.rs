@@ -271,7 +271,10 @@ impl Demo {
         }
         self.expect_time()?;
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(Failure::new(format!("`overlayfs-mount {}`: {}", arguments.join(" "), said.trim_end())))
+        let said = said.trim_end();
+        let said = said.strip_prefix("error: ").unwrap_or(said);
+        // Its cure is on the lines below.
+        Err(Failure::new(format!("`overlayfs-mount {}`: {said}", arguments[0])))
     }
 }
 
