@@ -169,6 +169,30 @@ fn s146_what_exports_that_were_ended_left_is_removed() {
 }
 
 #[test]
+fn s146_an_export_that_is_ended_while_git_packs_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "one\n").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "git: true");
+    sandbox.shell("mkdir bin tmp");
+    sandbox.program("bin/git", b"#!/bin/sh\nexec sleep 60\n");
+    let kept = || fs::read_dir(sandbox.path("tmp")).unwrap().count();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut command = sandbox.overlay(&["export", "out"]);
+        command.env("PATH", format!("{}:/usr/bin:/bin", sandbox.path("bin").display()));
+        command.env("TMPDIR", sandbox.path("tmp")).stderr(Stdio::piped());
+        let export = command.spawn().unwrap();
+        wait_for("a directory for what is packed", || kept() > 0);
+        kill(Pid::from_raw(i32::try_from(export.id()).unwrap()), signal).unwrap();
+        let output = export.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("a signal ended the export"), "{said}");
+        assert_eq!(kept(), 0);
+        assert!(!sandbox.path("out").exists());
+    }
+}
+
+#[test]
 fn what_export_has_no_room_for_is_said_with_its_cure() {
     let sandbox = Sandbox::new();
     sandbox.shell("mkdir -p mine/workflows small; head -c 300000 /dev/zero > mine/workflows/blob");
