@@ -60,23 +60,28 @@ fn topmost_of_ours(path: &Path) -> Result<Option<Mount>, MachineError> {
 /// Unmounts; waits for a moment where nobody is found who holds it.
 fn unmount_once_free(path: &Path, lazy: bool) -> Result<(), MachineError> {
     let deadline = Instant::now() + MOMENT;
+    let mut is_searched = false;
     loop {
         match unmount_once(path, lazy) {
-            Err(MachineError::Busy { holders, .. })
-                if holders.is_empty() && Instant::now() < deadline =>
-            {
-                thread::sleep(Duration::from_millis(5));
-            }
+            Err(MachineError::Busy { .. }) => {}
             outcome => return outcome,
         }
+        let is_over = Instant::now() > deadline;
+        // A search takes longer than a look-up, and is not to keep this from meeting the moment between two.
+        if is_over || !is_searched {
+            let holders = holders::find(path, SEARCH);
+            if is_over || !holders.is_empty() {
+                return Err(MachineError::Busy { path: path.to_owned(), holders });
+            }
+            is_searched = true;
+        }
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
+/// Unmounts, or fails without a search for holders.
 fn unmount_once(path: &Path, lazy: bool) -> Result<(), MachineError> {
-    let busy = || {
-        let holders = holders::find(path, SEARCH);
-        MachineError::Busy { path: path.to_owned(), holders }
-    };
+    let busy = || MachineError::Busy { path: path.to_owned(), holders: Vec::new() };
     if !user::has_sys_admin() {
         return fusermount::unmount(path, lazy).map_err(|error| match error {
             MachineError::Fusermount { message, .. } if message.contains("busy") => busy(),

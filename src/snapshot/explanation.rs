@@ -193,8 +193,10 @@ fn not_made(source: &Source, path: &RelPath) -> Option<String> {
     let label = &source.label;
     let names: Vec<&[u8]> = path.names().iter().skip(1).map(Name::as_bytes).collect();
     let is_there = match names.as_slice() {
-        [] | [b"HEAD" | b"config" | b"objects" | b"refs"] => true,
-        [b"objects", b"info" | b"pack"] | [b"refs", b"heads" | b"tags"] => true,
+        []
+        | [b"HEAD" | b"config" | b"objects" | b"refs"]
+        | [b"objects", b"info" | b"pack"]
+        | [b"refs", b"heads" | b"tags"] => true,
         [b"shallow"] => {
             let git = source.git.as_ref();
             git.is_some_and(|git| git.lender().common_dir().join("shallow").exists())
