@@ -260,6 +260,7 @@ fn identity(metadata: &fs::Metadata) -> String {
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("`{}`: {error}", path.display()))
+        .with_cure("name a directory that you may write to, on a disk with room")
 }
 
 /// A tree being written.

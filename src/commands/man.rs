@@ -77,7 +77,7 @@ fn page_name(command: &Command) -> &str {
 fn write_all(program: &Command, directory: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| {
         Failure::new(format!("the manual cannot be written to `{}`: {error}", directory.display()))
-            .with_cure("name a directory that you may write to, or one that can be made")
+            .with_cure("name a directory that you may write to, on a disk with room")
     };
     fs::create_dir_all(directory).map_err(failed)?;
     for command in commands(program) {
