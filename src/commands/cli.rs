@@ -60,7 +60,7 @@ pub enum Command {
     Status(StatusArgs),
     /// Read configuration and refs anew; returns when every new look-up sees the result
     Reload(ReloadArgs),
-    /// Have the program that is on disk now take over a view that was mounted with `--supervised`
+    /// Have the program that is now on disk take over a view that was mounted with `--supervised`
     Upgrade(UpgradeArgs),
     /// Run a command with the view mounted for it alone: no root, no fusermount3
     Exec(ExecArgs),
@@ -72,11 +72,11 @@ pub enum Command {
     Wait(WaitArgs),
     /// Clone and fetch the sources into the repo cache
     Sync(SyncArgs),
-    /// Say what of this machine would stop a mount, each with its cure
+    /// Check this machine for what would stop a mount, and say what to do about it
     Doctor(DoctorArgs),
     /// Show how it works, without any file: mount samples, update one, and unmount
     Demo,
-    /// Things about the configuration file
+    /// Print the schema of the configuration file
     Config(ConfigCommandArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),

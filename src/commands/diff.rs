@@ -13,7 +13,8 @@ use super::{input, output};
 use crate::config::resolved::{Config, Mode, SourceSpec};
 use crate::config::{self, nearest};
 use crate::snapshot::difference::{DifferenceReport, EntryAt, SourceAt};
-use crate::sync::labels;
+use crate::sync::build::build;
+use crate::sync::{BuildError, Shared, labels};
 
 /// Arguments of `diff`.
 #[derive(Debug, Args)]
@@ -56,13 +57,29 @@ fn compare(arguments: &DiffArgs) -> Result<ExitCode, Failure> {
         Some(_) => input::config(&target(arguments))?,
         None => with_refs(before.clone(), &arguments.refs)?,
     };
-    let report = DifferenceReport::of(&*input::snapshot(&before)?, &*input::snapshot(&after)?);
+    let before = input::snapshot(&before)?;
+    let after =
+        build(&after, &Shared::new(&after)).map_err(|error| asked_for(error, &arguments.refs))?;
+    let report = DifferenceReport::of(&before, &after);
     if arguments.json {
         output::json(&report)?;
     } else {
         output::write(text(&report).map_err(Failure::new)?.as_bytes())?;
     }
     Ok(if report.entries.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(SOME) })
+}
+
+/// Says of a ref that an option asks for that it is the option's.
+fn asked_for(mut error: BuildError, refs: &[String]) -> BuildError {
+    for source in &mut error.sources {
+        let of_option = |git_ref: &str| {
+            refs.iter().filter_map(|text| text.split_once('=')).any(|(_, given)| given == git_ref)
+        };
+        if source.git_ref.as_deref().is_some_and(of_option) {
+            "--ref".clone_into(&mut source.configured_at);
+        }
+    }
+    error
 }
 
 /// The other configuration: a values file if the first one is.
@@ -125,7 +142,7 @@ fn unknown(text: &str, labels: &[String]) -> Failure {
         Some(nearest) => format!("did you mean `{nearest}=REF`? sources: {known}"),
         None => format!("write `SOURCE=REF` with one of: {known}"),
     };
-    Failure::usage(format!("`--ref {text}`: no source is called so")).with_cure(cure)
+    Failure::usage(format!("`--ref {text}`: no source has that name")).with_cure(cure)
 }
 
 fn text(report: &DifferenceReport) -> Result<String, std::fmt::Error> {

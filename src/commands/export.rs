@@ -11,12 +11,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::cli::ConfigArgs;
 use super::failure::Failure;
@@ -56,9 +57,17 @@ pub(super) fn run(arguments: &ExportArgs) -> Result<ExitCode, Failure> {
     let config = input::config(&arguments.config)?;
     let place = Destination::new(&arguments.directory)?;
     place.check()?;
-    let histories = Histories::new(None, Stop::default());
+    let stop = Stop::default();
+    // What is packed for a `.git` is in a directory that is to go; without one a signal may end all at once.
+    if config.mount.shows_git {
+        stop_on_signals(&stop)?;
+    }
+    let histories = Histories::new(None, stop.clone());
     let shared = Shared::with_histories(&config, histories);
     let snapshot = Arc::new(build(&config, &shared)?);
+    if stop.is_set() {
+        return Err(ended());
+    }
     place.check_sources(&snapshot)?;
     for source in &snapshot.sources {
         if let Some(reason) = source.git_directory.left_out() {
@@ -69,9 +78,8 @@ pub(super) fn run(arguments: &ExportArgs) -> Result<ExitCode, Failure> {
     }
     let view = view(&config, &snapshot);
     let start = start(&view, &snapshot, arguments.surface.as_deref())?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, interrupted.clone()).map_err(Failure::new)?;
+    if !config.mount.shows_git {
+        stop_on_signals(&stop)?;
     }
     let beside = |error: io::Error| {
         let failure = place.failed("making a directory beside it", &error);
@@ -83,10 +91,23 @@ pub(super) fn run(arguments: &ExportArgs) -> Result<ExitCode, Failure> {
     let _held = hold(temporary.path());
     let written = temporary.path().join("tree");
     fs::create_dir(&written).map_err(beside)?;
-    Export { view: &view, root: &written, interrupted: &interrupted }.directory(start, &written)?;
+    Export { view: &view, root: &written, stop: &stop }.directory(start, &written)?;
     place.put(&written, &snapshot)?;
     remove_left(&place.parent);
     output::write(b"")
+}
+
+/// Has the signals that end a program end the export in order.
+fn stop_on_signals(stop: &Stop) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::new)?;
+    let stop = stop.clone();
+    let stopping = move || signals.forever().for_each(|_| stop.set());
+    let started = thread::Builder::new().name("signals".into()).spawn(stopping);
+    started.map(drop).map_err(Failure::new)
+}
+
+fn ended() -> Failure {
+    Failure::new("a signal ended the export; what was there is as it was").with_cure("export again")
 }
 
 /// Takes hold of a directory in which an export is written; `None` where another process has it, or it is gone.
@@ -239,6 +260,7 @@ fn identity(metadata: &fs::Metadata) -> String {
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("`{}`: {error}", path.display()))
+        .with_cure("name a directory that you may write to, on a disk with room")
 }
 
 /// A tree being written.
@@ -247,7 +269,7 @@ struct Export<'a> {
     /// Where its top is written.
     root: &'a Path,
     /// Whether a signal asks for the end.
-    interrupted: &'a AtomicBool,
+    stop: &'a Stop,
 }
 
 /// A name that a listing gave.
@@ -314,9 +336,8 @@ impl Export<'_> {
     }
 
     fn child(&self, attr: &Attr, path: &Path) -> Result<(), Failure> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            return Err(Failure::new("a signal ended the export; what was there is as it was")
-                .with_cure("export again"));
+        if self.stop.is_set() {
+            return Err(ended());
         }
         match attr.kind {
             Kind::Directory => {

@@ -136,6 +136,7 @@ impl From<MachineError> for Failure {
 fn cure(error: &MachineError) -> Option<String> {
     let cure = error.cure()?;
     Some(match error.check() {
+        Some(check) if cure == "overlayfs-mount doctor" => format!("{cure} (check `{check}`)"),
         Some(check) => format!("{cure} (`overlayfs-mount doctor`, check `{check}`, says more)"),
         None => cure,
     })

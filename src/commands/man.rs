@@ -60,9 +60,10 @@ fn unknown(command: &Command, name: &str) -> Failure {
     let known: Vec<_> = visible(command).map(Command::get_name).collect();
     let failure = Failure::usage(format!("there is no page for `{name}`"));
     if known.is_empty() {
-        return failure.with_cure(format!("`{}` has no subcommands", page_name(command)));
+        let page = page_name(command).replacen("overlayfs-mount-", "overlayfs-mount man ", 1);
+        return failure.with_cure(page);
     }
-    failure.with_cure(format!("give none, or one of: {}", known.join(", ")))
+    failure.with_cure(format!("leave it out, or give one of: {}", known.join(", ")))
 }
 
 fn visible(command: &Command) -> impl Iterator<Item = &Command> {
@@ -76,7 +77,7 @@ fn page_name(command: &Command) -> &str {
 fn write_all(program: &Command, directory: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| {
         Failure::new(format!("the manual cannot be written to `{}`: {error}", directory.display()))
-            .with_cure("name a directory that you may write to, or one that can be made")
+            .with_cure("name a directory that you may write to, on a disk with room")
     };
     fs::create_dir_all(directory).map_err(failed)?;
     for command in commands(program) {

@@ -46,10 +46,10 @@ pub struct MountArgs {
     /// Clone and fetch the sources into the repo cache while mounted
     #[arg(long)]
     pub sync: bool,
-    /// Show the revision set of the start for good: nothing that moves later is followed
+    /// Keep showing the revision set of the start: later changes are not followed
     #[arg(long)]
     pub pin: bool,
-    /// Have a second process keep the mount: if the one that serves it dies, another goes on, and nobody gets an error
+    /// Have a second process keep the mount: if the one that serves it dies, another takes over, and nobody gets an error
     #[arg(long, conflicts_with_all = ["fuse_fd", "fuse_socket"])]
     pub supervised: bool,
     /// Serve metrics and health over HTTP: PORT for this machine only, HOST:PORT or `[IPV6]:PORT`

@@ -21,10 +21,10 @@ pub struct PassArgs {
     /// The socket over which the descriptor is handed
     #[arg(long, value_name = "PATH")]
     pub socket: PathBuf,
-    /// A user that may serve the view; repeat it for more (default: who calls)
+    /// A user that may serve the view; repeat it for more (default: the calling user)
     #[arg(long = "allow-uid", value_name = "UID")]
     pub allowed: Vec<u32>,
-    /// Let other users than the one who serves it read the view
+    /// Let users other than the one who serves the view read it
     #[arg(long)]
     pub allow_other: bool,
     /// Nothing in the view may be executed

@@ -132,7 +132,7 @@ fn nobody(path: &Path) -> Result<Failure, Failure> {
                 Failure::new(format!("`{path}` is no mount point: it lies in the view on `{at}`"))
                     .with_cure(format!("name the mount point: `{at}`"))
             }
-            None => Failure::new(format!("nothing of ours is mounted on `{}`", path.display()))
+            None => Failure::new(format!("no view is mounted on `{}`", path.display()))
                 .with_cure("overlayfs-mount mount"),
         },
     })

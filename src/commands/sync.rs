@@ -40,7 +40,7 @@ pub struct SyncArgs {
     /// (default: `$OVERLAYFS_MOUNT_METRICS`, else nowhere)
     #[arg(long, value_name = "ADDR", conflicts_with = "once")]
     pub metrics: Option<Address>,
-    /// What is said looks like a log: text, json or journald (auto: for people)
+    /// What the messages look like: auto, text, json or journald; auto is lines for people, the others are a log
     #[arg(long, value_name = "KIND", value_enum, default_value_t = LogFormat::Auto, hide_possible_values = true)]
     pub log_format: LogFormat,
 }

@@ -125,7 +125,7 @@ fn expect_mounted(path: &Path, revision: Option<&str>) -> Result<(), Failure> {
     let path = mountpoint::resolve(path)?;
     let table = MountTable::read()?;
     let Some(mount) = table.topmost_at(&path).filter(|mount| mount.is_ours()) else {
-        return Err(Failure::new(format!("nothing of ours is mounted on `{}`", path.display()))
+        return Err(Failure::new(format!("no view is mounted on `{}`", path.display()))
             .with_cure(format!("overlayfs-mount mount '{}'", path.display())));
     };
     if let Some(Ok(status)) = RunDir::find_socket(&path).map(|socket| client::status(&socket)) {

@@ -219,7 +219,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 fn cure_of(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::NotFound => "create the file, or name another one with `-c FILE`",
+        io::ErrorKind::NotFound => "create the file, or name another one",
         io::ErrorKind::PermissionDenied => {
             "make the file and its directories readable for the user who mounts"
         }
@@ -227,7 +227,7 @@ fn cure_of(error: &io::Error) -> &'static str {
         io::ErrorKind::Unsupported => {
             "write it into a file: it is read more than once, which a pipe or a device does not allow"
         }
-        _ => "name another file with `-c FILE`",
+        _ => "name another file",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Entries of `overlays.sources` and `toolServer` become sources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::command_line::OPTION;
@@ -19,6 +19,12 @@ use crate::union::surface::Surface;
 
 /// First components that the view or the repo cache needs for itself.
 const RESERVED_OWNERS: [&str; 4] = [".overlay", ".git", "public", "private"];
+
+/// For so many unknown names of surfaces the nearest known one is looked for. Each costs a look at all that are known.
+const HINTS_MAX: usize = 20;
+
+/// The most surfaces that a cure names.
+const NAMED_MAX: usize = 20;
 
 /// Reads the entries of a list of sources.
 pub(super) struct EntryReader<'a> {
@@ -227,15 +233,23 @@ impl EntryReader<'_> {
     }
 
     fn check_subdir_names(&mut self, by_name: Option<&BTreeMap<String, GivenText>>, key: &KeyPath) {
+        let Some(by_name) = by_name else { return };
         let known: Vec<&str> = self.surfaces.iter().map(|row| row.name.as_str()).collect();
-        for name in by_name.into_iter().flat_map(BTreeMap::keys) {
-            if known.contains(&name.as_str()) {
-                continue;
-            }
-            let hint = nearest(name, known.iter().copied());
-            let hint = hint.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
-            let cure =
-                format!("{hint}known surfaces: {}; a new one is a row of `surfaces`", list(&known));
+        let all: HashSet<&str> = known.iter().copied().collect();
+        let unknown = by_name.keys().filter(|name| !all.contains(name.as_str()));
+        for (position, name) in unknown.enumerate() {
+            let near =
+                if position < HINTS_MAX { nearest(name, known.iter().copied()) } else { None };
+            let hint = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            let named = &known[..known.len().min(NAMED_MAX)];
+            let more = match known.len() - named.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let cure = format!(
+                "{hint}known surfaces: {}{more}; a new one is a row of `surfaces`",
+                list(named)
+            );
             self.report.error(&key.key("subdirs").key(name), "unknown surface", cure);
         }
     }

@@ -1,6 +1,6 @@
 //! The table of surfaces: the built-in rows, and what the configuration makes of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::key_path::KeyPath;
 use super::raw::{GivenText, RawEntries, RawSurface};
@@ -13,6 +13,9 @@ const MARKER: &str = "pyproject.toml";
 
 /// The deepest level at which packages are looked for unless the row says otherwise.
 const DEPTH: u32 = 2;
+
+/// The deepest that a surface may lie: what stands at each place is told by functions that call themselves for each directory on the way.
+const LEVELS_MAX: usize = 64;
 
 /// The cure for a path that is no sub-directory.
 pub(super) const RELATIVE_CURE: &str =
@@ -47,9 +50,11 @@ fn known_name(text: &str) -> Name {
 /// The table after the configuration's changes: built-in rows first, then new ones by name.
 pub(super) fn resolve(changes: &BTreeMap<String, RawSurface>, report: &mut Report) -> Vec<Surface> {
     let mut rows = built_in();
+    let built_in = rows.len();
     for (name, change) in changes {
         let key = KeyPath::top("surfaces").key(name);
-        match rows.iter_mut().find(|row| row.name == *name) {
+        // No name comes twice, so it is one of those that were there before.
+        match rows[..built_in].iter_mut().find(|row| row.name == *name) {
             Some(row) => alter(row, change, &key, report),
             None => rows.extend(new_row(name, change, &key, report)),
         }
@@ -156,32 +161,67 @@ fn place(text: &str, key: &KeyPath, report: &mut Report) -> Option<RelPath> {
         Some(_) if path.names().iter().any(|name| name.as_bytes() == b".git") => {
             "goes through `.git`, which is never shown"
         }
+        Some(_) if path.names().len() > LEVELS_MAX => {
+            let what = format!("lies more than {LEVELS_MAX} directories deep");
+            report.error(key, what, "choose another place, as `extras`");
+            return None;
+        }
         Some(_) => return Some(path),
     };
     report.error(key, format!("`{text}` {taken}"), "choose another place, as `extras`");
     None
 }
 
-/// Two surfaces never share a place, nor does one lie in another; the row that the configuration gives is at fault.
+/// Two surfaces never share a place, nor does one lie in another; the row that the configuration gives is at fault. Of the rows that clash
+/// with a later one in the same way the first is named.
 fn check_places(rows: &[Surface], changes: &BTreeMap<String, RawSurface>, report: &mut Report) {
+    let mut places = Places::default();
     // The root stands for a place that is already a problem.
-    let placed: Vec<&Surface> = rows.iter().filter(|row| !row.at.is_root()).collect();
-    for (i, later) in placed.iter().enumerate() {
-        for earlier in &placed[..i] {
+    for later in rows.iter().filter(|row| !row.at.is_root()) {
+        for earlier in places.take(later) {
             let (row, other) =
                 if changes.contains_key(&later.name) { (later, earlier) } else { (earlier, later) };
             let relation = if row.at == other.at {
                 "is also the place of"
             } else if row.at.strip_prefix(&other.at).is_some() {
                 "lies inside"
-            } else if other.at.strip_prefix(&row.at).is_some() {
-                "holds"
             } else {
-                continue;
+                "holds"
             };
             let key = KeyPath::top("surfaces").key(&row.name).key("at");
             let what = format!("`{}` {relation} surface `{}` (`{}`)", row.at, other.name, other.at);
             report.error(&key, what, "give one of the two another `at`, outside the other");
         }
+    }
+}
+
+/// The places that are taken, as a tree of names: each is looked at once, however many there are.
+#[derive(Default)]
+struct Places<'a> {
+    root: Place<'a>,
+}
+
+#[derive(Default)]
+struct Place<'a> {
+    /// The first row that is here.
+    row: Option<&'a Surface>,
+    /// The first row that is below.
+    below: Option<&'a Surface>,
+    children: HashMap<&'a Name, Place<'a>>,
+}
+
+impl<'a> Places<'a> {
+    /// Puts a row at its place. Gives earlier rows that are there, above it or below it, the first of each place.
+    fn take(&mut self, row: &'a Surface) -> Vec<&'a Surface> {
+        let mut clashes = Vec::new();
+        let mut place = &mut self.root;
+        for name in row.at.names() {
+            place.below.get_or_insert(row);
+            place = place.children.entry(name).or_default();
+            clashes.extend(place.row);
+        }
+        clashes.extend(place.below);
+        place.row.get_or_insert(row);
+        clashes
     }
 }

@@ -116,8 +116,7 @@ pub(super) fn compose(bytes: &[u8], report: &mut Report) -> Option<YamlNode> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => {
-            let good = &bytes[..error.valid_up_to()];
-            let line = 1 + good.split(|byte| *byte == b'\n').count().saturating_sub(1);
+            let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
             let what = format!("is not UTF-8: byte 0x{:02x}", bytes[error.valid_up_to()]);
             let cure = "save the file as UTF-8".to_owned();
             report.add(Severity::Error, Some(line), KeyPath::default(), what, cure);
@@ -130,6 +129,7 @@ pub(super) fn compose(bytes: &[u8], report: &mut Report) -> Option<YamlNode> {
         anchors: HashMap::new(),
         nodes: 0,
         copied_bytes: 0,
+        has_aliases: false,
         report,
     };
     composer.document().ok()
@@ -144,6 +144,7 @@ struct Composer<'t, 'r> {
     anchors: HashMap<usize, YamlNode>,
     nodes: usize,
     copied_bytes: usize,
+    has_aliases: bool,
     report: &'r mut Report,
 }
 
@@ -309,20 +310,22 @@ impl<'t> Composer<'t, '_> {
     }
 
     fn alias(&mut self, anchor: usize, line: usize) -> Result<YamlNode, Unreadable> {
-        let Some(node) = self.anchors.get(&anchor) else {
+        let Some(node) = self.anchors.get(&anchor).cloned() else {
             return Err(self.stop(line, "an alias stands inside what it names", "write it out"));
         };
-        let node = node.clone();
+        self.has_aliases = true;
         self.count(node.size(), line)?;
         self.count_copy(&node, line)?;
         Ok(node)
     }
 
     fn count(&mut self, more: usize, line: usize) -> Result<(), Unreadable> {
+        const WRITTEN_OUT: &str = "keep in this file only what the configuration needs";
         self.nodes = self.nodes.saturating_add(more);
         if self.nodes > MAX_NODES {
             let what = format!("stands for more than {MAX_NODES} values");
-            return Err(self.stop(line, what, "use fewer aliases"));
+            let cure = if self.has_aliases { "use fewer aliases" } else { WRITTEN_OUT };
+            return Err(self.stop(line, what, cure));
         }
         Ok(())
     }
@@ -351,11 +354,10 @@ impl<'t> Composer<'t, '_> {
 
     fn syntax(&mut self, error: &ScanError) -> Unreadable {
         let line = error.marker().line().max(1);
-        let start = line.saturating_sub(2);
         let is_tabbed = self
             .text
             .lines()
-            .skip(start)
+            .skip(line.saturating_sub(2))
             .take(3)
             .any(|line| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t'));
         let cure = if is_tabbed {
@@ -363,7 +365,7 @@ impl<'t> Composer<'t, '_> {
         } else {
             "correct this line or the one before; check indentation, quotes and brackets"
         };
-        self.stop(line, format!("is no YAML: {}", error.info()), cure)
+        self.stop(line, format!("is not valid YAML: {}", error.info()), cure)
     }
 
     fn stop(&mut self, line: usize, what: impl Into<String>, cure: &str) -> Unreadable {

@@ -52,7 +52,7 @@ pub enum LintKind {
         /// The name of the skill's directory.
         directory: String,
     },
-    /// The front-matter of a `SKILL.md` is no YAML.
+    /// The front-matter of a `SKILL.md` is not valid YAML.
     BadFrontMatter {
         /// What the parser said.
         error: String,
@@ -105,7 +105,9 @@ impl fmt::Display for LintKind {
         match self {
             Self::NoSkillFile => f.write_str("has no `SKILL.md`"),
             Self::NoSkillName { .. } => f.write_str("has no `name` in its front-matter"),
-            Self::BadFrontMatter { error } => write!(f, "its front-matter is no YAML: {error}"),
+            Self::BadFrontMatter { error } => {
+                write!(f, "its front-matter is not valid YAML: {error}")
+            }
             Self::OtherSkillName { name, directory } => {
                 write!(f, "says `name: {name}`, and its directory is `{directory}`")
             }

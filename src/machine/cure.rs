@@ -1,10 +1,11 @@
 //! What to do about each error of this room, and which check of `doctor` says more.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::{FS_TYPE, MachineError};
+use super::{FS_TYPE, MachineError, user};
 
 impl MachineError {
     /// What to do about it, in words to act on.
@@ -68,11 +69,15 @@ impl MachineError {
 
     fn cure_of_unmounting(&self) -> Option<String> {
         let cure = match self {
-            Self::NotMounted { .. } => "overlayfs-mount status lists what is mounted".to_owned(),
-            Self::Busy { path, holders } if holders.is_empty() => format!(
-                "run as root to see who holds it, or `overlayfs-mount unmount --lazy '{}'`",
-                path.display()
-            ),
+            Self::NotMounted { .. } => "`overlayfs-mount status` lists what is mounted".to_owned(),
+            Self::Busy { path, holders } if holders.is_empty() => {
+                let first = if user::has_sys_admin() {
+                    "try again"
+                } else {
+                    "run this as root to see who is using it"
+                };
+                format!("{first}, or `overlayfs-mount unmount --lazy '{}'`", path.display())
+            }
             Self::Busy { path, .. } => format!(
                 "end these processes, leave the directory, unmount what is named, or `overlayfs-mount unmount --lazy '{}'`",
                 path.display()
@@ -126,6 +131,9 @@ impl MachineError {
             }
             Self::Passthrough { .. } => {
                 "mount as root, in a container as a privileged one, or leave out `-o passthrough`".to_owned()
+            }
+            Self::Run { program, .. } if Path::new(program).is_dir() => {
+                format!("name a program: `{program}` is a directory")
             }
             Self::Run { program, error, .. } => match error.kind() {
                 ErrorKind::NotFound => {
@@ -199,7 +207,7 @@ fn device_cure(error: Errno) -> &'static str {
     }
 }
 
-fn fusermount_cure(message: &str, path: &std::path::Path) -> String {
+fn fusermount_cure(message: &str, path: &Path) -> String {
     if message.contains("allow_other") {
         "write `user_allow_other` into /etc/fuse.conf, or set `allowOther: false`".to_owned()
     } else if message.contains("has no write access") {

@@ -12,6 +12,9 @@ use super::{MachineError, connections, fusermount, holders, user};
 
 /// How long to search for holders.
 const SEARCH: Duration = Duration::from_secs(5);
+/// How long nobody may be found who holds a mount that is in use. Who looks a name up, as `doctor` does for a second at most, holds it
+/// meanwhile, and nothing in `/proc` says so.
+const MOMENT: Duration = Duration::from_secs(2);
 /// How long a mount may be listed after it was unmounted.
 const GONE: Duration = Duration::from_secs(5);
 
@@ -25,7 +28,7 @@ pub fn unmount(path: &Path, lazy: bool) -> Result<(), MachineError> {
     let Some(mount) = topmost_of_ours(path)? else {
         return Err(MachineError::NotMounted { path: path.to_owned() });
     };
-    unmount_once(path, lazy)?;
+    unmount_once_free(path, lazy)?;
     wait_until_gone(path, mount.id)
 }
 
@@ -54,11 +57,31 @@ fn topmost_of_ours(path: &Path) -> Result<Option<Mount>, MachineError> {
     Ok(MountTable::read()?.topmost_at(path).filter(|mount| mount.is_ours()).cloned())
 }
 
+/// Unmounts; waits for a moment where nobody is found who holds it.
+fn unmount_once_free(path: &Path, lazy: bool) -> Result<(), MachineError> {
+    let deadline = Instant::now() + MOMENT;
+    let mut is_searched = false;
+    loop {
+        match unmount_once(path, lazy) {
+            Err(MachineError::Busy { .. }) => {}
+            outcome => return outcome,
+        }
+        let is_over = Instant::now() > deadline;
+        // A search takes longer than a look-up, and is not to keep this from meeting the moment between two.
+        if is_over || !is_searched {
+            let holders = holders::find(path, SEARCH);
+            if is_over || !holders.is_empty() {
+                return Err(MachineError::Busy { path: path.to_owned(), holders });
+            }
+            is_searched = true;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Unmounts, or fails without a search for holders.
 fn unmount_once(path: &Path, lazy: bool) -> Result<(), MachineError> {
-    let busy = || {
-        let holders = holders::find(path, SEARCH);
-        MachineError::Busy { path: path.to_owned(), holders }
-    };
+    let busy = || MachineError::Busy { path: path.to_owned(), holders: Vec::new() };
     if !user::has_sys_admin() {
         return fusermount::unmount(path, lazy).map_err(|error| match error {
             MachineError::Fusermount { message, .. } if message.contains("busy") => busy(),

@@ -180,12 +180,38 @@ fn missing_git(source: &Source, path: &RelPath) -> Option<String> {
                 Err(error) => Some(format!("source {label}: `{path}`: {error}")),
             }
         }
-        GitDirectory::NotMade => None,
+        GitDirectory::NotMade => not_made(source, path),
         GitDirectory::LeftOut { reason } => Some(format!("source {label} has no `.git`: {reason}")),
         GitDirectory::NotAsked => Some(format!(
             "no `.git` that source {label} may have is shown; with `mount.git` a repository has one that is made for the view"
         )),
     }
+}
+
+/// Why a place at or below a `.git` that a mount would make does not exist; `None` if it does. The names are those that `sync` gives it.
+fn not_made(source: &Source, path: &RelPath) -> Option<String> {
+    let label = &source.label;
+    let names: Vec<&[u8]> = path.names().iter().skip(1).map(Name::as_bytes).collect();
+    let is_there = match names.as_slice() {
+        []
+        | [b"HEAD" | b"config" | b"objects" | b"refs"]
+        | [b"objects", b"info" | b"pack"]
+        | [b"refs", b"heads" | b"tags"] => true,
+        [b"shallow"] => {
+            let git = source.git.as_ref();
+            git.is_some_and(|git| git.lender().common_dir().join("shallow").exists())
+        }
+        [b"objects", b"pack", _] => {
+            return Some(format!(
+                "the packs of the `.git` of source {label} are made by a mount: ask with a path below its mount point"
+            ));
+        }
+        _ => false,
+    };
+    let below: RelPath = path.names().iter().skip(1).cloned().collect();
+    (!is_there).then(|| {
+        format!("the `.git` of source {label}, which is made for the view, has no `{below}`")
+    })
 }
 
 /// Whether there is a fifo, a socket or a device at a path of a source.

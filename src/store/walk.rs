@@ -58,7 +58,8 @@ pub fn resolve(store: &dyn Store, path: &RelPath) -> Result<Walked, StoreError> 
 }
 
 /// True if a link in `directory` with this target leads out of its source. One that dangles inside, or turns in a circle,
-/// does not. A `directory` that is not there is taken as the top.
+/// does not; one that dangles and would lead out if what lacks were there does: a view has what its sources have not, as a `.git`. A
+/// `directory` that is not there is taken as the top.
 ///
 /// # Errors
 /// Something on the way cannot be read.
@@ -81,7 +82,8 @@ pub fn leaves_source(
     walker.push_target(target);
     match walker.run()? {
         Walked::Leaves => Ok(true),
-        Walked::Found { .. } | Walked::Absent | Walked::Loop => Ok(false),
+        Walked::Absent => Ok(walker.would_leave()),
+        Walked::Found { .. } | Walked::Loop => Ok(false),
     }
 }
 
@@ -121,11 +123,29 @@ impl<'a> Walker<'a> {
                 return Ok(Walked::Leaves);
             }
             if let Some(end) = self.step(&component)? {
+                self.pending.push(component);
                 return Ok(end);
             }
         }
         let real_path = self.way.iter().map(|(name, _)| name.clone()).collect();
         Ok(Walked::Found { object: self.here().clone(), real_path })
+    }
+
+    /// True if the rest of the way leads out, where each name that lacks is taken for a directory.
+    fn would_leave(&self) -> bool {
+        let mut depth = self.way.len();
+        self.pending.iter().rev().any(|component| match component.as_slice() {
+            b"" | b"." => false,
+            b".." => {
+                let is_top = depth == 0;
+                depth = depth.saturating_sub(1);
+                is_top
+            }
+            _ => {
+                depth += 1;
+                false
+            }
+        })
     }
 
     /// Goes one component; `Some` if the walk ends there.
@@ -226,7 +246,11 @@ mod tests {
             ("a", "../..", true),
             ("a/b", "../../in/../../..", true),
             ("a/b", "../../in/../..", false),
-            ("a/b", "nothing/../../../../..", false),
+            ("a/b", "nothing/../../..", false),
+            ("a/b", "nothing/../../../..", true),
+            (".", ".git/..", false),
+            (".", ".git/../..", true),
+            ("a/b", "file/../../../..", true),
             (".", "/", true),
             (".", "circle", false),
             (".", "absolute", true),

@@ -191,7 +191,8 @@ impl SourceError {
     /// What to do about it.
     pub fn cure(&self) -> String {
         let at = &self.configured_at;
-        let or_place = if self.is_required {
+        // A source of the command line has no keys.
+        let or_place = if self.is_required && at != ON_COMMAND_LINE {
             format!(", correct its place ({at}), or set `required: false`")
         } else {
             format!(", or correct its place ({at})")
@@ -275,6 +276,9 @@ impl SourceError {
     }
 }
 
+/// Where a source of the command line is configured.
+const ON_COMMAND_LINE: &str = "--source";
+
 /// Where something is configured: a file name with a line, or the command line.
 pub(super) fn configured_at(line: Option<usize>, origin: &Origin) -> String {
     let file = match origin {
@@ -286,7 +290,7 @@ pub(super) fn configured_at(line: Option<usize>, origin: &Origin) -> String {
     match (file, line) {
         (Some(file), Some(line)) => format!("{file}:{line}"),
         (Some(file), None) => file,
-        (None, _) => "--source".to_owned(),
+        (None, _) => ON_COMMAND_LINE.to_owned(),
     }
 }
 

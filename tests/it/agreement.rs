@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fmt::Write;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
@@ -113,16 +112,10 @@ impl Dice {
         let links = self.one_of(&["all", "inside"]);
         let whole = self.one_of(&["true", "true", "false"]);
         sandbox.configure(&sources, &format!("links: {links}, sources: {whole}"));
-        let file = sandbox.path("overlays.yaml");
-        let mut text = fs::read_to_string(&file).unwrap();
         let entries = self.one_of(&["children", "packages, depth: 3", "prompts"]);
-        writeln!(
-            text,
-            "surfaces: {{cards: {{at: more/cards, subdir: cards, entries: {entries}}}}}"
-        )
-        .unwrap();
-        writeln!(text, "access: {}", self.one_of(&["all", "all", "public"])).unwrap();
-        fs::write(file, text).unwrap();
+        let surfaces = format!("{{cards: {{at: more/cards, subdir: cards, entries: {entries}}}}}");
+        let access = self.one_of(&["all", "all", "public"]);
+        sandbox.edit(|text| format!("{text}surfaces: {surfaces}\naccess: {access}\n"));
     }
 }
 

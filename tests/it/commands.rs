@@ -282,7 +282,9 @@ fn the_schema_is_json_and_help_goes_to_standard_output() {
     assert!(sandbox.succeed(&["--version"]).starts_with("overlayfs-mount "));
     assert!(sandbox.succeed(&["man"]).starts_with(".TH OVERLAYFS-MOUNT 1 "));
     assert!(sandbox.succeed(&["man", "config", "schema"]).contains("CONFIG-SCHEMA"));
-    assert!(sandbox.fail(2, &["man", "mont"]).contains("cure: give none, or one of: mount, "));
+    assert!(
+        sandbox.fail(2, &["man", "mont"]).contains("cure: leave it out, or give one of: mount, ")
+    );
     sandbox.fail(2, &["mont"]);
 }
 

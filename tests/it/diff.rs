@@ -143,7 +143,7 @@ fn failures_are_no_difference() {
         (&["-c", "overlays.yaml"], "cure: name another configuration"),
         (&["--to", "nowhere.yaml"], "nowhere.yaml"),
         (&["--to", "overlays.yaml", "--ref", "acme/team=next"], "cannot be used with"),
-        (&["--ref", "acme/team=mian"], "one of: main, next"),
+        (&["--ref", "acme/team=mian"], "cure: set `ref` (--ref) to one of: main, next"),
         (&["--ref", "acme/team=main~1"], "cure: give a branch"),
         (&["--ref", "acme/tean=main"], "did you mean `acme/team=REF`?"),
         (&["--ref", "acme/team"], "did you mean `acme/team=REF`?"),

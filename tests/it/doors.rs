@@ -29,14 +29,11 @@ fn s150_a_daemon_that_does_not_end_is_said_by_its_number_with_the_cure() {
     signal("-STOP", their);
     let unmounting = [(&sandbox, "view"), (&many, "at/one")].map(|(sandbox, view)| {
         let mut command = sandbox.overlay(&["unmount", view]);
-        move || loop {
+        move || {
             let output = command.output().unwrap();
             let said = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(1), "{said}");
-            // Who looks whether all mounts of the machine answer, as `doctor` of other tests, holds this one for a moment.
-            if !said.contains(" is in use") {
-                return said;
-            }
+            said
         }
     });
     let [one, of_many] = unmounting.map(thread::spawn).map(|asking| asking.join().unwrap());

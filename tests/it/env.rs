@@ -1,6 +1,8 @@
 //! `env`: the variables of the platform's programs, as its chart renders them and for the union.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Value, json};
 
@@ -221,11 +223,27 @@ fn the_union_is_one_directory_and_no_source_needs_to_exist() {
     let said = sandbox.fail(2, &["env", "--style", "list"]);
     assert!(said.contains("holds `:`") && said.contains("cure: use `--style union`"), "{said}");
     // What helps with one style does not with the other.
-    let configured = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
-    fs::write(sandbox.path("overlays.yaml"), configured.replace("at: view", "at: 'vi:ew'"))
-        .unwrap();
+    sandbox.edit(|text| text.replace("at: view", "at: 'vi:ew'"));
     for style in ["union", "list"] {
         let said = sandbox.fail(2, &["env", "--style", style]);
         assert!(said.contains("holds `:`") && said.contains("cure: set `mount.at`"), "{said}");
+    }
+}
+
+#[test]
+fn a_path_that_is_not_utf8_is_refused_and_not_printed_as_another() {
+    let sandbox = Sandbox::new();
+    sandbox.configure("    - {path: ./mine, name: me/mine}", "");
+    let directory = sandbox.path("").join(OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir_all(directory.join("mine")).unwrap();
+    fs::rename(sandbox.path("overlays.yaml"), directory.join("overlays.yaml")).unwrap();
+    for (program, style) in [("sandbox", "union"), ("sandbox", "list"), ("api", "list")] {
+        let mut command = sandbox.overlay(&["env", "--for", program, "--style", style]);
+        let output = command.current_dir(&directory).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{program} {style}: {said}");
+        assert!(output.stdout.is_empty(), "{program} {style}");
+        assert!(said.contains("is not UTF-8, and no variable can hold it"), "{said}");
+        assert!(said.contains("  cure: rename the directory"), "{said}");
     }
 }

@@ -239,6 +239,16 @@ impl Sandbox {
         fs::write(self.path("overlays.yaml"), text).unwrap();
     }
 
+    /// Changes the text of `overlays.yaml`, and gives what it was.
+    pub(crate) fn edit(&self, change: impl FnOnce(&str) -> String) -> String {
+        let file = self.path("overlays.yaml");
+        let before = fs::read_to_string(&file).unwrap();
+        let after = change(&before);
+        assert_ne!(after, before, "nothing of `overlays.yaml` is changed");
+        fs::write(file, after).unwrap();
+        before
+    }
+
     /// Mounts what `overlays.yaml` says.
     pub(crate) fn mount(&self) -> Mount<'_> {
         self.mount_with(&[])

@@ -399,6 +399,25 @@ fn an_export_and_a_command_have_the_git_directory_too() {
     let explained = sandbox.succeed(&["explain", "-c", "overlays.yaml", "acme/base/.git"]);
     assert!(explained.contains("acme/base/.git"), "{explained}");
     assert!(!explained.contains("shows nothing"), "{explained}");
+    // Without a mount the same is said of what is below, but for the packs.
+    let _mount = sandbox.mount();
+    let made = sandbox.shell("cd $VIEW; find acme/base/.git | LC_ALL=C sort");
+    let others = ["nosuch", "HEAD/x", "refs/heads/main", "objects/pack/nosuch", "shallow"];
+    let others = others.map(|name| format!("acme/base/.git/{name}"));
+    for path in made.lines().chain(others.iter().map(String::as_str)) {
+        let shows = |arguments: &[&str]| {
+            let text = sandbox.succeed(&[&["explain", "--json"], arguments].concat());
+            let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+            (report["shows"].clone(), report["absence"].as_str().map(str::to_owned))
+        };
+        let below = format!("view/{path}");
+        let ((mounted, _), (told, why)) = (shows(&[&below]), shows(&["-c", "overlays.yaml", path]));
+        if path.contains("/objects/pack/") {
+            assert!(why.is_some_and(|why| why.contains("are made by a mount")), "{path}");
+        } else {
+            assert_eq!(told, mounted, "{path}: {why:?}");
+        }
+    }
 }
 
 #[test]

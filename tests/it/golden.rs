@@ -68,16 +68,16 @@ fn help_lists_the_commands_and_the_exit_statuses() {
       export       Write the same tree as plain files, put in place atomically
       status       Show what is mounted, from which revisions, and what is wrong
       reload       Read configuration and refs anew; returns when every new look-up sees the result
-      upgrade      Have the program that is on disk now take over a view that was mounted with
+      upgrade      Have the program that is now on disk take over a view that was mounted with
                    `--supervised`
       exec         Run a command with the view mounted for it alone: no root, no fusermount3
       pass         Mount for a daemon that has no privileges, and hand it the descriptor over a socket
       env          Print the variables by which the platform's programs find what a view shows
       wait         Wait until the sources can be read, or a view is mounted and can be read
       sync         Clone and fetch the sources into the repo cache
-      doctor       Say what of this machine would stop a mount, each with its cure
+      doctor       Check this machine for what would stop a mount, and say what to do about it
       demo         Show how it works, without any file: mount samples, update one, and unmount
-      config       Things about the configuration file
+      config       Print the schema of the configuration file
       completions  Print a completion script for a shell
       man          Print the manual: the page of the program, or of a subcommand
 
@@ -114,10 +114,10 @@ fn help_of_a_command_lists_its_options() {
           --fuse-socket <PATH>  Serve a mount that `pass` makes: the path of its socket
       -f, --foreground          Stay in the foreground
           --sync                Clone and fetch the sources into the repo cache while mounted
-          --pin                 Show the revision set of the start for good: nothing that moves later is
+          --pin                 Keep showing the revision set of the start: later changes are not
                                 followed
           --supervised          Have a second process keep the mount: if the one that serves it dies,
-                                another goes on, and nobody gets an error
+                                another takes over, and nobody gets an error
           --metrics <ADDR>      Serve metrics and health over HTTP: PORT for this machine only,
                                 HOST:PORT or `[IPV6]:PORT` (default: `$OVERLAYFS_MOUNT_METRICS`, else
                                 nowhere)
@@ -164,7 +164,7 @@ fn wrong_usage_is_said_with_what_is_right() {
     ");
     insta::assert_snapshot!(say(&sandbox, &["check", "-c", "nowhere.yaml"]), @r"
     2> error: nowhere.yaml: cannot be read: No such file or directory (os error 2)
-    2>   cure: create the file, or name another one with `-c FILE`
+    2>   cure: create the file, or name another one
     exit 2
     ");
     sources(&sandbox);
@@ -185,11 +185,11 @@ fn wrong_usage_is_said_with_what_is_right() {
     ");
     insta::assert_snapshot!(say(&sandbox, &["unmount", "view"]), @r"
     2> error: no view is mounted on `[sandbox]/view`
-    2>   cure: overlayfs-mount status lists what is mounted
+    2>   cure: `overlayfs-mount status` lists what is mounted
     exit 1
     ");
     insta::assert_snapshot!(say(&sandbox, &["status", "view"]), @r"
-    2> error: nothing of ours is mounted on `[sandbox]/view`
+    2> error: no view is mounted on `[sandbox]/view`
     2>   cure: overlayfs-mount mount
     exit 1
     ");

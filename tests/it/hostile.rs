@@ -51,9 +51,7 @@ fn s143_what_is_larger_than_the_limit_is_an_error_and_costs_only_itself() {
     repo.commit();
     repo.git(&["repack", "-adq"]);
     sandbox.configure("    - repo: acme/base", "");
-    let text = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
-    let text = text.replace("{dir: state}", "{dir: state, objectBytes: 1MiB}");
-    fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    sandbox.edit(|text| text.replace("{dir: state}", "{dir: state, objectBytes: 1MiB}"));
     let mount = sandbox.mount_with(&["--log", "log"]);
     let read = sandbox.shell(
         "cd $VIEW/.agents/skills/large; stat -c %n:%s random zeros; cat small

@@ -39,9 +39,7 @@ fn injected(arguments: &[&str]) {
     sandbox.shell(SOURCES);
     sandbox.configure("    - repo: acme/packed\n    - repo: acme/loose\n    - path: live", "");
     // Large files have to make room for each other, so that they are decoded again and again.
-    let text = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
-    let text = text.replace("{dir: state}", "{dir: state, cacheBytes: 6291456}");
-    fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    sandbox.edit(|text| text.replace("{dir: state}", "{dir: state, cacheBytes: 6291456}"));
     fs::write(sandbox.path("injections.py"), include_str!("injections.py")).unwrap();
     let program = env!("CARGO_BIN_EXE_overlayfs-mount");
     let mount = sandbox.guard();

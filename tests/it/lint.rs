@@ -62,7 +62,7 @@ fn every_kind_is_told_with_its_place() {
     sandbox.configure("    - repo: acme/base\n    - repo: acme/team", "");
     insta::assert_snapshot!(lints(&sandbox, 1).join("\n"), @r"
     .agents/skills/bare/SKILL.md | acme/base | has no `name` in its front-matter
-    .agents/skills/broken/SKILL.md | acme/base | its front-matter is no YAML: while parsing a node, did not find expected node content at byte 9 line 3 column 1
+    .agents/skills/broken/SKILL.md | acme/base | its front-matter is not valid YAML: while parsing a node, did not find expected node content at byte 9 line 3 column 1
     .agents/skills/empty | acme/base | has no `SKILL.md`
     .agents/skills/huge/SKILL.md | acme/base | has 1048577 bytes and was not looked at
     .agents/skills/one/SKILL.md | acme/base | says `name: two`, and its directory is `one`
@@ -105,9 +105,7 @@ fn live_sources_and_new_surfaces_are_looked_at_and_only_on_demand() {
                  echo \"WORKFLOW_NAME = 'a'\" | tee mine/workflows/1.py > mine/workflows/2.py";
     sandbox.shell(files);
     sandbox.configure("    - {path: ./mine, name: me/mine}", "");
-    let file = sandbox.path("overlays.yaml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{text}surfaces: {{claude: {{at: .claude/skills}}}}\n")).unwrap();
+    sandbox.edit(|text| format!("{text}surfaces: {{claude: {{at: .claude/skills}}}}\n"));
     assert_eq!(
         lints(&sandbox, 1),
         [

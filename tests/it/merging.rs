@@ -168,11 +168,7 @@ fn s18_a_view_shows_only_what_its_access_allows() {
     sandbox.repo("private/acme/team").skill("closed", "closed\n").commit();
     let sources = "    - {repo: acme/base, visibility: \" Public \"}\n    - repo: acme/team";
     sandbox.configure(sources, "");
-    let append = |text: &str| {
-        let path = sandbox.path("overlays.yaml");
-        let old = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(path, old + text).unwrap();
-    };
+    let append = |more: &str| sandbox.edit(|text| format!("{text}{more}"));
     append("access: public\n");
     let mount = sandbox.mount();
     assert_eq!(

@@ -68,8 +68,7 @@ fn a_configuration_that_is_not_followed_is_in_status_and_followed_when_it_can_be
     let mount = sample(&sandbox);
     let repo = sandbox.existing("acme/base");
     let file = sandbox.path("overlays.yaml");
-    let good = fs::read_to_string(&file).unwrap();
-    fs::write(&file, format!("{good}acess: all\n")).unwrap();
+    let good = sandbox.edit(|text| format!("{text}acess: all\n"));
     sandbox.fail(1, &["reload", "view"]);
     let shown = sandbox.status();
     assert_eq!(shown["state"], "degraded", "{shown}");
@@ -201,9 +200,7 @@ fn an_option_that_leaves_a_view_without_sources_is_warned_of() {
     let text = mounting("access=public");
     assert!(text.contains("all are private\n  cure: set `visibility: public`"), "{text}");
     // What the option overrules is not so.
-    let file = sandbox.path("overlays.yaml");
-    let all = fs::read_to_string(&file).unwrap();
-    fs::write(&file, format!("{all}access: none\n")).unwrap();
+    sandbox.edit(|text| format!("{text}access: none\n"));
     let text = mounting("access=all");
     assert_eq!(text, "");
     let text = mounting("access=none");

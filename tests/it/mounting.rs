@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::process::Stdio;
 
-use crate::fixture::{Sandbox, can_mount, wait_for};
+use crate::fixture::{Sandbox, can_mount, has_program, wait_for};
 
 fn simple() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -132,6 +132,29 @@ fn who_unmounts_from_a_shell_in_the_mount_is_no_holder() {
     let output = sandbox.shell_output(&script);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     drop(mount);
+}
+
+/// As `doctor` does with all views of the machine. Of thirty times some would be met in a look-up.
+#[test]
+fn who_looks_whether_a_view_answers_keeps_nobody_from_unmounting() {
+    if !can_mount() || !has_program("python3", "apt-get install python3") {
+        return;
+    }
+    let sandbox = simple();
+    let looking = "import os, sys, time\n\
+                   while os.path.isdir(os.path.dirname(sys.argv[1])):\n\
+                   \x20   for i in range(5):\n\
+                   \x20       try: os.lstat(f'{sys.argv[1]}/.{time.time_ns()}')\n\
+                   \x20       except OSError: pass\n\
+                   \x20   time.sleep(0.005)\n";
+    let mut command = sandbox.command("python3");
+    let mut looker = command.args(["-c", looking]).arg(sandbox.view()).spawn().unwrap();
+    for _ in 0..30 {
+        let mount = sandbox.mount();
+        mount.unmount();
+    }
+    looker.kill().unwrap();
+    looker.wait().unwrap();
 }
 
 #[test]

@@ -320,9 +320,7 @@ fn sync_tells_of_its_rounds() {
         ),
         "",
     );
-    let text = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
-    let text = text.replace("{path: repos}", "{path: repos, interval: 100ms}");
-    fs::write(sandbox.path("overlays.yaml"), text).unwrap();
+    sandbox.edit(|text| text.replace("{path: repos}", "{path: repos, interval: 100ms}"));
     let said = fs::File::create(sandbox.path("said")).unwrap();
     let mut command = sandbox.overlay(&["sync", "--metrics", "0"]);
     let syncing = Running(command.stderr(said).spawn().unwrap());

@@ -164,13 +164,7 @@ fn s68_pins_go_with_what_they_keep() {
     }
     let sandbox = Sandbox::new();
     let repo = one_source(&sandbox);
-    fs::write(
-        sandbox.path("overlays.yaml"),
-        fs::read_to_string(sandbox.path("overlays.yaml"))
-            .unwrap()
-            .replace("at: view", "at: view, keep: 1s"),
-    )
-    .unwrap();
+    sandbox.edit(|text| text.replace("at: view", "at: view, keep: 1s"));
     let mount = sandbox.mount_pinned();
     let first = pin_directories(&sandbox);
     assert_eq!(first.len(), 1);

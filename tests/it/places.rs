@@ -99,9 +99,7 @@ fn s64_another_mount_point_is_said_to_take_effect_with_the_next_mount() {
     with_skill(&sandbox);
     sandbox.configure(LIVE, "");
     let mount = sandbox.mount();
-    let configured = fs::read_to_string(sandbox.path("overlays.yaml")).unwrap();
-    let moved = configured.replace("at: view", "at: elsewhere");
-    fs::write(sandbox.path("overlays.yaml"), moved).unwrap();
+    let configured = sandbox.edit(|text| text.replace("at: view", "at: elsewhere"));
     let reload = || {
         let output = sandbox.overlay(&["reload", "view"]).output().unwrap();
         assert!(output.status.success());
@@ -161,13 +159,37 @@ fn s146_what_exports_that_were_ended_left_is_removed() {
     assert_eq!(killed.len(), 1);
     // One that another export is writing, and one that may only just have been made, stay.
     sandbox.shell("mkdir .overlayfs-mount-export-new .overlayfs-mount-export-held");
-    sandbox.shell("touch -d '2 minutes ago' .overlayfs-mount-export-[!n]*");
+    sandbox.shell(&format!("touch -d '2 minutes ago' {} .overlayfs-mount-export-held", killed[0]));
     let held = fs::File::open(sandbox.path(".overlayfs-mount-export-held")).unwrap();
     held.lock().unwrap();
     sandbox.succeed(&["export", "out"]);
     let mut stay = left();
     stay.sort();
     assert_eq!(stay, [".overlayfs-mount-export-held", ".overlayfs-mount-export-new"]);
+}
+
+#[test]
+fn s146_an_export_that_is_ended_while_git_packs_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.repo("acme/base").skill("plan", "one\n").commit();
+    sandbox.configure("    - {repo: acme/base, ref: main}", "git: true");
+    sandbox.shell("mkdir bin tmp");
+    sandbox.program("bin/git", b"#!/bin/sh\nexec sleep 60\n");
+    let kept = || fs::read_dir(sandbox.path("tmp")).unwrap().count();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut command = sandbox.overlay(&["export", "out"]);
+        command.env("PATH", format!("{}:/usr/bin:/bin", sandbox.path("bin").display()));
+        command.env("TMPDIR", sandbox.path("tmp")).stderr(Stdio::piped());
+        let export = command.spawn().unwrap();
+        wait_for("a directory for what is packed", || kept() > 0);
+        kill(Pid::from_raw(i32::try_from(export.id()).unwrap()), signal).unwrap();
+        let output = export.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("a signal ended the export"), "{said}");
+        assert_eq!(kept(), 0);
+        assert!(!sandbox.path("out").exists());
+    }
 }
 
 #[test]

@@ -341,9 +341,7 @@ fn s42_what_is_an_entry_of_two_surfaces_tells_what_it_hides_on_either() {
          - {repo: acme/team, skillsSubdir: cards, subdirs: {cards: cards}}",
         "xattrs: true",
     );
-    let file = sandbox.path("overlays.yaml");
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, format!("{text}surfaces: {{cards: {{at: cards}}}}\n")).unwrap();
+    sandbox.edit(|text| format!("{text}surfaces: {{cards: {{at: cards}}}}\n"));
     let mount = sandbox.mount();
     let get = |path: &str| {
         let name = "user.overlayfs-mount.hides";

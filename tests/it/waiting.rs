@@ -44,10 +44,7 @@ fn wait_fails_with_the_last_reason_and_its_cure() {
     let said = sandbox.fail(1, &["wait", "--timeout", "0", "view"]);
     let view = sandbox.view().canonicalize().unwrap_or(sandbox.view());
     assert!(!said.contains("waiting: "), "{said}");
-    assert!(
-        said.contains(&format!("nothing of ours is mounted on `{}`", view.display())),
-        "{said}"
-    );
+    assert!(said.contains(&format!("no view is mounted on `{}`", view.display())), "{said}");
     assert!(said.contains("cure: overlayfs-mount mount"), "{said}");
     // Wrong usage and wrong configuration are told at once.
     let said = sandbox.fail(2, &["wait", "--timeout", "soon"]);
@@ -100,7 +97,7 @@ fn wait_ends_when_the_view_can_be_read() {
     sandbox.repo("acme/base").skill("review", "x\n").commit();
     sandbox.configure("    - repo: acme/base\n    - {repo: acme/gone, required: false}", "");
     let mut waiting = start(&sandbox, &["view"]);
-    wait_for_reason(&sandbox, "nothing of ours is mounted");
+    wait_for_reason(&sandbox, "no view is mounted");
     let mount = sandbox.mount();
     assert!(waiting.wait().unwrap().success());
     assert_eq!(sandbox.succeed(&["wait", "--timeout", "0", "view"]), "");

@@ -90,7 +90,7 @@ impl Demo {
         let directory = tempfile::Builder::new()
             .prefix("overlayfs-mount-demo-")
             .tempdir()
-            .map_err(|error| Failure::new(format!("making a temporary directory: {error}")))?;
+            .map_err(|error| failed(format!("making a temporary directory: {error}")))?;
         let program = std::env::current_exe()
             .map_err(|error| Failure::new(format!("finding this program: {error}")))?;
         Ok(Self { directory, program, interrupted })
@@ -119,7 +119,7 @@ impl Demo {
     fn repository(&self, source: &samples::Sample) -> Result<PathBuf, Failure> {
         let repository = self.path(&format!("repos/{}", source.name));
         fs::create_dir_all(&repository)
-            .map_err(|error| Failure::new(format!("making `{}`: {error}", repository.display())))?;
+            .map_err(|error| failed(format!("making `{}`: {error}", repository.display())))?;
         Ok(repository)
     }
 
@@ -130,7 +130,7 @@ impl Demo {
             let path = repository.join(path);
             let parent = path.parent().unwrap_or(&repository);
             fs::create_dir_all(parent).and_then(|()| fs::write(&path, text)).map_err(|error| {
-                Failure::new(format!("writing a sample: {}: {error}", path.display()))
+                failed(format!("writing a sample: {}: {error}", path.display()))
             })?;
         }
         self.git(&repository, &["add", "--all"])?;
@@ -150,7 +150,7 @@ impl Demo {
         text.push_str("repoCache: {path: repos}\nstate: {dir: state}\n");
         say(&format!("\noverlays.yaml:\n{text}"));
         fs::write(self.path("overlays.yaml"), text)
-            .map_err(|error| Failure::new(format!("writing the configuration: {error}")))
+            .map_err(|error| failed(format!("writing the configuration: {error}")))
     }
 
     fn mount(&self) -> Result<DemoMount<'_>, Failure> {
@@ -253,7 +253,7 @@ impl Demo {
         // It may have got the signal too, before it had a process group of its own.
         self.expect_time()?;
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(Failure::new(format!("git {}: {}", arguments.join(" "), said.trim_end())))
+        Err(failed(format!("git {}: {}", arguments.join(" "), said.trim_end())))
     }
 
     /// Runs this program again.
@@ -271,7 +271,10 @@ impl Demo {
         }
         self.expect_time()?;
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(Failure::new(format!("`overlayfs-mount {}`: {}", arguments.join(" "), said.trim_end())))
+        let said = said.trim_end();
+        let said = said.strip_prefix("error: ").unwrap_or(said);
+        // Its cure is on the lines below.
+        Err(Failure::new(format!("`overlayfs-mount {}`: {said}", arguments[0])))
     }
 }
 
@@ -300,6 +303,12 @@ impl Drop for DemoMount<'_> {
             }
         }
     }
+}
+
+/// A step that needs nothing but a directory to write to.
+fn failed(what: String) -> Failure {
+    Failure::new(what)
+        .with_cure("set TMPDIR to a directory that you may write to, on a disk with room")
 }
 
 /// All files below a directory, sorted.

@@ -4,7 +4,7 @@
 //! out. In style `union` a list of directories is the one directory of the view that shows them all.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ impl<'a> Rules<'a> {
         variables.extend(public.map(|value| ("KUBERNETES_PUBLIC_TOOL_DIRS".to_owned(), value)));
         let workflows = self.directories("workflows", SourcesSeen::View, false)?;
         variables.extend(workflows.map(|value| ("KUBERNETES_WORKFLOW_DIRS".to_owned(), value)));
-        self.tool_sources(&mut variables);
+        self.tool_sources(&mut variables)?;
         // Of two variables of one name Kubernetes takes the later, which is the operator's. Who asks for the union wants the union.
         if self.style == EnvStyle::List {
             for (name, value) in &self.config.platform.extra_env {
@@ -82,9 +82,9 @@ impl<'a> Rules<'a> {
     }
 
     /// The first source with tools, and the others.
-    fn tool_sources(&self, variables: &mut Variables) {
+    fn tool_sources(&self, variables: &mut Variables) -> Result<(), Failure> {
         let sources: Vec<_> = self.repositories_with("tools").collect();
-        let Some(((repo, subdir, first), others)) = sources.split_first() else { return };
+        let Some(((repo, subdir, first), others)) = sources.split_first() else { return Ok(()) };
         let mut insert = |name: &str, value: String| {
             variables.insert(format!("KUBERNETES_TOOLS_{name}"), value);
         };
@@ -108,9 +108,10 @@ impl<'a> Rules<'a> {
             insert("EXTRA_SOURCES", Value::from(others).to_string());
         }
         if self.config.platform.has_repo_cache {
-            insert("REPO_CACHE_PATH", self.config.repo_cache.path.display().to_string());
+            insert("REPO_CACHE_PATH", exact(&self.config.repo_cache.path)?);
             insert("AUTO_RELOAD", self.config.platform.reloads_tools.to_string());
         }
+        Ok(())
     }
 
     fn sandbox(&self) -> Result<Variables, Failure> {
@@ -223,7 +224,8 @@ impl<'a> Rules<'a> {
 
     /// The directories as one value; `None` if there are none.
     fn join(&self, directories: impl Iterator<Item = PathBuf>) -> Result<Option<String>, Failure> {
-        let texts: Vec<_> = directories.map(|directory| directory.display().to_string()).collect();
+        let texts = directories.map(|directory| exact(&directory));
+        let texts = texts.collect::<Result<Vec<_>, Failure>>()?;
         if let Some(bad) = texts.iter().find(|text| text.contains(':')) {
             let is_of_view = self.config.mount.at.display().to_string().contains(':');
             let cure = match self.style {
@@ -299,6 +301,15 @@ fn path(path: &RelPath) -> PathBuf {
     use std::os::unix::ffi::OsStringExt;
     let names = path.names().iter().map(|name| name.as_bytes().to_vec());
     names.map(std::ffi::OsString::from_vec).collect()
+}
+
+/// A path as a value, byte for byte. JSON and YAML hold text only, and what is printed is read by others.
+fn exact(path: &Path) -> Result<String, Failure> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        let what = format!("`{}` is not UTF-8, and no variable can hold it", path.display());
+        Failure::usage(what)
+            .with_cure("rename the directory, or name another one in the configuration")
+    })
 }
 
 /// Keeps the first ref of each repository.

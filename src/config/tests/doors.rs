@@ -19,7 +19,7 @@ fn files_that_cannot_be_read_say_what_to_do() {
     let said = load_file("none.yaml".as_ref(), &env).unwrap_err().to_string();
     insta::assert_snapshot!(said, @r#"
     error: none.yaml: cannot be read: No such file or directory (os error 2)
-      cure: create the file, or name another one with `-c FILE`
+      cure: create the file, or name another one
     "#);
     let said = load_values(".".as_ref(), &env).unwrap_err().to_string();
     insta::assert_snapshot!(said, @r#"

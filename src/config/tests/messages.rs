@@ -234,8 +234,6 @@ fn surfaces_share_no_place() {
       cure: give one of the two another `at`, outside the other
     error: overlays.yaml:3: `surfaces.b.at`: `tools/b` lies inside surface `tools` (`tools`)
       cure: give one of the two another `at`, outside the other
-    error: overlays.yaml:3: `surfaces.b.at`: `tools/b` lies inside surface `a` (`tools`)
-      cure: give one of the two another `at`, outside the other
     error: overlays.yaml:4: `surfaces.c.at`: `.agents` holds surface `skills` (`.agents/skills`)
       cure: give one of the two another `at`, outside the other
     error: overlays.yaml:5: `surfaces.d.at`: `.overlay/x` lies in `.overlay`, which tells about the view itself

@@ -31,7 +31,48 @@ fn aliases_cannot_blow_up() {
         let list = vec![format!("*a{}", i - 1); 10].join(", ");
         text = format!("{text}a{i}: &a{i} [{list}]\n");
     }
-    assert!(refusal(&text).contains("stands for more than 50000 values"));
+    let said = refusal(&text);
+    assert!(said.contains("stands for more than 50000 values"), "{said}");
+    assert!(said.ends_with("cure: use fewer aliases"), "{said}");
+}
+
+#[test]
+fn of_too_many_values_without_aliases_no_alias_is_blamed() {
+    let said = refusal("- x\n".repeat(60_000));
+    assert!(said.contains("overlays.yaml:50000: stands for more than 50000 values"), "{said}");
+    assert!(said.ends_with("cure: keep in this file only what the configuration needs"), "{said}");
+}
+
+fn lines(count: usize, line: impl Fn(usize) -> String) -> String {
+    (0..count).map(line).collect::<Vec<_>>().concat()
+}
+
+/// Each of these once took as many steps as there are pairs of rows, or as much text.
+#[test]
+fn thousands_of_rows_that_clash_are_reported_once_each() {
+    let rows = lines(2_000, |row| format!("  s{row}: {{at: same}}\n"));
+    let said = refusal(format!("surfaces:\n{rows}"));
+    assert_eq!(said.matches("is also the place of surface `s0`").count(), 1_999);
+    assert_eq!(said.matches("error: ").count(), 1_999);
+}
+
+#[test]
+fn thousands_of_unknown_names_of_surfaces_cost_a_line_each() {
+    let rows = lines(1_000, |row| format!("  s{row}: {{at: d{row}}}\n"));
+    let names = lines(1_000, |name| format!("        s{name}x: x\n"));
+    let said = refusal(format!(
+        "overlays:\n  sources:\n    - path: x\n      subdirs:\n{names}surfaces:\n{rows}"
+    ));
+    assert_eq!(said.matches("unknown surface").count(), 1_000);
+    assert!(said.contains("did you mean `s0`? known surfaces: `tools`,"), "{said}");
+    assert!(said.contains("and 985 more; a new one is a row of `surfaces`"), "{said}");
+    assert!(said.len() < 1_000_000, "{}", said.len());
+}
+
+#[test]
+fn a_place_that_is_too_deep_is_refused() {
+    let said = refusal(format!("surfaces: {{deep: {{at: {}x}}}}", "a/".repeat(100_000)));
+    assert!(said.contains("`surfaces.deep.at`: lies more than 64 directories deep"), "{said}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What users read when a file is no YAML that means anything.
+//! What users read when a file is not valid YAML, or means nothing.
 
 use crate::config::fixture::refusal;
 
@@ -26,7 +26,7 @@ fn one_document_only() {
 fn tabs_are_named() {
     let text = concat!("mount:\n", "\tat: /x\n",);
     insta::assert_snapshot!(refusal(text), @r#"
-    error: overlays.yaml:2: is no YAML: tabs disallowed within this context (block indentation)
+    error: overlays.yaml:2: is not valid YAML: tabs disallowed within this context (block indentation)
       cure: indent with spaces: YAML permits no tabs there
     "#);
 }
@@ -35,7 +35,7 @@ fn tabs_are_named() {
 fn broken_yaml_has_a_line() {
     let text = concat!("mount: {at: /x\n", "access: [\n",);
     insta::assert_snapshot!(refusal(text), @r#"
-    error: overlays.yaml:2: is no YAML: while parsing a flow mapping, did not find expected ',' or '}'
+    error: overlays.yaml:2: is not valid YAML: while parsing a flow mapping, did not find expected ',' or '}'
       cure: correct this line or the one before; check indentation, quotes and brackets
     "#);
 }

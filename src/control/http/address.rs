@@ -16,7 +16,7 @@ pub struct Address {
 
 /// Why a text is no [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{text}` is no address to listen on; cure: {}", AddressError::CURE)]
+#[error("`{text}` is not an address to listen on; cure: {}", AddressError::CURE)]
 pub struct AddressError {
     text: String,
 }

@@ -306,7 +306,7 @@ impl FetchCause {
                     .to_owned()
             }
             Self::Unreachable { remote, .. } | Self::Late { remote, .. } => {
-                format!("check the network, with `git ls-remote {remote}`; it is tried again")
+                format!("check the network, for example with `git ls-remote {remote}`")
             }
             Self::ForeignOwner { .. } => {
                 "run `sync` as the owner of that repository, or serve it over ssh".to_owned()
@@ -319,7 +319,7 @@ impl FetchCause {
             }
             Self::Damaged { remote, .. } => {
                 format!(
-                    "see `git fsck` where `{remote}` is, and push to it what it names; it is tried again"
+                    "see `git fsck` where `{remote}` is, and push to it what it names"
                 )
             }
             Self::Stopped => "run `sync` again".to_owned(),
