@@ -8,6 +8,8 @@ use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
 use super::descriptor;
 
 /// The bit of SIGKILL in a mask of signals.
@@ -15,8 +17,11 @@ const KILLED: u64 = 1 << (libc::SIGKILL - 1);
 
 /// Whether a connection is held by processes that were killed, and by no other one that this process sees. False where that cannot be known.
 pub fn is_abandoned(connection: u32) -> bool {
-    let is_known = |held: &Held| held.connection == Some(connection);
-    let holds = |holder: &DeviceHolder| holder.held.iter().any(is_known);
+    let holds = |holder: &DeviceHolder| {
+        let of_it = |held: &&Held| held.connection == Some(connection);
+        let is_gone = |held: &Held| !holder.is_killed && has_ended(holder.process, held.number);
+        holder.held.iter().filter(of_it).any(|held| !is_gone(held))
+    };
     let mut holders = holders().filter(holds).peekable();
     holders.peek().is_some() && holders.all(|holder| holder.is_killed)
 }
@@ -34,6 +39,17 @@ pub fn is_held_by_others(connection: u32, device: BorrowedFd<'_>, than: &[u32]) 
     };
     let mut others = holders().filter(|holder| !than.contains(&holder.process));
     others.any(|holder| !holder.is_killed && is_same(&holder))
+}
+
+/// Whether a descriptor of `/dev/fuse` in another process is of a mount that is gone: the kernel gives its number to the next one. False where
+/// this process may not know (`pidfd_getfd(2)`).
+fn has_ended(process: u32, number: i32) -> bool {
+    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    let copied = process.and_then(|process| {
+        let process = pidfd_open(process, PidfdFlags::empty()).ok()?;
+        pidfd_getfd(process, number, PidfdGetfdFlags::empty()).ok()
+    });
+    copied.is_some_and(|copied| descriptor::has_ended(&copied))
 }
 
 /// Whether a descriptor of another process is of the same opening of the same file: kcmp(2). `None` where this process may not know.

@@ -159,20 +159,55 @@ fn s103_a_message_of_the_dead_is_found_by_the_next_mount_and_by_unmount() {
     for next in ["mount", "unmount"] {
         let sandbox = Sandbox::new();
         let mount = sample(&sandbox);
-        let mut waiting = wait_in_the_kernel(&sandbox, &mount);
-        // All at once, as the end of a container does it.
-        for pid in [waiting.courier, waiting.daemon] {
-            kill(number(pid), Signal::SIGKILL).unwrap();
-        }
-        wait_for("the end of the daemon", || matches!(state(waiting.daemon).as_str(), "" | "Z"));
-        assert!(waiting.reader.try_wait().unwrap().is_none(), "for this test");
-        if next == "mount" {
-            mount_again(&sandbox);
-        }
-        mount.unmount();
-        wait_for("the reader's end", || waiting.reader.try_wait().unwrap().is_some());
-        assert!(!waiting.reader.wait().unwrap().success(), "{next}");
+        all_die_and_are_found(&sandbox, mount, next);
     }
+}
+
+/// The kernel gives the number of a mount that is gone to another one, also while a descriptor of the first is held.
+#[test]
+fn s103_a_descriptor_of_a_mount_that_is_gone_hides_no_message_of_the_dead() {
+    needs_kernel((6, 18), "`/proc` says which connection a descriptor is of");
+    if !can_mount() || !has_program("python3", "apt-get install python3") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("holder.py"), include_str!("old_numbers.py")).unwrap();
+    let mut holder = sandbox.command("python3");
+    let holder = holder.arg("holder.py").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut holder = holder.spawn().unwrap();
+    let mut held = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut held).unwrap();
+    let held: Vec<&str> = held.split_whitespace().collect();
+    let mut mount = sample(&sandbox);
+    let number = || sandbox.shell("mountpoint -d $VIEW").trim().replace("0:", "");
+    // Others may take the numbers that are free, and give them back.
+    wait_for("the number of one that is gone", || {
+        let is_one = held.contains(&number().as_str());
+        if !is_one {
+            sandbox.succeed(&["unmount", "view"]);
+            mount = sandbox.mount();
+        }
+        is_one
+    });
+    all_die_and_are_found(&sandbox, mount, "mount");
+    drop(holder.stdin.take());
+    assert!(holder.wait().unwrap().success());
+}
+
+/// All that belongs to a mount is killed at once, as the end of a container does it, and who waits for it is told by what comes next.
+fn all_die_and_are_found(sandbox: &Sandbox, mount: Mount<'_>, next: &str) {
+    let mut waiting = wait_in_the_kernel(sandbox, &mount);
+    for pid in [waiting.courier, waiting.daemon] {
+        kill(number(pid), Signal::SIGKILL).unwrap();
+    }
+    wait_for("the end of the daemon", || matches!(state(waiting.daemon).as_str(), "" | "Z"));
+    assert!(waiting.reader.try_wait().unwrap().is_none(), "for this test");
+    if next == "mount" {
+        mount_again(sandbox);
+    }
+    mount.unmount();
+    wait_for("the reader's end", || waiting.reader.try_wait().unwrap().is_some());
+    assert!(!waiting.reader.wait().unwrap().success(), "{next}");
 }
 
 #[test]
