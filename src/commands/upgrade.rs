@@ -9,8 +9,8 @@ use clap::Args;
 use super::failure::Failure;
 use super::{output, reload, status};
 use crate::control::client;
-use crate::machine::mountpoint;
 use crate::machine::run_dir::RunDir;
+use crate::machine::{mountpoint, program};
 
 /// Arguments of `upgrade`.
 #[derive(Debug, Args)]
@@ -33,5 +33,9 @@ pub(super) fn run(arguments: &UpgradeArgs) -> Result<ExitCode, Failure> {
     let before = status::one(&path)?;
     let socket = RunDir::find_socket(&path).ok_or_else(|| Failure::new("the daemon has ended"))?;
     let now = client::upgrade(&socket, PATIENCE)?;
+    if program::was_replaced(now.pid) {
+        let what = "the new program took over and could not go on; the old one goes on";
+        return Err(Failure::new(what).with_cure("the log says why it could not"));
+    }
     output::write(format!("process {} took over from {}\n", now.pid, before.pid).as_bytes())
 }

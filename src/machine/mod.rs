@@ -37,6 +37,7 @@ pub mod pass;
 pub mod passthrough;
 pub mod private_mounts;
 pub mod processor;
+pub mod program;
 pub mod read_ahead;
 pub mod run_dir;
 pub mod selinux;

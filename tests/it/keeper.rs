@@ -368,6 +368,15 @@ fn another_program_takes_over_or_the_old_one_goes_on() {
         assert_eq!(processes(&sandbox), before);
         read();
     }
+    // A shell, to which the first argument is a script: it asks for the mount, for which the worker before it is ended, and ends.
+    fs::write(sandbox.path("mount"), "printf N >&0; head -c 1 >head; exit 1").unwrap();
+    install(&fs::read("/bin/sh").unwrap());
+    let said = sandbox.fail(1, &["upgrade", "view"]);
+    assert!(said.contains("the old one goes on") && said.contains("cure"), "{said}");
+    let (worker, keeper) = processes(&sandbox);
+    assert!(worker != before.0 && keeper == before.1, "{}", log(&sandbox));
+    read();
+    let before = (worker, keeper);
     install(&ours);
     let said = sandbox.succeed(&["upgrade", "view"]);
     let (worker, keeper) = processes(&sandbox);
