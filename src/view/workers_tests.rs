@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::recover_tests::{journal_file, walk as walk_all};
@@ -148,10 +148,14 @@ fn s124_numbers_from_before_a_set_came_back_stay_with_it() {
     assert_eq!(all.each_ref().map(|text| number(&view, text)), before);
 }
 
+thread_local! {
+    /// It goes with the thread of a test.
+    static GITS: tempfile::TempDir = tempfile::tempdir().unwrap();
+}
+
 /// The directory of a test.
 fn gits(test: &str) -> PathBuf {
-    static GITS: OnceLock<tempfile::TempDir> = OnceLock::new();
-    GITS.get_or_init(|| tempfile::tempdir().unwrap()).path().join(test)
+    GITS.with(|gits| gits.path().join(test))
 }
 
 /// The set of this number, in a directory of its own for each test: its source is shown whole, and each has another `.git`. One entry is a live file.
