@@ -101,23 +101,34 @@ fn s95_a_worker_that_cannot_be_started_for_a_moment_is_started_soon() {
     mount.unmount();
 }
 
+/// Serves views with a broker: worker and keeper, and the broker.
+fn serve_with_broker(sandbox: &Sandbox) -> (views::Serving<'_>, (i32, i32), i32) {
+    let serving = views::serve_with(sandbox, &["--supervised"]);
+    let (worker, keeper) = views_keeper::processes(sandbox).unwrap();
+    let broker = children(keeper).into_iter().find(|child| *child != worker).unwrap();
+    (serving, (worker, keeper), broker)
+}
+
+/// The view `later` comes, and worker and keeper are those that were.
+fn a_view_comes(sandbox: &Sandbox, before: (i32, i32)) {
+    wait_for("a view that comes", || {
+        sandbox.shell_output("cat at/later/.agents/skills/review/SKILL.md").stdout == b"base\n"
+    });
+    assert_eq!(views_keeper::processes(sandbox), Some(before));
+}
+
 #[test]
 fn s123_a_broker_that_cannot_be_started_for_a_moment_is_started_soon() {
     if !can_inject() || !can_take_over() {
         return;
     }
     let sandbox = views::two_alike();
-    let serving = views::serve_with(&sandbox, &["--supervised"]);
-    let (worker, keeper) = views_keeper::processes(&sandbox).unwrap();
-    let broker = children(keeper).into_iter().find(|child| *child != worker).unwrap();
-    let traced = refuse_starts(&sandbox, keeper, "1..2");
+    let (serving, before, broker) = serve_with_broker(&sandbox);
+    let traced = refuse_starts(&sandbox, before.1, "1..2");
     kill(Pid::from_raw(broker), Signal::SIGKILL).unwrap();
     wait_for("word of it", || log(&sandbox).contains("no broker could be started"));
     views::view(&sandbox, "later", &["base"], "");
-    wait_for("a view that comes", || {
-        sandbox.shell_output("cat at/later/.agents/skills/review/SKILL.md").stdout == b"base\n"
-    });
-    assert_eq!(views_keeper::processes(&sandbox), Some((worker, keeper)));
+    a_view_comes(&sandbox, before);
     drop(traced);
     serving.end();
 }
@@ -128,9 +139,7 @@ fn s123_the_death_of_a_broker_ends_the_wait_of_who_has_asked_it() {
         return;
     }
     let sandbox = views::two_alike();
-    let serving = views::serve_with(&sandbox, &["--supervised"]);
-    let (worker, keeper) = views_keeper::processes(&sandbox).unwrap();
-    let broker = children(keeper).into_iter().find(|child| *child != worker).unwrap();
+    let (serving, before, broker) = serve_with_broker(&sandbox);
     let mut strace = Command::new("strace");
     strace.args(["-qq", "-o"]).arg(sandbox.path("trace"));
     // It has read what it is asked, and dies with its answer.
@@ -138,10 +147,7 @@ fn s123_the_death_of_a_broker_ends_the_wait_of_who_has_asked_it() {
     let traced = attached(&mut strace, broker);
     views::view(&sandbox, "later", &["base"], "");
     wait_for("its death", || log(&sandbox).contains("the broker has died"));
-    wait_for("a view that comes", || {
-        sandbox.shell_output("cat at/later/.agents/skills/review/SKILL.md").stdout == b"base\n"
-    });
-    assert_eq!(views_keeper::processes(&sandbox), Some((worker, keeper)));
+    a_view_comes(&sandbox, before);
     drop(traced);
     serving.end();
 }
