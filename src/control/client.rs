@@ -273,6 +273,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::process::Command;
     use std::sync::Arc;
 
     use super::*;
@@ -337,6 +338,24 @@ mod tests {
         let error = status(&socket).unwrap_err();
         assert!(matches!(error, ControlError::NoDaemon { .. }), "{error}");
         assert!(error.cure().is_some());
+    }
+
+    #[test]
+    fn what_a_daemon_that_was_killed_has_left_half_done_is_removed() {
+        let (dir, socket) = place();
+        let name = |name: &str| dir.path().join(name);
+        // The first is of a daemon that is just starting, the last ones are of other mounts, or no sockets.
+        let all = ["view.7", "view.8", "view.9", "other.8", "view.8x"].map(name);
+        for path in [&all[0], &all[1], &all[3], &all[4]] {
+            drop(UnixListener::bind(path).unwrap());
+        }
+        fs::write(&all[2], "").unwrap();
+        for path in &all[1..] {
+            let touched = Command::new("touch").args(["-d", "2 minutes ago"]).arg(path).status();
+            assert!(touched.unwrap().success());
+        }
+        drop(Server::start(&socket, Arc::new(Fake)).unwrap());
+        assert_eq!(all.map(|path| path.exists()), [true, false, true, true, true]);
     }
 
     #[test]

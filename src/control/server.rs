@@ -3,9 +3,11 @@
 //! A thread accepts, and one more thread answers each connection, up to a limit. Everything that a client sends or leaves out is bounded in
 //! size and time, so that no client can keep the daemon from others.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -126,8 +128,30 @@ fn refuse_if_live(socket: &Path) -> Result<(), ControlError> {
     }
 }
 
+/// So long a socket may have its first name. That takes a moment, even where nothing can be done for a while.
+const UNFINISHED_MAX: Duration = Duration::from_secs(60);
+
+/// Removes what daemons of this mount have left that were killed between the two steps of [`listen`]. What cannot be removed stays.
+fn remove_unfinished(socket: &Path) {
+    let (Some(directory), Some(stem)) = (socket.parent(), socket.file_stem()) else { return };
+    let is_left = |path: &Path| {
+        let is_number = |ending: &OsStr| ending.as_bytes().iter().all(u8::is_ascii_digit);
+        let found = fs::symlink_metadata(path).ok();
+        let age = found.filter(|found| found.file_type().is_socket());
+        let age = age.and_then(|found| found.modified().ok()?.elapsed().ok());
+        path.file_stem() == Some(stem)
+            && path.extension().is_some_and(is_number)
+            && age.is_some_and(|age| age > UNFINISHED_MAX)
+    };
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for left in entries.map(|entry| entry.path()).filter(|path| is_left(path)) {
+        fs::remove_file(left).unwrap_or_default();
+    }
+}
+
 /// Binds under another name and renames, so that the socket is never there with a wider mode and replaces a dead one in one step.
 fn listen(socket: &Path) -> io::Result<(UnixListener, (u64, u64))> {
+    remove_unfinished(socket);
     let unfinished = socket.with_extension(format!("{}", std::process::id()));
     match fs::remove_file(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
