@@ -488,10 +488,10 @@ mod tests {
         let _server = Server::start(&socket, Arc::new(Fake)).unwrap();
         open(dir.path()).and_then(|()| open(&socket)).unwrap();
         // By a child: what somebody has open for writing cannot be run, and other threads start children too.
-        let mut copy = std::process::Command::new("cp");
+        let mut copy = Command::new("cp");
         copy.arg(std::env::current_exe().unwrap()).arg(dir.path().join("test"));
         assert!(copy.status().unwrap().success());
-        let mut stranger = std::process::Command::new("setpriv");
+        let mut stranger = Command::new("setpriv");
         stranger.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
         stranger.arg(dir.path().join("test"));
         stranger.args(["--exact", "control::client::tests::as_a_stranger", "--nocapture"]);
