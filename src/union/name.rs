@@ -273,10 +273,10 @@ mod tests {
 
     #[test]
     fn paths_ignore_trailing_slashes_and_dots() {
-        let path = RelPath::parse("./a/./b//").unwrap();
-        assert_eq!(path.to_string(), "a/b");
-        assert_eq!(RelPath::parse(".").unwrap(), RelPath::root());
-        assert_eq!(RelPath::parse("./").unwrap(), RelPath::root());
+        let parsed = |text| RelPath::parse(text).map(|path| path.to_string());
+        assert_eq!(parsed("./a/./b//"), Ok("a/b".to_owned()));
+        assert_eq!(RelPath::parse("."), Ok(RelPath::root()));
+        assert_eq!(RelPath::parse("./"), Ok(RelPath::root()));
         for (text, error) in [
             ("", NameError::Empty),
             ("/a", NameError::Absolute),

@@ -174,15 +174,12 @@ mod tests {
     use super::*;
     use crate::union::object::{Identity, Kind, Object, Oid};
     use crate::union::source::SourceId;
-
-    fn path(text: &str) -> RelPath {
-        RelPath::parse(text).unwrap()
-    }
+    use crate::union::tests::path;
 
     /// A namespace with entries at paths, each with a byte that stands for its content and the time of its commit.
     fn namespace(entries: &[(&str, u8, i64)]) -> Namespace {
         let entries = entries.iter().map(|(at, content, time_secs)| {
-            let oid = Oid::from_bytes(&[*content; 20]).unwrap();
+            let oid = Oid::from_bytes(&[*content; 20]).expect("20 bytes are an id");
             let object = Object::Frozen { kind: Kind::Directory, oid };
             let shown = Shown {
                 source: SourceId(0),
@@ -223,7 +220,8 @@ mod tests {
         }
 
         fn item(&self, at: &str) -> Item {
-            self.now.resolve(&path(at)).unwrap().0
+            let found = self.now.resolve(&path(at));
+            found.unwrap_or_else(|| panic!("nothing is at `{at}`")).0
         }
 
         fn time(&self, at: &str) -> i64 {
@@ -269,7 +267,7 @@ mod tests {
             assert!(remembered.get(&path(name)).is_some(), "{name}");
         }
         // What came back and vanished again is known by the later time.
-        let last = names.last().unwrap();
+        let last = &names[names.len() - 1];
         history.next(1001, &[(last, 2, 2000)]);
         history.next(1002, &[]);
         history.next(1003, &[(last, 1, 100)]);

@@ -22,11 +22,12 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap_or_else(|error| panic!("{text:?} is no name: {error:?}"))
+fn name(bytes: impl AsRef<[u8]>) -> Name {
+    let shown = bytes.as_ref().escape_ascii().to_string();
+    Name::new(bytes).unwrap_or_else(|error| panic!("`{shown}` is no name: {error:?}"))
 }
 
-fn path(text: &str) -> RelPath {
+pub(super) fn path(text: &str) -> RelPath {
     RelPath::parse(text).unwrap_or_else(|error| panic!("{text:?} is no path: {error:?}"))
 }
 

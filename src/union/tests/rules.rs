@@ -3,7 +3,7 @@
 use super::tree::Tree;
 use super::{layers, merge, name, namespace, packages, path, reachable};
 use crate::union::entries::EntryKey;
-use crate::union::name::{Name, RelPath};
+use crate::union::name::RelPath;
 use crate::union::namespace::{Item, Layer, Namespace, Stack, last_of_each_name};
 use crate::union::source::SourceId;
 use crate::union::surface::EntryRule;
@@ -157,7 +157,7 @@ fn s12_a_prompt_file_is_named_by_position_and_source() {
 #[test]
 fn s12_a_prompt_of_two_long_names_is_named_by_position_alone() {
     use crate::union::entries::{Offer, entries};
-    let long = name(&"x".repeat(200));
+    let long = name("x".repeat(200));
     let source = crate::union::source::SourceName { owner: long.clone(), repo: long };
     let offer = Offer::File(super::tree::object(0, "sub", false));
     let found = entries(&EntryRule::Prompts, offer, &path("sub"), &source, 3);
@@ -195,12 +195,11 @@ fn s16_a_subdirectory_that_is_a_file_offers_nothing() {
 
 #[test]
 fn s23_names_are_bytes_and_compared_as_bytes() {
-    let raw = |bytes: &[u8]| Name::new(bytes).unwrap();
     let mut all = Vec::new();
     for (source, bytes) in [(0, &b"\xff\xfe"[..]), (1, b"\xff\xff"), (2, b"A"), (3, b"a")] {
         let mut layer = layers(&EntryRule::Children, &[Tree::of(&["x"])]).remove(0);
         layer.source = SourceId(source);
-        layer.entries[0].path = [raw(bytes)].into_iter().collect();
+        layer.entries[0].path = [name(bytes)].into_iter().collect();
         all.push(layer);
     }
     let stack = Stack::merge(all);

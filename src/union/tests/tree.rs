@@ -27,7 +27,7 @@ pub(super) fn object(source: usize, path: &str, is_directory: bool) -> Object {
     let mut id = [0; 20];
     id[..8].copy_from_slice(&hasher.finish().to_be_bytes());
     let kind = if is_directory { Kind::Directory } else { Kind::File { is_executable: false } };
-    Object::Frozen { kind, oid: Oid::from_bytes(&id).unwrap() }
+    Object::Frozen { kind, oid: Oid::from_bytes(&id).expect("20 bytes are an id") }
 }
 
 impl Tree {
