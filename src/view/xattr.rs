@@ -23,7 +23,7 @@ impl View {
         }
         let node = self.node(number)?;
         let name = str::from_utf8(name).ok().and_then(|name| name.strip_prefix(PREFIX));
-        let (Some(name), Some((source, path))) = (name, origin(&node)) else {
+        let (Some(name), Some((source, object, path))) = (name, origin(&node)) else {
             return Err(ViewError::NoAttribute);
         };
         let value = match name {
@@ -32,7 +32,7 @@ impl View {
             "ref" => Some(source.git_ref.clone().unwrap_or_else(|| "HEAD".into()).into_bytes()),
             "revision" => Some(source.revision.to_string().into_bytes()),
             "path" => Some(path.to_bytes()),
-            "hides" => self.hides(&node, source, &path).map(String::into_bytes),
+            "hides" => self.hides(&node, (source, object), &path).map(String::into_bytes),
             _ => None,
         };
         value.ok_or(ViewError::NoAttribute)
@@ -40,18 +40,22 @@ impl View {
 
     /// What an entry hides in the set that it is in: the one that its place is pinned to, else the newest that has it, of those in memory. A
     /// file is one file in all sets that have it.
-    fn hides(&self, node: &Node, source: &Source, path: &RelPath) -> Option<String> {
+    fn hides(
+        &self,
+        node: &Node,
+        (source, object): (&Source, &Object),
+        path: &RelPath,
+    ) -> Option<String> {
         if let Some(pin) = self.pin_above(node) {
             return hides(&pin, source, path, None);
         }
         let moment = self.now.load();
-        let object = frozen(node);
         let kept = moment.kept.iter().rev().filter_map(Kept::in_memory);
-        let mut sets = [moment.snapshot.clone()].into_iter().chain(kept);
-        match &object {
-            Some(_) => sets.find_map(|set| hides(&set, source, path, object.as_ref())),
-            None => hides(&moment.snapshot, source, path, None),
+        if matches!(node, Node::Live(_)) {
+            return hides(&moment.snapshot, source, path, None);
         }
+        let mut sets = [moment.snapshot.clone()].into_iter().chain(kept);
+        sets.find_map(|set| hides(&set, source, path, Some(object)))
     }
 
     /// The set that a directory is below in `.overlay/revisions`.
@@ -76,13 +80,15 @@ impl View {
     }
 }
 
-/// The source of a node and its path there; nothing for what comes from no single source.
-fn origin(node: &Node) -> Option<(&Arc<Source>, RelPath)> {
+/// The source of a node, what it is of that, and its path there; nothing for what comes from no single source.
+fn origin(node: &Node) -> Option<(&Arc<Source>, &Object, RelPath)> {
     match node {
-        Node::Tree(tree) => Some((&tree.source, tree.path())),
-        Node::Child(tree, index) => Some((&tree.source, tree.child_path(*index))),
-        Node::Leaf(leaf) => Some((&leaf.source, leaf.path.clone())),
-        Node::Live(live) => Some((&live.source, live.path.clone())),
+        Node::Tree(tree) => Some((&tree.source, &tree.object, tree.path())),
+        Node::Child(tree, index) => {
+            Some((&tree.source, &tree.child_at(*index).0.object, tree.child_path(*index)))
+        }
+        Node::Leaf(leaf) => Some((&leaf.source, &leaf.object, leaf.path.clone())),
+        Node::Live(live) => Some((&live.source, &live.object, live.path.clone())),
         Node::Merged(_)
         | Node::Empty { .. }
         | Node::Overlay(_)
@@ -101,23 +107,6 @@ fn parent(node: &Node) -> Option<Number> {
         Node::Live(_)
         | Node::Child(..)
         | Node::Leaf(_)
-        | Node::Merged(_)
-        | Node::Empty { .. }
-        | Node::Overlay(_)
-        | Node::Revisions(..)
-        | Node::Front(_)
-        | Node::Kept { .. }
-        | Node::Text(_) => None,
-    }
-}
-
-/// What a node is of a git source.
-fn frozen(node: &Node) -> Option<Object> {
-    match node {
-        Node::Tree(tree) => Some(tree.object.clone()),
-        Node::Child(tree, index) => Some(tree.child_at(*index).0.object.clone()),
-        Node::Leaf(leaf) => Some(leaf.object.clone()),
-        Node::Live(_)
         | Node::Merged(_)
         | Node::Empty { .. }
         | Node::Overlay(_)
