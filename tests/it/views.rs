@@ -35,6 +35,11 @@ pub(crate) fn view(sandbox: &Sandbox, name: &str, sources: &[&str], rest: &str) 
         "overlays: {{sources: [{}]}}\nrepoCache: {{path: ../repos}}\nstate: {{dir: ../state}}\n{mount}{rest}",
         sources.join(", ")
     );
+    put(sandbox, name, &text);
+}
+
+/// Puts the configuration of a view in place whole.
+pub(crate) fn put(sandbox: &Sandbox, name: &str, text: &str) {
     let beside = sandbox.path(format!("views/.{name}"));
     fs::write(&beside, text).unwrap();
     fs::rename(beside, sandbox.path(format!("views/{name}.yaml"))).unwrap();

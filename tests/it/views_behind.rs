@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::fixture::{can_mount, wait_for};
-use crate::views::{error_of, is_there, sandbox, serve_with, two_alike, view};
+use crate::views::{error_of, is_there, put, sandbox, serve_with, two_alike, view};
 
 #[test]
 fn s93_a_view_whose_new_mount_point_another_has_moves_once_that_is_free() {
@@ -35,8 +35,7 @@ fn s64_what_a_view_of_many_could_not_follow_is_no_error_once_it_has() {
     let serving = serve_with(&sandbox, &[]);
     let text = fs::read_to_string(sandbox.path("views/one.yaml")).unwrap();
     let text = text.replace("{repo: acme/base}", "{repo: acme/base, ref: later}");
-    fs::write(sandbox.path("views/.one"), text).unwrap();
-    fs::rename(sandbox.path("views/.one"), sandbox.path("views/one.yaml")).unwrap();
+    put(&sandbox, "one", &text);
     wait_for("the failure", || error_of(&sandbox, "one.yaml").contains("`later`"));
     let repo = sandbox.existing("acme/base");
     repo.git(&["checkout", "-q", "-b", "later"]);

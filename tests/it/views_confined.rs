@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use crate::confinement::assert_confined;
 use crate::fixture::{Sandbox, can_take_over, wait_for};
 use crate::keeper::runs;
-use crate::views::{error_of, is_there, sandbox, serve_with, view};
+use crate::views::{error_of, is_there, put, sandbox, serve_with, view};
 use crate::views_keeper::{processes, replace};
 
 const SUPERVISED: [&str; 1] = ["--supervised"];
@@ -47,9 +47,7 @@ fn live(sandbox: &Sandbox, name: &str, directory: &str) {
          state: {{dir: ../state}}\nmount: {{at: ../at/{name}}}\n",
         sandbox.path(directory).display()
     );
-    let beside = sandbox.path(format!("views/.{name}"));
-    fs::write(&beside, text).unwrap();
-    fs::rename(beside, sandbox.path(format!("views/{name}.yaml"))).unwrap();
+    put(sandbox, name, &text);
 }
 
 #[test]

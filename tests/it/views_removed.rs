@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::process::Stdio;
 
 use crate::fixture::{Sandbox, can_mount, can_take_over, wait_for};
-use crate::views::{is_there, sandbox, serve_with, two_alike, view};
+use crate::views::{is_there, put, sandbox, serve_with, two_alike, view};
 use crate::views_keeper::replace;
 
 /// Says that it stands in the view, waits for a line, and reads what it has open and what it has not.
@@ -50,10 +50,9 @@ fn s120_who_holds_a_removed_view_keeps_its_open_files_and_gets_estale_for_all_el
 
 /// Puts a state directory of its own into the configuration of a view.
 fn with_state(sandbox: &Sandbox, name: &str, state: &str) {
-    let script = format!(
-        "cd views; sed 's|state: {{dir: [^}}]*|state: {{dir: ../{state}|' {name}.yaml >.{name}; mv .{name} {name}.yaml"
-    );
-    sandbox.shell(&script);
+    let text = fs::read_to_string(sandbox.path(format!("views/{name}.yaml"))).unwrap();
+    assert!(text.contains("dir: ../state"), "{text}");
+    put(sandbox, name, &text.replace("dir: ../state", &format!("dir: ../{state}")));
 }
 
 /// Whether the sources of a view are pinned.
@@ -104,8 +103,7 @@ fn a_state_directory_that_no_view_has_any_more_is_let_go() {
         wait_for("the end of its directory", || before == "state" || !used(before));
         let text = fs::read_to_string(sandbox.path("views/two.yaml")).unwrap();
         let text = text.replace("../state", &format!("../{next}")).replace("two", "one");
-        fs::write(sandbox.path("views/.one"), text).unwrap();
-        sandbox.shell("mv views/.one views/one.yaml");
+        put(&sandbox, "one", &text);
         wait_for("its pins", || {
             is_there(&sandbox, "at/one/.agents") && is_pinned(&sandbox, "at/one")
         });

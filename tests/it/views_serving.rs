@@ -6,7 +6,7 @@ use crate::fixture::{Sandbox, can_mount, wait_for};
 use crate::large::large;
 use crate::observing::{address, get, metrics, promised, told};
 use crate::passthrough::can_pass_through;
-use crate::views::{Serving, all, is_there, sandbox, serve_with, view};
+use crate::views::{Serving, all, is_there, put, sandbox, serve_with, view};
 
 /// The address of its metrics.
 fn observed(sandbox: &Sandbox) -> String {
@@ -109,8 +109,7 @@ fn fetching(sandbox: &Sandbox, name: &str, sources: &[&str]) {
          state: {{dir: ../state}}\nmount: {{at: ../at/{name}}}\n",
         sources.join(", ")
     );
-    fs::write(sandbox.path("views/.beside"), text).unwrap();
-    fs::rename(sandbox.path("views/.beside"), sandbox.path(format!("views/{name}.yaml"))).unwrap();
+    put(sandbox, name, &text);
 }
 
 #[test]
